@@ -1,0 +1,231 @@
+//! The stored form of an entry: JSON with fixed fields in a fixed order, hashed as written, never re-encoded.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::domain::{Algorithm, AuditEvent, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp};
+
+/// Which process wrote an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The vault's id.
+    pub vault: String,
+    /// The instance's name.
+    pub instance: String,
+    /// The program's version.
+    pub version: String,
+}
+
+/// An entry of the log, version 1. The fields stand in the order of the stored bytes; absent ones are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Version of this form: 1.
+    pub v: u32,
+    /// The entry's place, from 1, without gaps.
+    pub sequence: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The vault's id.
+    pub vault: String,
+    /// The instance that wrote it.
+    pub instance: String,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// Who.
+    pub principal: String,
+    /// SHA-256 of the client certificate, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// What.
+    pub operation: Operation,
+    /// Which key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub key_id: Option<KeyId>,
+    /// Which node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub node: Option<NodeName>,
+    /// With which algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// SHA-256, hex: of the message to sign, of the *ciphertext* for encrypt and decrypt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it did not end well; what caused a change of state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The key's revision after a change of state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The key's marks after a change of state, outermost first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What it was about, where it is no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// How many alike it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The policy that decided.
+    pub policy_revision: String,
+    /// Request ids of the KMS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kms_request_ids: Vec<String>,
+    /// W3C trace id of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// Our id of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Why stored bytes are no entry.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Not the JSON of an entry.
+    #[error("not an audit entry: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer program.
+    #[error("audit entry of version {0}, which this program does not know")]
+    Version(u32),
+    /// The state in it is none.
+    #[error("audit entry {0} names a key state that does not exist")]
+    State(u64),
+}
+
+impl Entry {
+    /// The version that is written.
+    pub const VERSION: u32 = 1;
+
+    /// Gives an event its place in the log.
+    pub fn new(sequence: u64, source: &Source, event: &AuditEvent) -> Self {
+        // Destructured, so that a new field of the event cannot be forgotten here.
+        let AuditEvent {
+            at,
+            principal,
+            operation,
+            key,
+            node,
+            algorithm,
+            digest,
+            outcome,
+            reason,
+            policy_revision,
+            kms_request_ids,
+            trace_id,
+            request_id,
+            change,
+            subject,
+            count,
+        } = event;
+        Self {
+            v: Self::VERSION,
+            sequence,
+            at: *at,
+            vault: source.vault.clone(),
+            instance: source.instance.clone(),
+            version: source.version.clone(),
+            principal: principal.name.to_string(),
+            certificate: principal.certificate.as_ref().map(|digest| hex(digest)),
+            operation: *operation,
+            key_id: *key,
+            node: node.clone(),
+            algorithm: *algorithm,
+            digest: digest.as_ref().map(|digest| hex(digest)),
+            outcome: *outcome,
+            reason: reason.clone(),
+            revision: change.map(|change| change.revision),
+            state: change.map(|change| change.lifecycle.to_string()),
+            subject: subject.clone(),
+            count: *count,
+            policy_revision: policy_revision.clone(),
+            kms_request_ids: kms_request_ids.clone(),
+            trace_id: trace_id.clone(),
+            request_id: request_id.clone(),
+        }
+    }
+
+    /// The bytes to store and to hash.
+    ///
+    /// # Errors
+    /// Never in practice: all fields serialize.
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// [`EntryError`] if they are no entry that this program knows.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        let entry: Self = serde_json::from_slice(bytes)?;
+        if entry.v == Self::VERSION { Ok(entry) } else { Err(EntryError::Version(entry.v)) }
+    }
+
+    /// The change of a key's state that it tells of, if any.
+    ///
+    /// # Errors
+    /// [`EntryError::State`] if the state in it does not exist.
+    pub fn state_change(&self) -> Result<Option<StateChange>, EntryError> {
+        let (Some(revision), Some(state)) = (self.revision, self.state.as_deref()) else { return Ok(None) };
+        let lifecycle = state.parse().map_err(|_| EntryError::State(self.sequence))?;
+        Ok(Some(StateChange { revision, lifecycle }))
+    }
+}
+
+/// RFC 6962 §2.1 leaf hash: SHA-256(0x00 ‖ entry bytes).
+pub fn leaf_hash(entry: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Lifecycle, Principal};
+
+    fn event() -> AuditEvent {
+        let principal = Principal { name: "dns:participant1".into(), certificate: Some([0xab; 32]) };
+        AuditEvent {
+            key: Some(KeyId::Symmetric([1; 16])),
+            node: Some("participant1".parse().unwrap()),
+            algorithm: Some(Algorithm::Ed25519),
+            digest: Some([0xcd; 32]),
+            change: Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE }),
+            ..AuditEvent::new(Timestamp::from_micros(1_767_225_600_000_001), principal, Operation::Sign, "p-1".into())
+        }
+    }
+
+    fn source() -> Source {
+        Source { vault: "v".into(), instance: "i".into(), version: "0.1.0".into() }
+    }
+
+    /// One of every version ever written: a change here breaks every log in the field.
+    #[test]
+    fn version_1_is_frozen() {
+        let bytes = Entry::new(7, &source(), &event()).encode().unwrap();
+        let frozen = concat!(
+            r#"{"v":1,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
+            r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
+            r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
+            r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
+            r#""policy_revision":"p-1"}"#
+        );
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), frozen);
+        assert_eq!(hex(&leaf_hash(&bytes)), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
+        let read = Entry::decode(&bytes).unwrap();
+        assert_eq!(read.state_change().unwrap(), Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE }));
+    }
+}

@@ -1,0 +1,5 @@
+//! The log as bytes: one event becomes one canonical, versioned entry with one leaf hash. Pure.
+
+mod entry;
+
+pub use entry::{Entry, EntryError, Source, leaf_hash};

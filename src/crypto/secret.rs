@@ -1,0 +1,54 @@
+//! Bytes that wipe themselves: no `Debug`, no `Clone`, no `Serialize`, and one named way out.
+
+use zeroize::Zeroizing;
+
+/// Secret bytes on the heap, zeroed on drop.
+///
+/// ```compile_fail
+/// let secret = canton_keyvault::crypto::SecretBytes::from(vec![1]);
+/// println!("{secret:?}");
+/// ```
+/// ```compile_fail
+/// let secret = canton_keyvault::crypto::SecretBytes::from(vec![1]);
+/// let copy = secret.clone();
+/// ```
+/// ```compile_fail
+/// let secret = canton_keyvault::crypto::SecretBytes::from(vec![1]);
+/// let stored = canton_keyvault::domain::SealedKey::from_stored(secret);
+/// ```
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// `length` zero bytes, to be filled in place: passing an array by value would leave copies on the stack.
+    pub fn zeroed(length: usize) -> Self {
+        Self(Zeroizing::new(vec![0; length]))
+    }
+
+    /// A copy of a secret that somebody else wipes.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// The bytes: for handing to a primitive, a provider or an encoder, never to a log, an error or a store.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to be filled in place.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// Takes the vector over without a copy; its spare capacity is wiped with it.
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for SecretBytes {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}

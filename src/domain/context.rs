@@ -1,0 +1,51 @@
+//! The facts bound to a wrap and to a sealed key: one maker, one canonical encoding (design §5).
+
+/// The facts that a ciphertext is bound to, as ordered pairs; absent facts are empty.
+///
+/// Its canonical bytes are the AAD and the HKDF info of a sealed key; its non-empty pairs are the KMS encryption context.
+/// The names are a published contract: IAM policies condition on them, CloudTrail shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionContext {
+    facts: Vec<(&'static str, String)>,
+}
+
+impl EncryptionContext {
+    /// From facts in their fixed order.
+    pub const fn new(facts: Vec<(&'static str, String)>) -> Self {
+        Self { facts }
+    }
+
+    /// For each fact in order: `u32be length ‖ UTF-8`. Unambiguous, since the order and number are fixed by the version.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        canonical_bytes(self.facts.iter().map(|(_, value)| value.as_str()))
+    }
+
+    /// The pairs for a KMS, empty values left out (AWS refuses them).
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str()))
+    }
+}
+
+/// `u32be length ‖ UTF-8` for each text in order: the encoding of the context and of the facts under a row tag.
+pub(crate) fn canonical_bytes<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    texts.fold(Vec::with_capacity(256), |mut bytes, text| {
+        // Facts are names and words of at most a few hundred bytes: the length always fits.
+        bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+        bytes
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moving_a_byte_between_facts_changes_the_bytes() {
+        let one = EncryptionContext::new(vec![("a", "bc".into()), ("d", String::new())]);
+        let two = EncryptionContext::new(vec![("a", "b".into()), ("d", "c".into())]);
+        assert_ne!(one.canonical_bytes(), two.canonical_bytes());
+        assert_eq!(one.canonical_bytes(), [0, 0, 0, 2, b'b', b'c', 0, 0, 0, 0]);
+        assert_eq!(one.pairs().collect::<Vec<_>>(), [("a", "bc")]);
+    }
+}

@@ -1,0 +1,218 @@
+//! The state machine of a key (design §10): which transitions there are, and what each state allows.
+
+use std::{fmt, str::FromStr};
+
+use super::text::{UnknownText, text_enum};
+
+text_enum!(
+    /// The state that counts: the outermost of the marks that a key carries.
+    KeyState as "key state" {
+        /// Does everything its spec and purpose allow.
+        Active = "active",
+        /// Has a successor: decrypts, never signs or encrypts again.
+        Superseded = "superseded",
+        /// Switched off until `enable`.
+        Disabled = "disabled",
+        /// Set aside by the vault, since its record, its sealed bytes or its wraps failed a check.
+        Quarantined = "quarantined",
+        /// Refused for use; destroyed when its time comes, unless cancelled.
+        PendingDeletion = "pending-deletion",
+        /// A tombstone: facts without key material.
+        Destroyed = "destroyed",
+    }
+);
+
+/// The marks on a key. Removing a mark uncovers what was below it, so a way back restores the previous state and never more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifecycle {
+    superseded: bool,
+    disabled: bool,
+    quarantined: bool,
+    pending_deletion: bool,
+    destroyed: bool,
+}
+
+/// A step from one lifecycle to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transition {
+    /// Switch off.
+    Disable,
+    /// Lift `disabled` and `quarantined`.
+    Enable,
+    /// Final: never signs again.
+    Supersede,
+    /// Set aside by the vault itself.
+    Quarantine,
+    /// Refuse use and start the waiting time.
+    ScheduleDeletion,
+    /// Back to what it was before the deletion was scheduled.
+    CancelDeletion,
+    /// The waiting time is over: only facts stay.
+    Destroy,
+}
+
+/// A step that does not exist from the state the key is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key that is {from} cannot take this step")]
+pub struct TransitionError {
+    /// The state the key is in.
+    pub from: KeyState,
+}
+
+impl Lifecycle {
+    /// A new key.
+    pub const ACTIVE: Self = Self { superseded: false, disabled: false, quarantined: false, pending_deletion: false, destroyed: false };
+
+    /// What to show for a row whose state cannot be read.
+    pub const QUARANTINED: Self = Self { quarantined: true, ..Self::ACTIVE };
+
+    /// The outermost mark.
+    pub const fn state(self) -> KeyState {
+        match self {
+            Self { destroyed: true, .. } => KeyState::Destroyed,
+            Self { pending_deletion: true, .. } => KeyState::PendingDeletion,
+            Self { quarantined: true, .. } => KeyState::Quarantined,
+            Self { disabled: true, .. } => KeyState::Disabled,
+            Self { superseded: true, .. } => KeyState::Superseded,
+            _ => KeyState::Active,
+        }
+    }
+
+    /// The lifecycle after `step`.
+    ///
+    /// # Errors
+    /// [`TransitionError`] where the step does not exist, or would change nothing.
+    pub const fn after(self, step: Transition) -> Result<Self, TransitionError> {
+        use KeyState::{Active, Destroyed, Disabled, PendingDeletion, Quarantined, Superseded};
+        let from = self.state();
+        Ok(match (step, from) {
+            (Transition::Disable, Active | Superseded | Quarantined) => Self { disabled: true, quarantined: false, ..self },
+            (Transition::Enable, Disabled | Quarantined) => Self { disabled: false, quarantined: false, ..self },
+            (Transition::Supersede, Active) => Self { superseded: true, ..self },
+            (Transition::Quarantine, Active | Superseded | Disabled) => Self { quarantined: true, ..self },
+            (Transition::ScheduleDeletion, Active | Superseded | Disabled | Quarantined) => Self { pending_deletion: true, ..self },
+            (Transition::CancelDeletion, PendingDeletion) => Self { pending_deletion: false, ..self },
+            (Transition::Destroy, PendingDeletion) => Self { destroyed: true, ..self },
+            (_, Active | Superseded | Disabled | Quarantined | PendingDeletion | Destroyed) => return Err(TransitionError { from }),
+        })
+    }
+
+    /// Whether the key may sign or encrypt.
+    pub const fn makes_new(self) -> bool {
+        matches!(self.state(), KeyState::Active)
+    }
+
+    /// Whether the key may decrypt what exists.
+    pub const fn reads_old(self) -> bool {
+        matches!(self.state(), KeyState::Active | KeyState::Superseded)
+    }
+
+    /// Whether the key's material is gone.
+    pub const fn is_destroyed(self) -> bool {
+        self.destroyed
+    }
+}
+
+/// Outermost mark first, space-separated: `pending-deletion disabled superseded`. This text is stored, tagged and logged.
+impl fmt::Display for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { superseded, disabled, quarantined, pending_deletion, destroyed } = *self;
+        let marks = [
+            (destroyed, KeyState::Destroyed),
+            (pending_deletion, KeyState::PendingDeletion),
+            (quarantined, KeyState::Quarantined),
+            (disabled, KeyState::Disabled),
+            (superseded, KeyState::Superseded),
+        ];
+        let set: Vec<&str> = marks.iter().filter(|(on, _)| *on).map(|(_, state)| state.as_str()).collect();
+        f.write_str(if set.is_empty() { KeyState::Active.as_str().to_owned() } else { set.join(" ") }.as_str())
+    }
+}
+
+impl FromStr for Lifecycle {
+    type Err = UnknownText;
+
+    fn from_str(text: &str) -> Result<Self, UnknownText> {
+        let unknown =
+            || UnknownText { set: "lifecycle", word: text.chars().take(128).collect(), known: "the marks, outermost first".into() };
+        let mut read = Self::ACTIVE;
+        for word in text.split(' ') {
+            match word.parse()? {
+                KeyState::Active => {}
+                KeyState::Superseded => read.superseded = true,
+                KeyState::Disabled => read.disabled = true,
+                KeyState::Quarantined => read.quarantined = true,
+                KeyState::PendingDeletion => read.pending_deletion = true,
+                KeyState::Destroyed => read.destroyed = true,
+            }
+        }
+        // One text per lifecycle: anything else was edited.
+        if read.to_string() == text { Ok(read) } else { Err(unknown()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEPS: [Transition; 7] = [
+        Transition::Disable,
+        Transition::Enable,
+        Transition::Supersede,
+        Transition::Quarantine,
+        Transition::ScheduleDeletion,
+        Transition::CancelDeletion,
+        Transition::Destroy,
+    ];
+
+    fn reachable() -> Vec<Lifecycle> {
+        let mut all = vec![Lifecycle::ACTIVE];
+        let mut next = 0;
+        while let Some(from) = all.get(next).copied() {
+            all.extend(STEPS.iter().filter_map(|step| from.after(*step).ok()).collect::<Vec<_>>());
+            all = all.iter().copied().fold(Vec::new(), |mut set, item| {
+                if !set.contains(&item) {
+                    set.push(item);
+                }
+                set
+            });
+            next += 1;
+        }
+        all
+    }
+
+    #[test]
+    fn every_reachable_lifecycle_reads_back() {
+        for lifecycle in reachable() {
+            assert_eq!(lifecycle.to_string().parse(), Ok(lifecycle));
+        }
+        assert!("disabled active".parse::<Lifecycle>().is_err());
+        assert!("superseded disabled".parse::<Lifecycle>().is_err());
+    }
+
+    #[test]
+    fn superseded_is_final_and_no_way_back_gives_more() {
+        for lifecycle in reachable().into_iter().filter(|l| l.to_string().contains("superseded")) {
+            for step in STEPS {
+                if let Ok(after) = lifecycle.after(step) {
+                    assert!(after.superseded, "{lifecycle} --{step:?}--> {after}");
+                    assert!(!after.makes_new());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn destroyed_is_the_end() {
+        let destroyed = Lifecycle { pending_deletion: true, destroyed: true, ..Lifecycle::ACTIVE };
+        assert!(STEPS.iter().all(|step| destroyed.after(*step).is_err()));
+    }
+
+    #[test]
+    fn cancelling_restores_what_was_there() {
+        let before = Lifecycle::ACTIVE.after(Transition::Supersede).and_then(|l| l.after(Transition::Disable)).unwrap();
+        let back = before.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::CancelDeletion)).unwrap();
+        assert_eq!(back, before);
+        assert_eq!(back.after(Transition::Enable).unwrap().state(), KeyState::Superseded);
+    }
+}

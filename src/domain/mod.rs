@@ -1,0 +1,25 @@
+//! Facts: what a key, a wrapper key, a principal and an audit event *are*. No I/O, no async, no clock.
+
+mod audit_event;
+mod context;
+mod ids;
+mod key;
+mod lifecycle;
+mod policy;
+mod principal;
+mod spec;
+mod text;
+mod timestamp;
+mod wrapper_key;
+
+pub use audit_event::{AuditEvent, Outcome, StateChange};
+pub use context::EncryptionContext;
+pub use ids::{Fingerprint, IdError, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};
+pub use key::{Facts, KeyRecord, SealedKey, Wrap};
+pub use lifecycle::{KeyState, Lifecycle, Transition, TransitionError};
+pub use policy::{Denied, Grant, NodeScope, Operation, Permit, Policy, PolicyError, Role, Target};
+pub use principal::{CertificateId, Principal};
+pub use spec::{Algorithm, Class, KeySpec, Origin, Purpose, Usage, Usages};
+pub use text::UnknownText;
+pub use timestamp::{Clock, Timestamp};
+pub use wrapper_key::{ProviderKind, WrapperKey, WrapperState};

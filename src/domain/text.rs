@@ -1,0 +1,52 @@
+//! One macro for every closed set of words: the enum, its table of names, and both directions between them.
+
+/// A word that is not in the table of the set it was read for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {set} {word:?}; known are: {known}")]
+pub struct UnknownText {
+    /// What kind of word was expected, in lower case: "algorithm".
+    pub set: &'static str,
+    /// What was read.
+    pub word: String,
+    /// All words of the set, comma-separated.
+    pub known: String,
+}
+
+/// Declares a closed set of words as an enum with `ALL`, `as_str`, `Display`, `FromStr`, serde and an OpenAPI schema.
+macro_rules! text_enum {
+    ($(#[$meta:meta])* $name:ident as $set:literal { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant),+ }
+
+        impl $name {
+            /// Every member, in the order of declaration.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            /// The word for it, as stored and as on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::domain::UnknownText;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|member| member.as_str() == word).ok_or_else(|| $crate::domain::UnknownText {
+                    set: $set,
+                    word: word.chars().take(64).collect(),
+                    known: Self::ALL.iter().map(|member| member.as_str()).collect::<Vec<_>>().join(", "),
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use text_enum;

@@ -1,0 +1,50 @@
+//! A wrapper key as registered: which provider, which identity, which regions, in which state.
+
+use super::{Timestamp, WrapperKeyId, text::text_enum};
+
+text_enum!(
+    /// Which kind of KMS holds a wrapper key.
+    ProviderKind as "wrapper provider" {
+        /// A key in a file: for development; elsewhere only where the configuration allows it.
+        Local = "local",
+        /// AWS KMS.
+        AwsKms = "aws-kms",
+    }
+);
+
+text_enum!(
+    /// What a wrapper key is used for now.
+    WrapperState as "wrapper key state" {
+        /// Wraps new keys, and opens.
+        Active = "active",
+        /// Kept filled by a job, and opens.
+        Standby = "standby",
+        /// Opens, never wraps.
+        Draining = "draining",
+        /// Gets no new wraps; its wraps are about to be dropped.
+        Retiring = "retiring",
+        /// Holds nothing any more.
+        Retired = "retired",
+    }
+);
+
+/// A registered wrapper key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrapperKey {
+    /// Our own short id.
+    pub id: WrapperKeyId,
+    /// Which kind of KMS.
+    pub provider: ProviderKind,
+    /// The identity, never an alias, region apart: `aws:<partition>:<account>:<key id>`, or `local:<16 hex of the key's digest>`.
+    pub identity: String,
+    /// What was asked for, as resolved: an ARN, or a file path.
+    pub reference: String,
+    /// Where it lives, in the order to try; empty for providers without regions.
+    pub regions: Vec<String>,
+    /// What it is used for.
+    pub state: WrapperState,
+    /// A random data key wrapped under it at registration: tells a broken wrap from a wrong wrapper key.
+    pub canary: Vec<u8>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}

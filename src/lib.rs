@@ -1,0 +1,7 @@
+//! Canton Key Vault: keeps the private keys of Canton nodes sealed, opens them only into memory, and audits every use.
+
+pub mod audit;
+pub mod crypto;
+pub mod domain;
+pub mod storage;
+pub mod wrapper;

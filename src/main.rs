@@ -1,0 +1,3 @@
+//! The `canton-keyvault` binary.
+
+fn main() {}

@@ -1,0 +1,328 @@
+//! Where keys, wraps and the log are kept: one trait, one write path, and nothing that could take an open secret.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    audit::Entry,
+    domain::{
+        AuditEvent, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, StateChange, Timestamp, WrapperKey,
+        WrapperKeyId,
+    },
+};
+
+/// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// One transaction: the change, the idempotency record and the entry become durable together, or none of them.
+    ///
+    /// # Errors
+    /// [`CommitError`]; except for `Unavailable` after a time-out, nothing was written.
+    async fn commit(&self, commit: Commit) -> Result<Receipt, CommitError>;
+
+    /// A key with the log's newest word on it, read in one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError>;
+
+    /// Keys in the order of creation.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError>;
+
+    /// Keys pending deletion whose time has come.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn due_for_destruction(&self, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError>;
+
+    /// How many keys are in each state.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn keys_by_state(&self) -> Result<Vec<(KeyState, u64)>, StoreError>;
+
+    /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn wrapper_keys(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError>;
+
+    /// What an earlier call with this idempotency key answered, if it has not expired at `now`.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError>;
+
+    /// Entries in the order of the log.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn entries(&self, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Whether the store says that the vault is frozen.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn frozen(&self) -> Result<bool, StoreError>;
+
+    /// 32 random bytes made with the store, for keyed hashes of request bodies. Not a key of anything else.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn hash_key(&self) -> Result<[u8; 32], StoreError>;
+
+    /// Copies the store to a new file, online, consistently.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file exists or cannot be written.
+    async fn backup(&self, to: &Path) -> Result<(), StoreError>;
+
+    /// Bytes free where the store lives; `None` if it has no disk of its own.
+    fn free_disk(&self) -> Option<u64>;
+
+    /// The revision of the store, as this process knows it: bumped by every state change. Costs an atomic load.
+    fn revision(&self) -> u64;
+
+    /// The version of the schema.
+    fn schema(&self) -> u32;
+}
+
+/// What is written in one transaction. Made by the vault's `commit` alone.
+#[derive(Debug)]
+pub struct Commit {
+    /// The change of state, if there is one.
+    pub change: Option<Change>,
+    /// What to remember for a repeated call.
+    pub idempotency: Option<Idempotency>,
+    /// What must still hold for a use to count.
+    pub unchanged: Option<Unchanged>,
+    /// What happened.
+    pub event: AuditEvent,
+}
+
+/// A change of state. Each bumps the store's revision.
+#[derive(Debug)]
+pub enum Change {
+    /// A new key with its first wraps. Refused if `active` is no longer the active wrapper key.
+    InsertKey {
+        /// The key; its id must be new.
+        record: Box<KeyRecord>,
+        /// The wrapper key that was active when the data key was wrapped.
+        active: WrapperKeyId,
+        /// The predecessor's new link, in the same transaction, with an event of its own.
+        link: Option<(KeyUpdate, Box<AuditEvent>)>,
+    },
+    /// A key takes a step, compare-and-swap on its revision.
+    UpdateKey(KeyUpdate),
+    /// A wrap was found not to open although its wrapper key works.
+    QuarantineWrap {
+        /// Of which key.
+        key: KeyId,
+        /// Under which wrapper key.
+        wrapper_key: WrapperKeyId,
+        /// Of which generation.
+        generation: u32,
+    },
+    /// A new wrapper key. Its identity must be new.
+    InsertWrapperKey(Box<WrapperKey>),
+    /// The incident switch.
+    SetFrozen(bool),
+}
+
+/// A compare-and-swap on the facts of a key that change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUpdate {
+    /// Which key.
+    pub key: KeyId,
+    /// The revision that the row must have now.
+    pub if_revision: u64,
+    /// What the row becomes. For `destroyed` the sealed bytes and all wraps are deleted in the same transaction.
+    pub to: StateChange,
+    /// The row's successor from now on.
+    pub successor: Option<KeyId>,
+    /// The row's deletion time from now on.
+    pub delete_at: Option<Timestamp>,
+    /// The row's tag from now on.
+    pub row_tag: Option<[u8; 32]>,
+}
+
+/// What a result was computed under. The writer compares `store_revision` with its own; where it moved on, it rereads the key's
+/// revision and the frozen switch, and refuses the commit as [`CommitError::Stale`] if this key changed or the vault froze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unchanged {
+    /// Which key was used.
+    pub key: KeyId,
+    /// The revision it had.
+    pub revision: u64,
+    /// The store's revision when that was known to be so.
+    pub store_revision: u64,
+}
+
+/// A key as stored, with the log's newest word on its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// The row and its wraps.
+    pub record: KeyRecord,
+    /// The newest state change of this key in the log, from the entry's bytes; `None` if there is none.
+    pub logged: Option<StateChange>,
+    /// The store's revision in the same snapshot.
+    pub store_revision: u64,
+}
+
+/// An item of a list and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Positioned<T> {
+    /// Where it stands: the cursor that continues after it.
+    pub position: u64,
+    /// The item.
+    pub item: T,
+}
+
+/// A page of a list: after this position, at most so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Continue after this position; 0 begins.
+    pub after: u64,
+    /// At most so many items.
+    pub limit: u32,
+}
+
+/// Which keys to list. Empty lists all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFilter {
+    /// On nodes that the caller may see.
+    pub nodes: NodeScope,
+    /// On this node.
+    pub node: Option<NodeName>,
+    /// With this purpose.
+    pub purpose: Option<Purpose>,
+    /// In this state.
+    pub state: Option<KeyState>,
+}
+
+/// Which entries to list. `from` is inclusive, `to` exclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// On nodes that the caller may see; entries without a node are shown to [`NodeScope::All`] only.
+    pub nodes: NodeScope,
+    /// About this key.
+    pub key: Option<KeyId>,
+    /// On this node.
+    pub node: Option<NodeName>,
+    /// By this principal.
+    pub principal: Option<String>,
+    /// Of this operation.
+    pub operation: Option<Operation>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+/// An entry with the hash of its stored bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// The entry, decoded.
+    pub entry: Entry,
+    /// The stored bytes, which alone are hashed.
+    pub bytes: Vec<u8>,
+    /// The stored leaf hash.
+    pub leaf: [u8; 32],
+}
+
+/// Where an idempotency key counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyScope {
+    /// Whose.
+    pub principal: String,
+    /// On which call.
+    pub route: String,
+    /// The key that the caller chose, 1 to 255 visible ASCII characters.
+    pub key: String,
+}
+
+/// What is remembered of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Keyed hash of the body without secrets: another body under the same key is refused.
+    pub body_hash: [u8; 32],
+    /// The answer, as the vault encoded it; no secrets.
+    pub answer: Vec<u8>,
+}
+
+/// A record to make with a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Where it counts.
+    pub scope: IdempotencyScope,
+    /// What is remembered.
+    pub remembered: Remembered,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// What a commit became in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The entry's place.
+    pub sequence: u64,
+    /// The store's revision after it.
+    pub store_revision: u64,
+}
+
+/// Why a commit was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The key changed, or the vault froze, while the result was computed: discard the result.
+    #[error("the key changed while it was used")]
+    Stale,
+    /// The row has another revision, or is gone.
+    #[error("the key changed meanwhile")]
+    LostRace,
+    /// A key with this id exists.
+    #[error("a key with this id exists")]
+    KeyExists,
+    /// A wrapper key with this identity exists.
+    #[error("a wrapper key with this identity is registered already")]
+    WrapperKeyExists,
+    /// Another wrapper key is active now: wrap again.
+    #[error("another wrapper key became active meanwhile")]
+    ActiveWrapperChanged,
+    /// The same idempotency key was used meanwhile.
+    #[error("the same idempotency key was used meanwhile")]
+    IdempotencyKeyTaken,
+    /// The entry could not be made durable in time.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+/// Why the store cannot be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room on the disk.
+    #[error("no room left where the store lives")]
+    DiskFull,
+    /// The database said no.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A row that should be valid is not.
+    #[error("{table} holds a row that cannot be read: {what}")]
+    Corrupt {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The writer's queue is full, or it did not answer in time.
+    #[error("the store did not answer within {0:?}")]
+    TooSlow(Duration),
+    /// The writer has stopped.
+    #[error("the store is closed")]
+    Closed,
+}

@@ -1,0 +1,153 @@
+//! Wrapper keys in a KMS: one small trait, one file for each provider, and a guard in front of all.
+
+use async_trait::async_trait;
+
+use crate::{crypto::SecretBytes, domain::EncryptionContext};
+
+/// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
+#[async_trait]
+pub trait Wrapper: Send + Sync {
+    /// Wraps a data key, bound to `context`.
+    ///
+    /// # Errors
+    /// [`WrapperError`].
+    async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError>;
+
+    /// Unwraps a data key, if it was wrapped under this key and this `context`.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `Invalid` if this key did not make these bytes for this context.
+    async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError>;
+
+    /// Says what the key is and whether it can be used, by asking the KMS.
+    ///
+    /// # Errors
+    /// [`WrapperError`].
+    async fn describe(&self) -> Result<Description, WrapperError>;
+}
+
+/// A wrapped data key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    /// What the provider returned.
+    pub bytes: Vec<u8>,
+    /// Who did it.
+    pub receipt: KmsReceipt,
+}
+
+/// An unwrapped data key.
+pub struct Unwrapped {
+    /// 32 bytes.
+    pub data_key: SecretBytes,
+    /// Who did it.
+    pub receipt: KmsReceipt,
+}
+
+/// What a KMS says of itself in an answer: for the audit entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KmsReceipt {
+    /// The region that answered.
+    pub region: Option<String>,
+    /// Its id of the request.
+    pub request_id: Option<String>,
+}
+
+/// What a wrapper key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The identity, never an alias, region apart.
+    pub identity: String,
+    /// The resolved reference: an ARN, a file path.
+    pub reference: String,
+    /// Where it lives.
+    pub regions: Vec<String>,
+    /// Whether the KMS would use it now.
+    pub usable: bool,
+}
+
+/// Why a wrapper key did not do it. Only `Unavailable` can be cured by trying again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrapperError {
+    /// The KMS refuses: on purpose, for all we know.
+    #[error("wrapper key {reference} was refused: {denial}")]
+    Denied {
+        /// Which key.
+        reference: String,
+        /// Why.
+        denial: Denial,
+        /// Request id of the KMS.
+        request_id: Option<String>,
+    },
+    /// The ciphertext was not made by this key for this context.
+    #[error("wrapper key {reference} did not make this wrap for this key")]
+    Invalid {
+        /// Which key.
+        reference: String,
+        /// Request id of the KMS.
+        request_id: Option<String>,
+    },
+    /// The KMS cannot be reached, is slow, throttles or fails: try again.
+    #[error("wrapper key {reference} cannot be reached: {outage}")]
+    Unavailable {
+        /// Which key.
+        reference: String,
+        /// How it showed.
+        outage: Outage,
+        /// Request id of the KMS, if it answered.
+        request_id: Option<String>,
+    },
+    /// The configuration does not allow this wrapper key.
+    #[error("{reference} matches nothing under [wrapper] allowed in the configuration")]
+    NotAllowed {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The reference, a region or a file is unusable as it is; the text says how.
+    #[error("wrapper key {reference}: {what}")]
+    Misconfigured {
+        /// What was asked for.
+        reference: String,
+        /// What to mend.
+        what: String,
+    },
+}
+
+/// Why a KMS refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No permission.
+    #[error("access denied")]
+    AccessDenied,
+    /// Switched off.
+    #[error("the key is disabled")]
+    Disabled,
+    /// On its way out, or in a state that does not allow it.
+    #[error("the key is pending deletion or in a state that allows no use")]
+    InvalidState,
+    /// There is no such key.
+    #[error("the key does not exist")]
+    NotFound,
+    /// A key of another kind.
+    #[error("the key is not a symmetric encryption key")]
+    WrongKind,
+}
+
+/// How an outage showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Outage {
+    /// No connection.
+    #[error("no connection")]
+    Unreachable,
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Too many requests.
+    #[error("throttled")]
+    Throttled,
+    /// The KMS failed.
+    #[error("the KMS failed")]
+    ServerError,
+    /// The breaker is open after repeated failures, or too many calls are waiting.
+    #[error("not tried, since recent calls failed or too many wait")]
+    NotTried,
+}
