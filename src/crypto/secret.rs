@@ -29,6 +29,16 @@ impl SecretBytes {
         Self(Zeroizing::new(bytes.to_vec()))
     }
 
+    /// The parts one after the other, in one allocation.
+    pub fn concat(parts: &[&[u8]]) -> Self {
+        Self(Zeroizing::new(parts.concat()))
+    }
+
+    /// Cuts to `length` bytes; what is cut off is wiped with the rest, since the allocation stays.
+    pub fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
     /// The bytes: for handing to a primitive, a provider or an encoder, never to a log, an error or a store.
     pub fn expose(&self) -> &[u8] {
         &self.0

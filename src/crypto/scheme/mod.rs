@@ -2,7 +2,34 @@
 
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{Random, SecretBytes};
+use super::{Random, SecretBytes, curve::Curve};
+
+mod aes256_gcm;
+mod ecdsa;
+mod ecdsa_secp256k1;
+mod ecies_p256;
+pub(super) mod ecies_sender;
+pub(super) mod ed25519;
+mod rsa_oaep;
+
+/// Every scheme. A new one is a file and a line here.
+pub const SCHEMES: &[&dyn Scheme] = &[
+    &ed25519::Ed25519,
+    &ecdsa::P256,
+    &ecdsa::P384,
+    &ecdsa_secp256k1::EcdsaSecp256k1,
+    &ecies_p256::EciesP256,
+    &rsa_oaep::RsaOaep,
+    &aes256_gcm::Aes256Gcm,
+];
+
+/// Bytes of a message to sign or of a plaintext at most, as in Canton's driver contract (`ByteString4096`).
+pub const MAX_MESSAGE: usize = 4096;
+
+/// The scheme for keys of this spec and purpose, if there is one: a P-256 key signs or decrypts, never both.
+pub fn scheme(spec: KeySpec, purpose: Purpose) -> Option<&'static dyn Scheme> {
+    SCHEMES.iter().copied().find(|scheme| scheme.spec() == spec && scheme.purpose() == purpose)
+}
 
 /// Why key material was refused, or an operation was not done. Every way a decryption can fail is `DecryptionFailed`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,4 +102,21 @@ pub trait PrivateKey: Send + Sync {
         let _ = (plaintext, aad, random);
         Err(CryptoError::Unsupported(algorithm))
     }
+}
+
+fn check_message(message: &[u8]) -> Result<(), CryptoError> {
+    if message.len() > MAX_MESSAGE { Err(CryptoError::TooLong(MAX_MESSAGE)) } else { Ok(()) }
+}
+
+/// A uniform scalar by rejection (FIPS 186-5 §A.2.2), as canonical PKCS#8.
+fn generate_ec(curve: &Curve, random: &dyn Random) -> Result<SecretBytes, CryptoError> {
+    let mut scalar = SecretBytes::zeroed(curve.field);
+    // A scalar is out of range with a probability below 2^-31; a generator that fails so often is broken.
+    for _ in 0..8 {
+        random.fill(scalar.expose_mut()).map_err(|_| CryptoError::Faulty)?;
+        if let Ok(point) = curve.point(scalar.expose()) {
+            return Ok(curve.pkcs8(scalar.expose(), &point));
+        }
+    }
+    Err(CryptoError::Faulty)
 }

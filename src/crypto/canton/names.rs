@@ -1,0 +1,119 @@
+//! Canton's numbers for specs and usages, one table each, read and written from the same lines.
+
+use crate::domain::{KeySpec, Usage, Usages};
+
+use super::CantonFileError;
+
+/// A field's numbers and what they stand for. A number with a name but no meaning is known and not supported.
+pub(super) struct Numbers {
+    what: &'static str,
+    known: &'static [(i32, Option<KeySpec>, &'static str)],
+}
+
+pub(super) const SIGNING_KEY_SPEC: Numbers = Numbers {
+    what: "signing key spec",
+    known: &[
+        (1, Some(KeySpec::EcCurve25519), ""),
+        (2, Some(KeySpec::EcP256), ""),
+        (3, Some(KeySpec::EcP384), ""),
+        (4, Some(KeySpec::EcSecp256k1), ""),
+        (5, None, " (ML-DSA-65)"),
+    ],
+};
+
+/// Deprecated; read where the key spec is 0.
+pub(super) const SIGNING_KEY_SCHEME: Numbers = Numbers {
+    what: "signing key scheme",
+    known: &[(1, Some(KeySpec::EcCurve25519), ""), (2, Some(KeySpec::EcP256), ""), (3, Some(KeySpec::EcP384), "")],
+};
+
+pub(super) const ENCRYPTION_KEY_SPEC: Numbers =
+    Numbers { what: "encryption key spec", known: &[(1, Some(KeySpec::EcP256), ""), (2, Some(KeySpec::Rsa2048), "")] };
+
+/// Deprecated; read where the key spec is 0. The schemes 1 (ECIES with AES-GCM) and 2 (with AES-CBC) have the same kind of key.
+/// It was not renumbered in 3.4; `EncryptionAlgorithmSpec` was, which no key pair holds.
+pub(super) const ENCRYPTION_KEY_SCHEME: Numbers = Numbers {
+    what: "encryption key scheme",
+    known: &[(1, Some(KeySpec::EcP256), ""), (2, Some(KeySpec::EcP256), ""), (3, Some(KeySpec::Rsa2048), "")],
+};
+
+impl Numbers {
+    /// What a number stands for.
+    pub(super) fn spec(&self, number: i32) -> Result<KeySpec, CantonFileError> {
+        let known = self.known.iter().find(|(known, ..)| *known == number);
+        let name = known.map_or("", |(_, _, name)| name);
+        known.and_then(|(_, spec, _)| *spec).ok_or(CantonFileError::Unsupported { what: self.what, number, name })
+    }
+
+    /// The number of a spec; `None` if keys of this kind have no such spec.
+    pub(super) fn number(&self, spec: KeySpec) -> Option<i32> {
+        self.known.iter().find(|(_, known, _)| *known == Some(spec)).map(|(number, ..)| *number)
+    }
+}
+
+/// `SigningKeyUsage`, ascending.
+const USAGES: [(i32, Usage); 4] =
+    [(1, Usage::Namespace), (3, Usage::SequencerAuthentication), (4, Usage::Protocol), (5, Usage::ProofOfOwnership)];
+
+/// Dropped by Canton on reading.
+const IDENTITY_DELEGATION: i32 = 2;
+
+/// The usages as Canton understands them: none written means all; proof of ownership comes by itself where the set allows it.
+pub(super) fn read_usages(numbers: &[i32]) -> Result<Usages, CantonFileError> {
+    if numbers.is_empty() {
+        return Ok(USAGES.iter().map(|(_, usage)| *usage).collect());
+    }
+    let usage = |number: &i32| {
+        let known = USAGES.iter().find(|(known, _)| known == number).map(|(_, usage)| *usage);
+        known.ok_or(CantonFileError::Unsupported {
+            what: "signing key usage",
+            number: *number,
+            name: if *number == 6 { " (party JWT authentication)" } else { "" },
+        })
+    };
+    let written: Usages = numbers.iter().filter(|number| **number != IDENTITY_DELEGATION).map(usage).collect::<Result<_, _>>()?;
+    complete(written)
+}
+
+/// The usages by number, ascending, as Canton reads them back.
+pub(super) fn write_usages(usages: Usages) -> Result<Vec<i32>, CantonFileError> {
+    let complete = complete(usages)?;
+    Ok(USAGES.iter().filter(|(_, usage)| complete.contains(*usage)).map(|(number, _)| *number).collect())
+}
+
+/// Adds proof of ownership to every set but {namespace}, and refuses the sets that Canton calls invalid.
+fn complete(usages: Usages) -> Result<Usages, CantonFileError> {
+    let is = |set: &[Usage]| usages == set.iter().copied().collect();
+    if usages.is_empty() {
+        // Written would be none, and none means all: a right that nobody gave.
+        Err(CantonFileError::Usages("there is none"))
+    } else if is(&[Usage::ProofOfOwnership]) {
+        Err(CantonFileError::Usages("proof-of-ownership alone"))
+    } else if is(&[Usage::Namespace, Usage::ProofOfOwnership]) {
+        Err(CantonFileError::Usages("namespace with proof-of-ownership alone"))
+    } else if is(&[Usage::Namespace]) {
+        Ok(usages)
+    } else {
+        Ok(usages.iter().chain([Usage::ProofOfOwnership]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usages_are_read_as_canton_does() {
+        let all = [Usage::Namespace, Usage::SequencerAuthentication, Usage::Protocol, Usage::ProofOfOwnership];
+        assert_eq!(read_usages(&[]), Ok(all.into_iter().collect()));
+        assert_eq!(read_usages(&[1]), Ok([Usage::Namespace].into_iter().collect()));
+        assert_eq!(read_usages(&[2, 1]), Ok([Usage::Namespace].into_iter().collect()));
+        assert_eq!(read_usages(&[4]), Ok([Usage::Protocol, Usage::ProofOfOwnership].into_iter().collect()));
+        assert_eq!(read_usages(&[5, 3]), Ok([Usage::SequencerAuthentication, Usage::ProofOfOwnership].into_iter().collect()));
+        for refused in [&[5][..], &[1, 5], &[2], &[0], &[6], &[4, 7]] {
+            assert!(read_usages(refused).is_err(), "{refused:?}");
+        }
+        assert_eq!(write_usages(all.into_iter().collect()), Ok(vec![1, 3, 4, 5]));
+        assert!(write_usages(Usages::NONE).is_err());
+    }
+}

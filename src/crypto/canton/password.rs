@@ -1,0 +1,93 @@
+//! Canton's password protection (`PasswordBasedEncryption.scala`): Argon2id, then AES-128-GCM over the whole unprotected file.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+use super::{
+    super::{CryptoError, Random, SecretBytes},
+    CantonFileError,
+    messages::PasswordBasedEncrypted,
+};
+
+/// Bytes of a password at most. Canton states no limit; a longer one is a mistake, or someone who wants us to hash.
+pub const MAX_PASSWORD: usize = 1024;
+
+/// `AES128GCM` of `SymmetricKeyScheme` and `ARGON2ID_MODE1` of `PbkdfScheme`, the only ones there are.
+const AES128_GCM: i32 = 1;
+const ARGON2ID_MODE1: i32 = 1;
+
+const SALT: usize = 16;
+const KEY: usize = 16;
+const TAG: usize = 16;
+
+/// `nonce(12) ‖ ciphertext ‖ tag(16)` under the password.
+pub(super) fn protect(file: &SecretBytes, password: &SecretBytes, random: &dyn Random) -> Result<PasswordBasedEncrypted, CantonFileError> {
+    let (mut salt, mut nonce) = ([0; SALT], [0; NONCE_LEN]);
+    for bytes in [&mut salt[..], &mut nonce[..]] {
+        random.fill(bytes).map_err(|_| CryptoError::Faulty)?;
+    }
+    let key = derive(password, &salt)?;
+    let mut ciphertext = Vec::with_capacity(NONCE_LEN + file.expose().len() + TAG);
+    ciphertext.extend_from_slice(&nonce);
+    ciphertext.extend_from_slice(file.expose());
+    let (_, in_out) = ciphertext.split_at_mut_checked(NONCE_LEN).ok_or(CryptoError::Faulty)?;
+    let tag = key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), in_out).map_err(|_| CryptoError::Faulty)?;
+    ciphertext.extend_from_slice(tag.as_ref());
+    Ok(PasswordBasedEncrypted {
+        ciphertext: ciphertext.into(),
+        symmetric_key_scheme: AES128_GCM,
+        pbkdf_scheme: ARGON2ID_MODE1,
+        salt: salt.to_vec().into(),
+    })
+}
+
+/// The file inside.
+pub(super) fn unprotect(protected: &PasswordBasedEncrypted, password: &SecretBytes) -> Result<SecretBytes, CantonFileError> {
+    const DAMAGED: CantonFileError = CantonFileError::WrongPasswordOrDamaged;
+    for (what, number) in [("symmetric key scheme", protected.symmetric_key_scheme), ("password derivation scheme", protected.pbkdf_scheme)]
+    {
+        if number != 1 {
+            return Err(CantonFileError::Unsupported { what, number, name: "" });
+        }
+    }
+    let salt: &[u8; SALT] = protected.salt.as_ref().try_into().map_err(|_| DAMAGED)?;
+    let (&nonce, rest) = protected.ciphertext.split_first_chunk::<NONCE_LEN>().ok_or(DAMAGED)?;
+    let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or(DAMAGED)?;
+    let mut file = SecretBytes::zeroed(sealed.len());
+    derive(password, salt)?
+        .open_separate_gather(Nonce::assume_unique_for_key(nonce), Aad::empty(), sealed, tag, file.expose_mut())
+        .map_err(|_| DAMAGED)?;
+    Ok(file)
+}
+
+/// Argon2id version 0x13, 12288 KiB, 3 passes, 1 lane, 16 bytes: fixed in Canton, so no file can ask for more work.
+fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, CantonFileError> {
+    if password.expose().len() > MAX_PASSWORD {
+        return Err(CantonFileError::PasswordTooLong);
+    }
+    let params = Params::new(12288, 3, 1, Some(KEY)).map_err(|_| CryptoError::Faulty)?;
+    let mut key = SecretBytes::zeroed(KEY);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(password.expose(), salt, key.expose_mut())
+        .map_err(|_| CryptoError::Faulty)?;
+    Ok(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.expose()).map_err(|_| CryptoError::Faulty)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `password_export` of the vectors: the key for "hello world" and the salt 00..0f.
+    #[test]
+    fn derives_the_known_key() {
+        let salt = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let key = derive(&SecretBytes::copy_of(b"hello world"), &salt).unwrap();
+        let known = [0x6f, 0xe4, 0x18, 0x57, 0xfe, 0x71, 0x14, 0x6a, 0x1b, 0x21, 0x1b, 0x08, 0x1c, 0xbf, 0x83, 0x38];
+        let known = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &known).unwrap());
+        let tag = |key: &LessSafeKey| {
+            let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+            key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut []).unwrap().as_ref().to_vec()
+        };
+        assert_eq!(tag(&key), tag(&known));
+    }
+}

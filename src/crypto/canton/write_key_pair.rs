@@ -1,0 +1,78 @@
+//! Writes a key-pair file that Canton 3.3 to 3.6 all read: with the public key, which 3.3 wants and later versions skip.
+
+use prost::Message;
+
+use crate::domain::{Fingerprint, KeySpec, Purpose, Usages};
+
+use super::{
+    super::{Random, SecretBytes},
+    CantonFileError,
+    messages::{
+        CryptoKeyPair, EncryptionKeyPair, EncryptionPrivateKey, EncryptionPublicKey, FORMAT_PKCS8, FORMAT_SPKI, PROTO_VERSION,
+        SigningKeyPair, SigningPrivateKey, SigningPublicKey, UntypedVersionedMessage, encode, share,
+    },
+    names::{ENCRYPTION_KEY_SPEC, SIGNING_KEY_SPEC, write_usages},
+    password::protect,
+};
+
+/// What goes into a file.
+pub struct KeyPairToWrite<'a> {
+    /// Signing or encryption.
+    pub purpose: Purpose,
+    /// What the key is.
+    pub spec: KeySpec,
+    /// What it may sign; at least one for a signing key, not looked at otherwise.
+    pub usages: Usages,
+    /// The private key in canonical form.
+    pub pkcs8: &'a SecretBytes,
+    /// `SubjectPublicKeyInfo`, DER.
+    pub public_key: &'a [u8],
+    /// Canton's name for the public key.
+    pub fingerprint: Fingerprint,
+}
+
+/// Writes a file of version 30, protected if there is a password; an empty one is none, as in Canton.
+///
+/// # Errors
+/// [`CantonFileError`] if Canton has no such keys or usages, or if the password is too long.
+pub fn write_key_pair(
+    pair: &KeyPairToWrite<'_>,
+    password: Option<&SecretBytes>,
+    random: &dyn Random,
+) -> Result<SecretBytes, CantonFileError> {
+    let file = wrap(&message(pair)?);
+    match password.filter(|password| !password.expose().is_empty()) {
+        None => Ok(file),
+        Some(password) => Ok(wrap(&protect(&file, password, random)?)),
+    }
+}
+
+fn wrap(message: &impl Message) -> SecretBytes {
+    encode(&UntypedVersionedMessage { data: share(encode(message)), version: PROTO_VERSION })
+}
+
+fn message(pair: &KeyPairToWrite<'_>) -> Result<CryptoKeyPair, CantonFileError> {
+    const NO_SUCH_KEY: CantonFileError = CantonFileError::NotAKeyPair("Canton has no key pairs of this spec and purpose");
+    let (id, public_key) = (pair.fingerprint.to_string(), pair.public_key.to_vec().into());
+    let private_key = share(SecretBytes::copy_of(pair.pkcs8.expose()));
+    let mut message = CryptoKeyPair { signing: None, encryption: None };
+    match pair.purpose {
+        Purpose::Signing => {
+            let key_spec = SIGNING_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
+            let usage = write_usages(pair.usages)?;
+            message.signing = Some(SigningKeyPair {
+                public_key: Some(SigningPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, usage: usage.clone(), key_spec }),
+                private_key: Some(SigningPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, usage, key_spec }),
+            });
+        }
+        Purpose::Encryption => {
+            let key_spec = ENCRYPTION_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
+            message.encryption = Some(EncryptionKeyPair {
+                public_key: Some(EncryptionPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, key_spec }),
+                private_key: Some(EncryptionPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, key_spec }),
+            });
+        }
+        Purpose::Symmetric => return Err(NO_SUCH_KEY),
+    }
+    Ok(message)
+}

@@ -1,0 +1,141 @@
+//! Canton's ECIES over P-256: ECDH, KDF2-SHA256, AES-128-CBC, HMAC-SHA256. There is no HKDF in it, in spite of its name.
+//!
+//! `IV(16) ‖ V(65) ‖ C(16k) ‖ T(32)`, as Bouncy Castle's `ECIESwithSHA256andAES-CBC` makes it for Canton's `JcePureCrypto`:
+//!
+//! ```text
+//! V     = ephemeral point, uncompressed          Z = x-coordinate of the shared point, 32 bytes
+//! K     = KDF2-SHA256(V ‖ Z, 80 bytes)           k_enc = K[..16], k_mac = K[16..]
+//! C     = AES-128-CBC(k_enc, IV, PKCS#7 padded)  T = HMAC-SHA256(k_mac, C ‖ 8 zero bytes)
+//! ```
+//!
+//! The MAC does not cover the IV: who changes it changes the first block of the plaintext. That is Canton's format, and its content
+//! (a session key) is checked by Canton against an authenticated hash.
+
+use aws_lc_rs::{
+    agreement::{ECDH_P256, PrivateKey as EcdhKey, UnparsedPublicKey, agree},
+    cipher::{AES_128, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey},
+    hmac,
+    iv::FixedLength,
+};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::domain::{Algorithm, KeySpec, Purpose};
+
+use super::{
+    super::{curve::P256, pkcs8::PrivateKeyInfo},
+    CryptoError, PrivateKey, Random, Scheme, SecretBytes, generate_ec,
+};
+
+pub(super) const IV: usize = 16;
+pub(super) const POINT: usize = 65;
+pub(super) const MAC: usize = 32;
+/// Bytes of the AES key; the other 64 of the 80 derived bytes are the MAC key.
+const ENCRYPTION_KEY: usize = 16;
+const DERIVED: usize = 80;
+
+/// Keys that decrypt with Canton's ECIES.
+pub(super) struct EciesP256;
+
+impl Scheme for EciesP256 {
+    fn spec(&self) -> KeySpec {
+        KeySpec::EcP256
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Encryption
+    }
+
+    fn algorithms(&self) -> &'static [Algorithm] {
+        &[Algorithm::EciesP256]
+    }
+
+    fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError> {
+        generate_ec(&P256, random)
+    }
+
+    fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
+        let (scalar, point) = PrivateKeyInfo::read(material)?.ec(&P256)?;
+        let key = EcdhKey::from_private_key(&ECDH_P256, scalar).map_err(|_| CryptoError::Faulty)?;
+        Ok(Box::new(Key { key, spki: P256.spki(&point) }))
+    }
+}
+
+struct Key {
+    key: EcdhKey,
+    spki: Vec<u8>,
+}
+
+impl PrivateKey for Key {
+    fn public_key(&self) -> Option<&[u8]> {
+        Some(&self.spki)
+    }
+
+    fn decrypt(&self, algorithm: Algorithm, ciphertext: &[u8], _: &[u8]) -> Result<SecretBytes, CryptoError> {
+        if algorithm != Algorithm::EciesP256 {
+            return Err(CryptoError::Unsupported(algorithm));
+        }
+        self.open(ciphertext).ok_or(CryptoError::DecryptionFailed)
+    }
+}
+
+impl Key {
+    /// `None` for any fault. The MAC is compared before the padding is looked at, so the padding is no oracle.
+    fn open(&self, ciphertext: &[u8]) -> Option<SecretBytes> {
+        let (iv, rest) = ciphertext.split_first_chunk::<IV>()?;
+        let (point, rest) = rest.split_first_chunk::<POINT>()?;
+        let (encrypted, mac) = rest.split_last_chunk::<MAC>()?;
+        // Whole blocks only: CBC would say so after the MAC, but a wrong length is public anyway.
+        if encrypted.is_empty() || !encrypted.len().is_multiple_of(16) {
+            return None;
+        }
+        let derived = derive(&self.key, point, point)?;
+        if !bool::from(tag(&derived, encrypted)?.as_ref().ct_eq(mac)) {
+            return None;
+        }
+        let mut plaintext = SecretBytes::copy_of(encrypted);
+        let length = PaddedBlockDecryptingKey::cbc_pkcs7(encryption_key(&derived)?)
+            .ok()?
+            .decrypt(plaintext.expose_mut(), DecryptionContext::Iv128(FixedLength::from(iv)))
+            .ok()?
+            .len();
+        plaintext.truncate(length);
+        Some(plaintext)
+    }
+}
+
+/// The 80 derived bytes for an ephemeral point V, and the other side's point; `None` unless that is on the curve and not infinity.
+pub(super) fn derive(own: &EcdhKey, other: &[u8; POINT], ephemeral: &[u8; POINT]) -> Option<SecretBytes> {
+    // Uncompressed only: Canton writes nothing else, and the form of V enters the derivation.
+    if other.first() != Some(&4) {
+        return None;
+    }
+    agree(own, UnparsedPublicKey::new(&ECDH_P256, other), (), |shared| Ok(kdf2(ephemeral, shared))).ok()
+}
+
+/// KDF2 of IEEE P1363a / ISO 18033-2 with SHA-256: blocks SHA-256(V ‖ Z ‖ u32be counter), counted from 1, cut to 80 bytes.
+fn kdf2(point: &[u8], shared: &[u8]) -> SecretBytes {
+    let mut derived = SecretBytes::zeroed(DERIVED);
+    for (counter, block) in (1_u32..).zip(derived.expose_mut().chunks_mut(32)) {
+        let mut hash = Sha256::new().chain_update(point).chain_update(shared).chain_update(counter.to_be_bytes()).finalize();
+        for (to, from) in block.iter_mut().zip(&hash) {
+            *to = *from;
+        }
+        zeroize::Zeroize::zeroize(hash.as_mut_slice());
+    }
+    derived
+}
+
+/// HMAC over the encrypted bytes and the length in bits, as u64be, of an encoding vector that Canton leaves empty.
+pub(super) fn tag(derived: &SecretBytes, encrypted: &[u8]) -> Option<hmac::Tag> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, derived.expose().get(ENCRYPTION_KEY..)?);
+    let mut context = hmac::Context::with_key(&key);
+    context.update(encrypted);
+    context.update(&[0; 8]);
+    Some(context.sign())
+}
+
+/// The AES key among the derived bytes.
+pub(super) fn encryption_key(derived: &SecretBytes) -> Option<UnboundCipherKey> {
+    UnboundCipherKey::new(&AES_128, derived.expose().get(..ENCRYPTION_KEY)?).ok()
+}

@@ -1,0 +1,68 @@
+//! Pure Ed25519 (RFC 8032): signs messages as they are, 64-byte signatures.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
+
+use crate::domain::{Algorithm, KeySpec, Purpose};
+
+use super::{super::pkcs8, CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message};
+
+/// `SubjectPublicKeyInfo` up to the 32 bytes of the key (RFC 8410 §4).
+pub(in crate::crypto) const SPKI_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Keys that sign with Ed25519.
+pub(super) struct Ed25519;
+
+impl Scheme for Ed25519 {
+    fn spec(&self) -> KeySpec {
+        KeySpec::EcCurve25519
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Signing
+    }
+
+    fn algorithms(&self) -> &'static [Algorithm] {
+        &[Algorithm::Ed25519]
+    }
+
+    fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError> {
+        let mut seed = SecretBytes::zeroed(32);
+        random.fill(seed.expose_mut()).map_err(|_| CryptoError::Faulty)?;
+        Ok(pkcs8::write_ed25519(seed.expose()))
+    }
+
+    fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
+        let pkcs8::PrivateKeyInfo::Ed25519 { seed, public } = pkcs8::PrivateKeyInfo::read(material)? else {
+            return Err(pkcs8::OTHER_SPEC);
+        };
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| CryptoError::BadKey("its seed gives no key"))?;
+        let own = pair.public_key().as_ref();
+        pkcs8::check_public(own, &[public])?;
+        let spki = [SPKI_HEAD, own].concat();
+        let verifier = ParsedPublicKey::new(&ED25519, own).map_err(|_| CryptoError::Faulty)?;
+        Ok(Box::new(Key { pair, verifier, spki }))
+    }
+}
+
+struct Key {
+    pair: Ed25519KeyPair,
+    verifier: ParsedPublicKey,
+    spki: Vec<u8>,
+}
+
+impl PrivateKey for Key {
+    fn public_key(&self) -> Option<&[u8]> {
+        Some(&self.spki)
+    }
+
+    fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        if algorithm != Algorithm::Ed25519 {
+            return Err(CryptoError::Unsupported(algorithm));
+        }
+        check_message(message)?;
+        let signature = self.pair.try_sign(message).map_err(|_| CryptoError::Faulty)?;
+        // A faulty signature of a deterministic scheme gives the key away (RFC 8032 §8.2 and the literature on fault attacks).
+        self.verifier.verify_sig(message, signature.as_ref()).map_err(|_| CryptoError::Faulty)?;
+        Ok(signature.as_ref().to_vec())
+    }
+}
