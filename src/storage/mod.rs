@@ -1,5 +1,7 @@
 //! Where keys, wraps and the log are kept: one trait, one write path, and nothing that could take an open secret.
 
+mod sqlite;
+
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
@@ -11,6 +13,8 @@ use crate::{
         WrapperKeyId,
     },
 };
+
+pub use sqlite::{Mode, OpenStoreError, SqliteConfig, SqliteStore};
 
 /// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
 #[async_trait]

@@ -1,0 +1,215 @@
+//! What one commit does inside the transaction of its batch: check, change, remember, log.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    CommitError, Receipt, StoreError,
+    error::signed,
+    rows::{self, revision_of},
+};
+use crate::{
+    audit::{Entry, Source, leaf_hash},
+    domain::{AuditEvent, Timestamp, WrapperKeyId},
+    storage::{Change, Commit, Idempotency, KeyUpdate, Unchanged},
+};
+
+/// What the writer knows by heart of the database, the open transaction included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// Of the newest entry; 0 if there is none.
+    pub(super) sequence: u64,
+    /// Bumped by every change.
+    pub(super) store_revision: u64,
+    /// The incident switch.
+    pub(super) frozen: bool,
+}
+
+impl Head {
+    /// From the database.
+    pub(super) fn read(db: &Connection) -> Result<Self, StoreError> {
+        let facts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
+        let (sequence, store_revision, frozen) =
+            db.query_row("SELECT (SELECT coalesce(max(sequence), 0) FROM audit_entries), store_revision, frozen FROM meta", [], facts)?;
+        Ok(Self { sequence: rows::unsigned(sequence)?, store_revision: rows::unsigned(store_revision)?, frozen })
+    }
+}
+
+/// Makes one commit, whole or not at all; the others of the batch are not touched.
+pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
+    if commit.change.is_none() && commit.idempotency.is_none() {
+        // A use, by far the most frequent commit, is one INSERT, which undoes itself.
+        return whole(db, source, head, commit);
+    }
+    let before = *head;
+    run(db, "SAVEPOINT one")?;
+    let result = whole(db, source, head, commit);
+    if result.is_err() {
+        *head = before;
+        // Some failures end the whole transaction by themselves: then there is nothing left to undo.
+        if !db.is_autocommit() {
+            run(db, "ROLLBACK TO one")?;
+        }
+    }
+    if !db.is_autocommit() {
+        run(db, "RELEASE one")?;
+    }
+    result
+}
+
+/// Makes `revision` the store's.
+pub(super) fn write_revision(db: &Connection, revision: u64) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE meta SET store_revision = ?1")?.execute([signed(revision)?])?;
+    Ok(())
+}
+
+/// Forgets at most `limit` expired idempotency records; answers how many.
+pub(super) fn purge(db: &Connection, now: Timestamp, limit: u32) -> Result<usize, StoreError> {
+    let sql = "DELETE FROM idempotency WHERE (principal, route, key) IN
+               (SELECT principal, route, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)";
+    Ok(db.prepare_cached(sql)?.execute(params![now.micros(), limit])?)
+}
+
+fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
+    let Commit { change, idempotency, unchanged, event } = commit;
+    if let Some(unchanged) = unchanged {
+        check(db, head, unchanged)?;
+    }
+    if let Some(idempotency) = idempotency {
+        remember(db, idempotency, event.at)?;
+    }
+    let mut link = None;
+    if let Some(change) = change {
+        link = apply(db, head, change)?;
+        head.store_revision += 1;
+    }
+    log(db, source, head, event)?;
+    let receipt = Receipt { sequence: head.sequence, store_revision: head.store_revision };
+    if let Some(link) = link {
+        log(db, source, head, link)?;
+    }
+    Ok(receipt)
+}
+
+/// Refuses a result that was computed under what no longer holds. A frozen vault refuses it in any case: that costs nothing to know.
+fn check(db: &Connection, head: &Head, unchanged: &Unchanged) -> Result<(), CommitError> {
+    let moved_on = unchanged.store_revision != head.store_revision;
+    if head.frozen || (moved_on && revision_of(db, unchanged.key)? != Some(unchanged.revision)) {
+        return Err(CommitError::Stale);
+    }
+    Ok(())
+}
+
+fn remember(db: &Connection, idempotency: &Idempotency, now: Timestamp) -> Result<(), CommitError> {
+    let Idempotency { scope, remembered, expires_at } = idempotency;
+    let sql = "INSERT INTO idempotency (principal, route, key, body_hash, answer, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT (principal, route, key) DO UPDATE
+               SET body_hash = excluded.body_hash, answer = excluded.answer, expires_at = excluded.expires_at
+               WHERE idempotency.expires_at <= ?7";
+    let values =
+        params![scope.principal, scope.route, scope.key, remembered.body_hash, remembered.answer, expires_at.micros(), now.micros()];
+    if execute(db, sql, values)? == 0 { Err(CommitError::IdempotencyKeyTaken) } else { Ok(()) }
+}
+
+/// Makes the change; answers the event that the log shall hold besides the commit's own.
+fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
+    match change {
+        Change::InsertKey { record, active, link } => {
+            if revision_of(db, record.facts.id)?.is_some() {
+                return Err(CommitError::KeyExists);
+            }
+            if active_wrapper_key(db)? != Some(active.to_string()) {
+                return Err(CommitError::ActiveWrapperChanged);
+            }
+            rows::insert_key(db, record)?;
+            if let Some((update, _)) = link {
+                update_key(db, update)?;
+            }
+            return Ok(link.as_ref().map(|(_, event)| &**event));
+        }
+        Change::UpdateKey(update) => update_key(db, update)?,
+        Change::QuarantineWrap { key, wrapper_key, generation } => quarantine_wrap(db, &key.to_string(), *wrapper_key, *generation)?,
+        Change::InsertWrapperKey(wrapper_key) => {
+            let sql = "SELECT 1 FROM wrapper_keys WHERE identity = ?1";
+            if db.prepare_cached(sql).and_then(|mut sql| sql.exists([&wrapper_key.identity])).map_err(StoreError::from)? {
+                return Err(CommitError::WrapperKeyExists);
+            }
+            if wrapper_key.state == crate::domain::WrapperState::Active && active_wrapper_key(db)?.is_some() {
+                return Err(CommitError::ActiveWrapperChanged);
+            }
+            rows::insert_wrapper_key(db, wrapper_key)?;
+        }
+        Change::SetFrozen(frozen) => {
+            execute(db, "UPDATE meta SET frozen = ?1", [frozen])?;
+            head.frozen = *frozen;
+        }
+    }
+    Ok(None)
+}
+
+fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
+    let KeyUpdate { key, if_revision, to, successor, delete_at, row_tag } = update;
+    let id = key.to_string();
+    let sql = "UPDATE keys SET revision = ?3, lifecycle = ?4, successor = ?5, delete_at = ?6, row_tag = ?7,
+               sealed = CASE WHEN ?8 THEN NULL ELSE sealed END WHERE id = ?1 AND revision = ?2";
+    let destroyed = to.lifecycle.is_destroyed();
+    let values = params![
+        id,
+        signed(*if_revision)?,
+        signed(to.revision)?,
+        to.lifecycle.to_string(),
+        successor.map(|id| id.to_string()),
+        delete_at.map(Timestamp::micros),
+        row_tag,
+        destroyed
+    ];
+    if execute(db, sql, values)? == 0 {
+        return Err(CommitError::LostRace);
+    }
+    if destroyed {
+        execute(db, "DELETE FROM wraps WHERE key = ?1", [&id])?;
+    }
+    Ok(())
+}
+
+fn quarantine_wrap(db: &Connection, key: &str, wrapper_key: WrapperKeyId, generation: u32) -> Result<(), CommitError> {
+    let sql = "UPDATE wraps SET quarantined = 1 WHERE key = ?1 AND wrapper_key = ?2 AND generation = ?3";
+    let changed = execute(db, sql, params![key, wrapper_key.to_string(), generation])?;
+    if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
+}
+
+fn active_wrapper_key(db: &Connection) -> Result<Option<String>, StoreError> {
+    let mut sql = db.prepare_cached("SELECT id FROM wrapper_keys WHERE state = 'active'")?;
+    Ok(sql.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Gives the event its place and writes its entry.
+fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) -> Result<(), StoreError> {
+    let sequence = head.sequence + 1;
+    let entry = Entry::new(sequence, source, event);
+    let bytes = entry.encode().map_err(|error| StoreError::Failed(error.to_string()))?;
+    let sql = "INSERT INTO audit_entries (sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let values = params![
+        signed(sequence)?,
+        bytes,
+        leaf_hash(&bytes),
+        entry.at.micros(),
+        entry.principal,
+        entry.operation.as_str(),
+        entry.key_id.map(|id| id.to_string()),
+        entry.node.as_ref().map(|node| node.as_str()),
+        entry.outcome.as_str(),
+        entry.revision.map(signed).transpose()?
+    ];
+    execute(db, sql, values)?;
+    head.sequence = sequence;
+    Ok(())
+}
+
+fn execute(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+    Ok(db.prepare_cached(sql)?.execute(values)?)
+}
+
+fn run(db: &Connection, sql: &str) -> Result<(), StoreError> {
+    execute(db, sql, []).map(|_| ())
+}

@@ -1,0 +1,54 @@
+//! A complete copy of a store in one file, made while others write.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rusqlite::{
+    Connection, OpenFlags,
+    backup::{Backup, StepResult},
+};
+
+use super::{StoreError, open::connect};
+
+/// Copies the store at `from` to a new file, private to the user; durable when this returns.
+///
+/// # Errors
+/// [`StoreError`] if the file exists or cannot be written; no part of a copy is left behind then.
+pub(super) fn copy(from: &Path, vfs: Option<&str>, to: &Path) -> Result<(), StoreError> {
+    copy_from(&connect(from, vfs, OpenFlags::SQLITE_OPEN_READ_ONLY)?, to)
+}
+
+/// As [`copy`], through a connection that is open already.
+pub(super) fn copy_from(from: &Connection, to: &Path) -> Result<(), StoreError> {
+    let failed = |error: io::Error| StoreError::Failed(format!("{}: {error}", to.display()));
+    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(failed)?;
+    let copied = pages(from, to).and_then(|()| sync(&file, to).map_err(failed));
+    if copied.is_err() {
+        let _ = fs::remove_file(to);
+    }
+    copied
+}
+
+fn pages(from: &Connection, to: &Path) -> Result<(), StoreError> {
+    let mut copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // The file is nobody's yet: it needs no journal, and one sync at the end.
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+    // In one step, that is in one snapshot: in several, every commit meanwhile would start it anew.
+    match Backup::new(from, &mut copy)?.step(-1)? {
+        StepResult::Done => {}
+        stopped => return Err(StoreError::Failed(format!("the copy stopped: {stopped:?}"))),
+    }
+    // The copied header asks for a WAL: without it, the copy is complete in itself.
+    copy.execute_batch("PRAGMA journal_mode = DELETE;")?;
+    copy.close().map_err(|(_, error)| error.into())
+}
+
+fn sync(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
+}

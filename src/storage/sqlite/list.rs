@@ -1,0 +1,138 @@
+//! Pages of keys and of the log, by filters that are joined with "and".
+//!
+//! Filters by key and by time use an index of the log; the others look through the entries in the range.
+
+use rusqlite::{Connection, params_from_iter, types::Value};
+
+use super::{
+    EntryFilter, KeyFilter, Page, Positioned, StoreError, StoredEntry,
+    error::{corrupt, signed},
+    rows::{self, KEY_COLUMNS, unsigned},
+};
+use crate::{
+    audit::Entry,
+    domain::{KeyRecord, KeyState, NodeScope, Timestamp},
+};
+
+/// Keys in the order of creation. A key whose marks cannot be read is shown as quarantined; one whose bound facts cannot be read is left
+/// out and logged, so that it hides no other.
+pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
+    let KeyFilter { nodes, node, purpose, state } = filter;
+    let mut conditions = Conditions::after("position", page.after)?;
+    conditions.nodes(nodes);
+    conditions.equal("node", node.as_ref().map(|node| node.as_str()));
+    conditions.equal("purpose", purpose.map(|purpose| purpose.as_str()));
+    match state {
+        // Also the rows whose state is no word at all.
+        Some(KeyState::Quarantined) => {
+            let others = KeyState::ALL.iter().filter(|state| **state != KeyState::Quarantined);
+            conditions.is_in("state", "NOT IN", others.map(|state| state.as_str()));
+        }
+        state => conditions.equal("state", state.map(KeyState::as_str)),
+    }
+    let sql = format!("SELECT {KEY_COLUMNS} FROM keys {conditions} ORDER BY position");
+    let mut sql = db.prepare(&sql)?;
+    let mut rows = sql.query(params_from_iter(conditions.values))?;
+    let mut keys = Vec::new();
+    // No LIMIT: a row left out must not make the page look like the last one.
+    while keys.len() < page.limit as usize {
+        let Some(row) = rows.next()? else { break };
+        match rows::key_for_list(db, row) {
+            Ok(item) => keys.push(Positioned { position: unsigned(row.get("position")?)?, item }),
+            Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a key is left out of a list, since its row cannot be read"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
+}
+
+/// Entries in the order of the log.
+pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError> {
+    let EntryFilter { nodes, key, node, principal, operation, outcome, from, to } = filter;
+    let mut conditions = Conditions::after("sequence", page.after)?;
+    conditions.nodes(nodes);
+    conditions.equal("key_id", key.map(|key| key.to_string()));
+    conditions.equal("node", node.as_ref().map(|node| node.as_str()));
+    conditions.equal("principal", principal.as_deref());
+    conditions.equal("operation", operation.map(|operation| operation.as_str()));
+    conditions.equal("outcome", outcome.map(|outcome| outcome.as_str()));
+    if from.is_some() || to.is_some() {
+        let Some(first_and_last) = within(db, page.after, *from, *to)? else { return Ok(Vec::new()) };
+        let (first, last) = first_and_last;
+        conditions.push("sequence BETWEEN ? AND ?", [first.into(), last.into()]);
+        // The plus keeps SQLite from walking the log by time, which would have to be sorted again.
+        conditions.push("+at >= ? AND +at < ?", bounds(*from, *to).map(Value::from));
+    }
+    let sql = format!("SELECT sequence, entry, leaf FROM audit_entries {conditions} ORDER BY sequence LIMIT {}", page.limit);
+    let mut sql = db.prepare(&sql)?;
+    let mut rows = sql.query(params_from_iter(conditions.values))?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get("sequence")?;
+        let unreadable = |why: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {why}"));
+        let bytes: Vec<u8> = row.get("entry").map_err(|error| unreadable(&error))?;
+        let leaf = row.get("leaf").map_err(|error| unreadable(&error))?;
+        let entry = Entry::decode(&bytes).map_err(|error| unreadable(&error))?;
+        if signed(entry.sequence)? != sequence {
+            return Err(unreadable(&format_args!("its bytes say {}", entry.sequence)));
+        }
+        entries.push(StoredEntry { entry, bytes, leaf });
+    }
+    Ok(entries)
+}
+
+/// The first and last entry in a span of time, found in the index of times alone. Times need not follow the log's order.
+fn within(db: &Connection, after: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Option<(i64, i64)>, StoreError> {
+    let [from, to] = bounds(from, to);
+    let sql = "SELECT min(sequence), max(sequence) FROM audit_entries INDEXED BY audit_entries_by_time
+               WHERE at >= ?1 AND at < ?2 AND sequence > ?3";
+    let mut sql = db.prepare_cached(sql)?;
+    let (first, last): (Option<i64>, Option<i64>) = sql.query_row([from, to, signed(after)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(first.zip(last))
+}
+
+fn bounds(from: Option<Timestamp>, to: Option<Timestamp>) -> [i64; 2] {
+    [from.map_or(i64::MIN, Timestamp::micros), to.map_or(i64::MAX, Timestamp::micros)]
+}
+
+/// A WHERE clause that grows: texts are ours, values are bound.
+struct Conditions {
+    texts: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    /// Only rows after the cursor.
+    fn after(cursor: &str, position: u64) -> Result<Self, StoreError> {
+        Ok(Self { texts: vec![format!("{cursor} > ?")], values: vec![signed(position)?.into()] })
+    }
+
+    fn push(&mut self, text: impl Into<String>, values: impl IntoIterator<Item = Value>) {
+        self.texts.push(text.into());
+        self.values.extend(values);
+    }
+
+    fn equal(&mut self, column: &str, value: Option<impl Into<String>>) {
+        if let Some(value) = value {
+            self.push(format!("{column} = ?"), [Value::Text(value.into())]);
+        }
+    }
+
+    fn is_in<'a>(&mut self, column: &str, operator: &str, words: impl Iterator<Item = &'a str>) {
+        let words: Vec<Value> = words.map(|word| Value::Text(word.to_owned())).collect();
+        self.push(format!("{column} {operator} ({})", vec!["?"; words.len()].join(", ")), words);
+    }
+
+    /// Rows without a node are in no list of nodes.
+    fn nodes(&mut self, scope: &NodeScope) {
+        if let NodeScope::Only(nodes) = scope {
+            self.is_in("node", "IN", nodes.iter().map(|node| node.as_str()));
+        }
+    }
+}
+
+impl std::fmt::Display for Conditions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WHERE {}", self.texts.join(" AND "))
+    }
+}

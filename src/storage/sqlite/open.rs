@@ -1,0 +1,197 @@
+//! Opening: one process a file, the right file, the right schema; a file that is refused is left as it was.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, backup, error::corrupt, readers::Readers, writer::Writer};
+use crate::{
+    audit::Source,
+    crypto::Random,
+    domain::{Timestamp, VaultId},
+};
+
+mod migrations {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it. `source` is written into every entry; `random` gives a new store its hash key; `now` dates it.
+    ///
+    /// # Errors
+    /// [`OpenStoreError`]; the file is then as it was.
+    pub fn open(
+        config: SqliteConfig,
+        source: Source,
+        vault: &VaultId,
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<Self, OpenStoreError> {
+        let SqliteConfig { path, mode, commit_timeout, queue, readers, vfs } = config;
+        let lock = Arc::new(lock(&path)?);
+        create_private(&path).map_err(|source| OpenStoreError::Io { path: path.clone(), source })?;
+        let mut db = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let found = schema_of(&db, &path)?;
+        let schema = known_schema();
+        if found > schema {
+            return Err(OpenStoreError::NewerSchema { found, known: schema });
+        }
+        let introduced = found > 0 && check_identity(&db, vault, mode)?;
+        prepare_writing(&db)?;
+        if found < schema {
+            migrate(&mut db, &path, found, schema)?;
+        }
+        if !introduced {
+            introduce(&db, vault, mode, random, now)?;
+        }
+        let (hash_key, revision) = db
+            .query_row("SELECT hash_key, store_revision FROM meta", [], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
+            .map_err(StoreError::from)?;
+        let revision = Arc::new(AtomicU64::new(u64::try_from(revision).unwrap_or(0)));
+        let connections = (0..=readers.max(1))
+            .map(|_| connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_ONLY))
+            .collect::<Result<Vec<_>, _>>()?;
+        let threads = |source| OpenStoreError::Io { path: path.clone(), source };
+        let readers = Readers::start(connections, commit_timeout).map_err(threads)?;
+        let writer = Writer::start(db, source, lock, Arc::clone(&revision), queue, commit_timeout).map_err(threads)?;
+        Ok(Self { path, vfs, schema, hash_key, revision, writer, readers })
+    }
+}
+
+/// A connection with the settings that all share.
+pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Result<Connection, StoreError> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let db = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
+    // 2 s: only a checkpoint or a recovery ever makes one connection wait for another. 8 MiB of pages a connection.
+    db.execute_batch(
+        "PRAGMA busy_timeout = 2000; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -8192; PRAGMA mmap_size = 0;",
+    )?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+/// Takes the lock file beside the database, for as long as the returned file lives.
+fn lock(path: &Path) -> Result<File, OpenStoreError> {
+    let beside = with_suffix(path, ".lock");
+    let io = |source| OpenStoreError::Io { path: beside.clone(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&beside).map_err(io)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenStoreError::InUse(path.to_owned())),
+        Err(errno) => Err(io(errno.into())),
+    }
+}
+
+/// Makes an empty file readable by its owner alone, which SQLite then imitates for the WAL. An existing file keeps its rights.
+fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The schema that the file has; 0 for a new one.
+fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
+    let foreign = || OpenStoreError::NotAVault(path.to_owned());
+    let read = || -> rusqlite::Result<(bool, i64)> {
+        let empty = db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((empty, db.query_row("PRAGMA application_id", [], |row| row.get(0))?))
+    };
+    match read() {
+        // Cut off between these two steps of making it, a new file is still a new file.
+        Ok((true, 0 | APPLICATION_ID)) => Ok(0),
+        Ok((false, APPLICATION_ID)) => {
+            db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0)).map_err(|_| foreign())
+        }
+        Ok(_) => Err(foreign()),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
+        Err(error) => Err(StoreError::from(error).into()),
+    }
+}
+
+/// Whether the file is this vault's; `false` if making it was cut off before it was anybody's.
+fn check_identity(db: &Connection, vault: &VaultId, mode: Mode) -> Result<bool, OpenStoreError> {
+    let identity: Option<(String, String)> =
+        db.query_row("SELECT vault, mode FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?))).optional().map_err(StoreError::from)?;
+    let Some((of_vault, of_mode)) = identity else {
+        let used: bool = db
+            .query_row("SELECT EXISTS (SELECT 1 FROM audit_entries) OR EXISTS (SELECT 1 FROM keys)", [], |row| row.get(0))
+            .map_err(StoreError::from)?;
+        return if used { Err(corrupt("meta", "its row is missing").into()) } else { Ok(false) };
+    };
+    if of_vault != vault.as_str() {
+        Err(OpenStoreError::OtherVault { found: of_vault, expected: vault.clone() })
+    } else if of_mode != mode.as_str() {
+        Err(OpenStoreError::OtherMode { found: of_mode, expected: mode })
+    } else {
+        Ok(true)
+    }
+}
+
+/// What makes a commit durable, and deleted bytes gone.
+fn prepare_writing(db: &Connection) -> Result<(), StoreError> {
+    let journal: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if journal != "wal" {
+        return Err(StoreError::Failed(format!("the file system does not carry a write-ahead log (journal mode {journal})")));
+    }
+    // A larger WAL between checkpoints (16 MiB of pages) costs fewer syncs of the main file; after a burst it shrinks again.
+    db.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(())
+}
+
+/// All migrations in one transaction, after the file as it was is set aside.
+fn migrate(db: &mut Connection, path: &Path, found: u32, known: u32) -> Result<(), OpenStoreError> {
+    let kept = with_suffix(path, &format!(".before-v{known}"));
+    if found > 0 {
+        // Left by an attempt that failed: it shows the same old schema.
+        if let Err(source) = std::fs::remove_file(&kept)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(OpenStoreError::Io { path: kept, source });
+        }
+        backup::copy_from(db, &kept)?;
+    }
+    db.pragma_update(None, "application_id", APPLICATION_ID).map_err(StoreError::from)?;
+    let failed = |error: refinery::Error| OpenStoreError::Migration { known, kept, why: error.to_string() };
+    migrations::migrations::runner().set_grouped(true).run(db).map(|_| ()).map_err(failed)
+}
+
+/// Gives a new store its one row of facts.
+fn introduce(db: &Connection, vault: &VaultId, mode: Mode, random: &dyn Random, now: Timestamp) -> Result<(), OpenStoreError> {
+    let mut hash_key = [0; 32];
+    random.fill(&mut hash_key).map_err(|_| OpenStoreError::Random)?;
+    db.execute(
+        "INSERT INTO meta (only_row, vault, mode, hash_key, created_at, store_revision, frozen) VALUES (1, ?1, ?2, ?3, ?4, 1, 0)",
+        params![vault.as_str(), mode.as_str(), hash_key, now.micros()],
+    )
+    .map_err(StoreError::from)?;
+    Ok(())
+}
+
+fn known_schema() -> u32 {
+    let versions = migrations::migrations::runner();
+    versions.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok()).max().unwrap_or(0)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = path.as_os_str().to_owned();
+    text.push(suffix);
+    text.into()
+}
+
+/// "CKV1": a file without it is another program's.
+const APPLICATION_ID: i64 = 0x434B_5631;

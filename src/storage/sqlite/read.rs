@@ -1,0 +1,88 @@
+//! Look-ups: one key with the log's newest word on it, and the small facts of the store.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    IdempotencyScope, Remembered, StoreError, StoredKey,
+    error::corrupt,
+    rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
+};
+use crate::{
+    audit::Entry,
+    domain::{KeyId, KeyState, StateChange, Timestamp, WrapperKey},
+};
+
+/// A key, its wraps, its newest state change in the log and the store's revision. The caller's transaction makes them one snapshot.
+pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
+    let mut sql = db.prepare_cached(&format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1"))?;
+    let mut rows = sql.query([id.to_string()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let record = rows::key(db, row)?;
+    let store_revision: i64 = db.prepare_cached("SELECT store_revision FROM meta")?.query_row([], |row| row.get(0))?;
+    Ok(Some(StoredKey { record, logged: logged(db, id)?, store_revision: unsigned(store_revision)? }))
+}
+
+/// The newest state change of a key. The index finds the entry, but only its hashed bytes are believed.
+fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, StoreError> {
+    let sql = "SELECT entry FROM audit_entries WHERE key_id = ?1 AND key_revision IS NOT NULL ORDER BY sequence DESC LIMIT 1";
+    let bytes: Option<Vec<u8>> = db.prepare_cached(sql)?.query_row([id.to_string()], |row| row.get(0)).optional()?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    let unreadable = |why: String| corrupt("audit_entries", format_args!("the newest state change of {id}: {why}"));
+    let entry = Entry::decode(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    if entry.key_id != Some(id) {
+        return Err(unreadable(format!("entry {} is about another key", entry.sequence)));
+    }
+    entry.state_change().map_err(|error| unreadable(error.to_string()))
+}
+
+/// Keys whose waiting time is over, the longest waiting first.
+pub(super) fn due_for_destruction(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+    let sql = "SELECT id FROM keys WHERE delete_at <= ?1 AND state = 'pending-deletion' ORDER BY delete_at, position LIMIT ?2";
+    let mut sql = db.prepare_cached(sql)?;
+    let ids = sql.query_map(params![now.micros(), limit], |row| row.get::<_, String>(0))?;
+    ids.map(|id| id?.parse().map_err(|error| corrupt("keys", error))).collect()
+}
+
+/// Every state with the number of keys in it; marks that cannot be read count as quarantined.
+pub(super) fn keys_by_state(db: &Connection) -> Result<Vec<(KeyState, u64)>, StoreError> {
+    let mut counts: Vec<(KeyState, u64)> = KeyState::ALL.iter().map(|state| (*state, 0)).collect();
+    let mut sql = db.prepare_cached("SELECT state, count(*) FROM keys GROUP BY state")?;
+    let mut rows = sql.query([])?;
+    while let Some(row) = rows.next()? {
+        let state = row.get::<_, String>(0)?.parse().unwrap_or(KeyState::Quarantined);
+        let number = unsigned(row.get(1)?)?;
+        counts.iter_mut().filter(|(of, _)| *of == state).for_each(|(_, count)| *count += number);
+    }
+    Ok(counts)
+}
+
+/// All wrapper keys, oldest first, each with the number of keys that have a wrap under it, quarantined or not.
+pub(super) fn wrapper_keys(db: &Connection) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
+    let sql = format!(
+        "SELECT {WRAPPER_KEY_COLUMNS}, (SELECT count(DISTINCT key) FROM wraps WHERE wrapper_key = wrapper_keys.id) AS keys
+         FROM wrapper_keys ORDER BY position"
+    );
+    let mut sql = db.prepare_cached(&sql)?;
+    let mut rows = sql.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push((rows::wrapper_key(row)?, unsigned(row.get("keys")?)?));
+    }
+    Ok(all)
+}
+
+/// What an earlier call answered, if it has not expired.
+pub(super) fn remembered(db: &Connection, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
+    let IdempotencyScope { principal, route, key } = scope;
+    let sql = "SELECT body_hash, answer FROM idempotency WHERE principal = ?1 AND route = ?2 AND key = ?3 AND expires_at > ?4";
+    let mut sql = db.prepare_cached(sql)?;
+    let found = sql.query_row(params![principal, route, key, now.micros()], |row| {
+        Ok(Remembered { body_hash: row.get("body_hash")?, answer: row.get("answer")? })
+    });
+    Ok(found.optional()?)
+}
+
+/// Whether the incident switch is on.
+pub(super) fn frozen(db: &Connection) -> Result<bool, StoreError> {
+    Ok(db.prepare_cached("SELECT frozen FROM meta")?.query_row([], |row| row.get(0))?)
+}
