@@ -1,8 +1,21 @@
 //! Wrapper keys in a KMS: one small trait, one file for each provider, and a guard in front of all.
 
+mod allowed;
+mod aws_key;
+mod config;
+mod connect;
+mod guard;
+mod local;
+mod ring;
+
 use async_trait::async_trait;
 
 use crate::{crypto::SecretBytes, domain::EncryptionContext};
+
+pub use config::{Config, Endpoint, Limits};
+pub use connect::{CreateOptions, Providers};
+pub use local::create_key_file;
+pub use ring::Ring;
 
 /// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
 #[async_trait]

@@ -1,0 +1,163 @@
+//! From a reference to a wrapper key: resolving, connecting, creating. What the configuration does not allow goes no further.
+
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    crypto::Random,
+    domain::{ProviderKind, WrapperKey},
+};
+
+use super::{
+    Config, Description, Wrapper, WrapperError,
+    allowed::Allowed,
+    guard::{Breaker, Denials, Guard, Pace, Site},
+    local::{LocalWrapper, create_key_file_in, in_background},
+};
+
+/// The providers as configured. Cheap to keep, needs no KMS to be up.
+pub struct Providers {
+    pub(super) config: Config,
+    pub(super) allowed: Allowed,
+    pub(super) random: Arc<dyn Random>,
+}
+
+/// What kind of wrapper key to create.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// AWS: a multi-Region key, which may have replicas. Cannot be changed later.
+    pub multi_region: bool,
+    /// AWS: where to create it, and then replicas of it; empty for the first configured region.
+    pub regions: Vec<String>,
+    /// AWS: a tag by which an operator finds what a repeated or interrupted request has made.
+    pub request: Option<String>,
+}
+
+impl Providers {
+    /// The providers of `[wrapper]`, with `random` for nonces, key files and jitter.
+    ///
+    /// # Errors
+    /// `Misconfigured`, if the section cannot be meant.
+    pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
+        let allowed = config.check()?;
+        Ok(Self { allowed, random, config })
+    }
+
+    /// The configuration they were made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Finds out what a reference stands for, by asking the provider.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `NotAllowed` if what it stands for is not allowed.
+    pub async fn resolve(&self, provider: ProviderKind, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
+        match provider {
+            ProviderKind::Local => self.resolve_local(reference, regions).await,
+            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+        }
+    }
+
+    /// The guarded wrapper of a registered key, if the configuration allows it *now*. Does not speak to a KMS.
+    ///
+    /// # Errors
+    /// `NotAllowed`; `Misconfigured` for facts that contradict each other or the configuration; for a local key, what reading its file gives.
+    pub async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+        match key.provider {
+            ProviderKind::Local => self.connect_local(key).await,
+            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+        }
+    }
+
+    /// Creates a wrapper key: a file next to the configured one, or a KMS key if `may_create`.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `NotAllowed` or `Misconfigured` before anything is created, if what is created could not be used.
+    pub async fn create(&self, provider: ProviderKind, options: &CreateOptions) -> Result<Description, WrapperError> {
+        match provider {
+            ProviderKind::Local => self.create_local().await,
+            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+        }
+    }
+
+    async fn resolve_local(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
+        if !regions.is_empty() {
+            return Err(misconfigured(reference, "a key file has no regions"));
+        }
+        let path = plain_path(reference)?;
+        self.open_local(&path).await?.describe().await
+    }
+
+    async fn connect_local(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+        let path = plain_path(&key.reference)?;
+        let wrapper = self.open_local(&path).await?;
+        if wrapper.identity() != key.identity {
+            let what = format!("the file holds another key, {}, than the registered {}", wrapper.identity(), key.identity);
+            return Err(misconfigured(&key.reference, &what));
+        }
+        let site = Site { region: "local".into(), breaker: Arc::new(Breaker::new(u32::MAX)), wrapper: Arc::new(wrapper) };
+        Ok(Arc::new(self.guard(&key.reference, vec![site], Arc::new(Pace::free()))))
+    }
+
+    async fn create_local(&self) -> Result<Description, WrapperError> {
+        let configured = plain_path(&self.config.reference)?;
+        let (ProviderKind::Local, Some(directory)) = (self.config.provider, configured.parent()) else {
+            let what = "a key file is created next to the configured one, and none is configured";
+            return Err(misconfigured(&self.config.reference, what));
+        };
+        let (directory, random) = (directory.to_owned(), Arc::clone(&self.random));
+        // Its name is known once it is made; whether that is allowed can be told before by any such name.
+        let example = directory.join("wrapper-0000000000000000.key").display().to_string();
+        if !self.allowed.local("local:0000000000000000", &example) {
+            return Err(WrapperError::NotAllowed { reference: example });
+        }
+        let (path, identity) = in_background(move || create_key_file_in(&directory, &*random)).await?;
+        Ok(Description { identity, reference: path.display().to_string(), regions: Vec::new(), usable: true })
+    }
+
+    /// Opens a key file that is allowed. Where an identity is allowed wherever it lies, the file must be read to know.
+    async fn open_local(&self, path: &Path) -> Result<LocalWrapper, WrapperError> {
+        let (owned, random) = (path.to_owned(), Arc::clone(&self.random));
+        let reference = path.display().to_string();
+        if !self.allowed.local_path(&reference) && !self.allowed.names_local_identities() {
+            return Err(WrapperError::NotAllowed { reference });
+        }
+        let opened = in_background(move || LocalWrapper::open(&owned, random)).await;
+        let identity = opened.as_ref().map_or("", LocalWrapper::identity);
+        if !self.allowed.local(identity, &reference) {
+            return Err(WrapperError::NotAllowed { reference });
+        }
+        opened
+    }
+
+    /// Puts the guard in front.
+    pub(super) fn guard(&self, reference: &str, sites: Vec<Site>, pace: Arc<Pace>) -> Guard {
+        Guard {
+            reference: reference.to_owned(),
+            sites,
+            pace,
+            limits: self.config.limits.clone(),
+            failover_on_denied: self.config.failover_on_denied,
+            random: Arc::clone(&self.random),
+            denials: Denials::default(),
+        }
+    }
+}
+
+/// An absolute path without `..`, which a pattern could not see through.
+fn plain_path(reference: &str) -> Result<PathBuf, WrapperError> {
+    let path = std::path::absolute(reference).map_err(|error| misconfigured(reference, &error.to_string()))?;
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(misconfigured(reference, "a path with .. is not followed"));
+    }
+    Ok(path)
+}
+
+pub(super) fn misconfigured(reference: &str, what: &str) -> WrapperError {
+    WrapperError::Misconfigured { reference: reference.to_owned(), what: what.to_owned() }
+}
+
+const WITHOUT_AWS: &str = "this binary was built without the feature aws-kms";

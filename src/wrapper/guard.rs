@@ -1,0 +1,199 @@
+//! The guard in front of every provider: time limits, retries, quotas, breakers, failover. Retrying happens here and nowhere else.
+//!
+//! A call goes through the regions in order, once each, and pauses before it begins anew. Only an outage
+//! ([`WrapperError::Unavailable`]) leads to the next region or round; a denial is the answer, and is remembered for a second.
+
+mod breaker;
+mod denials;
+mod pace;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    crypto::{Random, SecretBytes},
+    domain::EncryptionContext,
+};
+
+use super::{Description, Limits, Outage, Unwrapped, Wrapped, Wrapper, WrapperError};
+
+pub(super) use breaker::Breaker;
+pub(super) use denials::Denials;
+pub(super) use pace::Pace;
+
+use denials::Call;
+
+/// A wrapper key behind its guard.
+pub(super) struct Guard {
+    /// What to call it in errors.
+    pub(super) reference: String,
+    /// The same key in each region, in the order to try; at least one.
+    pub(super) sites: Vec<Site>,
+    /// Concurrency and rate, shared by all keys of a provider.
+    pub(super) pace: Arc<Pace>,
+    /// Time limits and retries.
+    pub(super) limits: Limits,
+    /// Whether a denial is tried in the next region too.
+    pub(super) failover_on_denied: bool,
+    /// For jitter.
+    pub(super) random: Arc<dyn Random>,
+    /// What was refused just now.
+    pub(super) denials: Denials,
+}
+
+/// A wrapper key in one region.
+pub(super) struct Site {
+    /// As metrics name it.
+    pub(super) region: Arc<str>,
+    /// Shared by all keys in the region.
+    pub(super) breaker: Arc<Breaker>,
+    /// The key, unguarded.
+    pub(super) wrapper: Arc<dyn Wrapper>,
+}
+
+#[async_trait]
+impl Wrapper for Guard {
+    async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        let call = Call::wrap(context);
+        self.unless_just_refused(call, self.call("wrap", move |wrapper| wrapper.wrap(data_key, context))).await
+    }
+
+    async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
+        let call = Call::unwrap(wrapped, context);
+        self.unless_just_refused(call, self.call("unwrap", move |wrapper| wrapper.unwrap(wrapped, context))).await
+    }
+
+    /// Always asks: this is how one finds out that a refusal is over.
+    async fn describe(&self) -> Result<Description, WrapperError> {
+        self.call("describe", |wrapper| wrapper.describe()).await
+    }
+}
+
+impl Guard {
+    async fn unless_just_refused<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = Result<T, WrapperError>> + Send,
+    ) -> Result<T, WrapperError> {
+        if let Some(refusal) = self.denials.recall(&call) {
+            return Err(refusal);
+        }
+        let answer = answer.await;
+        if let Err(error) = &answer {
+            self.denials.remember(call, error);
+        }
+        answer
+    }
+
+    /// All rounds over all regions, within the time limit of one call.
+    async fn call<'a, T>(
+        &'a self,
+        operation: &'static str,
+        send: impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync,
+    ) -> Result<T, WrapperError> {
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut last = self.unavailable(Outage::NotTried);
+        for round in 0..=self.limits.retries {
+            if round > 0 {
+                let pause = self.jittered(BASE_PAUSE.saturating_mul(1 << round.min(6)));
+                if Instant::now() + pause >= deadline {
+                    break;
+                }
+                sleep(pause).await;
+            }
+            for site in &self.sites {
+                match self.attempt(site, operation, deadline, &send).await {
+                    Err(error) if self.goes_on_after(&error) => last = worse(last, error),
+                    answer => return answer,
+                }
+            }
+            // Nothing but denials, or breakers that a pause of milliseconds will not close.
+            if !matches!(&last, WrapperError::Unavailable { outage, .. } if *outage != Outage::NotTried) {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    async fn attempt<'a, T>(
+        &'a self,
+        site: &'a Site,
+        operation: &'static str,
+        deadline: Instant,
+        send: &(impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync),
+    ) -> Result<T, WrapperError> {
+        let (Some(_turn), Some(pass)) = (self.pace.turn(deadline).await, site.breaker.admit()) else {
+            count(operation, site, "not_tried");
+            return Err(self.unavailable(Outage::NotTried));
+        };
+        let start = Instant::now();
+        let answer = timeout_at(deadline.min(start + self.limits.attempt_timeout), send(&*site.wrapper))
+            .await
+            .unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
+        metrics::histogram!("keyvault_kms_call_seconds", "operation" => operation, "region" => Arc::clone(&site.region))
+            .record(start.elapsed());
+        count(operation, site, outcome(&answer));
+        match &answer {
+            Err(WrapperError::Unavailable { .. }) => pass.failed(self.jittered(self.limits.breaker_pause)),
+            _ => pass.succeeded(),
+        }
+        answer
+    }
+
+    fn goes_on_after(&self, error: &WrapperError) -> bool {
+        match error {
+            WrapperError::Unavailable { .. } => true,
+            WrapperError::Denied { .. } => self.failover_on_denied,
+            WrapperError::Invalid { .. } | WrapperError::NotAllowed { .. } | WrapperError::Misconfigured { .. } => false,
+        }
+    }
+
+    fn unavailable(&self, outage: Outage) -> WrapperError {
+        WrapperError::Unavailable { reference: self.reference.clone(), outage, request_id: None }
+    }
+
+    /// Between half of `duration` and all of it, so that replicas do not come back at the same instant.
+    fn jittered(&self, duration: Duration) -> Duration {
+        let mut byte = [0];
+        // Without randomness there is no jitter, which is no reason to fail.
+        let share = self.random.fill(&mut byte).map_or(0, |()| u32::from(byte[0]));
+        duration / 2 + duration / 512 * share
+    }
+}
+
+/// Of two failures, the one that tells the caller more: what was tried before what was not, an outage (which may pass) before a denial.
+fn worse(last: WrapperError, new: WrapperError) -> WrapperError {
+    let rank = |error: &WrapperError| match error {
+        WrapperError::Unavailable { outage: Outage::NotTried, .. } => 0,
+        WrapperError::Unavailable { .. } => 2,
+        _ => 1,
+    };
+    if rank(&new) >= rank(&last) { new } else { last }
+}
+
+fn count(operation: &'static str, site: &Site, outcome: &'static str) {
+    metrics::counter!("keyvault_kms_calls_total", "operation" => operation, "region" => Arc::clone(&site.region), "outcome" => outcome)
+        .increment(1);
+}
+
+fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(WrapperError::Denied { .. }) => "denied",
+        Err(WrapperError::Invalid { .. }) => "invalid",
+        Err(WrapperError::NotAllowed { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
+        Err(WrapperError::Unavailable { outage, .. }) => match outage {
+            Outage::Unreachable => "unreachable",
+            Outage::TimedOut => "timed_out",
+            Outage::Throttled => "throttled",
+            Outage::ServerError => "server_error",
+            Outage::NotTried => "not_tried",
+        },
+    }
+}
+
+/// Before the second round twice this; doubled with every round.
+const BASE_PAUSE: Duration = Duration::from_millis(50);
