@@ -1,6 +1,9 @@
 //! Canton Key Vault: keeps the private keys of Canton nodes sealed, opens them only into memory, and audits every use.
 
+pub mod api;
 pub mod audit;
+pub mod cli;
+pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod storage;

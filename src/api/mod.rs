@@ -1,0 +1,3 @@
+//! The door: connections, and who stands behind them. What they may ask for is the vault's business.
+
+pub mod transport;

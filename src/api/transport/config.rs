@@ -1,0 +1,176 @@
+//! The `[listen]` and `[tls]` sections, and the bytes of the files they name, read together so that one change is one change.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// `[listen]`: where to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Address and port of the API (mTLS). No default.
+    pub api: SocketAddr,
+    /// Address and port of `/healthz`, `/readyz` and `/metrics`, which need no client certificate. No default.
+    pub ops: SocketAddr,
+}
+
+/// `[tls]`: who we are, and whom we believe. Every file is read anew when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file: the server's certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// PEM file: the private key of `certificate`.
+    pub key: PathBuf,
+    /// `"1.3"` (default), or `"1.2"` to let older clients in as well.
+    #[serde(default)]
+    pub min_version: TlsVersion,
+    /// Whose client certificates are believed, and for which names. At least one.
+    pub client_cas: Vec<ClientCaConfig>,
+    /// Certificates that are refused whatever else says so: a file, or a list. Default: none.
+    #[serde(default)]
+    pub deny: DenyConfig,
+}
+
+/// The oldest TLS version that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum TlsVersion {
+    /// 1.2 and 1.3.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// 1.3 alone.
+    #[default]
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// One entry of `client_cas`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCaConfig {
+    /// PEM file of one or more CA certificates (an old and a new one while a CA is changed).
+    pub file: PathBuf,
+    /// SPIFFE trust domains that this CA may vouch for. Default: none.
+    #[serde(default)]
+    pub trust_domains: Vec<String>,
+    /// DNS names that it may vouch for: exact ones, or `*.example.org` for every name below. Default: none.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// Revocation lists (PEM or DER) of the CAs in `file` and of their intermediates. Where one is named, every client below this CA
+    /// needs a current list of its issuer: without one, or past its next update, it is refused. Default: none, no check.
+    #[serde(default)]
+    pub crl: Vec<PathBuf>,
+}
+
+/// `deny`: a file with an entry a line (`#` comments), or the entries themselves. An entry is a certificate's SHA-256 in hex, or
+/// `<serial in hex> <issuer as the log shows it>`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum DenyConfig {
+    /// A file with an entry a line.
+    File(PathBuf),
+    /// The entries.
+    Entries(Vec<String>),
+}
+
+impl Default for DenyConfig {
+    fn default() -> Self {
+        Self::Entries(Vec::new())
+    }
+}
+
+impl TlsConfig {
+    /// Every file that the section names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let deny = match &self.deny {
+            DenyConfig::File(file) => Some(file),
+            DenyConfig::Entries(_) => None,
+        };
+        let cas = self.client_cas.iter().flat_map(|ca| std::iter::once(&ca.file).chain(&ca.crl));
+        [&self.certificate, &self.key].into_iter().chain(cas).chain(deny).map(PathBuf::as_path)
+    }
+
+    /// Makes every relative path one under `folder`.
+    pub fn resolve(&mut self, folder: &Path) {
+        let cas = self.client_cas.iter_mut().flat_map(|ca| std::iter::once(&mut ca.file).chain(&mut ca.crl));
+        let deny = match &mut self.deny {
+            DenyConfig::File(file) => Some(file),
+            DenyConfig::Entries(_) => None,
+        };
+        for file in [&mut self.certificate, &mut self.key].into_iter().chain(cas).chain(deny) {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+/// The bytes of some files, as they were at one time. Wiped when dropped, since one of them is a private key.
+#[derive(PartialEq, Eq)]
+pub struct Files(BTreeMap<PathBuf, Zeroizing<Vec<u8>>>);
+
+impl Files {
+    /// Reads files of at most [`MAX_FILE`] bytes each.
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    pub fn read<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self, FileError> {
+        paths
+            .map(|path| Ok((path.to_owned(), read_bounded(path).map_err(|error| FileError::new(path, error))?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The bytes of `path`; empty if it was not among those read.
+    pub fn bytes(&self, path: &Path) -> &[u8] {
+        self.0.get(path).map_or(&[], |bytes| bytes.as_slice())
+    }
+
+    /// SHA-256 over paths and contents: tells whether anything changed.
+    pub fn digest(&self) -> [u8; 32] {
+        let hash = |bytes: &[u8]| Sha256::digest(bytes);
+        self.0
+            .iter()
+            .fold(Sha256::new(), |all, (path, bytes)| all.chain_update(hash(path.as_os_str().as_encoded_bytes())).chain_update(hash(bytes)))
+            .finalize()
+            .into()
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A file that cannot be used, and why. Names the file first, since that is what someone must mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct FileError {
+    /// Which file.
+    pub file: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
+}
+
+impl FileError {
+    pub(super) fn new(file: &Path, problem: impl fmt::Display) -> Self {
+        Self { file: file.to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// Bundles and revocation lists stay far below; a wrong path (a log, a disk image) does not fill memory.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let size = std::fs::metadata(path)?.len();
+    if size > MAX_FILE {
+        return Err(io::Error::other(format!("has {size} bytes; at most {MAX_FILE} are read")));
+    }
+    std::fs::read(path).map(Zeroizing::new)
+}

@@ -1,0 +1,119 @@
+//! One connection's life over HTTP/1.1 or HTTP/2: bounded in headers, streams, idleness and age, and ended gracefully.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tower::ServiceExt;
+
+/// How much of the server one client can take. The defaults suit a vault with a few hundred clients.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Connections past the handshake; one more is closed at once.
+    pub connections: usize,
+    /// Connections in the handshake; one more is closed at once.
+    pub handshakes: usize,
+    /// Time for a handshake.
+    pub handshake: Duration,
+    /// HTTP/1.1: time from one answer to the end of the next request's headers, so also the longest idle time.
+    pub idle: Duration,
+    /// Age at which a connection is ended, with what is under way answered. Clients then see the current certificate.
+    pub age: Duration,
+    /// Time for what is under way when a connection is ended.
+    pub drain: Duration,
+    /// HTTP/2: requests at a time.
+    pub streams: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            handshakes: 256,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            age: Duration::from_secs(3600),
+            drain: Duration::from_secs(20),
+            streams: 256,
+        }
+    }
+}
+
+/// Which protocol the two ends agreed on by ALPN; without it, HTTP/1.1.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves `router` until the client leaves, or until `end`; then answers what is under way, within the time for that.
+pub(super) async fn drive<I, P, E>(io: I, protocol: Protocol, router: Router, prepare: P, end: E, limits: &ConnectionLimits)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    P: Fn(&mut Request<Incoming>) + Send + Sync + 'static,
+    E: Future<Output = ()>,
+{
+    let used = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let used = Arc::clone(&used);
+        move |mut request: Request<Incoming>| {
+            used.store(true, Ordering::Relaxed);
+            prepare(&mut request);
+            let answer = router.clone().oneshot(request.map(Body::new));
+            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        }
+    });
+    let builder = builder(protocol, limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = end => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        // hyper would wait for a first request here.
+        None if !used.load(Ordering::Relaxed) => Ok(()),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(limits.drain, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+fn builder(protocol: Protocol, limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    };
+    // hyper panics on a time-out without a timer.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle).max_headers(64).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(16 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

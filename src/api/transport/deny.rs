@@ -1,0 +1,82 @@
+//! The deny-list: certificates refused by their SHA-256, or by serial number and issuer, whatever their CA says.
+
+use std::collections::HashSet;
+
+use super::{
+    admission::NotAdmitted,
+    config::{DenyConfig, FileError, Files},
+    identity::serial_text,
+    peer::Peer,
+};
+
+/// Entries, ready to be asked.
+#[derive(Debug, Default)]
+pub(super) struct DenyList {
+    certificates: HashSet<[u8; 32]>,
+    serials: HashSet<(String, String)>,
+}
+
+impl DenyList {
+    pub(super) fn read(config: &DenyConfig, files: &Files) -> Result<Self, FileError> {
+        match config {
+            DenyConfig::Entries(entries) => {
+                Self::parse(entries.iter().map(String::as_str)).map_err(|problem| FileError::new("[tls] deny".as_ref(), problem))
+            }
+            DenyConfig::File(file) => {
+                let text = std::str::from_utf8(files.bytes(file)).map_err(|error| FileError::new(file, error))?;
+                Self::parse(text.lines()).map_err(|problem| FileError::new(file, problem))
+            }
+        }
+    }
+
+    pub(super) fn check(&self, peer: &Peer) -> Result<(), NotAdmitted> {
+        let by_serial = || !self.serials.is_empty() && self.serials.contains(&(peer.serial().to_owned(), peer.issuer().to_owned()));
+        if self.certificates.contains(&peer.certificate) || by_serial() { Err(NotAdmitted::DenyListed) } else { Ok(()) }
+    }
+
+    fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let mut list = Self::default();
+        for line in lines.map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty()) {
+            let problem = || format!("{line:?} is neither the SHA-256 of a certificate (64 hex digits) nor <serial in hex> <issuer>");
+            match line.split_once(char::is_whitespace) {
+                None => {
+                    let digest = hex(line).and_then(|bytes| bytes.try_into().ok()).ok_or_else(problem)?;
+                    list.certificates.insert(digest);
+                }
+                Some((serial, issuer)) => {
+                    let serial = hex(serial).filter(|bytes| bytes.len() <= 20).ok_or_else(problem)?;
+                    list.serials.insert((serial_text(&serial), issuer.trim().to_owned()));
+                }
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// Hex in either case, with or without colons, as `openssl` prints it.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| u8::try_from(high << 4 | low).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_people_have_them() {
+        let hex = "ab".repeat(32);
+        let text = format!("# lost laptop\n{hex}  # ours\n\n{}\n0A:01 CN=Example CA, O=Example\n", ["CD"; 32].join(":"));
+        let list = DenyList::parse(text.lines()).unwrap();
+        assert_eq!(list.certificates, [[0xab; 32], [0xcd; 32]].into());
+        assert_eq!(list.serials, [("0a01".to_owned(), "CN=Example CA, O=Example".to_owned())].into());
+    }
+
+    #[test]
+    fn a_line_that_denies_nothing_is_an_error() {
+        for line in ["zz", "ab", &"ab".repeat(31), "CN=Example CA", "xyz CN=Example"] {
+            assert!(DenyList::parse([line].into_iter()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `keyvault.toml`, whole: every option with its unit and default, checked before anything is started or reloaded.
+//!
+//! Relative paths are relative to the file's folder. `[tls]`, `nodes` and `grants` are read again while the vault serves; the other
+//! sections need a restart. Unknown options are refused, since a misspelt one would silently be its default.
+
+mod policy;
+mod sections;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use policy::{GrantConfig, NodesConfig};
+pub use sections::{CacheConfig, LimitsConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
+
+use crate::{
+    api::transport::{ListenConfig, TlsConfig},
+    domain::{NodeName, Policy},
+};
+
+/// The configuration of one vault.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[vault]`: which vault this is.
+    pub vault: VaultConfig,
+    /// `[listen]`: where to serve. Restart.
+    pub listen: ListenConfig,
+    /// `[tls]`: who we are, and whom we believe. Live.
+    pub tls: TlsConfig,
+    /// `[storage]`: where keys and the log are kept. Restart.
+    pub storage: StorageConfig,
+    /// `[wrapper]`: the first wrapper key and which ones are allowed. Restart.
+    // A table until `crate::wrapper::WrapperConfig` is merged; then that type stands here, and `resolve` asks it for its paths.
+    pub wrapper: toml::Table,
+    /// `[cache]`: opened keys in memory. Restart.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// `[limits]`: what one principal may take. Restart.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// `[log]`: what the process says of itself. Restart.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// `[memory]`: how memory is protected. Restart.
+    #[serde(default)]
+    pub memory: MemoryConfig,
+    /// The Canton nodes that keys can belong to. Live. Default: none.
+    #[serde(default)]
+    pub nodes: Vec<NodeName>,
+    /// Who may do what, and on which nodes. Live. Default: nobody, nothing.
+    #[serde(default)]
+    pub grants: Vec<GrantConfig>,
+    #[serde(skip)]
+    file: PathBuf,
+}
+
+/// Why a configuration is not one. Names the file, the option and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {error}", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Not TOML, an unknown option, or a value of the wrong kind; the text shows the line.
+    #[error("{}: {error}", file.display())]
+    Parse {
+        /// Which file.
+        file: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// A value that cannot be meant.
+    #[error("{}: {option}: {problem}", file.display())]
+    Invalid {
+        /// Which file.
+        file: PathBuf,
+        /// Which option: `[storage] commit_timeout`.
+        option: String,
+        /// What is wrong, and what to write instead.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. The files that it names are not opened here.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
+        Self::parse(&text, file)
+    }
+
+    /// Reads and checks a text as if it stood in `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let parsed = toml::from_str::<Self>(text);
+        let mut config = parsed.map_err(|error| ConfigError::Parse { file: file.to_owned(), error: Box::new(error) })?;
+        file.clone_into(&mut config.file);
+        config.resolve();
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The nodes and grants as the gate wants them; its revision is a short hash of both, whatever their order.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] naming the grant.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        policy::policy(&self.nodes, &self.grants).map_err(|(option, problem)| self.invalid(option, problem))
+    }
+
+    /// The file that this was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The folder that relative paths are relative to.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// The sections in which `new` differs and which a running vault cannot take over.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let Self { vault, listen, tls: _, storage, wrapper, cache, limits, log, memory, nodes: _, grants: _, file: _ } = self;
+        [
+            ("[vault]", *vault != new.vault),
+            ("[listen]", *listen != new.listen),
+            ("[storage]", *storage != new.storage),
+            ("[wrapper]", *wrapper != new.wrapper),
+            ("[cache]", *cache != new.cache),
+            ("[limits]", *limits != new.limits),
+            ("[log]", *log != new.log),
+            ("[memory]", *memory != new.memory),
+        ]
+        .into_iter()
+        .filter_map(|(section, differs)| differs.then_some(section))
+        .collect()
+    }
+
+    fn resolve(&mut self) {
+        let folder = self.folder().to_owned();
+        self.tls.resolve(&folder);
+        self.storage.path = folder.join(&self.storage.path);
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.tls.client_cas.is_empty() {
+            return Err(self.invalid("[tls] client_cas", "is empty, so nobody could connect; name at least one CA"));
+        }
+        for (index, ca) in self.tls.client_cas.iter().enumerate() {
+            if ca.trust_domains.is_empty() && ca.dns.is_empty() {
+                let problem = "may vouch for no name at all; list trust_domains = [\"example.org\"], dns = [\"*.example.org\"] or both";
+                return Err(self.invalid(format!("[tls] client_cas, entry {}", index + 1), problem));
+            }
+        }
+        if self.listen.api.port() != 0 && self.listen.api == self.listen.ops {
+            return Err(self.invalid("[listen] ops", "is the address of the API; give the operations listener a port of its own"));
+        }
+        let sections = [self.storage.problem(), self.cache.problem(), self.limits.problem(), self.log.problem()];
+        if let Some((option, problem)) = sections.into_iter().flatten().next() {
+            return Err(self.invalid(option, problem));
+        }
+        self.policy().map(drop)
+    }
+
+    fn invalid(&self, option: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Invalid { file: self.file.clone(), option: option.into(), problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{KeyId, Operation, Principal, Target};
+
+    const SMALL: &str = r#"
+        nodes = ["participant1", "participant2"]
+        [vault]
+        id = "test"
+        [listen]
+        api = "127.0.0.1:8443"
+        ops = "127.0.0.1:9443"
+        [tls]
+        certificate = "pki/server.pem"
+        key = "/etc/keys/server.key"
+        client_cas = [{ file = "pki/ca.pem", trust_domains = ["example.org"] }]
+        [storage]
+        path = "keyvault.db"
+        [wrapper]
+        provider = "local"
+        [[grants]]
+        principal = "spiffe://example.org/p1"
+        role = "node"
+        nodes = ["participant1"]
+        [[grants]]
+        principal = "dns:auditor.example.org"
+        role = "auditor"
+        nodes = ["*"]
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("/etc/keyvault/keyvault.toml"))
+    }
+
+    fn refused(from: &str, to: &str) -> String {
+        assert!(SMALL.contains(from), "{from}");
+        parse(&SMALL.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_small_file_has_the_documented_defaults() {
+        let config = parse(SMALL).unwrap();
+        assert_eq!(config.tls.certificate, Path::new("/etc/keyvault/pki/server.pem"));
+        assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
+        assert_eq!(config.tls.client_cas[0].file, Path::new("/etc/keyvault/pki/ca.pem"));
+        assert_eq!(config.storage.path, Path::new("/etc/keyvault/keyvault.db"));
+        assert_eq!(config.cache.residency, Duration::from_secs(4 * 3600));
+        assert!(!config.memory.dumpable);
+        assert_eq!(config.folder(), Path::new("/etc/keyvault"));
+        assert!(config.needs_restart(&config).is_empty());
+    }
+
+    #[test]
+    fn the_policy_is_what_the_grants_say() {
+        let policy = parse(SMALL).unwrap().policy().unwrap();
+        let (key, node) = (KeyId::Symmetric([1; 16]), "participant1".parse().unwrap());
+        let p1 = Principal { name: "spiffe://example.org/p1".into(), certificate: None };
+        assert!(policy.permit(&p1, Operation::Sign, Target::Key(key, &node)).is_ok());
+        assert!(policy.permit(&p1, Operation::Sign, Target::Key(key, &"participant2".parse().unwrap())).is_err());
+        let auditor = Principal { name: "dns:auditor.example.org".into(), certificate: None };
+        assert!(policy.permit(&auditor, Operation::ShowKey, Target::Key(key, &node)).is_ok());
+    }
+
+    #[test]
+    fn the_revision_names_the_content_and_not_its_order() {
+        let revision = |text: &str| parse(text).unwrap().policy().unwrap().revision().to_string();
+        let swapped = SMALL.replace(r#"["participant1", "participant2"]"#, r#"["participant2", "participant1"]"#);
+        assert_eq!(revision(SMALL), revision(&swapped));
+        assert_ne!(revision(SMALL), revision(&SMALL.replace("\"auditor\"", "\"exporter\"")));
+        assert_eq!(revision(SMALL).len(), 16);
+    }
+
+    #[test]
+    fn errors_name_the_file_the_option_and_what_to_do() {
+        for (from, to, expected) in [
+            ("[storage]", "[storage]\nsync = false", "unknown field `sync`"),
+            ("[vault]", "extra = 1\n[vault]", "unknown field `extra`"),
+            ("id = \"test\"", "id = \"a b\"", "a vault id matches"),
+            ("trust_domains = [\"example.org\"]", "", "[tls] client_cas, entry 1: may vouch for no name at all"),
+            ("[{ file = \"pki/ca.pem\", trust_domains = [\"example.org\"] }]", "[]", "[tls] client_cas: is empty"),
+            ("127.0.0.1:9443", "127.0.0.1:8443", "[listen] ops: is the address of the API"),
+            ("nodes = [\"participant1\"]", "nodes = [\"participant3\"]", "participant3"),
+            ("nodes = [\"participant1\"]", "nodes = []", "nodes"),
+            ("nodes = [\"participant1\"]", "nodes = [\"*\", \"participant1\"]", "\"*\""),
+            ("dns:auditor.example.org", "dns:Auditor.example.org", "[[grants]] principal"),
+            ("dns:auditor.example.org", "auditor", "[[grants]] principal"),
+            ("role = \"auditor\"", "role = \"root\"", "unknown variant `root`"),
+            ("path = \"keyvault.db\"", "path = \"keyvault.db\"\ncommit_timeout = \"0s\"", "[storage] commit_timeout"),
+            ("[storage]", "[cache]\nidle = \"5h\"\n[storage]", "[cache] idle"),
+            ("[storage]", "[cache]\ncapacity = 0\n[storage]", "[cache] capacity"),
+            ("[storage]", "[limits]\nconcurrent = 0\n[storage]", "[limits] concurrent"),
+            ("[storage]", "[log]\nfilter = \"a=b=c\"\n[storage]", "[log] filter"),
+            ("[tls]", "[tls]\nmin_version = \"1.1\"", "1.1"),
+        ] {
+            let text = refused(from, to);
+            assert!(text.starts_with("/etc/keyvault/keyvault.toml: ") && text.contains(expected), "{to}: {text}");
+        }
+    }
+
+    #[test]
+    fn options_that_need_a_restart_are_named() {
+        let old = parse(SMALL).unwrap();
+        let new = parse(&SMALL.replace(":8443", ":8444").replace("keyvault.db", "other.db").replace("server.pem", "new.pem")).unwrap();
+        assert_eq!(old.needs_restart(&new), ["[listen]", "[storage]"]);
+    }
+}

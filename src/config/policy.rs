@@ -1,0 +1,81 @@
+//! `nodes` and `[[grants]]`: from what is written to a policy of the gate.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::transport::identity::Identity,
+    domain::{Grant, NodeName, NodeScope, Policy, Role},
+};
+
+/// One `[[grants]]`: a principal has a role on some nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantConfig {
+    /// `spiffe://…` or `dns:…`, as `GET /v1/whoami` shows it.
+    pub principal: String,
+    /// `node`, `key-admin`, `exporter`, `wrapper-admin`, `auditor` or `approver`.
+    pub role: Role,
+    /// `["*"]` for every declared node, or names out of `nodes`.
+    pub nodes: NodesConfig,
+}
+
+/// Where a grant reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodesConfig {
+    /// `["*"]`
+    All,
+    /// Names, at least one.
+    Named(BTreeSet<NodeName>),
+}
+
+impl<'de> Deserialize<'de> for NodesConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        match texts.as_slice() {
+            [all] if all == "*" => Ok(Self::All),
+            [] => Err(serde::de::Error::custom("nodes reach nothing; write [\"*\"] for all, or names")),
+            names if names.iter().any(|name| name == "*") => {
+                Err(serde::de::Error::custom("\"*\" means all nodes and stands alone: write [\"*\"], or names without it"))
+            }
+            names => names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map(Self::Named).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// The policy, or the option and its problem.
+pub(super) fn policy(nodes: &[NodeName], grants: &[GrantConfig]) -> Result<Policy, (String, String)> {
+    for grant in grants {
+        grant.principal.parse::<Identity>().map_err(|error| {
+            let problem = format!("{:?} is no principal; write spiffe://… or dns:… ({error})", grant.principal);
+            ("[[grants]] principal".to_owned(), problem)
+        })?;
+    }
+    let granted = grants.iter().map(|grant| Grant {
+        principal: grant.principal.as_str().into(),
+        role: grant.role,
+        nodes: match &grant.nodes {
+            NodesConfig::All => NodeScope::All,
+            NodesConfig::Named(names) => NodeScope::Only(names.clone()),
+        },
+    });
+    let revision = revision(nodes, grants);
+    Policy::new(nodes.iter().cloned().collect(), granted.collect(), revision.into())
+        .map_err(|error| ("[[grants]]".to_owned(), error.to_string()))
+}
+
+/// The first 16 hex digits of SHA-256 over the sorted nodes and grants, a line each. Neither order nor repetition counts.
+fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
+    let mut lines = nodes.iter().map(|node| format!("node {node}")).collect::<BTreeSet<_>>();
+    for grant in grants {
+        let on = match &grant.nodes {
+            NodesConfig::All => "*".to_owned(),
+            NodesConfig::Named(names) => names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" "),
+        };
+        lines.insert(format!("grant {} {} {on}", grant.principal, grant.role));
+    }
+    let digest = lines.iter().fold(Sha256::new(), |hash, line| hash.chain_update(line).chain_update("\n")).finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,177 @@
+//! The sections that are plain numbers and words: unit, default and bounds of each.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use crate::domain::VaultId;
+
+/// An option and what is wrong with it.
+type Problem = Option<(&'static str, &'static str)>;
+
+/// `[vault]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultConfig {
+    /// Bound into every sealed key and wrap: a vault of another id opens none of them. Never change it. No default.
+    pub id: VaultId,
+    /// Which process of this vault, for the log. Default `main`.
+    pub instance: Option<VaultId>,
+}
+
+impl VaultConfig {
+    /// The instance, or its default.
+    pub fn instance(&self) -> &str {
+        self.instance.as_ref().map_or("main", VaultId::as_str)
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// The database file. No default.
+    pub path: PathBuf,
+    /// How long a call waits for its entry to be durable before it is refused with `audit_unavailable`. 10 ms to 1 min; default `5s`.
+    #[serde(default = "commit_timeout", with = "humantime_serde")]
+    pub commit_timeout: Duration,
+}
+
+/// `[cache]`: opened keys in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// How many keys at most, 1 to 1,000,000. Default 10000.
+    pub capacity: u64,
+    /// How long an unused key stays; at most `residency`. Default `1h`.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+    /// How long a key stays at most: the outage of the KMS that is bridged, and the delay of its kill switch. 1 s to 7 days; default `4h`.
+    #[serde(with = "humantime_serde")]
+    pub residency: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { capacity: 10_000, idle: Duration::from_secs(3600), residency: Duration::from_secs(4 * 3600) }
+    }
+}
+
+/// `[limits]`: for each principal; beyond them a call is answered 429. None may be 0.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Requests at a time. Default 256.
+    pub concurrent: u32,
+    /// Costly requests (RSA, password-protected files) at a time. Default 8.
+    pub concurrent_heavy: u32,
+    /// Keys opened with the KMS, in a second. Default 200.
+    pub cold_opens_per_second: u32,
+    /// Keys created or imported, in a minute. Default 600.
+    pub creations_per_minute: u32,
+    /// Refusals with an entry of their own, in a second; the rest become one counted entry. Default 20.
+    pub refusals_per_second: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { concurrent: 256, concurrent_heavy: 8, cold_opens_per_second: 200, creations_per_minute: 600, refusals_per_second: 20 }
+    }
+}
+
+/// `[log]`: what the process says of itself on standard error. Not the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `json` (default) or `text`.
+    pub format: LogFormat,
+    /// Levels by module, as in `info,canton_keyvault=debug`. Default `info`.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, filter: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemoryConfig {
+    /// Keep the process out of swap: `auto` (default) where limits allow, `on` refuses to start where they do not, `off` never.
+    pub lock: MemoryLock,
+    /// Allow core dumps and debuggers. Default `false`.
+    pub dumpable: bool,
+}
+
+/// Whether memory is locked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryLock {
+    /// Where limits allow.
+    #[default]
+    Auto,
+    /// Always; refuse to start otherwise.
+    On,
+    /// Never.
+    Off,
+}
+
+impl StorageConfig {
+    pub(super) fn problem(&self) -> Problem {
+        let sane = (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.commit_timeout);
+        (!sane).then_some(("[storage] commit_timeout", "is not between 10ms and 1m"))
+    }
+}
+
+impl CacheConfig {
+    pub(super) fn problem(&self) -> Problem {
+        let week = Duration::from_secs(7 * 24 * 3600);
+        first([
+            (!(1..=1_000_000).contains(&self.capacity), "[cache] capacity", "is not between 1 and 1000000"),
+            (!(Duration::from_secs(1)..=week).contains(&self.residency), "[cache] residency", "is not between 1s and 7days"),
+            (self.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
+            (self.idle > self.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
+        ])
+    }
+}
+
+impl LimitsConfig {
+    pub(super) fn problem(&self) -> Problem {
+        const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
+        let Self { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = self;
+        first([
+            (*concurrent == 0, "[limits] concurrent", ZERO),
+            (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
+            (*cold_opens_per_second == 0, "[limits] cold_opens_per_second", ZERO),
+            (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
+            (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
+        ])
+    }
+}
+
+impl LogConfig {
+    pub(super) fn problem(&self) -> Problem {
+        let parsed = self.filter.parse::<tracing_subscriber::filter::Targets>();
+        parsed.err().map(|_| ("[log] filter", "cannot be read; write levels such as info or info,canton_keyvault=debug"))
+    }
+}
+
+fn first<const N: usize>(checks: [(bool, &'static str, &'static str); N]) -> Problem {
+    checks.into_iter().find_map(|(wrong, option, problem)| wrong.then_some((option, problem)))
+}
+
+const fn commit_timeout() -> Duration {
+    Duration::from_secs(5)
+}
