@@ -1,3 +1,5 @@
 //! The `canton-keyvault` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    canton_keyvault::cli::run()
+}

@@ -1,0 +1,65 @@
+//! `audit query`: who did what with which key, when.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Failure,
+    client::Call,
+    connection::Remote,
+    output::ListArgs,
+    words::{time, words},
+};
+use crate::domain::{KeyId, NodeName, Operation, Outcome, Timestamp};
+
+const COLUMNS: &[&str] = &["sequence", "at", "principal", "operation", "outcome", "reason", "node", "key_id"];
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List entries, oldest first
+    Query(QueryArgs),
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// About this key
+    #[arg(long)]
+    key_id: Option<KeyId>,
+    /// On this node
+    #[arg(long)]
+    node: Option<NodeName>,
+    /// By this principal, spiffe://… or dns:…
+    #[arg(long)]
+    principal: Option<String>,
+    /// Of this operation
+    #[arg(long, value_parser = words::<Operation>())]
+    operation: Option<Operation>,
+    /// That ended so
+    #[arg(long, value_parser = words::<Outcome>())]
+    outcome: Option<Outcome>,
+    /// Not before this time, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<Timestamp>,
+    /// Before this time, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: Option<Timestamp>,
+    #[command(flatten)]
+    page: ListArgs,
+}
+
+/// Does it.
+pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Failure> {
+    let AuditCommand::Query(QueryArgs { key_id, node, principal, operation, outcome, from, to, page }) = &command;
+    let call = || {
+        Call::get("/v1/audit/entries")
+            .query_if("key_id", *key_id)
+            .query_if("node", node.as_ref())
+            .query_if("principal", principal.as_ref())
+            .query_if("operation", *operation)
+            .query_if("outcome", *outcome)
+            .query_if("from", *from)
+            .query_if("to", *to)
+    };
+    remote.print_list(COLUMNS, page, call).await
+}

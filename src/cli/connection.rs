@@ -1,0 +1,105 @@
+//! The flags of every command that talks to a vault: where it is, who calls, and how to print.
+
+use std::{io::Write as _, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Failure,
+    client::{Answer, Client, ClientError, ConnectOptions, Endpoint},
+    input::NewFile,
+};
+
+/// Where the vault is, who calls, and how to print.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionArgs {
+    /// URL of the vault, https://host:port
+    #[arg(long, env = "KEYVAULT_URL", default_value = "https://127.0.0.1:8443", global = true, help_heading = "Connection")]
+    pub url: String,
+    /// PEM file of the certificate authority that vouches for the vault
+    #[arg(long, env = "KEYVAULT_CA", value_name = "FILE", global = true, help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate
+    #[arg(long, env = "KEYVAULT_CERT", value_name = "FILE", global = true, help_heading = "Connection")]
+    pub cert: Option<PathBuf>,
+    /// PEM file of the client certificate's private key
+    #[arg(long, env = "KEYVAULT_KEY", value_name = "FILE", global = true, help_heading = "Connection")]
+    pub key: Option<PathBuf>,
+    /// How long to wait for an answer
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration, global = true, help_heading = "Connection")]
+    pub timeout: Duration,
+    /// How to print results and errors
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    pub output: Format,
+}
+
+/// How results and errors are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a person
+    Text,
+    /// For a program
+    Json,
+}
+
+impl ConnectionArgs {
+    /// The vault that the flags name.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] for a flag that is missing or does not fit.
+    pub fn endpoint(&self) -> Result<Endpoint, ClientError> {
+        let given = |path: &Option<PathBuf>, flag: &str, variable: &str| {
+            path.clone().ok_or_else(|| ClientError::Usage(format!("say {flag} FILE, or set {variable}")))
+        };
+        Endpoint::new(&ConnectOptions {
+            url: self.url.clone(),
+            ca: given(&self.ca, "--ca", "KEYVAULT_CA")?,
+            cert: given(&self.cert, "--cert", "KEYVAULT_CERT")?,
+            key: given(&self.key, "--key", "KEYVAULT_KEY")?,
+        })
+    }
+
+    /// A vault to call, and how to print what it answers.
+    ///
+    /// # Errors
+    /// As [`ConnectionArgs::endpoint`].
+    pub(super) fn remote(&self) -> Result<Remote, ClientError> {
+        Ok(Remote { client: Client::of(self.endpoint()?, self.timeout), format: self.output })
+    }
+}
+
+/// What a client command works with.
+pub(super) struct Remote {
+    /// The vault.
+    pub(super) client: Client,
+    /// How to print.
+    pub(super) format: Format,
+}
+
+impl Remote {
+    /// Prints bytes as they are.
+    pub(super) fn print_raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        Ok(out.write_all(bytes).and_then(|()| out.flush())?)
+    }
+
+    /// Reads an answer with secrets in place: what it borrows is wiped with the answer.
+    pub(super) fn secret<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T, Failure> {
+        // The reason is left out, since a parser may quote what it read.
+        serde_json::from_slice(&answer.body).map_err(|_| Failure::Unexpected("the answer is not as expected".into()))
+    }
+
+    /// Writes a secret to its file, or to standard output: as it is, or the whole answer if JSON was asked for.
+    pub(super) fn write_secret(&self, answer: &Answer, out: NewFile, secret: &[u8]) -> Result<(), Failure> {
+        let as_json = out.is_standard() && self.format == Format::Json;
+        let path = out.finish(if as_json { &answer.body } else { secret })?;
+        self.written(path, secret.len())
+    }
+
+    /// Says which file was written.
+    pub(super) fn written(&self, path: Option<PathBuf>, bytes: usize) -> Result<(), Failure> {
+        path.map_or(Ok(()), |path| self.print(&json!({ "file": path.to_string_lossy(), "bytes": bytes })))
+    }
+}

@@ -1,0 +1,53 @@
+//! `keys export`: an exportable key, into a new file that its owner alone can read.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::import::MaterialFormat;
+use crate::{
+    cli::{
+        Failure,
+        client::Call,
+        connection::Remote,
+        input::{NewFile, Place, from_base64},
+    },
+    domain::KeyId,
+};
+
+/// Which key, in which form, where to.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Id of the key
+    id: KeyId,
+    /// The form of the file
+    #[arg(long, value_enum)]
+    format: MaterialFormat,
+    /// The file with the password to encrypt a key-pair file with; - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    password_file: Option<Place>,
+    /// Write the private key to this new file; - for standard output
+    #[arg(long, value_name = "FILE|-")]
+    out: Place,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    format: MaterialFormat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Exported<'a> {
+    material: &'a str,
+}
+
+/// Exports the key.
+pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
+    let out = NewFile::create(&args.out)?;
+    let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
+    let body = Body { format: args.format, password: password.as_ref().map(|password| password.as_str()) };
+    let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/export", args.id)).json(&body)?).await?;
+    let Exported { material } = remote.secret(&answer)?;
+    remote.write_secret(&answer, out, &from_base64(material, "material")?)
+}

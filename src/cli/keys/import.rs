@@ -1,0 +1,84 @@
+//! `keys import`: a key brought in from a file. Material and password never stand on the command line.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::create::FactsArgs;
+use crate::{
+    cli::{
+        Failure,
+        client::Call,
+        connection::Remote,
+        input::{Place, base64_secret, pkcs8_der},
+        words::words,
+    },
+    domain::{NodeName, Purpose},
+};
+
+/// What is brought in, and what it is for.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Which Canton node it belongs to
+    #[arg(long)]
+    node: NodeName,
+    /// What the file holds
+    #[arg(long, value_enum)]
+    format: MaterialFormat,
+    /// The file with the private key; - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    material_file: Place,
+    /// The file with the password of the key-pair file; - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    password_file: Option<Place>,
+    /// What it is for; required where the material does not say it
+    #[arg(long, value_parser = words::<Purpose>())]
+    purpose: Option<Purpose>,
+    #[command(flatten)]
+    facts: FactsArgs,
+}
+
+/// The form of a private key outside the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum MaterialFormat {
+    /// PKCS#8, in DER or PEM
+    Pkcs8,
+    /// A key-pair file as Canton's `keys.secret.download` writes it
+    CantonKeyPair,
+    /// The 32 bytes of a symmetric key
+    Raw,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    node: &'a NodeName,
+    format: MaterialFormat,
+    material: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<Purpose>,
+    #[serde(flatten)]
+    facts: &'a FactsArgs,
+}
+
+/// Brings the key in and shows it.
+pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failure> {
+    let ImportArgs { node, format, material_file, password_file, purpose, facts } = args;
+    if *material_file == Place::Standard && *password_file == Some(Place::Standard) {
+        return Err(Failure::Usage("--material-file and --password-file cannot both be standard input".into()));
+    }
+    let bytes = material_file.read("--material-file")?;
+    let bytes = if *format == MaterialFormat::Pkcs8 { pkcs8_der(bytes)? } else { bytes };
+    let material = base64_secret(&bytes);
+    let password = password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
+    let body = Body {
+        node,
+        format: *format,
+        material: &material,
+        password: password.as_ref().map(|password| password.as_str()),
+        purpose: *purpose,
+        facts,
+    };
+    remote.print(&remote.client.json(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await?)
+}

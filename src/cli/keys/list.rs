@@ -1,0 +1,74 @@
+//! `keys list` and `keys show`.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    cli::{Failure, client::Call, connection::Remote, output::ListArgs, words::words},
+    domain::{KeyId, KeyState, NodeName, Purpose},
+};
+
+const COLUMNS: &[&str] = &["id", "node", "name", "purpose", "spec", "usage", "class", "state"];
+
+/// Which keys.
+#[derive(Debug, Args)]
+pub struct ListKeysArgs {
+    /// Of this node
+    #[arg(long)]
+    node: Option<NodeName>,
+    /// For this purpose
+    #[arg(long, value_parser = words::<Purpose>())]
+    purpose: Option<Purpose>,
+    /// In this state
+    #[arg(long, value_parser = words::<KeyState>())]
+    state: Option<KeyState>,
+    #[command(flatten)]
+    page: ListArgs,
+}
+
+/// Which key, and how.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Id of the key
+    id: KeyId,
+    /// Print the public key alone, as PEM
+    #[arg(long)]
+    public_key: bool,
+}
+
+/// Lists keys.
+pub(super) async fn run(args: &ListKeysArgs, remote: &Remote) -> Result<(), Failure> {
+    let ListKeysArgs { node, purpose, state, page } = args;
+    let call = || Call::get("/v1/keys").query_if("node", node.as_ref()).query_if("purpose", *purpose).query_if("state", *state);
+    remote.print_list(COLUMNS, page, call).await
+}
+
+/// Shows a key.
+pub(super) async fn show(args: &ShowArgs, remote: &Remote) -> Result<(), Failure> {
+    let key = remote.client.get(&format!("/v1/keys/{}", args.id)).await?;
+    if !args.public_key {
+        return remote.print(&key);
+    }
+    let base64 = key.get("public_key").and_then(Value::as_str).ok_or_else(|| Failure::Unexpected("this key has no public key".into()))?;
+    remote.print_raw(pem(base64).as_bytes())
+}
+
+/// RFC 7468: lines of 64 characters.
+fn pem(base64: &str) -> String {
+    let lines: Vec<String> = base64.chars().collect::<Vec<_>>().chunks(64).map(|line| line.iter().collect()).collect();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
+
+    use super::*;
+
+    #[test]
+    fn the_public_key_reads_back_from_pem() {
+        let pem = pem(&"AAAA".repeat(30));
+        assert!(pem.lines().all(|line| line.len() <= 64));
+        assert_eq!(SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).unwrap().as_ref(), [0; 90]);
+    }
+}

@@ -1,0 +1,274 @@
+//! Results as text for a person, aligned, and as JSON for a program. Text shows no control characters that a vault might send.
+
+use std::{borrow::Cow, io::Write};
+
+use serde_json::{Map, Value};
+
+use super::{
+    Failure,
+    client::{Call, ClientError},
+    connection::{Format, Remote},
+};
+
+/// What a person looks for first; other fields follow in the order of the alphabet.
+const FIRST: &[&str] = &[
+    "id",
+    "key_id",
+    "ready",
+    "degraded",
+    "frozen",
+    "principal",
+    "allowed",
+    "operation",
+    "node",
+    "name",
+    "purpose",
+    "spec",
+    "usage",
+    "class",
+    "state",
+    "algorithm",
+    "signature_format",
+    "signature",
+];
+
+impl Remote {
+    /// Prints one object.
+    pub(super) fn print(&self, value: &Value) -> Result<(), Failure> {
+        print_to(&mut std::io::stdout().lock(), self.format, value)
+    }
+
+    /// Prints a list, page by page: to its end, or up to `limit` items.
+    pub(super) async fn print_list(&self, columns: &[&str], page: &ListArgs, call: impl Fn() -> Call) -> Result<(), Failure> {
+        let mut list = List::new(std::io::stdout(), self.format, columns);
+        let mut cursor = page.cursor.clone();
+        let mut left = page.limit;
+        loop {
+            let size = left.unwrap_or(LARGEST_PAGE).min(LARGEST_PAGE);
+            let answer = self.client.json(call().query_if("cursor", cursor.as_ref()).query("limit", &size.to_string())).await?;
+            let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).ok_or_else(|| no_list("items"))?;
+            list.items(items)?;
+            let next = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            left = left.map(|left| left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX)));
+            if next.is_none() || left == Some(0) {
+                return list.end(next.as_deref());
+            }
+            if next == cursor {
+                return Err(no_list("next_cursor"));
+            }
+            cursor = next;
+        }
+    }
+}
+
+/// The most items that are asked for at once.
+const LARGEST_PAGE: u32 = 100;
+
+/// Which part of a list.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// At most so many; without it, all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Continue where a list with --limit ended
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+fn no_list(field: &str) -> Failure {
+    ClientError::Unreadable { status: 200, reason: format!("the list's {field} is not as expected") }.into()
+}
+
+/// Prints one object.
+pub(super) fn print_to(out: &mut impl Write, format: Format, value: &Value) -> Result<(), Failure> {
+    match format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+            writeln!(out)?;
+        }
+        Format::Text => object(out, value, "")?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn object(out: &mut impl Write, value: &Value, indent: &str) -> Result<(), Failure> {
+    let Value::Object(fields) = value else {
+        return Ok(writeln!(out, "{indent}{}", scalar(value))?);
+    };
+    let width = fields.keys().map(|name| name.chars().count()).max().unwrap_or_default() + 1;
+    for (name, value) in in_order(fields) {
+        match value {
+            Value::Null => {}
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for (index, item) in items.iter().enumerate() {
+                    writeln!(out, "{indent}{} {}:", printable(name), index + 1)?;
+                    object(out, item, &format!("{indent}  "))?;
+                }
+            }
+            Value::Object(_) => {
+                writeln!(out, "{indent}{}:", printable(name))?;
+                object(out, value, &format!("{indent}  "))?;
+            }
+            _ => writeln!(out, "{indent}{:width$} {}", format!("{}:", printable(name)), scalar(value))?,
+        }
+    }
+    Ok(())
+}
+
+fn in_order(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let mut all: Vec<_> = fields.iter().collect();
+    all.sort_by_key(|(name, _)| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    all.into_iter()
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => printable(text).into_owned(),
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),
+        other => printable(&other.to_string()).into_owned(),
+    }
+}
+
+/// Text without control characters, which could make a terminal lie. Line ends stay.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| c.is_control() && c != '\n';
+    if text.contains(bad) { text.replace(bad, "\u{fffd}").into() } else { text.into() }
+}
+
+/// A list while it is printed: a table with a head, or `{"items": […], "next_cursor": …}` with an item on each line.
+struct List<'a, W> {
+    out: W,
+    format: Format,
+    columns: &'a [&'a str],
+    widths: Vec<usize>,
+    count: u64,
+}
+
+impl<'a, W: Write> List<'a, W> {
+    fn new(out: W, format: Format, columns: &'a [&'a str]) -> Self {
+        Self { out, format, columns, widths: columns.iter().map(|name| name.len()).collect(), count: 0 }
+    }
+
+    fn items(&mut self, items: &[Value]) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(items),
+            Format::Text => self.table(items),
+        }
+    }
+
+    fn json(&mut self, items: &[Value]) -> Result<(), Failure> {
+        for item in items {
+            let before = if self.count == 0 { "{\"items\": [\n" } else { ",\n" };
+            write!(self.out, "{before}{item}")?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, items: &[Value]) -> Result<(), Failure> {
+        let cells = |item: &Value| -> Vec<String> {
+            self.columns.iter().map(|name| item.get(name).map_or_else(|| "-".into(), scalar).replace('\n', " ")).collect()
+        };
+        let rows: Vec<Vec<String>> = items.iter().map(cells).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        if self.count == 0 && !rows.is_empty() {
+            let head: Vec<String> = self.columns.iter().map(|name| name.to_uppercase()).collect();
+            self.row(&head)?;
+        }
+        for row in &rows {
+            self.row(row)?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, cells: &[String]) -> Result<(), Failure> {
+        let padded: Vec<String> = cells.iter().zip(&self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(self.out, "{}", padded.join("  ").trim_end())?;
+        Ok(())
+    }
+
+    fn end(mut self, next: Option<&str>) -> Result<(), Failure> {
+        match (self.format, next) {
+            (Format::Json, _) => {
+                let before = if self.count == 0 { "{\"items\": [" } else { "\n" };
+                writeln!(self.out, "{before}], \"next_cursor\": {}}}", Value::from(next))?;
+            }
+            (Format::Text, _) if self.count == 0 => writeln!(self.out, "none")?,
+            (Format::Text, Some(next)) => writeln!(self.out, "more with --cursor {}", printable(next))?,
+            (Format::Text, None) => {}
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(format: Format, value: &Value) -> String {
+        let mut out = Vec::new();
+        print_to(&mut out, format, value).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_object_is_aligned_with_its_id_first_and_lists_of_objects_indented() {
+        let key = json!({
+            "class": "long-term", "id": "1220ab", "name": null, "usage": ["protocol", "namespace"], "exportable": false, "created_at": "2026",
+            "wraps": [{"wrapper_key": "wk-1", "verified_at": null}]
+        });
+        assert_eq!(
+            shown(Format::Text, &key),
+            "id:         1220ab\nusage:      protocol,namespace\nclass:      long-term\ncreated_at: 2026\nexportable: false\n\
+             wraps 1:\n  wrapper_key: wk-1\n"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&shown(Format::Json, &key)).unwrap(), key);
+    }
+
+    #[test]
+    fn a_terminal_is_shown_no_control_characters() {
+        assert_eq!(shown(Format::Text, &json!({"name": "a\u{1b}[2Jb"})), "name: a\u{fffd}[2Jb\n");
+    }
+
+    fn listed(format: Format, pages: &[Value], next: Option<&str>) -> String {
+        let mut out = Vec::new();
+        let mut list = List::new(&mut out, format, &["id", "state"]);
+        for page in pages {
+            list.items(page.as_array().unwrap()).unwrap();
+        }
+        list.end(next).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_aligned_over_pages_with_one_head() {
+        let pages = [json!([{"id": "a", "state": "active"}]), json!([{"id": "bcd", "state": null}, {"id": "e"}])];
+        assert_eq!(listed(Format::Text, &pages, None), "ID  STATE\na   active\nbcd  -\ne    -\n");
+        assert_eq!(listed(Format::Text, &[], None), "none\n");
+        assert_eq!(listed(Format::Text, &pages[..1], Some("9")), "ID  STATE\na   active\nmore with --cursor 9\n");
+    }
+
+    #[test]
+    fn a_list_in_json_is_one_document_over_pages() {
+        let pages = [json!([{"id": "a"}]), json!([{"id": "b"}])];
+        for (pages, next, expected) in [
+            (&pages[..], None, json!({"items": [{"id": "a"}, {"id": "b"}], "next_cursor": null})),
+            (&pages[..0], None, json!({"items": [], "next_cursor": null})),
+            (&pages[..1], Some("7"), json!({"items": [{"id": "a"}], "next_cursor": "7"})),
+        ] {
+            assert_eq!(serde_json::from_str::<Value>(&listed(Format::Json, pages, next)).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The closed sets of words of the domain as values of flags: `--help` lists them, a wrong one is refused with the list.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::domain::{Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage};
+
+/// A closed set of words.
+pub(super) trait Words: FromStr<Err = UnknownText> + Clone + Send + Sync + 'static {
+    /// All of them.
+    fn all() -> Vec<&'static str>;
+}
+
+macro_rules! words {
+    ($($name:ty),+) => {$(
+        impl Words for $name {
+            fn all() -> Vec<&'static str> {
+                Self::ALL.iter().map(|member| member.as_str()).collect()
+            }
+        }
+    )+};
+}
+
+words!(Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Usage);
+
+/// A parser of the words of `T`.
+pub(super) fn words<T: Words>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::all()).try_map(|word| word.parse::<T>())
+}
+
+/// A parser of RFC 3339 times.
+pub(super) fn time(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse(text).ok_or("write an RFC 3339 time, such as 2026-01-31T12:00:00Z")
+}
