@@ -7,4 +7,5 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod storage;
+pub mod vault;
 pub mod wrapper;

@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use policy::{GrantConfig, NodesConfig};
-pub use sections::{CacheConfig, LimitsConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
+pub use sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
 
 use crate::{
     api::transport::{ListenConfig, TlsConfig},
     domain::{NodeName, Policy},
+    vault::{CacheConfig, LimitsConfig},
+    wrapper,
 };
+
+use sections::{cache_problem, limits_problem};
 
 /// The configuration of one vault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -31,8 +35,7 @@ pub struct Config {
     /// `[storage]`: where keys and the log are kept. Restart.
     pub storage: StorageConfig,
     /// `[wrapper]`: the first wrapper key and which ones are allowed. Restart.
-    // A table until `crate::wrapper::WrapperConfig` is merged; then that type stands here, and `resolve` asks it for its paths.
-    pub wrapper: toml::Table,
+    pub wrapper: wrapper::Config,
     /// `[cache]`: opened keys in memory. Restart.
     #[serde(default)]
     pub cache: CacheConfig,
@@ -149,6 +152,7 @@ impl Config {
         let folder = self.folder().to_owned();
         self.tls.resolve(&folder);
         self.storage.path = folder.join(&self.storage.path);
+        self.wrapper.resolve(&folder);
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -164,7 +168,7 @@ impl Config {
         if self.listen.api.port() != 0 && self.listen.api == self.listen.ops {
             return Err(self.invalid("[listen] ops", "is the address of the API; give the operations listener a port of its own"));
         }
-        let sections = [self.storage.problem(), self.cache.problem(), self.limits.problem(), self.log.problem()];
+        let sections = [self.storage.problem(), cache_problem(&self.cache), limits_problem(&self.limits), self.log.problem()];
         if let Some((option, problem)) = sections.into_iter().flatten().next() {
             return Err(self.invalid(option, problem));
         }

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::domain::VaultId;
+use crate::{
+    domain::VaultId,
+    vault::{CacheConfig, LimitsConfig},
+};
 
 /// An option and what is wrong with it.
 type Problem = Option<(&'static str, &'static str)>;
@@ -35,48 +38,6 @@ pub struct StorageConfig {
     /// How long a call waits for its entry to be durable before it is refused with `audit_unavailable`. 10 ms to 1 min; default `5s`.
     #[serde(default = "commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
-}
-
-/// `[cache]`: opened keys in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CacheConfig {
-    /// How many keys at most, 1 to 1,000,000. Default 10000.
-    pub capacity: u64,
-    /// How long an unused key stays; at most `residency`. Default `1h`.
-    #[serde(with = "humantime_serde")]
-    pub idle: Duration,
-    /// How long a key stays at most: the outage of the KMS that is bridged, and the delay of its kill switch. 1 s to 7 days; default `4h`.
-    #[serde(with = "humantime_serde")]
-    pub residency: Duration,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self { capacity: 10_000, idle: Duration::from_secs(3600), residency: Duration::from_secs(4 * 3600) }
-    }
-}
-
-/// `[limits]`: for each principal; beyond them a call is answered 429. None may be 0.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Requests at a time. Default 256.
-    pub concurrent: u32,
-    /// Costly requests (RSA, password-protected files) at a time. Default 8.
-    pub concurrent_heavy: u32,
-    /// Keys opened with the KMS, in a second. Default 200.
-    pub cold_opens_per_second: u32,
-    /// Keys created or imported, in a minute. Default 600.
-    pub creations_per_minute: u32,
-    /// Refusals with an entry of their own, in a second; the rest become one counted entry. Default 20.
-    pub refusals_per_second: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self { concurrent: 256, concurrent_heavy: 8, cold_opens_per_second: 200, creations_per_minute: 600, refusals_per_second: 20 }
-    }
 }
 
 /// `[log]`: what the process says of itself on standard error. Not the audit log.
@@ -135,22 +96,22 @@ impl StorageConfig {
     }
 }
 
-impl CacheConfig {
-    pub(super) fn problem(&self) -> Problem {
+pub(super) fn cache_problem(cache: &CacheConfig) -> Problem {
+    {
         let week = Duration::from_secs(7 * 24 * 3600);
         first([
-            (!(1..=1_000_000).contains(&self.capacity), "[cache] capacity", "is not between 1 and 1000000"),
-            (!(Duration::from_secs(1)..=week).contains(&self.residency), "[cache] residency", "is not between 1s and 7days"),
-            (self.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
-            (self.idle > self.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
+            (!(1..=1_000_000).contains(&cache.capacity), "[cache] capacity", "is not between 1 and 1000000"),
+            (!(Duration::from_secs(1)..=week).contains(&cache.residency), "[cache] residency", "is not between 1s and 7days"),
+            (cache.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
+            (cache.idle > cache.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
         ])
     }
 }
 
-impl LimitsConfig {
-    pub(super) fn problem(&self) -> Problem {
+pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
+    {
         const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
-        let Self { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = self;
+        let LimitsConfig { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = limits;
         first([
             (*concurrent == 0, "[limits] concurrent", ZERO),
             (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),

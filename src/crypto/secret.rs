@@ -1,5 +1,6 @@
 //! Bytes that wipe themselves: no `Debug`, no `Clone`, no `Serialize`, and one named way out.
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Secret bytes on the heap, zeroed on drop.
@@ -42,6 +43,11 @@ impl SecretBytes {
     /// The bytes: for handing to a primitive, a provider or an encoder, never to a log, an error or a store.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether both hold the same bytes, in constant time for equal lengths.
+    pub fn same(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
     }
 
     /// The bytes, to be filled in place.

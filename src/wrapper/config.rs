@@ -1,6 +1,6 @@
 //! The `[wrapper]` section of the configuration: which wrapper key to begin with, and which ones may be used at all.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, str::FromStr, time::Duration};
 
 use crate::domain::ProviderKind;
 
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The `[wrapper]` section. `provider` and `reference` are required.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Which kind of KMS holds the first wrapper key: `local` or `aws-kms`.
@@ -30,7 +30,7 @@ pub struct Config {
     /// Which wrapper keys may be registered *and used*: checked at every load, so that an edited row opens nothing.
     ///
     /// Each entry is an AWS account id (`111122223333`), a key ARN, an identity as shown by the API
-    /// (`aws:…`, `local:…`), or the absolute path of a key file. `*` stands for any run of characters within one
+    /// (`aws:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
     /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN or key id.
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
@@ -90,6 +90,18 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed`.
+    pub fn resolve(&mut self, folder: &Path) {
+        let absolute = |path: &str| std::path::absolute(folder.join(path)).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+        if self.provider == ProviderKind::Local {
+            self.reference = absolute(&self.reference);
+        }
+        let is_file = |entry: &str| !entry.contains(':') && !entry.chars().all(|c| c.is_ascii_digit() || c == '*');
+        for entry in self.allowed.iter_mut().filter(|entry| is_file(entry)) {
+            *entry = absolute(entry);
+        }
+    }
+
     /// What an operator should be told at every start, if there is something.
     pub fn warning(&self) -> Option<String> {
         (self.provider == ProviderKind::Local).then(|| {

@@ -1,0 +1,78 @@
+//! `/v1/audit/entries`: who used which key when.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    audit::Entry,
+    domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
+    vault::{EntryQuery, LoggedEntry, Part, VaultError},
+};
+
+use super::{
+    Api, Problem,
+    ask::{Ask, Nothing},
+    bytes::Base64,
+    page::{List, ListQuery},
+    problem::{OrProblem as _, Problems},
+};
+
+/// An entry, and the hash of its stored bytes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// RFC 6962 leaf hash of the stored bytes.
+    pub leaf: Base64,
+}
+
+impl From<LoggedEntry> for AuditEntry {
+    fn from(LoggedEntry { entry, leaf }: LoggedEntry) -> Self {
+        Self { entry, leaf: Base64(leaf.to_vec()) }
+    }
+}
+
+/// Which entries to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EntriesQuery {
+    #[param(value_type = Option<String>)]
+    key_id: Option<KeyId>,
+    #[param(value_type = Option<String>)]
+    node: Option<NodeName>,
+    principal: Option<String>,
+    operation: Option<Operation>,
+    outcome: Option<Outcome>,
+    /// Not before this time, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Before this time, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// Where to continue: the `next_cursor` of the answer before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+    /// 1 to 1000; 100 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+}
+
+/// Query the log
+///
+/// Oldest first. Auditors of some nodes see the entries of those nodes.
+#[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>), Problems))]
+pub(super) async fn entries(State(api): State<Arc<Api>>, ask: Ask<Nothing, EntriesQuery>) -> Result<Json<List<AuditEntry>>, Problem> {
+    let EntriesQuery { key_id, node, principal, operation, outcome, from, to, cursor, limit } = ask.query;
+    let cursor = match (ListQuery { cursor, limit }).read() {
+        Ok(cursor) => cursor,
+        Err(error) => return Err::<_, VaultError>(api.vault.reject(&ask.call, Operation::QueryAudit, None, error).await).or_problem(&ask.call),
+    };
+    let query = EntryQuery { key: key_id, node, principal, operation, outcome, from, to };
+    let Part { items, next } = api.vault.query_audit(&ask.call, query, cursor).await.or_problem(&ask.call)?.into_value();
+    Ok(Json(List::new(items.into_iter().map(AuditEntry::from), next)))
+}

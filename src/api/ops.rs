@@ -1,0 +1,24 @@
+//! The operations listener: `/healthz` depends on nothing outside, `/readyz` is 503 only when no call can succeed, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+
+use crate::vault::{Code, Vault};
+
+/// The router of the operations listener.
+pub fn router(vault: Arc<Vault>, metrics: PrometheusHandle) -> Router {
+    Router::new()
+        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/readyz", get(ready).with_state(vault))
+        .route("/metrics", get(move || std::future::ready(metrics.render())))
+}
+
+async fn ready(State(vault): State<Arc<Vault>>) -> (StatusCode, Json<Value>) {
+    let status = vault.status();
+    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let reasons: Vec<Value> = status.reasons.iter().map(|code: &Code| json!({ "code": code })).collect();
+    (code, Json(json!({ "ready": status.ready, "degraded": status.degraded, "reasons": reasons })))
+}

@@ -1,0 +1,203 @@
+//! Problem documents (RFC 9457) from one table: code, status, whether to retry, and what to do. The only file with status codes.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, Response as ResponseDoc, ResponseBuilder},
+};
+
+use crate::vault::{Call, Code, VaultError};
+
+/// What a code means for a caller.
+pub struct Meaning {
+    /// The code.
+    pub code: Code,
+    /// The HTTP status.
+    pub status: u16,
+    /// Whether the same call may succeed later without anybody changing anything. Canton retries such a call for ever.
+    pub retryable: bool,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+const fn final_(code: Code, status: u16, title: &'static str, remedy: &'static str) -> Meaning {
+    Meaning { code, status, retryable: false, title, remedy }
+}
+
+const fn retry(code: Code, status: u16, title: &'static str, remedy: &'static str) -> Meaning {
+    Meaning { code, status, retryable: true, title, remedy }
+}
+
+/// Every code, once. `docs/errors.md` is made from it.
+pub const MEANINGS: &[Meaning] = &[
+    final_(Code::InvalidRequest, 400, "The request is malformed", "Mend the request; the detail names the fault."),
+    final_(Code::TooLarge, 413, "The request is too large", "Keep to the limits of the call."),
+    final_(Code::NoSuchRoute, 404, "There is no such path", "See /openapi.json."),
+    final_(Code::MethodNotAllowed, 405, "The path does not take this method", "See /openapi.json."),
+    final_(Code::Unauthenticated, 401, "The client certificate is not accepted", "Use a certificate that is current, not revoked, and vouched for by its CA."),
+    final_(Code::Forbidden, 403, "No grant allows it", "Ask for a grant; POST /v1/authorize explains decisions."),
+    final_(Code::NotFound, 404, "There is no such thing", "It does not exist, or belongs to a node that this principal has no grant for."),
+    final_(Code::UnknownNode, 422, "The node is not declared", "Add it to `nodes` in the configuration; that is read live."),
+    final_(Code::InvalidFacts, 422, "The facts do not fit together", "Mend the request; the detail names the fault."),
+    final_(Code::InvalidMaterial, 422, "The material is no key that the vault keeps", "Check format, spec and password; the detail names the fault."),
+    final_(Code::UnsupportedAlgorithm, 422, "The key does not do this algorithm", "Choose the algorithm by the key's spec and purpose."),
+    final_(Code::DecryptionFailed, 422, "The ciphertext does not decrypt", "It was made for another key, by another scheme, or damaged."),
+    final_(Code::KeyDisabled, 409, "The key is disabled", "A key-admin can enable it."),
+    final_(Code::KeySuperseded, 409, "The key is superseded", "Use its successor; it still decrypts what exists."),
+    final_(Code::KeyQuarantined, 409, "The key is quarantined", "Its record failed a check: see the log, then restore it or enable it again."),
+    final_(Code::KeyPendingDeletion, 409, "The key is pending deletion", "A key-admin can cancel the deletion while it waits."),
+    final_(Code::KeyDestroyed, 409, "The key is destroyed", "Its material is gone; a backup may hold it."),
+    final_(Code::WrongState, 409, "The key's state has no such step", "Look at the key's state."),
+    final_(Code::PermanentKey, 409, "The key is permanent", "A namespace root cannot be rotated, superseded or deleted."),
+    final_(Code::NotExportable, 409, "The key is not exportable", "Whether it is was fixed when it was created."),
+    final_(Code::KeyExists, 409, "The key exists with other facts", "Look at the existing key; facts are fixed at creation."),
+    final_(Code::WrapperKeyExists, 409, "The wrapper key is registered already", "An alias or a replica of a registered key is that key."),
+    final_(Code::IdempotencyMismatch, 409, "The idempotency key was used with another body", "Use a new Idempotency-Key for a new request."),
+    final_(Code::Conflict, 409, "Something changed meanwhile", "Look at it again, then decide."),
+    final_(Code::WrapperDenied, 502, "The KMS refuses", "Check the wrapper key's state, policy and region; somebody may have disabled it on purpose."),
+    final_(Code::WrapperNotAllowed, 403, "The configuration does not allow this wrapper key", "Add it to `[wrapper] allowed`, if it is yours."),
+    retry(Code::WrapperUnavailable, 503, "The KMS cannot be reached", "Try again; keys in memory go on working."),
+    retry(Code::AuditUnavailable, 503, "The audit log cannot be written", "Try again; an operator must look at the store's disk."),
+    retry(Code::StorageUnavailable, 503, "The store cannot be read", "Try again; an operator must look at the store."),
+    retry(Code::Frozen, 503, "The vault is frozen", "A wrapper-admin can unfreeze it."),
+    retry(Code::ShuttingDown, 503, "The vault is shutting down", "Try again, or another replica."),
+    retry(Code::TooManyRequests, 429, "Too many requests", "Slow down; other principals are not affected."),
+    final_(Code::Internal, 500, "The vault is at fault", "Report it with the request_id; nothing was done."),
+];
+
+/// A problem document, `application/problem+json`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// A reference to the documentation of the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is, in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// What it is, for programs.
+    pub code: Code,
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub retryable: bool,
+    /// What to do about it.
+    pub remedy: String,
+    /// Our id of the call, as in the log.
+    pub request_id: String,
+}
+
+impl Problem {
+    /// The document for a code.
+    pub fn new(code: Code, detail: impl Into<String>, request_id: &str) -> Self {
+        // A test holds that every code is in the table.
+        let fallback = const { &final_(Code::Internal, 500, "The vault is at fault", "Report it.") };
+        let meaning = MEANINGS.iter().find(|meaning| meaning.code == code).unwrap_or(fallback);
+        Self {
+            kind: format!("/docs/errors#{code}"),
+            title: meaning.title.to_owned(),
+            status: meaning.status,
+            detail: detail.into(),
+            code,
+            retryable: meaning.retryable,
+            remedy: meaning.remedy.to_owned(),
+            request_id: request_id.to_owned(),
+        }
+    }
+
+    /// The document for a refusal of the vault.
+    pub fn of(error: &VaultError, request_id: &str) -> Self {
+        Self::new(error.code(), error.to_string(), request_id)
+    }
+}
+
+/// A refusal of the vault, as the answer to a call.
+pub(super) trait OrProblem<T> {
+    fn or_problem(self, call: &Call) -> Result<T, Problem>;
+}
+
+impl<T> OrProblem<T> for Result<T, VaultError> {
+    fn or_problem(self, call: &Call) -> Result<T, Problem> {
+        self.map_err(|error| Problem::of(&error, &call.request_id))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retryable = self.retryable;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if retryable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Every status of the table, for the OpenAPI of every call.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<ResponseDoc>> {
+        let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+        for meaning in MEANINGS {
+            by_status.entry(meaning.status).or_default().push(meaning.code.as_str());
+        }
+        let document = |(status, codes): (u16, Vec<&str>)| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let response = ResponseBuilder::new().description(codes.join(", ")).content("application/problem+json", content).build();
+            (status.to_string(), RefOr::T(response))
+        };
+        by_status.into_iter().map(document).collect()
+    }
+}
+
+/// The table as a Markdown page.
+pub fn documentation() -> String {
+    let mut page = String::from(
+        "# Error codes\n\nMade from the table in `src/api/problem.rs`; a test compares. `retryable` means: the same call may succeed later\nwithout anybody changing anything.\n\n| code | status | retryable | what it is | what to do |\n|---|---|---|---|---|\n",
+    );
+    for Meaning { code, status, retryable, title, remedy } in MEANINGS {
+        let retryable = if *retryable { "yes" } else { "no" };
+        page.push_str(&format!("| `{code}` | {status} | {retryable} | {title} | {remedy} |\n"));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_stands_in_the_table_once() {
+        for code in Code::ALL {
+            assert_eq!(MEANINGS.iter().filter(|meaning| meaning.code == *code).count(), 1, "{code}");
+        }
+    }
+
+    /// Design §10: retryable is exactly this. Canton retries such a call for ever.
+    #[test]
+    fn retryable_is_exactly_what_time_can_cure() {
+        let retryable: Vec<&str> = MEANINGS.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();
+        let expected =
+            ["wrapper_unavailable", "audit_unavailable", "storage_unavailable", "frozen", "shutting_down", "too_many_requests"];
+        assert_eq!(retryable, expected);
+    }
+
+    #[test]
+    fn the_page_of_codes_is_the_table() {
+        assert_eq!(include_str!("../../docs/errors.md"), documentation());
+    }
+}

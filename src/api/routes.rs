@@ -1,0 +1,107 @@
+//! The route table, top to bottom: every call of `/v1`, and the document that is generated from it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{Json, Router, http::Method, response::Html, routing::get};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::domain::Operation;
+
+use super::{Api, Problem, audit, docs, keys, steps, uses, whole, wrapper_keys};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Canton Key Vault",
+        description = "Keeps the private keys of Canton nodes sealed, opens them only into memory, and audits every use.\n\nEvery call needs a client certificate. Bytes are standard base64, times RFC 3339. Errors are problem documents (RFC 9457); `retryable` says whether the same call may succeed later.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+fn table() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::import))
+        .routes(routes!(keys::show, steps::delete))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(uses::sign))
+        .routes(routes!(uses::decrypt))
+        .routes(routes!(uses::encrypt))
+        .routes(routes!(uses::export))
+        .routes(routes!(steps::enable))
+        .routes(routes!(steps::disable))
+        .routes(routes!(steps::supersede))
+        .routes(routes!(steps::cancel_deletion))
+        .routes(routes!(wrapper_keys::add, wrapper_keys::list))
+        .routes(routes!(wrapper_keys::show))
+        .routes(routes!(audit::entries))
+        .routes(routes!(whole::whoami))
+        .routes(routes!(whole::authorize))
+        .routes(routes!(whole::status))
+        .routes(routes!(whole::freeze))
+        .routes(routes!(whole::unfreeze))
+}
+
+/// The routes, with the documents about them.
+pub(super) fn router() -> Router<Arc<Api>> {
+    let (router, document) = table().split_for_parts();
+    router
+        .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
+        .route("/docs", get(|| std::future::ready(Html(docs::page()))))
+        .route("/docs/errors", get(|| std::future::ready(super::problem::documentation())))
+}
+
+/// The OpenAPI 3.1 document, as committed under `openapi/`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    table().into_openapi()
+}
+
+/// Which operation a route is, for the log and the metrics: the `operationId` of the document is the word of the log.
+pub(super) struct Operations(HashMap<(Method, String), Operation>);
+
+impl Operations {
+    pub(super) fn new() -> Self {
+        let mut known = HashMap::new();
+        for (path, item) in openapi().paths.paths {
+            let of = [(Method::GET, item.get), (Method::POST, item.post), (Method::DELETE, item.delete)];
+            for (method, operation) in of {
+                if let Some(operation) = operation.and_then(|operation| operation.operation_id).and_then(|id| id.parse().ok()) {
+                    known.insert((method, path.clone()), operation);
+                }
+            }
+        }
+        Self(known)
+    }
+
+    pub(super) fn of(&self, method: &Method, matched: &str) -> Option<Operation> {
+        // The key is owned, so a look-up makes a copy of a short path; a map of maps would save it at twice the code.
+        self.0.get(&(method.clone(), matched.to_owned())).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_an_operation_of_the_log() {
+        let document = openapi();
+        let routes: usize = document.paths.paths.values().map(|item| [&item.get, &item.post, &item.delete].iter().filter(|o| o.is_some()).count()).sum();
+        assert_eq!(Operations::new().0.len(), routes);
+        assert!(routes >= 24, "{routes}");
+    }
+
+    /// `cargo test openapi` tells how to renew it.
+    #[test]
+    fn the_committed_openapi_is_the_generated_one() {
+        let generated = openapi().to_pretty_json().unwrap() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+        if std::env::var_os("KEYVAULT_WRITE_DOCUMENTS").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).unwrap() == generated, "renew it: KEYVAULT_WRITE_DOCUMENTS=1 cargo test --lib");
+    }
+}

@@ -1,0 +1,82 @@
+//! Around every request: an id, one log line, one measurement, and a problem document where a handler panicked.
+
+use std::{
+    any::Any,
+    fmt::Write as _,
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::HeaderValue,
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{domain::Principal, vault::Code};
+
+use super::{Api, Problem};
+
+/// Our id of a request: 32 hex digits, random.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(Arc<str>);
+
+impl RequestId {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Gives the request its id, and logs and measures how it ended.
+pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(&api);
+    request.extensions_mut().insert(id.clone());
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let traceparent = request.headers().get("traceparent").cloned();
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    if let Some(parent) = traceparent {
+        response.headers_mut().insert("traceparent", parent);
+    }
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
+    let (status, elapsed) = (response.status().as_u16(), began.elapsed());
+    // Labels from closed sets: the route table's words, and classes of status.
+    let operation = api.operations.of(&method, &path).map_or("none", |operation| operation.as_str());
+    let class = match status {
+        0..400 => "ok",
+        400..500 => "refused",
+        _ => "failed",
+    };
+    metrics::histogram!("keyvault_request_seconds", "operation" => operation, "outcome" => class).record(elapsed.as_secs_f64());
+    let principal = response.extensions().get::<Principal>().map_or("", |principal| &*principal.name);
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    if class == "failed" {
+        tracing::warn!(request_id = id.as_str(), operation, status, micros, principal, "request failed");
+    } else {
+        tracing::debug!(request_id = id.as_str(), operation, status, micros, principal, "request");
+    }
+    response
+}
+
+/// What a caller sees of a panic: that it was our fault, and nothing of what it said.
+pub(super) fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+    metrics::counter!("keyvault_panics_total").increment(1);
+    Problem::new(Code::Internal, "the vault failed; nothing was done", "").into_response()
+}
+
+fn request_id(api: &Api) -> RequestId {
+    let mut random = [0; 16];
+    // An id that is not unique is a nuisance in the log, not a fault of the call.
+    let _ = api.random.fill(&mut random);
+    let text = random.iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    RequestId(text.into())
+}

@@ -1,0 +1,132 @@
+//! `/v1/wrapper-keys`: registering, creating, listing and showing.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    domain::{Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
+    vault::{NewWrapperKey, Part, VaultError, WrapperKeyView},
+};
+
+use super::{
+    Api, Problem,
+    ask::{Ask, Nothing},
+    page::{List, ListQuery},
+    problem::{OrProblem as _, Problems},
+};
+
+/// A wrapper key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WrapperKey {
+    /// Our own short id.
+    #[schema(value_type = String)]
+    pub id: WrapperKeyId,
+    /// Which kind of KMS.
+    pub provider: ProviderKind,
+    /// What it is called there, resolved: an ARN, a file.
+    pub reference: String,
+    /// What it is, whatever it is called: never an alias, region apart.
+    pub identity: String,
+    /// Where it lives, in the order to try.
+    pub regions: Vec<String>,
+    /// What it is used for.
+    pub state: WrapperState,
+    /// How many keys have a wrap under it.
+    pub keys: u64,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+impl From<WrapperKeyView> for WrapperKey {
+    fn from(WrapperKeyView { key, keys }: WrapperKeyView) -> Self {
+        let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
+        Self { id, provider, reference, identity, regions, state, keys, created_at }
+    }
+}
+
+/// A wrapper key to register (`reference`) or to create (`create: true`).
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddWrapperKey {
+    provider: ProviderKind,
+    /// To register: an ARN, a key id, an alias, a file.
+    #[schema(max_length = 2048)]
+    reference: Option<String>,
+    /// To create one instead; a `local` one may always be created.
+    #[serde(default)]
+    create: bool,
+    /// To create one that may have replicas.
+    #[serde(default)]
+    multi_region: bool,
+    /// In the order to try.
+    #[serde(default)]
+    #[schema(max_items = 16)]
+    regions: Vec<String>,
+}
+
+impl AddWrapperKey {
+    fn read(self) -> Result<NewWrapperKey, VaultError> {
+        let Self { provider, reference, create, multi_region, regions } = self;
+        if regions.len() > 16 || reference.as_ref().is_some_and(|reference| reference.len() > 2048) {
+            return Err(VaultError::InvalidRequest("at most 16 regions, and a reference of at most 2048 bytes".into()));
+        }
+        match (reference, create) {
+            (Some(reference), false) if !multi_region => Ok(NewWrapperKey::Register { provider, reference, regions }),
+            (None, true) => Ok(NewWrapperKey::Create { provider, multi_region, regions }),
+            _ => Err(VaultError::InvalidRequest("either a reference to register, or create: true".into())),
+        }
+    }
+}
+
+/// Register or create a wrapper key
+///
+/// It must prove that it wraps and unwraps. The first is active; further ones are on standby until a rotation makes one active.
+#[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper keys",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = AddWrapperKey, responses((status = 201, body = WrapperKey), Problems))]
+pub(super) async fn add(State(api): State<Arc<Api>>, ask: Ask<Nothing, Nothing, AddWrapperKey>) -> Result<(StatusCode, Json<WrapperKey>), Problem> {
+    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+    let new = match ask.body.read() {
+        Ok(new) => new,
+        Err(error) => return Err(problem(api.vault.reject(&ask.call, Operation::AddWrapperKey, None, error).await)),
+    };
+    let answer = api.vault.add_wrapper_key(&ask.call, new).await.map_err(problem)?;
+    Ok((StatusCode::CREATED, Json(answer.into_value().into())))
+}
+
+/// Where to continue.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WrapperKeysQuery {
+    /// Where to continue: the `next_cursor` of the answer before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+    /// 1 to 1000; 100 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+}
+
+/// List wrapper keys
+#[utoipa::path(get, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.list", tag = "wrapper keys", params(WrapperKeysQuery), responses((status = 200, body = List<WrapperKey>), Problems))]
+pub(super) async fn list(State(api): State<Arc<Api>>, ask: Ask<Nothing, WrapperKeysQuery>) -> Result<Json<List<WrapperKey>>, Problem> {
+    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+    let WrapperKeysQuery { cursor, limit } = ask.query;
+    let cursor = match (ListQuery { cursor, limit }).read() {
+        Ok(cursor) => cursor,
+        Err(error) => return Err(problem(api.vault.reject(&ask.call, Operation::ListWrapperKeys, None, error).await)),
+    };
+    let Part { items, next } = api.vault.list_wrapper_keys(&ask.call, cursor).await.map_err(problem)?.into_value();
+    Ok(Json(List::new(items.into_iter().map(WrapperKey::from), next)))
+}
+
+/// Show a wrapper key
+#[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
+pub(super) async fn show(State(api): State<Arc<Api>>, ask: Ask<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
+    let answer = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}

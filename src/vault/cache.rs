@@ -1,0 +1,143 @@
+//! Open keys: bounded by count, idle time and absolute residency; one load at a time for each key; wiped, not just forgotten.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::{future::Cache as Moka, notification::RemovalCause};
+
+use crate::domain::{KeyId, Timestamp};
+
+use super::{VaultError, opened::Opened};
+
+/// `[cache]`: how many keys stay open, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// At most so many open keys. Default 10000.
+    pub capacity: u64,
+    /// A key that is not used for so long is closed. Default 1 h.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+    /// A key is closed after so long, however much it is used, unless it could be opened anew. It is the budget for an outage
+    /// of the KMS, and the delay of its kill switch. Default 4 h.
+    #[serde(with = "humantime_serde")]
+    pub residency: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { capacity: 10_000, idle: Duration::from_secs(3600), residency: Duration::from_secs(4 * 3600) }
+    }
+}
+
+/// The cache. moka drops late, even for entries that it no longer shows, so every way out wipes in the eviction listener, and
+/// [`Cache::maintain`] must run every second.
+pub(super) struct Cache {
+    keys: Moka<KeyId, Arc<Opened>>,
+    residency: Duration,
+    /// Counts freezes: what was opened in an earlier epoch is never used.
+    epoch: AtomicU64,
+}
+
+impl Cache {
+    pub(super) fn new(config: &CacheConfig) -> Self {
+        let keys = Moka::builder()
+            .max_capacity(config.capacity)
+            .time_to_idle(config.idle)
+            .time_to_live(config.residency)
+            .eviction_listener(|_, opened: Arc<Opened>, cause| {
+                opened.wipe();
+                let cause = match cause {
+                    RemovalCause::Expired => "expired",
+                    RemovalCause::Explicit => "explicit",
+                    RemovalCause::Replaced => "replaced",
+                    RemovalCause::Size => "size",
+                };
+                metrics::counter!("keyvault_cache_evictions_total", "cause" => cause).increment(1);
+            })
+            .build();
+        Self { keys, residency: config.residency, epoch: AtomicU64::new(0) }
+    }
+
+    /// The open key, if it is here and of this epoch.
+    pub(super) async fn get(&self, id: KeyId) -> Option<Arc<Opened>> {
+        let opened = self.keys.get(&id).await?;
+        (opened.epoch == self.epoch() && opened.ready().is_some()).then_some(opened)
+    }
+
+    /// The open key, opened by `load` if it is not here. A thousand callers cost one load; its failure is theirs, and not kept.
+    pub(super) async fn get_or_open<F>(&self, id: KeyId, load: F) -> Result<Arc<Opened>, VaultError>
+    where
+        F: Future<Output = Result<Arc<Opened>, VaultError>>,
+    {
+        if let Some(opened) = self.get(id).await {
+            metrics::counter!("keyvault_cache_hits_total").increment(1);
+            return Ok(opened);
+        }
+        metrics::counter!("keyvault_cache_misses_total").increment(1);
+        self.keys.try_get_with(id, load).await.map_err(|shared: Arc<VaultError>| (*shared).clone())
+    }
+
+    /// Replaces an open key by one opened anew.
+    pub(super) async fn refresh(&self, opened: Arc<Opened>) {
+        if opened.epoch == self.epoch() {
+            self.keys.insert(opened.facts.id, opened).await;
+        }
+    }
+
+    /// Whether a key in use should be opened anew before its residency ends.
+    pub(super) fn wants_refresh(&self, opened: &Opened, now: Timestamp) -> bool {
+        now.since(opened.at) >= self.residency / 2
+    }
+
+    /// Wipes one key, at once.
+    pub(super) async fn forget(&self, id: KeyId) {
+        self.keys.invalidate(&id).await;
+    }
+
+    /// Wipes all keys, at once, and refuses what is being loaded now.
+    pub(super) async fn wipe_all(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        for (_, opened) in &self.keys {
+            opened.wipe();
+        }
+        self.keys.invalidate_all();
+        // The first run calls the listener, the second drops the values.
+        self.keys.run_pending_tasks().await;
+        self.keys.run_pending_tasks().await;
+    }
+
+    /// A commit found this key unchanged at this revision of the store.
+    pub(super) async fn known_unchanged(&self, id: KeyId, store_revision: u64) {
+        if let Some(opened) = self.keys.get(&id).await {
+            opened.known_unchanged(store_revision);
+        }
+    }
+
+    /// Lets expired keys go, and wipes what slipped in while the vault froze. To be called every second.
+    pub(super) async fn maintain(&self) {
+        self.keys.run_pending_tasks().await;
+        for (_, opened) in &self.keys {
+            if opened.epoch != self.epoch() {
+                opened.wipe();
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of some thousands")]
+        metrics::gauge!("keyvault_cache_keys").set(self.len() as f64);
+    }
+
+    /// How many keys are open.
+    pub(super) fn len(&self) -> u64 {
+        self.keys.entry_count()
+    }
+
+    /// The freeze epoch.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,86 @@
+//! The use cases, a file a verb. [`Vault`] holds the parts and no logic; nothing leaves it but what the log has taken.
+
+mod cache;
+mod call;
+mod commit;
+mod create;
+mod decrypt;
+mod deferred;
+mod disable;
+mod encrypt;
+mod error;
+mod explain;
+mod export;
+mod gate;
+mod health;
+mod import;
+pub mod jobs;
+mod limits;
+mod look;
+mod new_key;
+mod once;
+mod open;
+mod opened;
+mod quarantine;
+mod reject;
+mod refreshing;
+mod refusals;
+mod rotate;
+mod sign;
+mod start;
+mod step;
+mod use_key;
+mod wrapper_keys;
+mod wrappers;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    crypto::Random,
+    domain::{Clock, Policy, VaultId, WrapperKey},
+    storage::KeyStore,
+    wrapper::{Providers, Ring},
+};
+
+pub use cache::CacheConfig;
+pub use call::Call;
+pub use commit::Answer;
+pub use create::NewKey;
+pub use error::{Code, VaultError};
+pub use explain::{Decision, Question, Status, Whoami};
+pub use export::Exported;
+pub use import::{ImportKey, Imported, MaterialFormat};
+pub use limits::LimitsConfig;
+pub use look::{Cursor, EntryQuery, KeyQuery, LoggedEntry, Part};
+pub use start::Parts;
+pub use step::{DELETION_DAYS, InForce};
+pub use wrapper_keys::{NewWrapperKey, WrapperKeyView};
+
+/// A running vault.
+pub struct Vault {
+    id: VaultId,
+    version: String,
+    store: Arc<dyn KeyStore>,
+    providers: Arc<Providers>,
+    ring: Ring,
+    clock: Clock,
+    random: Arc<dyn Random>,
+    policy: ArcSwap<Policy>,
+    /// The wrapper keys, as of a revision of the store.
+    wrapper_keys: ArcSwap<(u64, Arc<Vec<WrapperKey>>)>,
+    cache: cache::Cache,
+    limits: limits::Limits,
+    refusals: refusals::Refusals,
+    deferred: deferred::DeferredList,
+    refreshing: refreshing::Refreshing,
+    health: health::Health,
+    frozen: AtomicBool,
+    hash_key: [u8; 32],
+    /// Seconds counted by the jobs.
+    ticks: AtomicU64,
+}

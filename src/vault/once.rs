@@ -1,0 +1,66 @@
+//! Calls that create, made repeatable: the same `Idempotency-Key` with the same body gives the same key.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Serialize;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::{
+    domain::{KeyId, KeyRecord},
+    storage::{Idempotency, IdempotencyScope, Remembered},
+};
+
+use super::{Call, Vault, VaultError};
+
+/// How long a creating call is remembered.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// A call that asked to happen once.
+pub(super) struct Once {
+    scope: IdempotencyScope,
+    body_hash: [u8; 32],
+}
+
+impl Vault {
+    /// The call as one that happens once, if its caller asked for that. `facts` is its body without secrets.
+    pub(super) fn once(&self, call: &Call, route: &str, facts: &impl Serialize) -> Result<Option<Once>, VaultError> {
+        let Some(key) = call.idempotency_key.clone() else { return Ok(None) };
+        if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(VaultError::InvalidRequest("Idempotency-Key: 1 to 255 visible ASCII characters".into()));
+        }
+        let body = serde_json::to_vec(facts).map_err(|_| VaultError::Internal("a request could not be encoded"))?;
+        let mac = Hmac::<Sha256>::new_from_slice(&self.hash_key).map_err(|_| VaultError::Internal("the hash key has a wrong length"))?;
+        let body_hash = mac.chain_update(body).finalize().into_bytes().into();
+        Ok(Some(Once { scope: IdempotencyScope { principal: call.principal.name.to_string(), route: route.into(), key }, body_hash }))
+    }
+
+    /// The key that an earlier call made.
+    ///
+    /// # Errors
+    /// `IdempotencyMismatch` if it had another body.
+    pub(super) async fn remembered(&self, once: &Option<Once>) -> Result<Option<KeyId>, VaultError> {
+        let Some(once) = once else { return Ok(None) };
+        let Some(Remembered { body_hash, answer }) = self.store.remembered(&once.scope, (self.clock)()).await? else { return Ok(None) };
+        if !bool::from(body_hash.ct_eq(&once.body_hash)) {
+            return Err(VaultError::IdempotencyMismatch);
+        }
+        let id = std::str::from_utf8(&answer).ok().and_then(|text| text.parse().ok());
+        id.map(Some).ok_or(VaultError::Internal("a remembered answer cannot be read"))
+    }
+
+    /// What to store with the key that this call made.
+    pub(super) fn remember(&self, once: Option<Once>, id: KeyId) -> Option<Idempotency> {
+        once.map(|Once { scope, body_hash }| Idempotency {
+            scope,
+            remembered: Remembered { body_hash, answer: id.to_string().into_bytes() },
+            expires_at: (self.clock)().plus(REMEMBERED_FOR),
+        })
+    }
+
+    /// The stored record of a key that must exist.
+    pub(super) async fn record(&self, id: KeyId) -> Result<KeyRecord, VaultError> {
+        self.store.key(id).await?.map(|stored| stored.record).ok_or(VaultError::KeyNotFound(id))
+    }
+}

@@ -1,0 +1,152 @@
+//! From a stored row to an open key: every check that stands between the two, and nothing that could be skipped.
+
+use std::sync::Arc;
+
+use crate::{
+    crypto::{self, SecretBytes, envelope::{self, OpenError}},
+    domain::{KeyId, KeyRecord, Permit, Principal},
+    storage::StoredKey,
+};
+
+use super::{
+    Vault, VaultError,
+    opened::{Opened, Ready},
+};
+
+/// Whether a row without a tag may be opened: only by a step that tags it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TagRule {
+    Required,
+    MayBeAbsent,
+}
+
+/// Key material, out of its seal: lives as long as one call.
+pub(super) struct Unsealed {
+    /// PKCS#8, or 32 raw bytes.
+    pub material: SecretBytes,
+    /// The parsed key and the row's key.
+    pub ready: Ready,
+}
+
+impl Vault {
+    /// The open key, from the cache or opened now, by one flight for all who wait.
+    pub(super) async fn opened(self: &Arc<Self>, permit: &Permit, id: KeyId) -> Result<Arc<Opened>, VaultError> {
+        debug_assert!(permit.key() == Some(id), "a key is opened under a permit for it");
+        let opened = self.cache.get_or_open(id, self.open(id, Some(permit.principal()))).await?;
+        if self.store.revision() != opened.unchanged().store_revision {
+            // Something changed while it was loaded, perhaps this key, after whose change nobody would wipe it.
+            let stored = self.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
+            if stored.record.revision != opened.revision {
+                self.cache.forget(id).await;
+                return Err(VaultError::Conflict);
+            }
+            opened.known_unchanged(stored.store_revision);
+        }
+        if opened.epoch != self.cache.epoch() {
+            opened.wipe();
+            return Err(VaultError::Frozen);
+        }
+        if self.cache.wants_refresh(&opened, (self.clock)()) {
+            self.refresh_ahead(id);
+        }
+        Ok(opened)
+    }
+
+    /// Opens a hot key anew before its residency ends; if that fails, the old one serves on until it does end.
+    fn refresh_ahead(self: &Arc<Self>, id: KeyId) {
+        if !self.refreshing.begin(id) {
+            return;
+        }
+        let vault = Arc::clone(self);
+        tokio::spawn(async move {
+            match vault.open(id, None).await {
+                Ok(opened) => vault.cache.refresh(opened).await,
+                Err(error) => tracing::warn!(%error, "a key in use could not be opened anew; it serves on until its residency ends"),
+            }
+            vault.refreshing.end(id);
+        });
+    }
+
+    /// Opens a key from the store; on behalf of a principal it counts against that one's cold opens.
+    async fn open(&self, id: KeyId, on_behalf_of: Option<&Principal>) -> Result<Arc<Opened>, VaultError> {
+        let epoch = self.cache.epoch();
+        self.in_service()?;
+        if let Some(principal) = on_behalf_of {
+            self.limits.cold_open(principal)?;
+        }
+        let stored = self.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
+        if !stored.record.lifecycle.reads_old() {
+            self.check_row(&stored).await?;
+            return Err(VaultError::State(stored.record.lifecycle.state()));
+        }
+        let mut kms = Vec::new();
+        let Unsealed { ready, .. } = self.unseal(&stored, TagRule::Required, &mut kms).await?;
+        if epoch != self.cache.epoch() {
+            return Err(VaultError::Frozen);
+        }
+        Ok(Arc::new(Opened::new(&stored, ready, (self.clock)(), epoch, kms)))
+    }
+
+    /// Opens a row: the log agrees with it, a wrap gives its data key, its seal and its tag hold, and the key in it is the one it
+    /// says. What fails is quarantined; an error of the KMS never is a reason.
+    pub(super) async fn unseal(&self, stored: &StoredKey, tag: TagRule, kms: &mut Vec<String>) -> Result<Unsealed, VaultError> {
+        self.check_row(stored).await?;
+        let record = &stored.record;
+        let context = record.facts.encryption_context(&self.id);
+        let Some(sealed) = &record.sealed else { return Err(VaultError::State(record.lifecycle.state())) };
+        let data_key = match self.data_key(record, &context, kms).await {
+            Ok(data_key) => data_key,
+            Err(error) => return Err(self.if_unopenable(record, error).await),
+        };
+        let opened = match envelope::open(&data_key, sealed, &context) {
+            Ok(opened) => opened,
+            Err(OpenError::UnknownVersion) => return Err(self.quarantine(record, "sealed by an unknown version").await),
+            Err(OpenError::Malformed | OpenError::Commitment | OpenError::Sealed) => return Err(self.quarantine(record, "the seal does not hold").await),
+        };
+        let tagged = match &record.row_tag {
+            Some(stored_tag) => opened.row_key.verify(&record.tagged_bytes(), stored_tag),
+            None => tag == TagRule::MayBeAbsent,
+        };
+        if !tagged {
+            return Err(self.quarantine(record, "the row tag does not hold").await);
+        }
+        let Some(scheme) = crypto::scheme(record.facts.spec, record.facts.purpose) else {
+            return Err(self.quarantine(record, "spec and purpose do not go together").await);
+        };
+        let Ok(private) = scheme.parse(&opened.material) else { return Err(self.quarantine(record, "the material is no key").await) };
+        if !is_the_key_it_says(record, private.public_key()) || crypto::prove(private.as_ref(), scheme).is_err() {
+            return Err(self.quarantine(record, "the material is another key").await);
+        }
+        Ok(Unsealed { material: opened.material, ready: Ready { private, row_key: opened.row_key } })
+    }
+
+    /// Holds the row against the log's newest word: an edited or restored row is found out here.
+    pub(super) async fn check_row(&self, stored: &StoredKey) -> Result<(), VaultError> {
+        let agrees = stored.logged.is_some_and(|logged| logged.revision == stored.record.revision && logged.lifecycle == stored.record.lifecycle);
+        if agrees { Ok(()) } else { Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await) }
+    }
+
+    /// Where no wrap is left that could ever open the key, the key itself is set aside.
+    async fn if_unopenable(&self, record: &KeyRecord, error: VaultError) -> VaultError {
+        let id = record.facts.id;
+        let hopeless = match self.store.key(id).await {
+            Ok(Some(now)) => now.record.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.record.generation),
+            _ => false,
+        };
+        if hopeless {
+            let _ = self.quarantine(record, "no wrap opens it").await;
+        }
+        error
+    }
+}
+
+/// The public key derived from the material is the stored one, and its fingerprint is the id (invariant 6).
+fn is_the_key_it_says(record: &KeyRecord, derived: Option<&[u8]>) -> bool {
+    match (derived, &record.public_key, record.facts.id) {
+        (Some(derived), Some(stored), KeyId::Pair(id)) => {
+            derived == stored && crypto::fingerprint(record.facts.spec, record.facts.purpose, derived) == id
+        }
+        (None, None, KeyId::Symmetric(_)) => true,
+        _ => false,
+    }
+}

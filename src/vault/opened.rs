@@ -1,0 +1,81 @@
+//! A key that is open in memory: usable, not readable, and wiped the moment it is let go.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+
+use crate::{
+    crypto::{PrivateKey, envelope::RowKey},
+    domain::{Facts, Lifecycle, Timestamp},
+    storage::{StoredKey, Unchanged},
+};
+
+/// The two secrets of an open key. Wiped when the last use in flight ends.
+pub(super) struct Ready {
+    /// The parsed private or symmetric key.
+    pub private: Box<dyn PrivateKey>,
+    /// Authenticates the row.
+    pub row_key: RowKey,
+}
+
+/// An open key with the facts it was opened under.
+pub(super) struct Opened {
+    /// What is bound.
+    pub facts: Facts,
+    /// Its marks when it was opened.
+    pub lifecycle: Lifecycle,
+    /// Its revision when it was opened.
+    pub revision: u64,
+    /// When it was opened.
+    pub at: Timestamp,
+    /// The freeze epoch it was opened in.
+    pub epoch: u64,
+    /// The newest revision of the store at which the key was known to be unchanged.
+    store_revision: AtomicU64,
+    /// KMS request ids of the opening, for the entry of whoever caused it.
+    kms_request_ids: Mutex<Vec<String>>,
+    ready: ArcSwapOption<Ready>,
+}
+
+impl Opened {
+    pub(super) fn new(stored: &StoredKey, ready: Ready, at: Timestamp, epoch: u64, kms_request_ids: Vec<String>) -> Self {
+        Self {
+            facts: stored.record.facts.clone(),
+            lifecycle: stored.record.lifecycle,
+            revision: stored.record.revision,
+            at,
+            epoch,
+            store_revision: AtomicU64::new(stored.store_revision),
+            kms_request_ids: Mutex::new(kms_request_ids),
+            ready: ArcSwapOption::from_pointee(ready),
+        }
+    }
+
+    /// The key, unless it was wiped meanwhile.
+    pub(super) fn ready(&self) -> Option<Arc<Ready>> {
+        self.ready.load_full()
+    }
+
+    /// Lets the secrets go; uses in flight end first.
+    pub(super) fn wipe(&self) {
+        self.ready.store(None);
+    }
+
+    /// What a result under this key depends on.
+    pub(super) fn unchanged(&self) -> Unchanged {
+        Unchanged { key: self.facts.id, revision: self.revision, store_revision: self.store_revision.load(Ordering::Acquire) }
+    }
+
+    /// A commit found the key unchanged at this revision of the store: the next need not look again.
+    pub(super) fn known_unchanged(&self, store_revision: u64) {
+        self.store_revision.fetch_max(store_revision, Ordering::AcqRel);
+    }
+
+    /// The KMS request ids of the opening; given once.
+    pub(super) fn take_kms_request_ids(&self) -> Vec<String> {
+        std::mem::take(&mut self.kms_request_ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

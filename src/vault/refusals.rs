@@ -1,0 +1,102 @@
+//! Bounded refusal floods: beyond a rate, a principal's refusals become one counted entry per second and kind.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::domain::{AuditEvent, Operation};
+
+/// Refusals of the running second, by principal.
+pub(super) struct Refusals {
+    /// So many a second are written one by one.
+    one_by_one: u32,
+    seen: Mutex<HashMap<Arc<str>, Second>>,
+}
+
+#[derive(Default)]
+struct Second {
+    second: i64,
+    written: u32,
+    /// The first event of each kind beyond the rate, and how many it stands for.
+    counted: HashMap<(Operation, Option<String>), AuditEvent>,
+}
+
+impl Refusals {
+    pub(super) fn new(one_by_one: u32) -> Self {
+        Self { one_by_one, seen: Mutex::default() }
+    }
+
+    /// Whether this refusal was only counted, since its principal had its share of this second.
+    pub(super) fn counted(&self, event: &AuditEvent) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
+        if mine.second != event.at.seconds() {
+            (mine.second, mine.written) = (event.at.seconds(), 0);
+        }
+        if mine.written < self.one_by_one {
+            mine.written += 1;
+            return false;
+        }
+        // What differs between the refusals that one entry stands for is left out of it.
+        let fresh = || AuditEvent { key: None, digest: None, request_id: None, trace_id: None, count: Some(0), ..event.clone() };
+        let counted = mine.counted.entry((event.operation, event.reason.clone())).or_insert_with(fresh);
+        counted.count = counted.count.map(|count| count.saturating_add(1));
+        true
+    }
+
+    /// The counted entries so far; the map forgets who has been quiet.
+    pub(super) fn drain(&self) -> Vec<AuditEvent> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = seen.values_mut().flat_map(|second| std::mem::take(&mut second.counted).into_values()).collect();
+        let newest = seen.values().map(|second| second.second).max().unwrap_or(0);
+        seen.retain(|_, second| second.second == newest);
+        events
+    }
+
+    /// Takes back what could not be written yet.
+    pub(super) fn restore(&self, event: AuditEvent) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
+        let (kind, count) = ((event.operation, event.reason.clone()), event.count.unwrap_or(1));
+        let kept = mine.counted.entry(kind).or_insert(AuditEvent { count: Some(0), ..event });
+        kept.count = kept.count.map(|kept| kept.saturating_add(count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Principal, Timestamp};
+
+    fn refusal(who: &str, second: i64) -> AuditEvent {
+        let principal = Principal { name: who.into(), certificate: None };
+        AuditEvent {
+            reason: Some("forbidden".into()),
+            ..AuditEvent::new(Timestamp::from_micros(second * 1_000_000), principal, Operation::Sign, "p".into())
+        }
+    }
+
+    #[test]
+    fn a_flood_becomes_one_entry_a_kind_and_others_are_not_touched() {
+        let refusals = Refusals::new(2);
+        let counted: Vec<bool> = (0..5).map(|_| refusals.counted(&refusal("dns:loud", 1))).collect();
+        assert_eq!(counted, [false, false, true, true, true]);
+        assert!(!refusals.counted(&refusal("dns:quiet", 1)));
+        let entries = refusals.drain();
+        assert_eq!(entries.iter().map(|e| (e.principal.name.as_ref(), e.count)).collect::<Vec<_>>(), [("dns:loud", Some(3))]);
+        assert!(refusals.drain().is_empty());
+        assert!(!refusals.counted(&refusal("dns:loud", 2)), "a new second, a new share");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_on() {
+        let refusals = Refusals::new(0);
+        assert!(refusals.counted(&refusal("dns:loud", 1)));
+        for event in refusals.drain() {
+            refusals.restore(event);
+        }
+        assert!(refusals.counted(&refusal("dns:loud", 2)));
+        assert_eq!(refusals.drain().iter().map(|e| e.count).collect::<Vec<_>>(), [Some(2)]);
+    }
+}

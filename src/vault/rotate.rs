@@ -1,0 +1,86 @@
+//! `rotate`: a linked successor for a long-term key. The old key goes on until it is superseded.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use crate::{
+    crypto,
+    domain::{AuditEvent, Class, KeyId, KeyName, KeyRecord, Operation, Origin, StateChange},
+    storage::{Change, KeyUpdate},
+};
+
+use super::{
+    Answer, Call, Vault, VaultError,
+    commit::{ATTEMPTS, Done},
+    new_key::{Plan, does_not_fit},
+    open::TagRule,
+};
+
+impl Vault {
+    /// Makes the successor of an active long-term key: same node, purpose, spec and usages; not exportable.
+    ///
+    /// # Errors
+    /// `Permanent`, `HasSuccessor`, `State`, else as [`Vault::create_key`].
+    pub async fn rotate(self: &Arc<Self>, call: &Call, id: KeyId, name: Option<KeyName>) -> Result<Answer<KeyRecord>, VaultError> {
+        let mut event = self.event(call, Operation::RotateKey);
+        for _ in 0..ATTEMPTS {
+            event = self.event(call, Operation::RotateKey);
+            let done = self.try_rotate(&mut event, call, id, name.clone()).await;
+            if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
+                self.cache.forget(id).await;
+                return Ok(answer);
+            }
+        }
+        self.refuse(event, VaultError::Conflict).await
+    }
+
+    async fn try_rotate(&self, event: &mut AuditEvent, call: &Call, id: KeyId, name: Option<KeyName>) -> Result<Done<KeyRecord>, VaultError> {
+        let (permit, stored) = self.permit_key(event, id).await?;
+        self.in_service()?;
+        let once = self.once(call, &format!("POST /v1/keys/{id}/rotate"), &name)?;
+        if let Some(successor) = self.remembered(&once).await? {
+            event.key = Some(successor);
+            return Ok(Done::read(permit, self.record(successor).await?));
+        }
+        let old = &stored.record;
+        match (old.facts.class, old.lifecycle.makes_new(), old.successor) {
+            (Class::Permanent, ..) => return Err(VaultError::Permanent),
+            (_, false, _) => return Err(VaultError::State(old.lifecycle.state())),
+            (_, _, Some(successor)) => return Err(VaultError::HasSuccessor(successor)),
+            (Class::LongTerm, true, None) => {}
+        }
+        self.limits.creation(&call.principal)?;
+        let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms_request_ids).await?;
+        let scheme = crypto::scheme(old.facts.spec, old.facts.purpose).ok_or_else(|| does_not_fit(old.facts.spec, old.facts.purpose))?;
+        let random = Arc::clone(&self.random);
+        let material = tokio::task::spawn_blocking(move || scheme.generate(random.as_ref()));
+        let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
+        let plan = Plan {
+            node: old.facts.node.clone(),
+            purpose: old.facts.purpose,
+            spec: old.facts.spec,
+            usages: old.facts.usages,
+            class: old.facts.class,
+            origin: Origin::Generated,
+            exportable: false,
+            name: name.or_else(|| rotated_name(old.name.as_ref(), &(self.clock)().to_string())),
+            predecessor: Some(id),
+        };
+        let (record, active) = self.seal_new(event, &plan, &material).await?;
+        let mut linked = old.clone();
+        linked.successor = Some(record.facts.id);
+        linked.revision = old.revision.saturating_add(1);
+        let to = StateChange { revision: linked.revision, lifecycle: linked.lifecycle };
+        let row_tag = Some(unsealed.ready.row_key.tag(&linked.tagged_bytes()));
+        let update = KeyUpdate { key: id, if_revision: old.revision, to, successor: linked.successor, delete_at: old.delete_at, row_tag };
+        let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(record.facts.id.to_string()), ..event.clone() };
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
+        event.subject = Some(id.to_string());
+        Ok(Done { idempotency: self.remember(once, record.facts.id), ..Done::changed(permit, record, change) })
+    }
+}
+
+/// Canton's way: `<name>-rotated-<time>`, from the first name on.
+fn rotated_name(name: Option<&KeyName>, now: &str) -> Option<KeyName> {
+    let stem = name?.as_str().split("-rotated-").next()?;
+    format!("{stem}-rotated-{now}").parse().ok()
+}

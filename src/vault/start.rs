@@ -1,0 +1,120 @@
+//! Putting a vault together, and taking it down.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    crypto::Random,
+    domain::{AuditEvent, Clock, Operation, Policy, VaultId, WrapperKeyId, WrapperState},
+    storage::{Commit, KeyStore},
+    wrapper::{Providers, Ring},
+};
+
+use super::{
+    CacheConfig, LimitsConfig, Vault, VaultError, cache::Cache, deferred::DeferredList, health::Health, limits::Limits,
+    refreshing::Refreshing, refusals::Refusals,
+};
+
+/// What a vault is made of.
+pub struct Parts {
+    /// Its id, bound to every ciphertext.
+    pub id: VaultId,
+    /// The program's version.
+    pub version: String,
+    /// Where keys and the log are.
+    pub store: Arc<dyn KeyStore>,
+    /// Where wrapper keys are.
+    pub providers: Arc<Providers>,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// How many keys stay open, and for how long.
+    pub cache: CacheConfig,
+    /// What one principal may ask for.
+    pub limits: LimitsConfig,
+}
+
+impl Vault {
+    /// Starts a vault: reads the incident switch, and writes the first entry. Needs the store, but no KMS.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, VaultError> {
+        let Parts { id, version, store, providers, clock, random, policy, cache, limits } = parts;
+        let (frozen, hash_key) = (store.frozen().await?, store.hash_key().await?);
+        let vault = Arc::new(Self {
+            id,
+            version,
+            ring: Ring::new(Arc::clone(&providers)),
+            providers,
+            clock,
+            random,
+            policy: ArcSwap::from_pointee(policy),
+            wrapper_keys: ArcSwap::from_pointee((0, Arc::default())),
+            cache: Cache::new(&cache),
+            refusals: Refusals::new(limits.refusals_per_second),
+            limits: Limits::new(limits),
+            deferred: DeferredList::default(),
+            refreshing: Refreshing::default(),
+            health: Health::default(),
+            frozen: AtomicBool::new(frozen),
+            hash_key,
+            ticks: AtomicU64::new(0),
+            store,
+        });
+        let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };
+        vault.write(Commit { change: None, idempotency: None, unchanged: None, event }).await?;
+        Ok(vault)
+    }
+
+    /// Takes no more calls, wipes every open key, and writes the last entry.
+    pub async fn stop(&self) {
+        self.health.stop();
+        self.cache.wipe_all().await;
+        self.write_counted_refusals().await;
+        let event = self.system_event(Operation::Stop);
+        if let Err(error) = self.write(Commit { change: None, idempotency: None, unchanged: None, event }).await {
+            tracing::warn!(%error, "the last entry could not be written");
+        }
+    }
+
+    /// From now on no use is taken; answers under way are finished.
+    pub fn drain(&self) {
+        self.health.stop();
+    }
+
+    /// Puts another policy in force, with an entry; `what` says what was read anew.
+    pub async fn reload(&self, policy: Policy, what: &str) {
+        self.policy.store(Arc::new(policy));
+        let event = AuditEvent { subject: Some(what.to_owned()), ..self.system_event(Operation::Reload) };
+        if let Err(error) = self.write(Commit { change: None, idempotency: None, unchanged: None, event }).await {
+            tracing::error!(%error, "a reload could not be recorded");
+        }
+    }
+
+    /// The policy in force.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Whether the incident switch is on.
+    pub(super) fn frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Release);
+    }
+
+    /// The active wrapper key, as far as this process has seen one.
+    pub(super) fn known_active(&self) -> Option<WrapperKeyId> {
+        self.wrapper_keys.load().1.iter().find(|key| key.state == WrapperState::Active).map(|key| key.id)
+    }
+}

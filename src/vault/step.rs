@@ -1,0 +1,144 @@
+//! The steps of a key's life: enable, disable, supersede, schedule deletion, cancel it, and the destruction at its end.
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use crate::{
+    domain::{AuditEvent, Class, KeyId, KeyRecord, Operation, Permit, StateChange, Timestamp, Transition},
+    storage::{Change, KeyUpdate, StoredKey},
+};
+
+use super::{
+    Answer, Call, Vault, VaultError,
+    commit::{ATTEMPTS, Done},
+    open::TagRule,
+};
+
+/// A state that is in force, and whether the log has it yet: `false` only for a disable or freeze while the log is down.
+#[derive(Debug)]
+pub struct InForce<T> {
+    /// What is in force now.
+    pub value: T,
+    /// Whether its entry is durable; if not, it is written as soon as it can be.
+    pub recorded: bool,
+}
+
+/// The waiting time of a deletion, in days: at least a week, as with AWS KMS.
+pub const DELETION_DAYS: std::ops::RangeInclusive<u32> = 7..=365;
+
+impl Vault {
+    /// Lifts `disabled` or `quarantined`; opens the key to prove it, and restores the state before, never more.
+    ///
+    /// # Errors
+    /// `WrongState`, the wrapper key's errors, else as [`Vault::sign`].
+    pub async fn enable(self: &Arc<Self>, call: &Call, id: KeyId) -> Result<Answer<KeyRecord>, VaultError> {
+        self.step(call, Operation::EnableKey, id, Transition::Enable, None).await
+    }
+
+    /// Makes a key with a successor stop signing, for ever.
+    ///
+    /// # Errors
+    /// `Permanent`, `WrongState`, else as [`Vault::sign`].
+    pub async fn supersede(self: &Arc<Self>, call: &Call, id: KeyId) -> Result<Answer<KeyRecord>, VaultError> {
+        self.step(call, Operation::SupersedeKey, id, Transition::Supersede, None).await
+    }
+
+    /// Refuses the key for use from now on, and destroys it after `days`.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if `days` is out of range, `Permanent`, `WrongState`, else as [`Vault::sign`].
+    pub async fn delete(self: &Arc<Self>, call: &Call, id: KeyId, days: u32) -> Result<Answer<KeyRecord>, VaultError> {
+        let after = DELETION_DAYS.contains(&days).then(|| Duration::from_secs(u64::from(days) * 24 * 3600));
+        let Some(after) = after else {
+            let (first, last) = (DELETION_DAYS.start(), DELETION_DAYS.end());
+            let event = AuditEvent { key: Some(id), ..self.event(call, Operation::DeleteKey) };
+            return self.refuse(event, VaultError::InvalidRequest(format!("days: {first} to {last}"))).await;
+        };
+        let delete_at = (self.clock)().plus(after);
+        self.step(call, Operation::DeleteKey, id, Transition::ScheduleDeletion, Some(delete_at)).await
+    }
+
+    /// Gives a key back the state it had before its deletion was scheduled.
+    ///
+    /// # Errors
+    /// `WrongState`, else as [`Vault::enable`].
+    pub async fn cancel_deletion(self: &Arc<Self>, call: &Call, id: KeyId) -> Result<Answer<KeyRecord>, VaultError> {
+        self.step(call, Operation::CancelDeletion, id, Transition::CancelDeletion, None).await
+    }
+
+    async fn step(
+        self: &Arc<Self>,
+        call: &Call,
+        operation: Operation,
+        id: KeyId,
+        step: Transition,
+        delete_at: Option<Timestamp>,
+    ) -> Result<Answer<KeyRecord>, VaultError> {
+        let mut event = self.event(call, operation);
+        for _ in 0..ATTEMPTS {
+            event = self.event(call, operation);
+            let done = self.try_step(&mut event, id, step, delete_at).await;
+            let settled = self.settle(event.clone(), done).await;
+            self.cache.forget(id).await;
+            if let ControlFlow::Break(answer) = settled? {
+                return Ok(answer);
+            }
+        }
+        self.refuse(event, VaultError::Conflict).await
+    }
+
+    async fn try_step(&self, event: &mut AuditEvent, id: KeyId, step: Transition, delete_at: Option<Timestamp>) -> Result<Done<KeyRecord>, VaultError> {
+        let (permit, stored) = self.permit_key(event, id).await?;
+        self.in_service_for(step)?;
+        let for_ever = matches!(step, Transition::Supersede | Transition::ScheduleDeletion);
+        if for_ever && stored.record.facts.class == Class::Permanent {
+            return Err(VaultError::Permanent);
+        }
+        if step != Transition::Disable {
+            self.check_row(&stored).await?;
+        }
+        self.stepped(event, permit, &stored, step, delete_at).await
+    }
+
+    /// The change that takes a row one step on. A row that comes into use is opened and tagged; one that goes out of use is not,
+    /// since that must work while the KMS is down.
+    pub(super) async fn stepped(
+        &self,
+        event: &mut AuditEvent,
+        permit: Permit,
+        stored: &StoredKey,
+        step: Transition,
+        delete_at: Option<Timestamp>,
+    ) -> Result<Done<KeyRecord>, VaultError> {
+        // Where row and log disagree, the log says where the key stood.
+        let stood = stored.logged.unwrap_or(StateChange { revision: stored.record.revision, lifecycle: stored.record.lifecycle });
+        let lifecycle = stood.lifecycle.after(step).map_err(|refused| VaultError::WrongState(refused.from))?;
+        let mut record = stored.record.clone();
+        let if_revision = record.revision;
+        record.lifecycle = lifecycle;
+        record.revision = stood.revision.saturating_add(1);
+        record.delete_at = delete_at;
+        record.row_tag = None;
+        if lifecycle.reads_old() {
+            let unsealed = self.unseal(stored, TagRule::MayBeAbsent, &mut event.kms_request_ids).await?;
+            record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
+        } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {
+            record.row_tag = Some(ready.row_key.tag(&record.tagged_bytes()));
+        }
+        let to = StateChange { revision: record.revision, lifecycle };
+        event.change = Some(to);
+        let KeyRecord { successor, row_tag, .. } = record;
+        let change = Change::UpdateKey(KeyUpdate { key: record.facts.id, if_revision, to, successor, delete_at, row_tag });
+        if lifecycle.is_destroyed() {
+            (record.sealed, record.wraps) = (None, Vec::new());
+        }
+        Ok(Done::changed(permit, record, change))
+    }
+
+    /// Disabling and scheduling a deletion go on while the vault is frozen: they take rights away.
+    fn in_service_for(&self, step: Transition) -> Result<(), VaultError> {
+        match (step, self.in_service()) {
+            (Transition::Disable | Transition::ScheduleDeletion, Err(VaultError::Frozen)) => Ok(()),
+            (_, in_service) => in_service,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How every use of a key walks: facts, permit, open key, result, commit, answer (design §4).
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    domain::{AuditEvent, Facts, KeyId, KeySpec, KeyState, Lifecycle, Permit},
+    storage::CommitError,
+};
+
+use super::{
+    Answer, Call, Vault, VaultError,
+    commit::{ATTEMPTS, Done},
+    opened::{Opened, Ready},
+};
+
+/// What a use needs of the key's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Signing and encrypting: only while active.
+    MakesNew,
+    /// Decrypting: also when superseded.
+    ReadsOld,
+}
+
+/// A result and the digest that its entry carries.
+pub(super) struct Worked<T> {
+    pub value: T,
+    pub digest: Option<[u8; 32]>,
+}
+
+impl Vault {
+    /// Uses a key: `work` runs on the open key, and its result leaves only once its entry is durable and the key unchanged.
+    pub(super) async fn use_key<T, W>(self: &Arc<Self>, call: &Call, event: AuditEvent, id: KeyId, needs: Needs, work: W) -> Result<Answer<T>, VaultError>
+    where
+        T: Send + 'static,
+        W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
+    {
+        let _slot = match self.limits.request(&call.principal) {
+            Ok(slot) => slot,
+            Err(error) => return self.refuse(event, error).await,
+        };
+        let (began, work) = (Instant::now(), Arc::new(work));
+        for _ in 1..ATTEMPTS {
+            let mut event = event.clone();
+            let done = match self.try_use(&mut event, id, needs, &work).await {
+                Ok(done) => done,
+                Err(VaultError::Conflict) => continue,
+                Err(error) => return self.refuse(event, error).await,
+            };
+            metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str()).record(began.elapsed().as_secs_f64());
+            match self.commit(event.clone(), done).await {
+                Ok(answer) => return Ok(answer),
+                Err(CommitError::Stale) => self.cache.forget(id).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.refuse(AuditEvent { key: Some(id), ..event }, VaultError::Conflict).await
+    }
+
+    async fn try_use<T, W>(self: &Arc<Self>, event: &mut AuditEvent, id: KeyId, needs: Needs, work: &Arc<W>) -> Result<Done<T>, VaultError>
+    where
+        T: Send + 'static,
+        W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
+    {
+        let (permit, lifecycle) = self.permit_use(event, id).await?;
+        self.in_service()?;
+        if self.deferred.disables(id) {
+            return Err(VaultError::State(KeyState::Disabled));
+        }
+        let allowed = |lifecycle: Lifecycle| match needs {
+            Needs::MakesNew => lifecycle.makes_new(),
+            Needs::ReadsOld => lifecycle.reads_old(),
+        };
+        if !allowed(lifecycle) {
+            return Err(VaultError::State(lifecycle.state()));
+        }
+        let opened = self.opened(&permit, id).await?;
+        if !allowed(opened.lifecycle) {
+            return Err(VaultError::State(opened.lifecycle.state()));
+        }
+        event.kms_request_ids.extend(opened.take_kms_request_ids());
+        // Wiped between the look-up and now: opened anew by the next attempt.
+        let ready = opened.ready().ok_or(VaultError::Conflict)?;
+        let unchanged = opened.unchanged();
+        let Worked { value, digest } = self.work(&permit, &opened, ready, work).await?;
+        event.digest = digest.or(event.digest);
+        Ok(Done { permit, value, change: None, idempotency: None, unchanged: Some(unchanged) })
+    }
+
+    /// The permit, from the cached facts where the key is open: then no store is read.
+    async fn permit_use(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, Lifecycle), VaultError> {
+        if let Some(opened) = self.cache.get(id).await {
+            return Ok((self.permit_on_key(event, id, Some(&opened.facts.node))?, opened.lifecycle));
+        }
+        let (permit, stored) = self.permit_key(event, id).await?;
+        if !stored.record.lifecycle.reads_old() {
+            // A state that refuses may itself have been edited in: the log has the last word.
+            let logged = stored.logged.map_or(KeyState::Quarantined, |logged| logged.lifecycle.state());
+            return Err(VaultError::State(if logged == stored.record.lifecycle.state() { logged } else { KeyState::Quarantined }));
+        }
+        Ok((permit, stored.record.lifecycle))
+    }
+
+    /// Runs the computation where it belongs: RSA off the async threads, everything else (up to 100 µs) in place.
+    async fn work<T, W>(&self, permit: &Permit, opened: &Arc<Opened>, ready: Arc<Ready>, work: &Arc<W>) -> Result<Worked<T>, VaultError>
+    where
+        T: Send + 'static,
+        W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
+    {
+        if !is_heavy(&opened.facts) {
+            return work(&ready, &opened.facts);
+        }
+        let slot = self.limits.heavy(permit.principal()).await?;
+        let (opened, work) = (Arc::clone(opened), Arc::clone(work));
+        let worked = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            work(&ready, &opened.facts)
+        });
+        worked.await.map_err(|_| VaultError::Internal("a computation was cut off"))?
+    }
+}
+
+const fn is_heavy(facts: &Facts) -> bool {
+    matches!(facts.spec, KeySpec::Rsa2048)
+}

@@ -1,0 +1,172 @@
+//! Registering, creating and showing wrapper keys, and the first one of an empty store.
+
+use std::sync::Arc;
+
+use crate::{
+    crypto::envelope,
+    domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
+    storage::{Change, Commit},
+    wrapper::{CreateOptions, Description, Unwrapped},
+};
+
+use super::{Answer, Call, Cursor, Part, Vault, VaultError, commit::Done, wrappers::canary_context};
+
+/// A wrapper key to add.
+#[derive(Debug, Clone)]
+pub enum NewWrapperKey {
+    /// One that exists in its KMS.
+    Register {
+        /// Which kind of KMS.
+        provider: ProviderKind,
+        /// By which name: an ARN, an alias, a file.
+        reference: String,
+        /// Where, in the order to try.
+        regions: Vec<String>,
+    },
+    /// One to be made.
+    Create {
+        /// In which kind of KMS.
+        provider: ProviderKind,
+        /// Whether it may have replicas in other regions.
+        multi_region: bool,
+        /// Where, the first being its home.
+        regions: Vec<String>,
+    },
+}
+
+/// A wrapper key, and how many keys have a wrap under it.
+#[derive(Debug, Clone)]
+pub struct WrapperKeyView {
+    /// The wrapper key.
+    pub key: WrapperKey,
+    /// How many keys have a wrap under it.
+    pub keys: u64,
+}
+
+impl Vault {
+    /// Adds a wrapper key after it proved that it wraps and unwraps; on standby where another is active already.
+    ///
+    /// # Errors
+    /// The gate's, the wrapper key's, `WrapperKeyExists`, or the log's.
+    pub async fn add_wrapper_key(self: &Arc<Self>, call: &Call, new: NewWrapperKey) -> Result<Answer<WrapperKeyView>, VaultError> {
+        let mut event = self.event(call, Operation::AddWrapperKey);
+        let done = self.try_add(&mut event, call, new).await;
+        self.conclude(event, done).await
+    }
+
+    async fn try_add(&self, event: &mut AuditEvent, call: &Call, new: NewWrapperKey) -> Result<Done<WrapperKeyView>, VaultError> {
+        let permit = self.permit_vault(event)?;
+        self.in_service()?;
+        let (provider, description) = match new {
+            NewWrapperKey::Register { provider, reference, regions } => {
+                event.subject = Some(reference.clone());
+                (provider, self.providers.resolve(provider, &reference, &regions).await?)
+            }
+            NewWrapperKey::Create { provider, multi_region, regions } => {
+                // Something outside is about to be made: the intent is in the log before it is.
+                let intent = AuditEvent { outcome: Outcome::Intent, subject: Some(provider.to_string()), ..event.clone() };
+                self.write(Commit { change: None, idempotency: None, unchanged: None, event: intent }).await?;
+                let options = CreateOptions { multi_region, regions, request: call.idempotency_key.clone() };
+                (provider, self.providers.create(provider, &options).await?)
+            }
+        };
+        let key = self.prove(provider, description, &mut event.kms_request_ids).await?;
+        event.subject = Some(format!("{} {}", key.id, key.identity));
+        let view = WrapperKeyView { key: key.clone(), keys: 0 };
+        Ok(Done::changed(permit, view, Change::InsertWrapperKey(Box::new(key))))
+    }
+
+    /// Proves that a wrapper key wraps and unwraps, and keeps the proof as its canary.
+    async fn prove(&self, provider: ProviderKind, description: Description, kms: &mut Vec<String>) -> Result<WrapperKey, VaultError> {
+        let Description { identity, reference, regions, usable: _ } = description;
+        let existing = self.store.wrapper_keys().await?;
+        if existing.iter().any(|(key, _)| key.identity == identity) {
+            return Err(VaultError::WrapperKeyExists);
+        }
+        let active = existing.iter().any(|(key, _)| key.state == WrapperState::Active);
+        let mut key = WrapperKey {
+            id: WrapperKeyId::from_random(self.random_bytes()?),
+            provider,
+            identity,
+            reference,
+            regions,
+            state: if active { WrapperState::Standby } else { WrapperState::Active },
+            canary: Vec::new(),
+            created_at: (self.clock)(),
+        };
+        let random = envelope::new_data_key(self.random.as_ref())?;
+        let proof = self.wrap_and_prove(&key, &random, &canary_context(&self.id, key.id), kms).await;
+        self.ring.forget(key.id);
+        key.canary = proof?;
+        Ok(key)
+    }
+
+    /// Lists the wrapper keys.
+    ///
+    /// # Errors
+    /// The gate's, the store's or the log's.
+    pub async fn list_wrapper_keys(self: &Arc<Self>, call: &Call, cursor: Cursor) -> Result<Answer<Part<WrapperKeyView>>, VaultError> {
+        let event = self.event(call, Operation::ListWrapperKeys);
+        let done = self.try_list_wrapper_keys(&event, cursor).await;
+        self.conclude(event, done).await
+    }
+
+    async fn try_list_wrapper_keys(&self, event: &AuditEvent, cursor: Cursor) -> Result<Done<Part<WrapperKeyView>>, VaultError> {
+        let permit = self.permit_vault(event)?;
+        let all = self.wrapper_key_views().await?;
+        let start = usize::try_from(cursor.after).unwrap_or(usize::MAX);
+        let items: Vec<WrapperKeyView> = all.iter().skip(start).take(cursor.limit as usize).cloned().collect();
+        let end = start.saturating_add(items.len());
+        let next = (end < all.len()).then(|| end as u64);
+        Ok(Done::read(permit, Part { items, next }))
+    }
+
+    /// Shows one wrapper key.
+    ///
+    /// # Errors
+    /// `NotFound`, else as [`Vault::list_wrapper_keys`].
+    pub async fn show_wrapper_key(self: &Arc<Self>, call: &Call, id: WrapperKeyId) -> Result<Answer<WrapperKeyView>, VaultError> {
+        let event = AuditEvent { subject: Some(id.to_string()), ..self.event(call, Operation::ShowWrapperKey) };
+        let done = self.try_show_wrapper_key(&event, id).await;
+        self.conclude(event, done).await
+    }
+
+    async fn try_show_wrapper_key(&self, event: &AuditEvent, id: WrapperKeyId) -> Result<Done<WrapperKeyView>, VaultError> {
+        let permit = self.permit_vault(event)?;
+        let found = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
+        Ok(Done::read(permit, found.ok_or(VaultError::NotFound("such wrapper key"))?))
+    }
+
+    async fn wrapper_key_views(&self) -> Result<Vec<WrapperKeyView>, VaultError> {
+        Ok(self.store.wrapper_keys().await?.into_iter().map(|(key, keys)| WrapperKeyView { key, keys }).collect())
+    }
+
+    /// Registers `[wrapper]` of the configuration in an empty store; afterwards the store alone decides.
+    ///
+    /// # Errors
+    /// The wrapper key's, or the log's: the caller tries again, so that a vault that starts without its KMS recovers.
+    pub async fn bootstrap(&self) -> Result<(), VaultError> {
+        let config = self.providers.config();
+        if let Some(active) = self.store.wrapper_keys().await?.into_iter().map(|(key, _)| key).find(|key| key.state == WrapperState::Active) {
+            self.wrapper_keys().await?;
+            self.probe(&active).await;
+            return Ok(());
+        }
+        let resolved = self.providers.resolve(config.provider, &config.reference, &config.regions).await;
+        self.health.wrapper(&resolved);
+        let mut event = self.system_event(Operation::BootstrapWrapperKey);
+        let key = self.prove(config.provider, resolved?, &mut event.kms_request_ids).await?;
+        event.subject = Some(format!("{} {}", key.id, key.identity));
+        let change = Some(Change::InsertWrapperKey(Box::new(key)));
+        self.write(Commit { change, idempotency: None, unchanged: None, event }).await?;
+        self.wrapper_keys().await?;
+        Ok(())
+    }
+
+    /// Asks a wrapper key to open its own canary, and notes how that went.
+    pub(super) async fn probe(&self, key: &WrapperKey) {
+        let Ok(wrapper) = self.wrapper(key).await else { return };
+        let result: Result<Unwrapped, _> = wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await;
+        self.health.wrapper(&result);
+    }
+}

@@ -1,0 +1,138 @@
+//! The registered wrapper keys as the vault uses them: the active one for new keys, any live wrap to open.
+
+use std::sync::Arc;
+
+use crate::{
+    crypto::{SecretBytes, envelope},
+    domain::{EncryptionContext, KeyRecord, KeyState, VaultId, Wrap, WrapperKey, WrapperKeyId, WrapperState},
+    storage::Change,
+    wrapper::{Unwrapped, Wrapped, Wrapper, WrapperError},
+};
+
+use super::{Vault, VaultError};
+
+/// What binds the canary of a wrapper key.
+pub(super) fn canary_context(vault: &VaultId, id: WrapperKeyId) -> EncryptionContext {
+    EncryptionContext::new(vec![("version", "1".into()), ("vault", vault.to_string()), ("canary", id.to_string())])
+}
+
+impl Vault {
+    /// The registered wrapper keys; read again whenever the store moved on.
+    pub(super) async fn wrapper_keys(&self) -> Result<Arc<Vec<WrapperKey>>, VaultError> {
+        let revision = self.store.revision();
+        let known = self.wrapper_keys.load_full();
+        if known.0 == revision && !known.1.is_empty() {
+            return Ok(Arc::clone(&known.1));
+        }
+        let keys: Arc<Vec<WrapperKey>> = Arc::new(self.store.wrapper_keys().await?.into_iter().map(|(key, _)| key).collect());
+        self.wrapper_keys.store(Arc::new((revision, Arc::clone(&keys))));
+        Ok(keys)
+    }
+
+    /// The wrapper key for new keys.
+    pub(super) async fn active_wrapper(&self) -> Result<WrapperKey, VaultError> {
+        let keys = self.wrapper_keys().await?;
+        keys.iter().find(|key| key.state == WrapperState::Active).cloned().ok_or(VaultError::NoWrapperKey)
+    }
+
+    /// Wraps a data key under the active wrapper key, and proves that it comes back.
+    pub(super) async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext, kms: &mut Vec<String>) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
+        let active = self.active_wrapper().await?;
+        let wrapped = self.wrap_and_prove(&active, data_key, context, kms).await?;
+        Ok((active.id, wrapped))
+    }
+
+    /// Wraps a data key under one wrapper key, unwraps it again and compares: a wrap that does not open would be a lost key.
+    pub(super) async fn wrap_and_prove(
+        &self,
+        key: &WrapperKey,
+        data_key: &SecretBytes,
+        context: &EncryptionContext,
+        kms: &mut Vec<String>,
+    ) -> Result<Vec<u8>, VaultError> {
+        let wrapper = self.wrapper(key).await?;
+        let made = wrapper.wrap(data_key, context).await;
+        self.health.wrapper(&made);
+        let Wrapped { bytes, receipt } = made?;
+        kms.extend(receipt.request_id);
+        let back = wrapper.unwrap(&bytes, context).await;
+        self.health.wrapper(&back);
+        let Unwrapped { data_key: back, receipt } = back?;
+        kms.extend(receipt.request_id);
+        if back.same(data_key) { Ok(bytes) } else { Err(VaultError::Internal("a fresh wrap gave another data key")) }
+    }
+
+    /// The data key of a record, from the first wrap that gives one which matches the commitment.
+    ///
+    /// # Errors
+    /// `State(Quarantined)` if every wrap is broken, else the error of the wrapper keys, an outage before a denial: the outage
+    /// may pass.
+    pub(super) async fn data_key(&self, record: &KeyRecord, context: &EncryptionContext, kms: &mut Vec<String>) -> Result<SecretBytes, VaultError> {
+        let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
+        let keys = self.wrapper_keys().await?;
+        for (key, wrap) in live_wraps(&keys, record) {
+            match self.unwrap(key, record, wrap, context, kms).await {
+                Ok(Some(data_key)) => return Ok(data_key),
+                Ok(None) => refused.get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None })),
+                Err(error @ VaultError::Wrapper(WrapperError::Unavailable { .. })) => outage.insert(error),
+                Err(error) => refused.insert(error),
+            };
+        }
+        Err(outage.or(refused).unwrap_or(VaultError::State(KeyState::Quarantined)))
+    }
+
+    /// One wrap's data key; `None`, and the wrap quarantined, if the wrap is broken although its wrapper key works.
+    async fn unwrap(
+        &self,
+        key: &WrapperKey,
+        record: &KeyRecord,
+        wrap: &Wrap,
+        context: &EncryptionContext,
+        kms: &mut Vec<String>,
+    ) -> Result<Option<SecretBytes>, VaultError> {
+        let wrapper = self.wrapper(key).await?;
+        let result = wrapper.unwrap(&wrap.wrapped, context).await;
+        self.health.wrapper(&result);
+        match result {
+            Ok(Unwrapped { data_key, receipt }) => {
+                kms.extend(receipt.request_id);
+                let commits = record.sealed.as_ref().is_some_and(|sealed| envelope::commits(&data_key, sealed, context));
+                if commits {
+                    return Ok(Some(data_key));
+                }
+            }
+            // Never for an error of the KMS: a wrapper key that no longer opens its own canary is another key, or a wrong file.
+            Err(error @ WrapperError::Invalid { .. }) => {
+                if wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await.is_err() {
+                    return Err(error.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key: wrap.wrapper_key, generation: wrap.generation };
+        self.set_aside(record, change, &format!("wrap under {}", key.id)).await;
+        Ok(None)
+    }
+
+    /// The connected wrapper of a registered wrapper key.
+    pub(super) async fn wrapper(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, VaultError> {
+        let wrapper = self.ring.get(key).await;
+        if wrapper.is_err() {
+            self.health.wrapper(&wrapper);
+        }
+        Ok(wrapper?)
+    }
+}
+
+/// The wraps that may open a record, those of the active wrapper key first, then standby, then the rest.
+fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord) -> Vec<(&'a WrapperKey, &'a Wrap)> {
+    let mut live: Vec<(&WrapperKey, &Wrap)> = record
+        .wraps
+        .iter()
+        .filter(|wrap| !wrap.quarantined && wrap.generation == record.generation)
+        .filter_map(|wrap| keys.iter().find(|key| key.id == wrap.wrapper_key).map(|key| (key, wrap)))
+        .filter(|(key, _)| key.state != WrapperState::Retired)
+        .collect();
+    live.sort_by_key(|(key, _)| key.state);
+    live
+}
