@@ -257,7 +257,12 @@ fn a_key_that_does_not_fit_its_public_key_is_not_proven() {
         fn public_key(&self) -> Option<&[u8]> {
             Some(&self.1)
         }
-        fn decrypt(&self, algorithm: Algorithm, ciphertext: &[u8], aad: &[u8]) -> Result<canton_keyvault::crypto::SecretBytes, CryptoError> {
+        fn decrypt(
+            &self,
+            algorithm: Algorithm,
+            ciphertext: &[u8],
+            aad: &[u8],
+        ) -> Result<canton_keyvault::crypto::SecretBytes, CryptoError> {
             self.0.decrypt(algorithm, ciphertext, aad)
         }
     }

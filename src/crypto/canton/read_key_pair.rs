@@ -101,11 +101,11 @@ fn key_pair(data: Bytes) -> Option<KeyMessage> {
     }
 }
 
-/// A private key alone, as in the column `data` of Canton's private key store. Signing and encryption keys differ in where the spec
-/// stands; without a spec they cannot be told apart safely, and are not.
+/// A private key alone, as in the column `data` of Canton's private key store. Without an id it is a public key. Signing and encryption
+/// keys differ in where the spec stands; without a spec they cannot be told apart safely, and are not.
 fn stored_private_key(data: Bytes) -> Option<KeyMessage> {
-    let signing = SigningPrivateKey::decode(data.clone()).ok().filter(|key| key.key_spec != 0);
-    let encryption = || EncryptionPrivateKey::decode(data).ok().filter(|key| key.key_spec != 0);
+    let signing = SigningPrivateKey::decode(data.clone()).ok().filter(|key| key.key_spec != 0 && !key.id.is_empty());
+    let encryption = || EncryptionPrivateKey::decode(data).ok().filter(|key| key.key_spec != 0 && !key.id.is_empty());
     signing.map(KeyMessage::from).or_else(|| encryption().map(KeyMessage::from))
 }
 
