@@ -33,7 +33,7 @@ fn from_base64(value: &Value, name: &str) -> Vec<u8> {
 }
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into()
 }
 
 /// Canton's `Hash`: multihash of purpose and bytes, 34 bytes, which is what Canton signs.
@@ -483,7 +483,7 @@ fn canton_drbg(message: &[u8], fingerprint: &str) -> CantonDrbg {
     let derive = |parts: &[&[u8]]| -> Vec<u8> {
         let block = |counter: u8| {
             let head = Sha512::new().chain_update([counter]).chain_update(888_u32.to_be_bytes());
-            parts.iter().fold(head, |hash, part| hash.chain_update(part)).finalize().to_vec()
+            parts.iter().fold(head, Digest::chain_update).finalize().to_vec()
         };
         (1..=2).flat_map(block).take(111).collect()
     };

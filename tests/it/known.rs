@@ -11,7 +11,9 @@ pub(crate) struct Counting(AtomicU8);
 
 impl Random for Counting {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomFailed> {
-        bytes.iter_mut().for_each(|byte| *byte = self.0.fetch_add(1, Ordering::Relaxed));
+        for byte in bytes {
+            *byte = self.0.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -41,7 +43,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 pub(crate) fn unbase64(text: &str) -> Vec<u8> {

@@ -171,16 +171,28 @@ fn other_encodings_of_pkcs8_become_canonical() {
         let inner = format!("30770201010420{}a00a0608{curve}a144034200{}", hex(scalar), hex(point));
         secret(&unhex(&format!("308193020100301306072a8648ce3d020106082a8648ce3d0301070479{inner}")))
     };
-    const P256: &str = "2a8648ce3d030107";
-    assert!(ok(read_pkcs8(None, None, &bouncy(P256, point))).1.expose() == canonical.expose());
+    assert!(ok(read_pkcs8(None, None, &bouncy("2a8648ce3d030107", point))).1.expose() == canonical.expose());
     assert!(read_pkcs8(None, None, &bouncy("2a8648ce3d030106", point)).is_err());
     let mut foreign = point.to_vec();
     foreign[64] ^= 1;
-    assert!(read_pkcs8(None, None, &bouncy(P256, &foreign)).is_err());
+    assert!(read_pkcs8(None, None, &bouncy("2a8648ce3d030107", &foreign)).is_err());
 
     // Scalar alone.
     let bare = format!("3041020100301306072a8648ce3d020106082a8648ce3d03010704273025020101 0420{}", hex(scalar)).replace(' ', "");
     assert!(ok(read_pkcs8(None, None, &secret(&unhex(&bare)))).1.expose() == canonical.expose());
+}
+
+/// What `openssl genpkey` writes is canonical already: an export needs no conversion anywhere.
+#[test]
+fn keys_of_openssl_are_canonical() {
+    let keys: [(KeySpec, &[u8]); 3] = [
+        (KeySpec::Rsa2048, include_bytes!("../../fuzz/seeds/pkcs8/rsa")),
+        (KeySpec::EcP384, include_bytes!("../../fuzz/seeds/pkcs8/p384")),
+        (KeySpec::EcSecp256k1, include_bytes!("../../fuzz/seeds/pkcs8/secp256k1")),
+    ];
+    for (spec, bytes) in keys {
+        assert!(ok(read_pkcs8(Some(spec), None, &secret(bytes))).1.expose() == bytes);
+    }
 }
 
 #[test]

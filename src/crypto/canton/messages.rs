@@ -5,7 +5,7 @@
 
 use prost::{Message, bytes::Bytes};
 
-use super::super::SecretBytes;
+use crate::crypto::SecretBytes;
 
 /// The version of everything that Canton 3.3 to 3.6 writes.
 pub(super) const PROTO_VERSION: i32 = 30;

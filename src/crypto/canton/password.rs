@@ -3,11 +3,9 @@
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use super::{
-    super::{CryptoError, Random, SecretBytes},
-    CantonFileError,
-    messages::PasswordBasedEncrypted,
-};
+use crate::crypto::{CryptoError, Random, SecretBytes};
+
+use super::{CantonFileError, messages::PasswordBasedEncrypted};
 
 /// Bytes of a password at most. Canton states no limit; a longer one is a mistake, or someone who wants us to hash.
 pub const MAX_PASSWORD: usize = 1024;

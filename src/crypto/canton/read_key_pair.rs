@@ -2,10 +2,10 @@
 
 use prost::{Message, bytes::Bytes};
 
+use crate::crypto::{SecretBytes, pkcs8, read_pkcs8, scheme, scheme::ed25519};
 use crate::domain::{KeySpec, Purpose, Usages};
 
 use super::{
-    super::{SecretBytes, pkcs8, read_pkcs8, scheme, scheme::ed25519},
     CantonFileError,
     messages::{
         CryptoKeyPair, EncryptionKeyPair, EncryptionPrivateKey, FORMAT_DER, FORMAT_PKCS8, FORMAT_RAW, FORMAT_SPKI, PROTO_VERSION,

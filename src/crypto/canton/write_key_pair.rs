@@ -2,10 +2,10 @@
 
 use prost::Message;
 
+use crate::crypto::{Random, SecretBytes};
 use crate::domain::{Fingerprint, KeySpec, Purpose, Usages};
 
 use super::{
-    super::{Random, SecretBytes},
     CantonFileError,
     messages::{
         CryptoKeyPair, EncryptionKeyPair, EncryptionPrivateKey, EncryptionPublicKey, FORMAT_PKCS8, FORMAT_SPKI, PROTO_VERSION,

@@ -8,15 +8,13 @@ use aws_lc_rs::{
     },
 };
 
+use crate::crypto::{
+    curve::{self, Curve},
+    pkcs8::PrivateKeyInfo,
+};
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{
-    super::{
-        curve::{self, Curve},
-        pkcs8::PrivateKeyInfo,
-    },
-    CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec,
-};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec};
 
 /// Keys that sign with ECDSA over a NIST curve.
 pub(super) struct Ecdsa {

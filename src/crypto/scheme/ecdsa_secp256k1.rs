@@ -5,12 +5,10 @@ use k256::ecdsa::{
     signature::{Signer, Verifier},
 };
 
+use crate::crypto::{curve::SECP256K1, pkcs8::PrivateKeyInfo};
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{
-    super::{curve::SECP256K1, pkcs8::PrivateKeyInfo},
-    CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec,
-};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec};
 
 /// Keys that sign with ECDSA over secp256k1.
 pub(super) struct EcdsaSecp256k1;

@@ -8,8 +8,7 @@
 //! C     = AES-128-CBC(k_enc, IV, PKCS#7 padded)  T = HMAC-SHA256(k_mac, C ‖ 8 zero bytes)
 //! ```
 //!
-//! The MAC does not cover the IV: who changes it changes the first block of the plaintext. That is Canton's format, and its content
-//! (a session key) is checked by Canton against an authenticated hash.
+//! The MAC does not cover the IV: who changes it changes the first block of the plaintext. That is Canton's format, kept as it is.
 
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey as EcdhKey, UnparsedPublicKey, agree},
@@ -20,12 +19,10 @@ use aws_lc_rs::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::crypto::{curve::P256, pkcs8::PrivateKeyInfo};
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{
-    super::{curve::P256, pkcs8::PrivateKeyInfo},
-    CryptoError, PrivateKey, Random, Scheme, SecretBytes, generate_ec,
-};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, generate_ec};
 
 pub(super) const IV: usize = 16;
 pub(super) const POINT: usize = 65;

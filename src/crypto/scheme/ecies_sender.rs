@@ -6,8 +6,9 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 
+use crate::crypto::curve::P256;
+
 use super::{
-    super::curve::P256,
     CryptoError, Random, SecretBytes,
     ecies_p256::{IV, MAC, POINT, derive, encryption_key, tag},
 };

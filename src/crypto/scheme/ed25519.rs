@@ -2,9 +2,10 @@
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 
+use crate::crypto::pkcs8;
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{super::pkcs8, CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message};
 
 /// `SubjectPublicKeyInfo` up to the 32 bytes of the key (RFC 8410 §4).
 pub(in crate::crypto) const SPKI_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

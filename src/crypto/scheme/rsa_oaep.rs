@@ -5,9 +5,10 @@ use aws_lc_rs::{
     rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey},
 };
 
+use crate::crypto::pkcs8;
 use crate::domain::{Algorithm, KeySpec, Purpose};
 
-use super::{super::pkcs8, CryptoError, PrivateKey, Random, Scheme, SecretBytes};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes};
 
 /// Bytes of the modulus, and so of every ciphertext.
 const MODULUS: usize = 256;
