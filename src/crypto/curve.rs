@@ -85,7 +85,11 @@ impl Curve {
     /// # Errors
     /// [`CryptoError::BadKey`] unless the scalar has the field's length and is in 1..n.
     pub(super) fn point(&self, scalar: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        (self.point)(scalar).ok_or(CryptoError::BadKey("its scalar is out of range"))
+        // The libraries differ on scalars of other lengths: k256 pads short ones.
+        Some(scalar)
+            .filter(|scalar| scalar.len() == self.field)
+            .and_then(self.point)
+            .ok_or(CryptoError::BadKey("its scalar is out of range"))
     }
 
     /// PKCS#8 in its canonical form: P-256 138, P-384 185, secp256k1 135 bytes.

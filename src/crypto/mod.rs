@@ -16,10 +16,6 @@ pub use fingerprint::fingerprint;
 pub use pkcs8::read_pkcs8;
 pub use prove::prove;
 pub use random::{Random, RandomFailed, SystemRandom};
-pub use scheme::{
-    CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme,
-    ecies_sender::{encrypt_to, encrypt_with},
-    scheme,
-};
+pub use scheme::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ecies_sender, scheme};
 pub use secret::SecretBytes;
 pub use verify::verify;

@@ -8,7 +8,8 @@ use canton_keyvault::{
     crypto::{
         CryptoError, SystemRandom,
         canton::{CantonFileError, CantonKeyPair, KeyPairToWrite, MAX_PASSWORD, read_key_pair, write_key_pair},
-        encrypt_to, encrypt_with, fingerprint, read_pkcs8, scheme, verify,
+        ecies_sender::{encrypt_to, encrypt_with},
+        fingerprint, read_pkcs8, scheme, verify,
     },
     domain::{Algorithm, KeySpec, Purpose, Usage, Usages},
 };

@@ -6,7 +6,9 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
 use canton_keyvault::{
-    crypto::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, encrypt_to, prove, read_pkcs8, scheme, verify},
+    crypto::{
+        CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, ecies_sender::encrypt_to, prove, read_pkcs8, scheme, verify,
+    },
     domain::{Algorithm, KeySpec, Purpose},
 };
 use p256::pkcs8::EncodePrivateKey;
@@ -176,6 +178,17 @@ fn other_encodings_of_pkcs8_become_canonical() {
     let mut foreign = point.to_vec();
     foreign[64] ^= 1;
     assert!(read_pkcs8(None, None, &bouncy("2a8648ce3d030107", &foreign)).is_err());
+
+    // RFC 5958: version 2 with the public key outside, which must be the key's own, too; version 1 with (empty) attributes.
+    let outside = |point: &[u8]| {
+        let inner = format!("30250201010420{}", hex(scalar));
+        let head = "020101301306072a8648ce3d020106082a8648ce3d0301070427";
+        secret(&unhex(&format!("308185{head}{inner}814200{}", hex(point))))
+    };
+    assert!(ok(read_pkcs8(None, None, &outside(point))).1.expose() == canonical.expose());
+    assert!(read_pkcs8(None, None, &outside(&foreign)).is_err());
+    let attributes = format!("3030020100300506032b657004220420{}a000", hex(&[7; 32]));
+    assert_eq!(ok(read_pkcs8(None, None, &secret(&unhex(&attributes)))).1.expose().len(), 48);
 
     // Scalar alone.
     let bare = format!("3041020100301306072a8648ce3d020106082a8648ce3d03010704273025020101 0420{}", hex(scalar)).replace(' ', "");

@@ -29,7 +29,7 @@ pub struct CantonKeyPair {
     pub pkcs8: SecretBytes,
 }
 
-/// Reads a key pair. An empty password is none, as in Canton. Takes about 30 ms with a password.
+/// Reads a key pair. An empty password is none, as in Canton. With a password it takes tens of milliseconds and 12 MiB.
 ///
 /// The id in the file is not believed; a public key in the file must be the private key's own.
 ///

@@ -8,7 +8,7 @@ mod aes256_gcm;
 mod ecdsa;
 mod ecdsa_secp256k1;
 mod ecies_p256;
-pub(super) mod ecies_sender;
+pub mod ecies_sender;
 pub(super) mod ed25519;
 mod rsa_oaep;
 
@@ -79,7 +79,7 @@ pub trait PrivateKey: Send + Sync {
     /// Signs a *message* of at most 4096 bytes (never a digest), and verifies before returning.
     ///
     /// # Errors
-    /// [`CryptoError::Unsupported`], or [`CryptoError::Faulty`] if the signature does not verify.
+    /// [`CryptoError::Unsupported`], [`CryptoError::TooLong`], or [`CryptoError::Faulty`] if the signature does not verify.
     fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let _ = message;
         Err(CryptoError::Unsupported(algorithm))
@@ -97,7 +97,7 @@ pub trait PrivateKey: Send + Sync {
     /// Encrypts under a symmetric key: `0x01 ‖ nonce(12) ‖ ciphertext ‖ tag(16)`.
     ///
     /// # Errors
-    /// [`CryptoError::Unsupported`], or [`CryptoError::Faulty`] if there is no randomness.
+    /// [`CryptoError::Unsupported`], [`CryptoError::TooLong`] above 4096 bytes, or [`CryptoError::Faulty`] if there is no randomness.
     fn encrypt(&self, algorithm: Algorithm, plaintext: &[u8], aad: &[u8], random: &dyn Random) -> Result<Vec<u8>, CryptoError> {
         let _ = (plaintext, aad, random);
         Err(CryptoError::Unsupported(algorithm))
