@@ -30,6 +30,12 @@ const TAG: usize = 16;
 const INFO: &[u8] = b"canton-keyvault/seal/v1";
 
 /// An opened key.
+///
+/// ```compile_fail
+/// fn show(opened: &canton_keyvault::crypto::envelope::Opened) -> String {
+///     format!("{opened:?}")
+/// }
+/// ```
 pub struct Opened {
     /// PKCS#8, or the raw bytes of a symmetric key.
     pub material: SecretBytes,
@@ -118,6 +124,12 @@ pub fn commits(data_key: &SecretBytes, sealed: &SealedKey, context: &EncryptionC
 }
 
 /// Authenticates what changes in a key's row. Wipes itself.
+///
+/// ```compile_fail
+/// fn show(key: &canton_keyvault::crypto::envelope::RowKey) -> String {
+///     format!("{key:?}")
+/// }
+/// ```
 pub struct RowKey(SecretBytes);
 
 impl RowKey {

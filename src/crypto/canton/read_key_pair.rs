@@ -18,6 +18,12 @@ use super::{
 const NEITHER: CantonFileError = CantonFileError::NotAKeyPair("it holds neither a key pair nor a private key");
 
 /// A key pair as Canton describes it.
+///
+/// ```compile_fail
+/// fn show(pair: &canton_keyvault::crypto::canton::CantonKeyPair) -> String {
+///     format!("{pair:?}")
+/// }
+/// ```
 pub struct CantonKeyPair {
     /// Signing or encryption.
     pub purpose: Purpose,
