@@ -6,3 +6,7 @@ mod frozen_envelopes;
 mod known;
 mod schemes;
 mod wycheproof;
+//! All integration tests in one binary: each further file at the top of `tests/` would link the whole tree again.
+
+mod storage_conformance;
+mod storage_fixtures;

@@ -1,0 +1,445 @@
+//! What every [`KeyStore`] must do, whatever database is below: run on each store, through the trait alone.
+
+use std::{future::Future, sync::Arc};
+
+use canton_keyvault::{
+    audit::leaf_hash,
+    domain::{
+        AuditEvent, Class, Facts, KeyId, KeyRecord, KeySpec, KeyState, Lifecycle, Operation, Origin, Outcome, Principal, Purpose,
+        StateChange, Transition, Wrap, WrapperKey, WrapperState,
+    },
+    storage::{
+        Change, Commit, CommitError, EntryFilter, Idempotency, IdempotencyScope, KeyFilter, KeyStore, KeyUpdate, Mode, SqliteConfig,
+    },
+};
+
+use crate::storage_fixtures::{
+    add, all_entries, all_keys, at, change, commit, entry, event, freeze, id, insert, insert_after, log, node, only, open, page, record,
+    register, remembered, sign, step, tagged, wrap, wrapper, wrapper_key,
+};
+
+/// A test for every behaviour, on every store.
+macro_rules! conformance {
+    ($($behaviour:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::on_sqlite(super::$behaviour).await;
+                }
+            )+
+        }
+    };
+}
+
+conformance!(
+    a_key_reads_back_as_written,
+    a_new_store_is_empty,
+    a_key_is_inserted_once,
+    a_key_needs_the_active_wrapper_key,
+    a_successor_and_its_link_are_one_commit,
+    a_link_that_lost_its_race_undoes_the_key,
+    a_step_is_a_compare_and_swap,
+    a_destroyed_key_keeps_its_facts_alone,
+    a_wrap_is_quarantined,
+    wrapper_keys_are_registered_once,
+    a_use_counts_only_while_its_key_is_unchanged,
+    a_frozen_vault_takes_no_use,
+    every_change_moves_the_revision_and_nothing_else_does,
+    an_idempotency_key_counts_until_it_expires,
+    a_refused_commit_leaves_no_trace,
+    concurrent_commits_leave_no_gap,
+    one_of_many_wins_a_race,
+    keys_are_listed_in_pages,
+    pages_stay_where_they_are_while_keys_come,
+    entries_are_filtered,
+    due_keys_are_found,
+);
+
+async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production)));
+    behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
+    store.close().await;
+}
+
+// Behaviours
+
+async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
+    assert_eq!(store.key(id(1)).await, Ok(None));
+    assert_eq!(store.keys(&all_keys(), page(0, 10)).await, Ok(vec![]));
+    assert_eq!(store.entries(&all_entries(), page(0, 10)).await, Ok(vec![]));
+    assert_eq!(store.frozen().await, Ok(false));
+    assert_eq!(store.hash_key().await, store.hash_key().await);
+    assert_ne!(store.hash_key().await.unwrap(), [0; 32]);
+    assert!(store.free_disk().is_none_or(|bytes| bytes > 0));
+    assert_eq!(store.schema(), 1);
+}
+
+async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    register(&store, 2, WrapperState::Standby).await;
+    let pair = record(1);
+    let mut symmetric = record(2);
+    symmetric.facts = Facts {
+        id: KeyId::Symmetric([7; 16]),
+        purpose: Purpose::Symmetric,
+        spec: KeySpec::Aes256,
+        usages: [].into_iter().collect(),
+        class: Class::Permanent,
+        origin: Origin::Imported,
+        exportable: true,
+        ..symmetric.facts
+    };
+    symmetric = KeyRecord {
+        name: None,
+        public_key: None,
+        row_tag: None,
+        predecessor: Some(id(1)),
+        delete_at: Some(at(99)),
+        lifecycle: Lifecycle::ACTIVE.after(Transition::Supersede).and_then(|l| l.after(Transition::Disable)).unwrap(),
+        ..symmetric
+    };
+    symmetric.wraps.push(Wrap { verified_at: None, quarantined: true, ..wrap(2) });
+    for key in [&pair, &symmetric] {
+        let receipt = store.commit(insert(key)).await.unwrap();
+        let stored = store.key(key.facts.id).await.unwrap().unwrap();
+        assert_eq!(&stored.record, key);
+        assert_eq!(stored.logged, Some(StateChange { revision: key.revision, lifecycle: key.lifecycle }));
+        assert_eq!(stored.store_revision, receipt.store_revision);
+    }
+}
+
+async fn a_key_is_inserted_once(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let other = KeyRecord { name: None, ..record(1) };
+    assert_eq!(store.commit(insert(&other)).await, Err(CommitError::KeyExists));
+    assert_eq!(store.key(id(1)).await.unwrap().unwrap().record, record(1));
+}
+
+async fn a_key_needs_the_active_wrapper_key(store: Arc<dyn KeyStore>) {
+    assert_eq!(store.commit(insert(&record(1))).await, Err(CommitError::ActiveWrapperChanged));
+    register(&store, 2, WrapperState::Active).await;
+    register(&store, 1, WrapperState::Draining).await;
+    assert_eq!(store.commit(insert(&record(1))).await, Err(CommitError::ActiveWrapperChanged));
+    assert_eq!(store.key(id(1)).await, Ok(None));
+}
+
+async fn a_successor_and_its_link_are_one_commit(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let linked = KeyUpdate { successor: Some(id(2)), ..step(&record(1), Lifecycle::ACTIVE) };
+    let receipt = store.commit(insert_after(&record(2), &linked)).await.unwrap();
+    let old = store.key(id(1)).await.unwrap().unwrap();
+    assert_eq!(old.record.successor, Some(id(2)));
+    assert_eq!(old.logged, Some(linked.to));
+    assert!(store.key(id(2)).await.unwrap().is_some());
+    let entries = store.entries(&all_entries(), page(receipt.sequence - 1, 10)).await.unwrap();
+    let about: Vec<_> = entries.iter().map(|stored| stored.entry.key_id).collect();
+    assert_eq!(about, [Some(id(2)), Some(id(1))], "the receipt names the commit's own entry, the link's follows");
+}
+
+async fn a_link_that_lost_its_race_undoes_the_key(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let before = log(&store).await;
+    let stale = KeyUpdate { if_revision: 9, ..step(&record(1), Lifecycle::ACTIVE) };
+    assert_eq!(store.commit(insert_after(&record(2), &stale)).await, Err(CommitError::LostRace));
+    assert_eq!(store.key(id(2)).await, Ok(None));
+    assert_eq!(log(&store).await, before);
+}
+
+async fn a_step_is_a_compare_and_swap(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let disabled = Lifecycle::ACTIVE.after(Transition::Disable).unwrap();
+    let update = KeyUpdate { row_tag: None, delete_at: Some(at(77)), successor: Some(id(5)), ..step(&record(1), disabled) };
+    store.commit(change(&update)).await.unwrap();
+    let stored = store.key(id(1)).await.unwrap().unwrap();
+    let expected =
+        KeyRecord { lifecycle: disabled, revision: 2, row_tag: None, delete_at: Some(at(77)), successor: Some(id(5)), ..record(1) };
+    assert_eq!(stored.record, expected);
+    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle: disabled }));
+    assert_eq!(store.commit(change(&update)).await, Err(CommitError::LostRace));
+    let unknown = KeyUpdate { key: id(9), ..update };
+    assert_eq!(store.commit(change(&unknown)).await, Err(CommitError::LostRace));
+}
+
+async fn a_destroyed_key_keeps_its_facts_alone(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let destroyed = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::Destroy)).unwrap();
+    store.commit(change(&KeyUpdate { row_tag: None, ..step(&record(1), destroyed) })).await.unwrap();
+    let expected = KeyRecord { lifecycle: destroyed, revision: 2, row_tag: None, sealed: None, wraps: vec![], ..record(1) };
+    assert_eq!(store.key(id(1)).await.unwrap().unwrap().record, expected);
+    assert_eq!(store.wrapper_keys().await.unwrap()[0].1, 0);
+    assert_eq!(store.commit(insert(&record(1))).await, Err(CommitError::KeyExists), "a tombstone keeps its id");
+}
+
+async fn a_wrap_is_quarantined(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let quarantine = |key, generation| Commit {
+        change: Some(Change::QuarantineWrap { key, wrapper_key: wrapper(1), generation }),
+        ..commit(Operation::Quarantine, Some(key))
+    };
+    assert_eq!(store.commit(quarantine(id(1), 2)).await, Err(CommitError::LostRace));
+    assert_eq!(store.commit(quarantine(id(2), 1)).await, Err(CommitError::LostRace));
+    store.commit(quarantine(id(1), 1)).await.unwrap();
+    let stored = store.key(id(1)).await.unwrap().unwrap().record;
+    assert_eq!(stored, KeyRecord { wraps: vec![Wrap { quarantined: true, ..wrap(1) }], ..record(1) });
+}
+
+async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    register(&store, 2, WrapperState::Standby).await;
+    let again =
+        WrapperKey { id: wrapper(3), identity: wrapper_key(1, WrapperState::Standby).identity, ..wrapper_key(3, WrapperState::Standby) };
+    assert_eq!(store.commit(add(again)).await, Err(CommitError::WrapperKeyExists));
+    assert_eq!(store.commit(add(wrapper_key(4, WrapperState::Active))).await, Err(CommitError::ActiveWrapperChanged));
+    store.commit(insert(&record(1))).await.unwrap();
+    let mut two = record(2);
+    two.wraps.push(wrap(2));
+    store.commit(insert(&two)).await.unwrap();
+    let expected = vec![(wrapper_key(1, WrapperState::Active), 2), (wrapper_key(2, WrapperState::Standby), 1)];
+    assert_eq!(store.wrapper_keys().await, Ok(expected));
+}
+
+async fn a_use_counts_only_while_its_key_is_unchanged(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let seen = store.commit(insert(&record(2))).await.unwrap().store_revision;
+    assert_eq!(store.revision(), seen);
+    store.commit(sign(id(1), 1, seen)).await.unwrap();
+    store.commit(change(&step(&record(2), Lifecycle::ACTIVE.after(Transition::Disable).unwrap()))).await.unwrap();
+    store.commit(sign(id(1), 1, seen)).await.expect("another key changed, not this one");
+    assert_eq!(store.commit(sign(id(2), 1, seen)).await, Err(CommitError::Stale));
+    assert_eq!(store.commit(sign(id(9), 1, seen)).await, Err(CommitError::Stale), "a key that is not there has changed");
+    store.commit(sign(id(2), 2, store.revision())).await.expect("it is the vault that judges states");
+}
+
+async fn a_frozen_vault_takes_no_use(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    let seen = store.commit(insert(&record(1))).await.unwrap().store_revision;
+    store.commit(freeze(true)).await.unwrap();
+    assert_eq!(store.frozen().await, Ok(true));
+    assert_eq!(store.commit(sign(id(1), 1, seen)).await, Err(CommitError::Stale));
+    assert_eq!(store.commit(sign(id(1), 1, store.revision())).await, Err(CommitError::Stale));
+    store.commit(commit(Operation::ListKeys, None)).await.expect("what is no use is logged still");
+    store.commit(freeze(false)).await.unwrap();
+    assert_eq!(store.frozen().await, Ok(false));
+    store.commit(sign(id(1), 1, seen)).await.unwrap();
+}
+
+async fn every_change_moves_the_revision_and_nothing_else_does(store: Arc<dyn KeyStore>) {
+    let mut last = store.revision();
+    let disabled = step(&record(1), Lifecycle::ACTIVE.after(Transition::Disable).unwrap());
+    let quarantine = Change::QuarantineWrap { key: id(1), wrapper_key: wrapper(1), generation: 1 };
+    for changing in [
+        add(wrapper_key(1, WrapperState::Active)),
+        insert(&record(1)),
+        change(&disabled),
+        Commit { change: Some(quarantine), ..commit(Operation::Quarantine, Some(id(1))) },
+        freeze(true),
+    ] {
+        let receipt = store.commit(changing).await.unwrap();
+        assert!(receipt.store_revision > last);
+        assert_eq!(store.revision(), receipt.store_revision);
+        last = receipt.store_revision;
+    }
+    assert_eq!(store.commit(commit(Operation::ListKeys, None)).await.unwrap().store_revision, last);
+    assert_eq!(store.commit(change(&disabled)).await, Err(CommitError::LostRace));
+    assert_eq!(store.revision(), last);
+}
+
+async fn an_idempotency_key_counts_until_it_expires(store: Arc<dyn KeyStore>) {
+    let scope = |principal: &str| IdempotencyScope { principal: principal.into(), route: "POST /v1/keys".into(), key: "k".into() };
+    let note = |principal: &str, answer: &str, now, until| Commit {
+        idempotency: Some(Idempotency { scope: scope(principal), remembered: remembered(answer), expires_at: at(until) }),
+        event: AuditEvent { at: at(now), ..event(Operation::CreateKey, None) },
+        ..commit(Operation::CreateKey, None)
+    };
+    store.commit(note("a", "first", 10, 20)).await.unwrap();
+    assert_eq!(store.remembered(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
+    assert_eq!(store.remembered(&scope("a"), at(20)).await, Ok(None));
+    assert_eq!(store.remembered(&scope("b"), at(10)).await, Ok(None));
+    assert_eq!(store.commit(note("a", "second", 19, 40)).await, Err(CommitError::IdempotencyKeyTaken));
+    assert_eq!(store.remembered(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
+    store.commit(note("b", "other", 19, 40)).await.unwrap();
+    store.commit(note("a", "third", 20, 40)).await.unwrap();
+    assert_eq!(store.remembered(&scope("a"), at(39)).await, Ok(Some(remembered("third"))));
+}
+
+async fn a_refused_commit_leaves_no_trace(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let (before, revision) = (log(&store).await, store.revision());
+    let scope = IdempotencyScope { principal: "a".into(), route: "r".into(), key: "k".into() };
+    let refused = Commit {
+        idempotency: Some(Idempotency { scope: scope.clone(), remembered: remembered("x"), expires_at: at(1_000) }),
+        ..insert(&record(1))
+    };
+    assert_eq!(store.commit(refused).await, Err(CommitError::KeyExists));
+    assert_eq!(store.remembered(&scope, at(0)).await, Ok(None));
+    assert_eq!((log(&store).await, store.revision()), (before, revision));
+}
+
+async fn concurrent_commits_leave_no_gap(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    let tasks: Vec<_> = (0..600_u32)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                // Every third loses: its savepoint must undo nothing but its own.
+                let commit = match number % 3 {
+                    0 => insert(&record(u8::try_from(number / 3).unwrap())),
+                    1 => Commit { event: tagged(number), ..commit(Operation::Sign, None) },
+                    _ => insert(&KeyRecord { wraps: vec![wrap(1), wrap(1)], ..record(255) }),
+                };
+                (number, store.commit(commit).await)
+            })
+        })
+        .collect();
+    let mut made = 1;
+    for task in tasks {
+        let (number, answer) = task.await.unwrap();
+        match (number % 3, answer) {
+            (0, Ok(receipt)) => {
+                let key = id(u8::try_from(number / 3).unwrap());
+                assert_eq!(entry(&store, receipt.sequence).await.key_id, Some(key));
+                assert!(store.key(key).await.unwrap().is_some());
+                made += 1;
+            }
+            (1, Ok(receipt)) => {
+                assert_eq!(entry(&store, receipt.sequence).await.subject, Some(number.to_string()));
+                made += 1;
+            }
+            (2, Err(CommitError::Unavailable(_))) => {}
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+    let entries = store.entries(&all_entries(), page(0, 1_000)).await.unwrap();
+    let sequences: Vec<u64> = entries.iter().map(|stored| stored.entry.sequence).collect();
+    assert_eq!(sequences, (1..=made).collect::<Vec<u64>>());
+    assert!(entries.iter().all(|stored| stored.leaf == leaf_hash(&stored.bytes)));
+}
+
+async fn one_of_many_wins_a_race(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let update = step(&record(1), Lifecycle::ACTIVE.after(Transition::Disable).unwrap());
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (store, commit) = (Arc::clone(&store), change(&update));
+            tokio::spawn(async move { store.commit(commit).await })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| **answer == Err(CommitError::LostRace)).count(), 49);
+    assert_eq!(log(&store).await.len(), 3);
+}
+
+async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    for number in 1..=9 {
+        store.commit(insert(&record(number))).await.unwrap();
+    }
+    store.commit(change(&step(&record(3), Lifecycle::ACTIVE.after(Transition::Disable).unwrap()))).await.unwrap();
+    let list = async |filter: KeyFilter| -> Vec<KeyId> {
+        let (mut ids, mut after) = (Vec::new(), 0);
+        loop {
+            let keys = store.keys(&filter, page(after, 2)).await.unwrap();
+            let Some(last) = keys.last() else { return ids };
+            after = last.position;
+            ids.extend(keys.iter().map(|key| key.item.facts.id));
+        }
+    };
+    let ids = |numbers: &[u8]| numbers.iter().map(|number| id(*number)).collect::<Vec<_>>();
+    assert_eq!(list(all_keys()).await, ids(&[1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    assert_eq!(list(KeyFilter { node: Some(node(1)), ..all_keys() }).await, ids(&[1, 4, 7]));
+    assert_eq!(list(KeyFilter { nodes: only(&[0, 1]), ..all_keys() }).await, ids(&[1, 3, 4, 6, 7, 9]));
+    assert_eq!(list(KeyFilter { nodes: only(&[0]), node: Some(node(1)), ..all_keys() }).await, []);
+    assert_eq!(list(KeyFilter { nodes: only(&[]), ..all_keys() }).await, []);
+    assert_eq!(list(KeyFilter { state: Some(KeyState::Disabled), ..all_keys() }).await, ids(&[3]));
+    assert_eq!(list(KeyFilter { purpose: Some(Purpose::Encryption), ..all_keys() }).await, []);
+    assert_eq!(list(KeyFilter { purpose: Some(Purpose::Signing), node: Some(node(0)), ..all_keys() }).await, ids(&[3, 6, 9]));
+    let counts = store.keys_by_state().await.unwrap();
+    assert!(counts.contains(&(KeyState::Active, 8)) && counts.contains(&(KeyState::Disabled, 1)));
+    assert_eq!(store.keys(&all_keys(), page(0, 1)).await.unwrap()[0].item, record(1), "a list shows the whole record");
+}
+
+async fn pages_stay_where_they_are_while_keys_come(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    for number in [5, 3, 8] {
+        store.commit(insert(&record(number))).await.unwrap();
+    }
+    let first = store.keys(&all_keys(), page(0, 2)).await.unwrap();
+    store.commit(insert(&record(1))).await.unwrap();
+    let rest = store.keys(&all_keys(), page(first[1].position, 10)).await.unwrap();
+    let ids: Vec<_> = first.iter().chain(&rest).map(|key| key.item.facts.id).collect();
+    assert_eq!(ids, [id(5), id(3), id(8), id(1)]);
+}
+
+async fn entries_are_filtered(store: Arc<dyn KeyStore>) {
+    // One fact apart from the first, each; the times run against the order of the log.
+    let base = || AuditEvent { node: Some(node(1)), at: at(100), ..event(Operation::Sign, Some(id(1))) };
+    let who = Principal { name: "dns:other".into(), certificate: None };
+    let events = [
+        base(),
+        AuditEvent { key: Some(id(2)), ..base() },
+        AuditEvent { node: Some(node(2)), ..base() },
+        AuditEvent { principal: who, ..base() },
+        AuditEvent { operation: Operation::Decrypt, ..base() },
+        AuditEvent { outcome: Outcome::Denied, ..base() },
+        AuditEvent { at: at(50), ..base() },
+        AuditEvent { key: None, node: None, ..base() },
+    ];
+    for event in events {
+        store.commit(Commit { change: None, idempotency: None, unchanged: None, event }).await.unwrap();
+    }
+    let list = async |filter: EntryFilter| -> Vec<u64> {
+        let (mut found, mut after) = (Vec::new(), 0);
+        loop {
+            let entries = store.entries(&filter, page(after, 2)).await.unwrap();
+            let Some(last) = entries.last() else { return found };
+            after = last.entry.sequence;
+            found.extend(entries.iter().map(|stored| stored.entry.sequence));
+        }
+    };
+    assert_eq!(list(all_entries()).await, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(list(EntryFilter { key: Some(id(2)), ..all_entries() }).await, [2]);
+    assert_eq!(list(EntryFilter { node: Some(node(2)), ..all_entries() }).await, [3]);
+    assert_eq!(list(EntryFilter { nodes: only(&[2, 3]), ..all_entries() }).await, [3]);
+    assert_eq!(list(EntryFilter { nodes: only(&[1, 2]), ..all_entries() }).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(list(EntryFilter { nodes: only(&[]), ..all_entries() }).await, [0; 0]);
+    assert_eq!(list(EntryFilter { principal: Some("dns:other".into()), ..all_entries() }).await, [4]);
+    assert_eq!(list(EntryFilter { operation: Some(Operation::Decrypt), ..all_entries() }).await, [5]);
+    assert_eq!(list(EntryFilter { outcome: Some(Outcome::Denied), ..all_entries() }).await, [6]);
+    assert_eq!(list(EntryFilter { from: Some(at(50)), to: Some(at(100)), ..all_entries() }).await, [7]);
+    assert_eq!(list(EntryFilter { from: Some(at(51)), ..all_entries() }).await, [1, 2, 3, 4, 5, 6, 8]);
+    assert_eq!(list(EntryFilter { to: Some(at(50)), ..all_entries() }).await, [0; 0]);
+    let both = EntryFilter { key: Some(id(1)), node: Some(node(1)), from: Some(at(60)), outcome: Some(Outcome::Ok), ..all_entries() };
+    assert_eq!(list(both).await, [1, 4, 5]);
+}
+
+async fn due_keys_are_found(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    for (number, delete_at) in [(1, 30), (2, 20), (3, 40), (4, 10)] {
+        store.commit(insert(&record(number))).await.unwrap();
+        let pending = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).unwrap();
+        let scheduled = KeyUpdate { delete_at: Some(at(delete_at)), ..step(&record(number), pending) };
+        store.commit(change(&scheduled)).await.unwrap();
+    }
+    let gone = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::Destroy)).unwrap();
+    let destroy =
+        KeyUpdate { if_revision: 2, to: StateChange { revision: 3, lifecycle: gone }, delete_at: Some(at(10)), ..step(&record(4), gone) };
+    store.commit(change(&destroy)).await.unwrap();
+    assert_eq!(store.due_for_destruction(at(29), 10).await, Ok(vec![id(2)]));
+    assert_eq!(store.due_for_destruction(at(30), 10).await, Ok(vec![id(2), id(1)]));
+    assert_eq!(store.due_for_destruction(at(99), 1).await, Ok(vec![id(2)]));
+}

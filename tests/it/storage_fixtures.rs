@@ -1,0 +1,207 @@
+//! Keys, commits and filters for the tests of the store: small, and all different by their number.
+
+use std::sync::Arc;
+
+use canton_keyvault::{
+    audit::{Entry, Source},
+    crypto::SystemRandom,
+    domain::{
+        Algorithm, AuditEvent, Class, Facts, Fingerprint, KeyId, KeyRecord, KeySpec, Lifecycle, NodeName, NodeScope, Operation, Origin,
+        Principal, ProviderKind, Purpose, SealedKey, StateChange, Timestamp, Usage, Wrap, WrapperKey, WrapperKeyId, WrapperState,
+    },
+    storage::{
+        Change, Commit, EntryFilter, KeyFilter, KeyStore, KeyUpdate, OpenStoreError, Page, Remembered, SqliteConfig, SqliteStore,
+        StoredEntry, Unchanged,
+    },
+};
+
+pub(crate) fn open(config: SqliteConfig) -> SqliteStore {
+    try_open(config).unwrap()
+}
+
+pub(crate) fn try_open(config: SqliteConfig) -> Result<SqliteStore, OpenStoreError> {
+    let source = Source { vault: "v1".into(), instance: "i1".into(), version: "0.1.0".into() };
+    SqliteStore::open(config, source, &"v1".parse().unwrap(), &SystemRandom::default(), at(0))
+}
+
+pub(crate) const fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+pub(crate) fn id(number: u8) -> KeyId {
+    KeyId::Pair(Fingerprint::from_digest([number; 32]))
+}
+
+pub(crate) fn node(number: u8) -> NodeName {
+    format!("participant{number}").parse().unwrap()
+}
+
+pub(crate) fn only(numbers: &[u8]) -> NodeScope {
+    NodeScope::Only(numbers.iter().map(|number| node(*number)).collect())
+}
+
+pub(crate) const fn wrapper(number: u8) -> WrapperKeyId {
+    WrapperKeyId::from_random([number; 6])
+}
+
+pub(crate) fn wrapper_key(number: u8, state: WrapperState) -> WrapperKey {
+    WrapperKey {
+        id: wrapper(number),
+        provider: ProviderKind::AwsKms,
+        identity: format!("aws:aws:111122223333:{number}"),
+        reference: format!("arn:aws:kms:eu-west-1:111122223333:key/{number}"),
+        regions: vec!["eu-west-1".into(), "eu-central-1".into()],
+        state,
+        canary: vec![number; 40],
+        created_at: at(i64::from(number)),
+    }
+}
+
+pub(crate) fn wrap(number: u8) -> Wrap {
+    Wrap {
+        wrapper_key: wrapper(number),
+        generation: 1,
+        wrapped: vec![number; 60],
+        created_at: at(11),
+        verified_at: Some(at(12)),
+        quarantined: false,
+    }
+}
+
+/// On node `number` modulo 3, with one wrap, under wrapper key 1.
+pub(crate) fn record(number: u8) -> KeyRecord {
+    KeyRecord {
+        facts: Facts {
+            id: id(number),
+            node: node(number % 3),
+            purpose: Purpose::Signing,
+            spec: KeySpec::EcCurve25519,
+            usages: [Usage::Protocol, Usage::ProofOfOwnership].into_iter().collect(),
+            class: Class::LongTerm,
+            origin: Origin::Generated,
+            exportable: false,
+        },
+        name: Some(format!("schlüssel {number}").parse().unwrap()),
+        public_key: Some(vec![number; 44]),
+        created_at: at(10),
+        generation: 1,
+        revision: 1,
+        lifecycle: Lifecycle::ACTIVE,
+        successor: None,
+        predecessor: None,
+        delete_at: None,
+        row_tag: Some([number; 32]),
+        sealed: Some(SealedKey::from_stored(vec![number; 129])),
+        wraps: vec![wrap(1)],
+    }
+}
+
+pub(crate) fn event(operation: Operation, key: Option<KeyId>) -> AuditEvent {
+    let principal = Principal { name: "dns:participant1".into(), certificate: Some([0xab; 32]) };
+    AuditEvent { key, ..AuditEvent::new(at(10), principal, operation, "p-1".into()) }
+}
+
+/// An event that can be told from all others.
+pub(crate) fn tagged(number: u32) -> AuditEvent {
+    AuditEvent { subject: Some(number.to_string()), ..event(Operation::Sign, None) }
+}
+
+/// A commit of an event alone.
+pub(crate) fn commit(operation: Operation, key: Option<KeyId>) -> Commit {
+    Commit { change: None, idempotency: None, unchanged: None, event: event(operation, key) }
+}
+
+/// A use of a key that was known to have this revision at this revision of the store.
+pub(crate) fn sign(key: KeyId, revision: u64, store_revision: u64) -> Commit {
+    let event = AuditEvent {
+        node: Some(node(1)),
+        algorithm: Some(Algorithm::Ed25519),
+        digest: Some([0xcd; 32]),
+        ..event(Operation::Sign, Some(key))
+    };
+    Commit { change: None, idempotency: None, unchanged: Some(Unchanged { key, revision, store_revision }), event }
+}
+
+/// A new key while wrapper key 1 is active.
+pub(crate) fn insert(record: &KeyRecord) -> Commit {
+    let change = StateChange { revision: record.revision, lifecycle: record.lifecycle };
+    Commit {
+        change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }),
+        idempotency: None,
+        unchanged: None,
+        event: AuditEvent { change: Some(change), ..event(Operation::CreateKey, Some(record.facts.id)) },
+    }
+}
+
+/// As [`insert`], with the predecessor's link.
+pub(crate) fn insert_after(record: &KeyRecord, link: &KeyUpdate) -> Commit {
+    let linked = AuditEvent { change: Some(link.to), ..event(Operation::RotateKey, Some(link.key)) };
+    let link = Some((link.clone(), Box::new(linked)));
+    Commit { change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link }), ..insert(record) }
+}
+
+/// The next revision of a key as it is.
+pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
+    KeyUpdate {
+        key: record.facts.id,
+        if_revision: record.revision,
+        to: StateChange { revision: record.revision + 1, lifecycle },
+        successor: record.successor,
+        delete_at: record.delete_at,
+        row_tag: record.row_tag,
+    }
+}
+
+pub(crate) fn change(update: &KeyUpdate) -> Commit {
+    Commit {
+        change: Some(Change::UpdateKey(update.clone())),
+        idempotency: None,
+        unchanged: None,
+        event: AuditEvent { change: Some(update.to), ..event(Operation::DisableKey, Some(update.key)) },
+    }
+}
+
+pub(crate) fn add(wrapper_key: WrapperKey) -> Commit {
+    Commit { change: Some(Change::InsertWrapperKey(Box::new(wrapper_key))), ..commit(Operation::AddWrapperKey, None) }
+}
+
+pub(crate) fn freeze(frozen: bool) -> Commit {
+    Commit { change: Some(Change::SetFrozen(frozen)), ..commit(Operation::Freeze, None) }
+}
+
+pub(crate) async fn register(store: &Arc<dyn KeyStore>, number: u8, state: WrapperState) {
+    store.commit(add(wrapper_key(number, state))).await.unwrap();
+}
+
+pub(crate) fn remembered(answer: &str) -> Remembered {
+    Remembered { body_hash: [9; 32], answer: answer.into() }
+}
+
+pub(crate) const fn page(after: u64, limit: u32) -> Page {
+    Page { after, limit }
+}
+
+pub(crate) const fn all_keys() -> KeyFilter {
+    KeyFilter { nodes: NodeScope::All, node: None, purpose: None, state: None }
+}
+
+pub(crate) const fn all_entries() -> EntryFilter {
+    EntryFilter { nodes: NodeScope::All, key: None, node: None, principal: None, operation: None, outcome: None, from: None, to: None }
+}
+
+/// The whole log, page by page.
+pub(crate) async fn log(store: &Arc<dyn KeyStore>) -> Vec<StoredEntry> {
+    let mut all = Vec::<StoredEntry>::new();
+    loop {
+        let after = all.last().map_or(0, |stored| stored.entry.sequence);
+        let more = store.entries(&all_entries(), page(after, 1_000)).await.unwrap();
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+pub(crate) async fn entry(store: &Arc<dyn KeyStore>, sequence: u64) -> Entry {
+    store.entries(&all_entries(), page(sequence - 1, 1)).await.unwrap().remove(0).entry
+}
