@@ -9,4 +9,6 @@ mod wycheproof;
 //! All integration tests in one binary: each further file at the top of `tests/` would link the whole tree again.
 
 mod storage_conformance;
+mod storage_crash;
+mod storage_disk;
 mod storage_fixtures;

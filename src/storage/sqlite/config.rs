@@ -18,6 +18,8 @@ pub struct SqliteConfig {
     pub queue: usize,
     /// Threads for look-ups; 2 by default. Lists and log queries have one more of their own, so that they delay no cold key.
     pub readers: usize,
+    /// Pages (4 KiB) of write-ahead log after which it is folded into the file. 4000 by default: less costs syncs, more costs disk.
+    pub wal_pages: u32,
     /// Another SQLite VFS by name: for tests of crashes.
     #[doc(hidden)]
     pub vfs: Option<String>,
@@ -26,7 +28,7 @@ pub struct SqliteConfig {
 impl SqliteConfig {
     /// The defaults, on this file.
     pub fn new(path: impl Into<PathBuf>, mode: Mode) -> Self {
-        Self { path: path.into(), mode, commit_timeout: Duration::from_secs(5), queue: 4096, readers: 2, vfs: None }
+        Self { path: path.into(), mode, commit_timeout: Duration::from_secs(5), queue: 4096, readers: 2, wal_pages: 4_000, vfs: None }
     }
 }
 

@@ -34,7 +34,7 @@ impl SqliteStore {
         random: &dyn Random,
         now: Timestamp,
     ) -> Result<Self, OpenStoreError> {
-        let SqliteConfig { path, mode, commit_timeout, queue, readers, vfs } = config;
+        let SqliteConfig { path, mode, commit_timeout, queue, readers, wal_pages, vfs } = config;
         let lock = Arc::new(lock(&path)?);
         create_private(&path).map_err(|source| OpenStoreError::Io { path: path.clone(), source })?;
         let mut db = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -44,7 +44,7 @@ impl SqliteStore {
             return Err(OpenStoreError::NewerSchema { found, known: schema });
         }
         let introduced = found > 0 && check_identity(&db, vault, mode)?;
-        prepare_writing(&db)?;
+        prepare_writing(&db, wal_pages)?;
         if found < schema {
             migrate(&mut db, &path, found, schema)?;
         }
@@ -140,16 +140,14 @@ fn check_identity(db: &Connection, vault: &VaultId, mode: Mode) -> Result<bool, 
 }
 
 /// What makes a commit durable, and deleted bytes gone.
-fn prepare_writing(db: &Connection) -> Result<(), StoreError> {
+fn prepare_writing(db: &Connection, wal_pages: u32) -> Result<(), StoreError> {
     let journal: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(StoreError::Failed(format!("the file system does not carry a write-ahead log (journal mode {journal})")));
     }
-    // A larger WAL between checkpoints (16 MiB of pages) costs fewer syncs of the main file; after a burst it shrinks again.
-    db.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA journal_size_limit = 67108864;",
-    )?;
+    // After a burst the WAL shrinks to 64 MiB again.
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864;")?;
+    db.pragma_update(None, "wal_autocheckpoint", wal_pages)?;
     Ok(())
 }
 
