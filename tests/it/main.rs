@@ -12,3 +12,4 @@ mod storage_conformance;
 mod storage_crash;
 mod storage_disk;
 mod storage_fixtures;
+mod storage_sqlite;

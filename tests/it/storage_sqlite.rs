@@ -1,2 +1,376 @@
-//! What is particular to the SQLite store: which files it refuses, backup under load, a full disk, migration.
+//! What is particular to the SQLite store: which files it refuses, what its files look like, and how it behaves on a sick disk.
 
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use canton_keyvault::{
+    domain::{AuditEvent, KeyState, Lifecycle, Operation, WrapperState},
+    storage::{
+        Commit, CommitError, Idempotency, IdempotencyScope, KeyFilter, KeyStore, Mode, OpenStoreError, SqliteConfig, SqliteStore,
+        StoreError,
+    },
+};
+use rusqlite::Connection;
+
+use crate::{
+    storage_disk::Disk,
+    storage_fixtures::{
+        all_entries, all_keys, at, commit, event, freeze, id, insert, log, open, page, record, register, remembered, step, tagged, try_open,
+    },
+};
+
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Arc<SqliteStore>,
+}
+
+impl Bench {
+    async fn new(disk: Option<&Disk>, adapt: impl FnOnce(&mut SqliteConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = SqliteConfig { vfs: disk.and_then(Disk::vfs), ..config(folder.path()) };
+        adapt(&mut config);
+        let store = Arc::new(open(config));
+        register(&(Arc::clone(&store) as Arc<dyn KeyStore>), 1, WrapperState::Active).await;
+        Self { folder, store }
+    }
+
+    fn shared(&self) -> Arc<dyn KeyStore> {
+        Arc::clone(&self.store) as Arc<dyn KeyStore>
+    }
+
+    /// Closes the store, lets `edit` at the file, and opens it again.
+    async fn edited(self, edit: impl FnOnce(&Connection)) -> Self {
+        self.store.close().await;
+        edit(&Connection::open(path(self.folder.path())).unwrap());
+        let store = Arc::new(open(config(self.folder.path())));
+        Self { store, ..self }
+    }
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join("keyvault.db")
+}
+
+fn config(folder: &Path) -> SqliteConfig {
+    SqliteConfig::new(path(folder), Mode::Production)
+}
+
+// Which files are refused
+
+#[tokio::test]
+async fn a_second_opening_is_refused_until_the_first_is_closed() {
+    let bench = Bench::new(None, |_| {}).await;
+    let refused = try_open(config(bench.folder.path())).err().unwrap();
+    assert!(matches!(refused, OpenStoreError::InUse(_)), "{refused}");
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    bench.store.close().await;
+    assert_eq!(bench.store.key(id(1)).await, Err(StoreError::Closed));
+    assert_eq!(bench.store.commit(freeze(true)).await, Err(CommitError::Unavailable(StoreError::Closed)));
+    open(config(bench.folder.path())).close().await;
+}
+
+/// The same from another process: this test binary runs itself.
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    const HELD: &str = "CANTON_KEYVAULT_TEST_HELD_STORE";
+    if let Some(folder) = std::env::var_os(HELD) {
+        let refused = try_open(config(Path::new(&folder))).err().map(|refused| refused.to_string());
+        println!("answer: {}", refused.unwrap_or_default());
+        return;
+    }
+    let bench = Bench::new(None, |_| {}).await;
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "storage_sqlite::a_second_process_is_refused", "--nocapture"])
+        .env(HELD, bench.folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("is in use by another process: only one may run on a database"), "{said}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let bench = Bench::new(None, |_| {}).await;
+    bench.store.close().await;
+    let newer = "INSERT INTO refinery_schema_history SELECT 1000, 'later', applied_on, checksum FROM refinery_schema_history LIMIT 1";
+    assert_eq!(Connection::open(path(bench.folder.path())).unwrap().execute(newer, []), Ok(1));
+    let before = fs::read(path(bench.folder.path())).unwrap();
+    let refused = try_open(config(bench.folder.path())).err().unwrap();
+    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 1 }), "{refused}");
+    assert_eq!(fs::read(path(bench.folder.path())).unwrap(), before);
+}
+
+#[tokio::test]
+async fn the_database_of_another_vault_or_mode_is_refused() {
+    let bench = Bench::new(None, |_| {}).await;
+    bench.store.close().await;
+    let refused = try_open(SqliteConfig { mode: Mode::Dev, ..config(bench.folder.path()) }).err().unwrap();
+    assert!(matches!(&refused, OpenStoreError::OtherMode { found, .. } if found == "production"), "{refused}");
+    Connection::open(path(bench.folder.path())).unwrap().execute("UPDATE meta SET vault = 'staging'", []).unwrap();
+    let refused = try_open(config(bench.folder.path())).err().unwrap();
+    assert_eq!(refused.to_string(), "the database belongs to the vault staging, and this is v1");
+}
+
+#[tokio::test]
+async fn what_is_no_vault_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = b"This is a letter to a friend, and no database at all.\n".repeat(100);
+    fs::write(path(folder.path()), &text).unwrap();
+    assert!(matches!(try_open(config(folder.path())).err().unwrap(), OpenStoreError::NotAVault(_)));
+    assert_eq!(fs::read(path(folder.path())).unwrap(), text);
+    fs::remove_file(path(folder.path())).unwrap();
+    Connection::open(path(folder.path())).unwrap().execute_batch("CREATE TABLE recipes (cake TEXT)").unwrap();
+    assert!(matches!(try_open(config(folder.path())).err().unwrap(), OpenStoreError::NotAVault(_)));
+    let elsewhere = SqliteConfig::new(folder.path().join("none/keyvault.db"), Mode::Production);
+    assert!(matches!(try_open(elsewhere).err().unwrap(), OpenStoreError::Io { .. }));
+}
+
+#[tokio::test]
+async fn all_files_are_private_and_the_store_opens_again_as_it_was() {
+    let bench = Bench::new(None, |_| {}).await;
+    let hash_key = bench.store.hash_key().await.unwrap();
+    bench.store.commit(insert(&record(1))).await.unwrap();
+    bench.store.commit(freeze(true)).await.unwrap();
+    let names = ["keyvault.db", "keyvault.db-wal", "keyvault.db-shm", "keyvault.db.lock"];
+    for name in names {
+        let mode = fs::metadata(bench.folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let (revision, entries) = (bench.store.revision(), log(&bench.shared()).await);
+    let again = bench.edited(|_| {}).await;
+    assert_eq!(again.store.hash_key().await.unwrap(), hash_key);
+    assert_eq!((again.store.revision(), log(&again.shared()).await), (revision, entries));
+    assert_eq!(again.store.frozen().await, Ok(true), "a restart stays frozen");
+    assert_eq!(again.store.key(id(1)).await.unwrap().unwrap().record, record(1));
+}
+
+// Rows that were edited
+
+#[tokio::test]
+async fn an_unreadable_row_is_an_error_of_its_own_key_alone() {
+    let bench = Bench::new(None, |_| {}).await;
+    for number in 1..=4 {
+        bench.store.commit(insert(&record(number))).await.unwrap();
+    }
+    let bench = bench
+        .edited(|db| {
+            db.execute("UPDATE keys SET lifecycle = 'excellent' WHERE id = ?1", [id(1).to_string()]).unwrap();
+            db.execute("UPDATE keys SET spec = 'rot13' WHERE id = ?1", [id(2).to_string()]).unwrap();
+            db.execute("UPDATE audit_entries SET entry = x'7b7d' WHERE key_id = ?1", [id(3).to_string()]).unwrap();
+        })
+        .await;
+    for (number, table, word) in [(1, "keys", "excellent"), (2, "keys", "rot13"), (3, "audit_entries", "not an audit entry")] {
+        match bench.store.key(id(number)).await {
+            Err(StoreError::Corrupt { table: of, what }) => {
+                assert_eq!(of, table);
+                assert!(what.contains(&id(number).to_string()) && what.contains(word), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(bench.store.key(id(4)).await.unwrap().is_some());
+    let keys = bench.store.keys(&all_keys(), page(0, 2)).await.unwrap();
+    let shown: Vec<_> = keys.iter().map(|key| (key.item.facts.id, key.item.lifecycle)).collect();
+    assert_eq!(shown, [(id(1), Lifecycle::QUARANTINED), (id(3), Lifecycle::ACTIVE)], "the page is full in spite of the row left out");
+    let quarantined = KeyFilter { state: Some(KeyState::Quarantined), ..all_keys() };
+    assert_eq!(bench.store.keys(&quarantined, page(0, 9)).await.unwrap().len(), 1);
+    assert!(bench.store.keys_by_state().await.unwrap().contains(&(KeyState::Quarantined, 1)));
+}
+
+#[tokio::test]
+async fn only_the_bytes_of_an_entry_are_believed() {
+    let bench = Bench::new(None, |_| {}).await;
+    bench.store.commit(insert(&record(1))).await.unwrap();
+    bench.store.commit(insert(&record(2))).await.unwrap();
+    let bench = bench
+        .edited(|db| {
+            db.execute("UPDATE audit_entries SET key_revision = 7 WHERE key_id = ?1", [id(1).to_string()]).unwrap();
+            db.execute("UPDATE audit_entries SET key_id = ?1 WHERE key_id = ?2", [id(3).to_string(), id(2).to_string()]).unwrap();
+        })
+        .await;
+    assert_eq!(bench.store.key(id(1)).await.unwrap().unwrap().logged.map(|logged| logged.revision), Some(1));
+    bench.store.commit(Commit { event: event(Operation::CreateKey, Some(id(3))), ..insert(&record(3)) }).await.unwrap();
+    assert!(matches!(bench.store.key(id(3)).await, Err(StoreError::Corrupt { table: "audit_entries", .. })));
+}
+
+// A sick disk
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_and_heals_without_a_restart() {
+    let disk = Disk::new();
+    let bench = Bench::new(Some(&disk), |_| {}).await;
+    bench.store.commit(insert(&record(1))).await.unwrap();
+    let (before, revision) = (log(&bench.shared()).await, bench.store.revision());
+    disk.set_full(true);
+    for commit in [insert(&record(2)), freeze(true), commit(Operation::ListKeys, None)] {
+        assert_eq!(bench.store.commit(commit).await, Err(CommitError::Unavailable(StoreError::DiskFull)));
+    }
+    assert_eq!((log(&bench.shared()).await, bench.store.revision()), (before.clone(), revision), "reading goes on");
+    disk.set_full(false);
+    let receipt = bench.store.commit(insert(&record(2))).await.unwrap();
+    assert_eq!(receipt.sequence, before.len() as u64 + 1);
+    assert_eq!(bench.store.frozen().await, Ok(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_answers_nobody_and_heals() {
+    let disk = Disk::new();
+    let bench = Bench::new(Some(&disk), |_| {}).await;
+    disk.set_failing(true);
+    let callers: Vec<_> = (0..20)
+        .map(|number| {
+            let store = bench.shared();
+            tokio::spawn(async move { store.commit(Commit { event: tagged(number), ..commit(Operation::Sign, None) }).await })
+        })
+        .collect();
+    for caller in callers {
+        assert!(matches!(caller.await.unwrap(), Err(CommitError::Unavailable(StoreError::Failed(_)))));
+    }
+    disk.set_failing(false);
+    assert_eq!(bench.store.commit(insert(&record(1))).await.unwrap().sequence, 2);
+    assert_eq!(log(&bench.shared()).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_disk_refuses_in_time_and_what_was_given_up_never_happens() {
+    let disk = Disk::new();
+    let timeout = Duration::from_millis(200);
+    let bench = Bench::new(Some(&disk), |config| (config.commit_timeout, config.queue) = (timeout, 2)).await;
+    let slow = Err(CommitError::Unavailable(StoreError::TooSlow(timeout)));
+    disk.set_hanging(true);
+    let started = bench.shared();
+    let in_flight = tokio::spawn(async move { started.commit(insert(&record(1))).await });
+    // The writer has taken it once the queue is empty again; then two more fill the queue, and a third is refused at once.
+    let waiting: Vec<_> = (2..=9)
+        .map(|number| {
+            let store = bench.shared();
+            tokio::spawn(async move {
+                let asked = Instant::now();
+                (store.commit(insert(&record(number))).await, asked.elapsed())
+            })
+        })
+        .collect();
+    let mut at_once = 0;
+    for caller in waiting {
+        let (answer, took) = caller.await.unwrap();
+        assert_eq!(answer, slow);
+        at_once += u32::from(took < timeout / 2);
+    }
+    assert!(at_once >= 5, "only {at_once} were refused at once");
+    assert_eq!(in_flight.await.unwrap(), slow);
+    disk.set_hanging(false);
+    let made = loop {
+        match bench.store.commit(freeze(true)).await {
+            Ok(receipt) => break receipt,
+            Err(error) => assert_eq!(Err(error), slow),
+        }
+    };
+    // What the writer had begun may be there; what only waited must not.
+    let keys = bench.store.keys(&all_keys(), page(0, 20)).await.unwrap();
+    assert!(keys.len() <= 3, "{} keys", keys.len());
+    assert_eq!(log(&bench.shared()).await.len() as u64, made.sequence);
+}
+
+// Copies
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_under_load_is_complete_and_opens() {
+    let bench = Bench::new(None, |_| {}).await;
+    let acknowledged: Vec<u64> = {
+        let mut sequences = Vec::new();
+        for number in 1..=50 {
+            sequences.push(bench.store.commit(insert(&record(number))).await.unwrap().sequence);
+        }
+        sequences
+    };
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load: Vec<_> = (0..4_u32)
+        .map(|caller| {
+            let (store, stop) = (bench.shared(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut made = 0_u32;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = store.commit(Commit { event: tagged(caller), ..commit(Operation::Sign, None) }).await.unwrap();
+                    made += 1;
+                }
+                made
+            })
+        })
+        .collect();
+    let copies = tempfile::tempdir().unwrap();
+    let copy = path(copies.path());
+    bench.store.backup(&copy).await.unwrap();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for caller in load {
+        assert!(caller.await.unwrap() > 0);
+    }
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 1, "one file, without a journal");
+    let refused = bench.store.backup(&copy).await;
+    assert!(matches!(&refused, Err(StoreError::Failed(why)) if why.contains("exists")), "{refused:?}");
+    let sound: String = Connection::open(&copy).unwrap().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    let restored: Arc<dyn KeyStore> = Arc::new(open(config(copies.path())));
+    assert_eq!(restored.keys(&all_keys(), page(0, 100)).await.unwrap().len(), 50);
+    let entries = log(&restored).await;
+    assert!(entries.iter().map(|stored| stored.entry.sequence).eq(1..=entries.len() as u64));
+    assert!(entries.len() as u64 >= *acknowledged.last().unwrap());
+    assert_eq!(restored.hash_key().await, bench.store.hash_key().await);
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_made_leaves_nothing() {
+    let bench = Bench::new(None, |_| {}).await;
+    let nowhere = bench.folder.path().join("none/copy.db");
+    assert!(matches!(bench.store.backup(&nowhere).await, Err(StoreError::Failed(_))));
+    let existing = bench.folder.path().join("precious");
+    fs::File::create(&existing).unwrap().write_all(b"mine").unwrap();
+    assert!(bench.store.backup(&existing).await.is_err());
+    assert_eq!(fs::read(&existing).unwrap(), b"mine");
+}
+
+// Housekeeping
+
+#[tokio::test]
+async fn expired_idempotency_records_are_forgotten_in_time() {
+    let bench = Bench::new(None, |_| {}).await;
+    let second = 1_000_000;
+    let scope = |key: String| IdempotencyScope { principal: "a".into(), route: "r".into(), key };
+    for number in 0..10 {
+        let idempotency =
+            Idempotency { scope: scope(number.to_string()), remembered: remembered("x"), expires_at: at(second * (10 + number)) };
+        bench.store.commit(Commit { idempotency: Some(idempotency), ..commit(Operation::CreateKey, None) }).await.unwrap();
+    }
+    let later = Commit { event: AuditEvent { at: at(second * 100), ..event(Operation::Whoami, None) }, ..commit(Operation::Whoami, None) };
+    bench.store.commit(later).await.unwrap();
+    let left = |db: &Connection| assert_eq!(db.query_row("SELECT count(*) FROM idempotency", [], |row| row.get(0)), Ok(0));
+    bench.edited(left).await.store.close().await;
+}
+
+#[tokio::test]
+async fn a_destroyed_key_leaves_no_ciphertext_in_the_closed_file() {
+    let bench = Bench::new(None, |_| {}).await;
+    let mut key = record(1);
+    let mark = b"sealed bytes that must be gone, since they are long enough to be found";
+    key.sealed = Some(canton_keyvault::domain::SealedKey::from_stored(mark.to_vec()));
+    bench.store.commit(insert(&key)).await.unwrap();
+    let found = |file: &Path| fs::read(file).unwrap().windows(mark.len()).any(|window| window == mark);
+    bench.store.close().await;
+    let file = path(bench.folder.path());
+    assert!(found(&file), "the search finds what is there");
+    let store = open(config(bench.folder.path()));
+    let gone = [canton_keyvault::domain::Transition::ScheduleDeletion, canton_keyvault::domain::Transition::Destroy]
+        .into_iter()
+        .try_fold(Lifecycle::ACTIVE, Lifecycle::after)
+        .unwrap();
+    store.commit(crate::storage_fixtures::change(&step(&key, gone))).await.unwrap();
+    store.close().await;
+    assert!(!found(&file));
+    assert!(store.entries(&all_entries(), page(0, 1)).await.is_err());
+}

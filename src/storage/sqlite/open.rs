@@ -2,13 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use refinery::Runner;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, backup, error::corrupt, readers::Readers, writer::Writer};
@@ -36,17 +37,22 @@ impl SqliteStore {
     ) -> Result<Self, OpenStoreError> {
         let SqliteConfig { path, mode, commit_timeout, queue, readers, wal_pages, vfs } = config;
         let lock = Arc::new(lock(&path)?);
-        create_private(&path).map_err(|source| OpenStoreError::Io { path: path.clone(), source })?;
+        let io = |source| OpenStoreError::Io { path: path.clone(), source };
+        create_private(&path).map_err(io)?;
+        if !looks_like_sqlite(&path).map_err(io)? {
+            return Err(OpenStoreError::NotAVault(path));
+        }
         let mut db = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let found = schema_of(&db, &path)?;
-        let schema = known_schema();
+        let migrations = migrations::migrations::runner();
+        let schema = newest(&migrations);
         if found > schema {
             return Err(OpenStoreError::NewerSchema { found, known: schema });
         }
         let introduced = found > 0 && check_identity(&db, vault, mode)?;
         prepare_writing(&db, wal_pages)?;
         if found < schema {
-            migrate(&mut db, &path, found, schema)?;
+            migrate(&mut db, &path, found, &migrations)?;
         }
         if !introduced {
             introduce(&db, vault, mode, random, now)?;
@@ -58,9 +64,8 @@ impl SqliteStore {
         let connections = (0..=readers.max(1))
             .map(|_| connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_ONLY))
             .collect::<Result<Vec<_>, _>>()?;
-        let threads = |source| OpenStoreError::Io { path: path.clone(), source };
-        let readers = Readers::start(connections, commit_timeout).map_err(threads)?;
-        let writer = Writer::start(db, source, lock, Arc::clone(&revision), queue, commit_timeout).map_err(threads)?;
+        let readers = Readers::start(connections, commit_timeout).map_err(io)?;
+        let writer = Writer::start(db, source, lock, Arc::clone(&revision), queue, commit_timeout).map_err(io)?;
         Ok(Self { path, vfs, schema, hash_key, revision, writer, readers })
     }
 }
@@ -101,6 +106,13 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether the file is empty or begins as every SQLite database does.
+fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(16).read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == b"SQLite format 3\0")
+}
+
 /// The schema that the file has; 0 for a new one.
 fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
     let foreign = || OpenStoreError::NotAVault(path.to_owned());
@@ -115,7 +127,6 @@ fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
             db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0)).map_err(|_| foreign())
         }
         Ok(_) => Err(foreign()),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
         Err(error) => Err(StoreError::from(error).into()),
     }
 }
@@ -152,7 +163,8 @@ fn prepare_writing(db: &Connection, wal_pages: u32) -> Result<(), StoreError> {
 }
 
 /// All migrations in one transaction, after the file as it was is set aside.
-fn migrate(db: &mut Connection, path: &Path, found: u32, known: u32) -> Result<(), OpenStoreError> {
+fn migrate(db: &mut Connection, path: &Path, found: u32, migrations: &Runner) -> Result<(), OpenStoreError> {
+    let known = newest(migrations);
     let kept = with_suffix(path, &format!(".before-v{known}"));
     if found > 0 {
         // Left by an attempt that failed: it shows the same old schema.
@@ -165,7 +177,7 @@ fn migrate(db: &mut Connection, path: &Path, found: u32, known: u32) -> Result<(
     }
     db.pragma_update(None, "application_id", APPLICATION_ID).map_err(StoreError::from)?;
     let failed = |error: refinery::Error| OpenStoreError::Migration { known, kept, why: error.to_string() };
-    migrations::migrations::runner().set_grouped(true).run(db).map(|_| ()).map_err(failed)
+    Runner::new(migrations.get_migrations()).set_grouped(true).run(db).map(|_| ()).map_err(failed)
 }
 
 /// Gives a new store its one row of facts.
@@ -180,9 +192,9 @@ fn introduce(db: &Connection, vault: &VaultId, mode: Mode, random: &dyn Random, 
     Ok(())
 }
 
-fn known_schema() -> u32 {
-    let versions = migrations::migrations::runner();
-    versions.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok()).max().unwrap_or(0)
+/// The newest schema among migrations.
+fn newest(migrations: &Runner) -> u32 {
+    migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok()).max().unwrap_or(0)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -193,3 +205,52 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// "CKV1": a file without it is another program's.
 const APPLICATION_ID: i64 = 0x434B_5631;
+
+#[cfg(test)]
+mod tests {
+    use refinery::Migration;
+
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1);";
+
+    fn runner(texts: &[&str]) -> Runner {
+        let migrations: Vec<_> =
+            (1..).zip(texts).map(|(number, text)| Migration::unapplied(&format!("V{number}__step"), text).unwrap()).collect();
+        Runner::new(&migrations)
+    }
+
+    fn columns(path: &Path) -> i64 {
+        Connection::open(path).unwrap().query_row("SELECT count(*) FROM pragma_table_info('t')", [], |row| row.get(0)).unwrap()
+    }
+
+    fn made(folder: &Path) -> (PathBuf, Connection) {
+        let path = folder.join("keyvault.db");
+        let mut db = Connection::open(&path).unwrap();
+        migrate(&mut db, &path, 0, &runner(&[FIRST])).unwrap();
+        (path, db)
+    }
+
+    #[test]
+    fn a_migration_sets_the_old_file_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, mut db) = made(folder.path());
+        assert!(!with_suffix(&path, ".before-v1").exists(), "a new file has no past");
+        migrate(&mut db, &path, 1, &runner(&[FIRST, "ALTER TABLE t ADD COLUMN b INTEGER"])).unwrap();
+        assert_eq!(schema_of(&db, &path).unwrap(), 2);
+        assert_eq!(columns(&path), 2);
+        assert_eq!(columns(&with_suffix(&path, ".before-v2")), 1);
+    }
+
+    #[test]
+    fn a_migration_that_fails_is_undone_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, mut db) = made(folder.path());
+        let steps = runner(&[FIRST, "ALTER TABLE t ADD COLUMN b INTEGER", "ALTER TABLE missing ADD COLUMN b INTEGER"]);
+        for _ in 0..2 {
+            let failed = migrate(&mut db, &path, 1, &steps).unwrap_err();
+            assert!(matches!(&failed, OpenStoreError::Migration { known: 3, kept, .. } if kept.exists()), "{failed}");
+            assert_eq!((schema_of(&db, &path).unwrap(), columns(&path)), (1, 1));
+        }
+    }
+}
