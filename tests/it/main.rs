@@ -7,6 +7,7 @@ mod known;
 mod schemes;
 mod wycheproof;
 //! All integration tests in one binary: each further file at the top of `tests/` would link the whole tree again.
+#![cfg(test)]
 
 mod storage_conformance;
 mod storage_crash;

@@ -46,7 +46,7 @@ async fn a_store_that_was_cut_off_while_it_was_made_is_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new();
         disk.cut_power_after(operations, operations);
-        let config = SqliteConfig { vfs: disk.vfs(), ..SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production) };
+        let config = SqliteConfig { vfs: Some(disk.vfs()), ..SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production) };
         match try_open(config) {
             Ok(store) => store.close().await,
             Err(_) => cuts += 1,
@@ -74,7 +74,8 @@ async fn round(mut seed: u64, lies: bool) -> Round {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::new();
     // A small WAL, so that checkpoints are hit as well.
-    let config = SqliteConfig { vfs: disk.vfs(), wal_pages: 40, ..SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production) };
+    let config =
+        SqliteConfig { vfs: Some(disk.vfs()), wal_pages: 40, ..SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production) };
     let sqlite = Arc::new(open(config));
     let store = Arc::clone(&sqlite) as Arc<dyn KeyStore>;
     register(&store, 1, WrapperState::Active).await;

@@ -46,8 +46,8 @@ impl Disk {
     }
 
     /// The name for `SqliteConfig::vfs`.
-    pub(crate) fn vfs(&self) -> Option<String> {
-        Some(self.0.name.to_str().unwrap().to_owned())
+    pub(crate) fn vfs(&self) -> String {
+        self.0.name.to_str().unwrap().to_owned()
     }
 
     /// Cuts the power instead of the write, truncation or sync after so many others; `seed` decides what survives.
@@ -95,6 +95,7 @@ impl Shared {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that are set one by one")]
 struct State {
     paths: Vec<PathBuf>,
     /// In the order of writing.
@@ -150,7 +151,7 @@ impl State {
     }
 }
 
-/// Sebastiano Vigna's SplitMix64: seeded, so that a failing round can be run again.
+/// Sebastiano Vigna's `SplitMix64`: seeded, so that a failing round can be run again.
 pub(crate) const fn split_mix(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *seed;

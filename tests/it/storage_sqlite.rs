@@ -33,7 +33,7 @@ struct Bench {
 impl Bench {
     async fn new(disk: Option<&Disk>, adapt: impl FnOnce(&mut SqliteConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = SqliteConfig { vfs: disk.and_then(Disk::vfs), ..config(folder.path()) };
+        let mut config = SqliteConfig { vfs: disk.map(Disk::vfs), ..config(folder.path()) };
         adapt(&mut config);
         let store = Arc::new(open(config));
         register(&(Arc::clone(&store) as Arc<dyn KeyStore>), 1, WrapperState::Active).await;

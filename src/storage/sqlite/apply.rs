@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{Entry, Source, leaf_hash},
-    domain::{AuditEvent, Timestamp, WrapperKeyId},
+    domain::{AuditEvent, NodeName, Timestamp, WrapperKeyId, WrapperState},
     storage::{Change, Commit, Idempotency, KeyUpdate, Unchanged},
 };
 
@@ -133,7 +133,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
             if db.prepare_cached(sql).and_then(|mut sql| sql.exists([&wrapper_key.identity])).map_err(StoreError::from)? {
                 return Err(CommitError::WrapperKeyExists);
             }
-            if wrapper_key.state == crate::domain::WrapperState::Active && active_wrapper_key(db)?.is_some() {
+            if wrapper_key.state == WrapperState::Active && active_wrapper_key(db)?.is_some() {
                 return Err(CommitError::ActiveWrapperChanged);
             }
             rows::insert_wrapper_key(db, wrapper_key)?;
@@ -197,7 +197,7 @@ fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) ->
         entry.principal,
         entry.operation.as_str(),
         entry.key_id.map(|id| id.to_string()),
-        entry.node.as_ref().map(|node| node.as_str()),
+        entry.node.as_ref().map(NodeName::as_str),
         entry.outcome.as_str(),
         entry.revision.map(signed).transpose()?
     ];

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::Entry,
-    domain::{KeyRecord, KeyState, NodeScope, Timestamp},
+    domain::{KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
 };
 
 /// Keys in the order of creation. A key whose marks cannot be read is shown as quarantined; one whose bound facts cannot be read is left
@@ -20,8 +20,8 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: Page) -> Result<Ve
     let KeyFilter { nodes, node, purpose, state } = filter;
     let mut conditions = Conditions::after("position", page.after)?;
     conditions.nodes(nodes);
-    conditions.equal("node", node.as_ref().map(|node| node.as_str()));
-    conditions.equal("purpose", purpose.map(|purpose| purpose.as_str()));
+    conditions.equal("node", node.as_ref().map(NodeName::as_str));
+    conditions.equal("purpose", purpose.map(Purpose::as_str));
     match state {
         // Also the rows whose state is no word at all.
         Some(KeyState::Quarantined) => {
@@ -52,10 +52,10 @@ pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: Page) -> Resu
     let mut conditions = Conditions::after("sequence", page.after)?;
     conditions.nodes(nodes);
     conditions.equal("key_id", key.map(|key| key.to_string()));
-    conditions.equal("node", node.as_ref().map(|node| node.as_str()));
+    conditions.equal("node", node.as_ref().map(NodeName::as_str));
     conditions.equal("principal", principal.as_deref());
-    conditions.equal("operation", operation.map(|operation| operation.as_str()));
-    conditions.equal("outcome", outcome.map(|outcome| outcome.as_str()));
+    conditions.equal("operation", operation.map(Operation::as_str));
+    conditions.equal("outcome", outcome.map(Outcome::as_str));
     if from.is_some() || to.is_some() {
         let Some(first_and_last) = within(db, page.after, *from, *to)? else { return Ok(Vec::new()) };
         let (first, last) = first_and_last;
@@ -126,7 +126,7 @@ impl Conditions {
     /// Rows without a node are in no list of nodes.
     fn nodes(&mut self, scope: &NodeScope) {
         if let NodeScope::Only(nodes) = scope {
-            self.is_in("node", "IN", nodes.iter().map(|node| node.as_str()));
+            self.is_in("node", "IN", nodes.iter().map(NodeName::as_str));
         }
     }
 }

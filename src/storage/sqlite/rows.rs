@@ -8,7 +8,7 @@ use super::{
     StoreError,
     error::{corrupt, signed},
 };
-use crate::domain::{Facts, KeyId, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
+use crate::domain::{Facts, KeyId, KeyName, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
 
 /// The columns that [`key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "position, id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, \
@@ -130,7 +130,7 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
         class.as_str(),
         origin.as_str(),
         exportable,
-        name.as_ref().map(|name| name.as_str()),
+        name.as_ref().map(KeyName::as_str),
         public_key,
         predecessor.map(|id| id.to_string()),
         created_at.micros(),

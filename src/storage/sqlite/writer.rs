@@ -192,6 +192,6 @@ impl Desk {
 /// Commits in one transaction: bounds how long the first of them waits for the last.
 const BATCH: usize = 1024;
 /// How often expired records are looked for.
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_EVERY: Duration = Duration::from_mins(1);
 /// How many expired records one batch forgets.
 const PURGE_AT_ONCE: u32 = 256;
