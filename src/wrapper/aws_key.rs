@@ -38,11 +38,6 @@ impl AwsKey {
         &self.account
     }
 
-    /// Its id: a UUID, or `mrk-` and 32 hex digits.
-    pub(super) fn key_id(&self) -> &str {
-        &self.key_id
-    }
-
     /// Whether it may have replicas in other regions: AWS says so by the prefix of the id.
     pub(super) fn is_multi_region(&self) -> bool {
         self.key_id.starts_with("mrk-")

@@ -22,6 +22,8 @@ pub struct Providers {
     pub(super) config: Config,
     pub(super) allowed: Allowed,
     pub(super) random: Arc<dyn Random>,
+    #[cfg(feature = "aws-kms")]
+    pub(super) aws: super::aws_kms::Clients,
 }
 
 /// What kind of wrapper key to create.
@@ -42,7 +44,13 @@ impl Providers {
     /// `Misconfigured`, if the section cannot be meant.
     pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
         let allowed = config.check()?;
-        Ok(Self { allowed, random, config })
+        Ok(Self {
+            allowed,
+            random,
+            #[cfg(feature = "aws-kms")]
+            aws: super::aws_kms::Clients::new(&config),
+            config,
+        })
     }
 
     /// The configuration they were made from.
@@ -57,6 +65,9 @@ impl Providers {
     pub async fn resolve(&self, provider: ProviderKind, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         match provider {
             ProviderKind::Local => self.resolve_local(reference, regions).await,
+            #[cfg(feature = "aws-kms")]
+            ProviderKind::AwsKms => self.resolve_aws(reference, regions).await,
+            #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }
     }
@@ -68,6 +79,9 @@ impl Providers {
     pub async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
         match key.provider {
             ProviderKind::Local => self.connect_local(key).await,
+            #[cfg(feature = "aws-kms")]
+            ProviderKind::AwsKms => self.connect_aws(key).await,
+            #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }
     }
@@ -79,6 +93,9 @@ impl Providers {
     pub async fn create(&self, provider: ProviderKind, options: &CreateOptions) -> Result<Description, WrapperError> {
         match provider {
             ProviderKind::Local => self.create_local().await,
+            #[cfg(feature = "aws-kms")]
+            ProviderKind::AwsKms => self.create_aws(options).await,
+            #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }
     }
@@ -160,4 +177,5 @@ pub(super) fn misconfigured(reference: &str, what: &str) -> WrapperError {
     WrapperError::Misconfigured { reference: reference.to_owned(), what: what.to_owned() }
 }
 
+#[cfg(not(feature = "aws-kms"))]
 const WITHOUT_AWS: &str = "this binary was built without the feature aws-kms";

@@ -57,13 +57,20 @@ pub(super) struct Site {
 #[async_trait]
 impl Wrapper for Guard {
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        if data_key.expose().len() != DATA_KEY_LENGTH {
+            return Err(WrapperError::Misconfigured { reference: self.reference.clone(), what: "a data key has 32 bytes".to_owned() });
+        }
         let call = Call::wrap(context);
         self.unless_just_refused(call, self.call("wrap", move |wrapper| wrapper.wrap(data_key, context))).await
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
         let call = Call::unwrap(wrapped, context);
-        self.unless_just_refused(call, self.call("unwrap", move |wrapper| wrapper.unwrap(wrapped, context))).await
+        let found = self.unless_just_refused(call, self.call("unwrap", move |wrapper| wrapper.unwrap(wrapped, context))).await?;
+        if found.data_key.expose().len() != DATA_KEY_LENGTH {
+            return Err(WrapperError::Invalid { reference: self.reference.clone(), request_id: found.receipt.request_id });
+        }
+        Ok(found)
     }
 
     /// Always asks: this is how one finds out that a refusal is over.
@@ -195,5 +202,6 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
     }
 }
 
+const DATA_KEY_LENGTH: usize = 32;
 /// Before the second round twice this; doubled with every round.
 const BASE_PAUSE: Duration = Duration::from_millis(50);

@@ -2,6 +2,8 @@
 
 mod allowed;
 mod aws_key;
+#[cfg(feature = "aws-kms")]
+mod aws_kms;
 mod config;
 mod connect;
 mod guard;

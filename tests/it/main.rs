@@ -14,3 +14,7 @@ mod storage_crash;
 mod storage_disk;
 mod storage_fixtures;
 mod storage_sqlite;
+//! The integration tests, in one binary.
+
+mod support;
+mod wrapper_conformance;

@@ -1,0 +1,3 @@
+//! What tests start and talk to.
+
+pub(crate) mod kms;

@@ -1,0 +1,160 @@
+"""A double of AWS KMS for tests: moto, corrected where it is too kind (shim.py), with faults on demand and a log of requests.
+
+Listens on 127.0.0.1, prints its address on one line, and ends when its standard input closes.
+
+POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "region": …, "count": 1, "delay_ms": 500}
+  adds a fault for the requests that match ("only", "key", "region" narrow it; "count" ends it). Modes:
+    throttle, internal, unavailable, denied   the error of KMS by that name
+    garbage                                   an answer that is not KMS's
+    slow                                      the right answer, after delay_ms
+    drop                                      the connection is closed without an answer
+  {"mode": "none", "key": …} takes away the faults for that key, {"mode": "none"} all.
+
+Each request is one JSON line in the file of --log: action, key_id, context, region, fault.
+"""
+
+import argparse
+import io
+import json
+import logging
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import uuid
+
+os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "true")
+
+from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
+from moto.moto_server.werkzeug_app import create_backend_app  # noqa: E402
+
+import shim  # noqa: E402
+
+ERRORS = {
+    "throttle": (400, "ThrottlingException"),
+    "internal": (500, "KMSInternalException"),
+    "unavailable": (503, "DependencyTimeoutException"),
+    "denied": (400, "AccessDeniedException"),
+}
+
+
+class Double:
+    """The WSGI application in front of moto."""
+
+    def __init__(self, moto, log):
+        self.moto, self.log = moto, log
+        self.lock, self.faults = threading.Lock(), []
+
+    def __call__(self, environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if environ["PATH_INFO"] == "/_fault":
+            self.set_fault(json.loads(body))
+            start_response("204 No Content", [])
+            return [b""]
+
+        request = self.describe(environ, body)
+        fault = self.take_fault(request)
+        self.write(request | {"fault": fault and fault["mode"]})
+        mode = fault["mode"] if fault else "none"
+        if mode == "drop":
+            connection = environ["werkzeug.socket"]
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+            raise ConnectionAbortedError
+        if mode == "garbage":
+            return answer(start_response, 400, b"<html>a proxy</html>", "text/html")
+        if mode in ERRORS:
+            status, code = ERRORS[mode]
+            return answer(start_response, status, json.dumps({"__type": code, "message": f"fault: {mode}"}).encode())
+        if mode == "slow":
+            time.sleep(fault.get("delay_ms", 1000) / 1000)
+
+        environ["wsgi.input"] = io.BytesIO(body)
+
+        def start_with_id(status, headers, exc_info=None):
+            headers = [(name, value) for name, value in headers if name.lower() != "x-amzn-requestid"]
+            return start_response(status, headers + [("x-amzn-requestid", str(uuid.uuid4()))], exc_info)
+
+        return self.moto(environ, start_with_id)
+
+    @staticmethod
+    def describe(environ, body):
+        scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+        try:
+            parameters = json.loads(body or b"{}")
+        except ValueError:
+            parameters = {}
+        return {
+            "action": environ.get("HTTP_X_AMZ_TARGET", "").removeprefix("TrentService."),
+            "key_id": parameters.get("KeyId"),
+            "context": parameters.get("EncryptionContext"),
+            "region": scope and scope.group(1),
+        }
+
+    def set_fault(self, fault):
+        with self.lock:
+            if fault["mode"] == "none":
+                self.faults = [kept for kept in self.faults if fault.get("key") not in (None, kept.get("key"))]
+            else:
+                self.faults.insert(0, fault)
+
+    def take_fault(self, request):
+        with self.lock:
+            for fault in self.faults:
+                matches = (
+                    fault.get("only") in (None, request["action"])
+                    and fault.get("region") in (None, request["region"])
+                    and fault.get("key", "") in (request["key_id"] or "")
+                )
+                if matches:
+                    if "count" in fault:
+                        fault["count"] -= 1
+                        if fault["count"] <= 0:
+                            self.faults.remove(fault)
+                    return fault
+        return None
+
+    def write(self, entry):
+        with self.lock:
+            self.log.write(json.dumps(entry) + "\n")
+            self.log.flush()
+
+
+def answer(start_response, status, body, content_type="application/x-amz-json-1.1"):
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-requestid", str(uuid.uuid4()))]
+    start_response(f"{status} -", headers)
+    return [body]
+
+
+class Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_):
+        pass
+
+    def run_wsgi(self):
+        try:
+            super().run_wsgi()
+        except (ConnectionError, OSError, ValueError):
+            self.close_connection = True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", required=True, help="file for a JSON line per request")
+    arguments = parser.parse_args()
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    shim.install()
+    moto = create_backend_app("kms")
+    with open(arguments.log, "a", encoding="utf-8") as log:
+        server = make_server("127.0.0.1", 0, Double(moto, log), threaded=True, request_handler=Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print(f"http://127.0.0.1:{server.server_port}", flush=True)
+        sys.stdin.read()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
