@@ -66,7 +66,7 @@ impl Providers {
         match provider {
             ProviderKind::Local => self.resolve_local(reference, regions).await,
             #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => self.resolve_aws(reference, regions).await,
+            ProviderKind::AwsKms => Box::pin(self.resolve_aws(reference, regions)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }
@@ -80,7 +80,7 @@ impl Providers {
         match key.provider {
             ProviderKind::Local => self.connect_local(key).await,
             #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => self.connect_aws(key).await,
+            ProviderKind::AwsKms => Box::pin(self.connect_aws(key)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }
@@ -94,7 +94,7 @@ impl Providers {
         match provider {
             ProviderKind::Local => self.create_local().await,
             #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => self.create_aws(options).await,
+            ProviderKind::AwsKms => Box::pin(self.create_aws(options)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
         }

@@ -85,7 +85,7 @@ impl Guard {
         call: Call,
         answer: impl Future<Output = Result<T, WrapperError>> + Send,
     ) -> Result<T, WrapperError> {
-        if let Some(refusal) = self.denials.recall(&call) {
+        if let Some(refusal) = self.denials.recall(call) {
             return Err(refusal);
         }
         let answer = answer.await;
@@ -132,18 +132,23 @@ impl Guard {
         deadline: Instant,
         send: &(impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync),
     ) -> Result<T, WrapperError> {
-        let (Some(_turn), Some(pass)) = (self.pace.turn(deadline).await, site.breaker.admit()) else {
+        // A pass that is dropped without a verdict is none.
+        let pass = site.breaker.admit();
+        let turn = if pass.is_some() { self.pace.turn(deadline).await } else { None };
+        let (Some(pass), Some(_turn)) = (pass, turn) else {
             count(operation, site, "not_tried");
             return Err(self.unavailable(Outage::NotTried));
         };
         let start = Instant::now();
-        let answer = timeout_at(deadline.min(start + self.limits.attempt_timeout), send(&*site.wrapper))
-            .await
-            .unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
+        let limit = start + self.limits.attempt_timeout;
+        let answer =
+            timeout_at(deadline.min(limit), send(&*site.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
         metrics::histogram!("keyvault_kms_call_seconds", "operation" => operation, "region" => Arc::clone(&site.region))
             .record(start.elapsed());
         count(operation, site, outcome(&answer));
         match &answer {
+            // Cut short by what others took: says nothing of this region.
+            Err(WrapperError::Unavailable { outage: Outage::TimedOut, .. }) if deadline < limit => drop(pass),
             Err(WrapperError::Unavailable { .. }) => pass.failed(self.jittered(self.limits.breaker_pause)),
             _ => pass.succeeded(),
         }
@@ -205,3 +210,153 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
 const DATA_KEY_LENGTH: usize = 32;
 /// Before the second round twice this; doubled with every round.
 const BASE_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::{crypto::SystemRandom, wrapper::Denial};
+
+    /// Answers every call in its own way, and counts them.
+    struct Fake {
+        calls: AtomicU32,
+        answer: fn() -> Option<WrapperError>,
+        hangs: bool,
+    }
+
+    #[async_trait]
+    impl Wrapper for Fake {
+        async fn wrap(&self, _: &SecretBytes, _: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            (self.answer)().map_or(Ok(Wrapped { bytes: vec![1], receipt: super::super::KmsReceipt::default() }), Err)
+        }
+
+        async fn unwrap(&self, _: &[u8], _: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
+            Ok(Unwrapped { data_key: SecretBytes::zeroed(31), receipt: super::super::KmsReceipt::default() })
+        }
+
+        async fn describe(&self) -> Result<Description, WrapperError> {
+            Err(WrapperError::NotAllowed { reference: "k".into() })
+        }
+    }
+
+    fn fake(answer: fn() -> Option<WrapperError>) -> Arc<Fake> {
+        Arc::new(Fake { calls: AtomicU32::new(0), answer, hangs: false })
+    }
+
+    fn hanging() -> Arc<Fake> {
+        Arc::new(Fake { calls: AtomicU32::new(0), answer: || None, hangs: true })
+    }
+
+    fn calls(fake: &Fake) -> u32 {
+        fake.calls.load(Ordering::Relaxed)
+    }
+
+    fn guard(regions: &[&Arc<Fake>]) -> Guard {
+        let site = |fake: &&Arc<Fake>| {
+            let wrapper: Arc<dyn Wrapper> = Arc::clone(fake) as _;
+            Site { region: "r".into(), breaker: Arc::new(Breaker::new(5)), wrapper }
+        };
+        Guard {
+            reference: "k".into(),
+            sites: regions.iter().map(site).collect(),
+            pace: Arc::new(Pace::free()),
+            limits: Limits::default(),
+            failover_on_denied: false,
+            random: Arc::new(SystemRandom::default()),
+            denials: Denials::default(),
+        }
+    }
+
+    async fn wrap(guard: &Guard) -> Result<Wrapped, WrapperError> {
+        guard.wrap(&SecretBytes::zeroed(32), &EncryptionContext::new(Vec::new())).await
+    }
+
+    const THROTTLED: fn() -> Option<WrapperError> =
+        || Some(WrapperError::Unavailable { reference: "k".into(), outage: Outage::Throttled, request_id: None });
+    const DENIED: fn() -> Option<WrapperError> =
+        || Some(WrapperError::Denied { reference: "k".into(), denial: Denial::AccessDenied, request_id: None });
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_region_takes_is_not_held_against_the_next() {
+        let (first, second) = (hanging(), hanging());
+        let limits = Limits { attempt_timeout: Duration::from_secs(4), retries: 0, ..Limits::default() };
+        let mut guard = Guard { limits, ..guard(&[&first, &second]) };
+        guard.sites.iter_mut().for_each(|site| site.breaker = Arc::new(Breaker::new(1)));
+        assert!(wrap(&guard).await.is_err());
+        assert!(wrap(&guard).await.is_err());
+        assert_eq!((calls(&first), calls(&second)), (1, 2), "the second had 2 s of its 4 at first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_region_is_tried_before_one_is_tried_again() {
+        let (first, second) = (fake(THROTTLED), fake(|| None));
+        let begin = Instant::now();
+        assert!(wrap(&guard(&[&first, &second])).await.is_ok());
+        assert_eq!((calls(&first), calls(&second), begin.elapsed()), (1, 1, Duration::ZERO));
+
+        let (first, second) = (fake(THROTTLED), fake(THROTTLED));
+        let failed = wrap(&guard(&[&first, &second])).await;
+        assert!(matches!(failed, Err(WrapperError::Unavailable { outage: Outage::Throttled, .. })), "{failed:?}");
+        assert_eq!((calls(&first), calls(&second)), (3, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_in_time_whatever_hangs() {
+        let (first, second) = (hanging(), fake(|| None));
+        let begin = Instant::now();
+        assert!(wrap(&guard(&[&first, &second])).await.is_ok());
+        assert_eq!(begin.elapsed().as_secs(), 2, "after the time of one attempt");
+
+        let (first, second) = (hanging(), hanging());
+        let begin = Instant::now();
+        let late = wrap(&guard(&[&first, &second])).await;
+        assert!(matches!(late, Err(WrapperError::Unavailable { outage: Outage::TimedOut, .. })), "{late:?}");
+        assert_eq!(begin.elapsed().as_secs(), 6, "after the time of a call");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_is_final_and_remembered_for_a_second() {
+        let (first, second) = (fake(DENIED), fake(|| None));
+        let guard = guard(&[&first, &second]);
+        for _ in 0..10 {
+            assert_eq!(wrap(&guard).await, Err(DENIED().unwrap()));
+        }
+        assert_eq!((calls(&first), calls(&second)), (1, 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(wrap(&guard).await.is_err());
+        assert_eq!(calls(&first), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_that_may_be_failed_over_is_told_only_if_nothing_else_is() {
+        let (denied, down) = (fake(DENIED), fake(THROTTLED));
+        let lenient = Guard { failover_on_denied: true, ..guard(&[&denied, &down]) };
+        assert!(matches!(wrap(&lenient).await, Err(WrapperError::Unavailable { .. })), "the region that is down may allow it");
+        let lenient = Guard { failover_on_denied: true, ..guard(&[&denied, &denied]) };
+        assert_eq!(wrap(&lenient).await, Err(DENIED().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_region_behind_an_open_breaker_costs_nothing() {
+        let (first, second) = (fake(THROTTLED), fake(|| None));
+        let guard = guard(&[&first, &second]);
+        for _ in 0..20 {
+            assert!(wrap(&guard).await.is_ok());
+        }
+        assert_eq!((calls(&first), calls(&second)), (5, 20));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(wrap(&guard).await.is_ok());
+        assert_eq!(calls(&first), 6, "one probe after the pause");
+    }
+
+    #[tokio::test]
+    async fn what_unwraps_to_another_length_is_no_data_key() {
+        let unwrapped = guard(&[&fake(|| None)]).unwrap(&[1], &EncryptionContext::new(Vec::new())).await.err();
+        assert!(matches!(unwrapped, Some(WrapperError::Invalid { .. })), "{unwrapped:?}");
+    }
+}

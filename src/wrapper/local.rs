@@ -222,12 +222,12 @@ mod tests {
     #[tokio::test]
     async fn version_1_reads_back_and_is_written_the_same() {
         let (_directory, path) = key_file(&format!("{HEADER}\n{}\n", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"));
-        let wrapper = LocalWrapper::open(&path, Arc::new(Counting(7))).unwrap();
-        assert_eq!(wrapper.identity(), FROZEN_IDENTITY);
+        let key = LocalWrapper::open(&path, Arc::new(Counting(7))).unwrap();
+        assert_eq!(key.identity(), FROZEN_IDENTITY);
         let data_key = SecretBytes::from(vec![0x42; 32]);
-        let wrapped = wrapper.wrap(&data_key, &context()).await.unwrap();
+        let wrapped = key.wrap(&data_key, &context()).await.unwrap();
         assert_eq!(STANDARD.encode(&wrapped.bytes), FROZEN_WRAP);
-        assert_eq!(wrapper.unwrap(&wrapped.bytes, &context()).await.unwrap().data_key.expose(), data_key.expose());
+        assert_eq!(key.unwrap(&wrapped.bytes, &context()).await.unwrap().data_key.expose(), data_key.expose());
     }
 
     const FROZEN_IDENTITY: &str = "local:eeb5291e2ab37ede";

@@ -16,5 +16,7 @@ mod storage_fixtures;
 mod storage_sqlite;
 //! The integration tests, in one binary.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 mod support;
 mod wrapper_conformance;

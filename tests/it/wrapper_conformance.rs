@@ -13,7 +13,9 @@ use aws_credential_types::{
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    wrapper::{Config, CreateOptions, Denial, Description, Outage, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file},
+    wrapper::{
+        Config, CreateOptions, Denial, Description, Outage, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file,
+    },
 };
 use serde_json::json;
 
@@ -48,7 +50,7 @@ async fn what_is_wrapped_unwraps_and_says_who_did_it() {
 async fn another_context_is_invalid() {
     for Case { wrapper, .. } in cases().await {
         let Wrapped { bytes, .. } = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
-        let moved = EncryptionContext::new(vec![("keyvault:vault", "v".into()), ("keyvault:node", "".into())]);
+        let moved = EncryptionContext::new(vec![("keyvault:vault", "v".into()), ("keyvault:node", String::new())]);
         let renamed = EncryptionContext::new(vec![("keyvault:vault", "testparticipant1".into()), ("keyvault:node", String::new())]);
         for other in [context("participant2"), context(""), moved, renamed] {
             assert_invalid(wrapper.unwrap(&bytes, &other).await);
@@ -184,10 +186,9 @@ async fn kms_is_told_the_key_and_the_context_of_every_call() {
 async fn a_key_that_aws_refuses_is_denied_at_once_and_works_again_when_it_may() {
     let kms = Kms::shared().await;
     let mut cases = Vec::new();
-    for (action, parameters, denial) in [
-        ("DisableKey", json!({}), Denial::Disabled),
-        ("ScheduleKeyDeletion", json!({ "PendingWindowInDays": 7 }), Denial::InvalidState),
-    ] {
+    for (action, parameters, denial) in
+        [("DisableKey", json!({}), Denial::Disabled), ("ScheduleKeyDeletion", json!({ "PendingWindowInDays": 7 }), Denial::InvalidState)]
+    {
         let aws = Aws::new(kms, &[CENTRAL], "").await;
         let mut parameters = parameters;
         parameters["KeyId"] = json!(aws.key.reference);
@@ -202,7 +203,6 @@ async fn a_key_that_aws_refuses_is_denied_at_once_and_works_again_when_it_may() 
     for (Aws { wrapper, key, .. }, expected) in cases {
         let outcomes = [
             wrapper.wrap(&data_key(), &context("participant1")).await.err(),
-            // The double asks for the state of a key after it knows that the ciphertext is of this key.
             wrapper.unwrap(&blob_of(&key), &context("participant1")).await.err(),
         ];
         let denied: Vec<_> = outcomes
@@ -214,12 +214,12 @@ async fn a_key_that_aws_refuses_is_denied_at_once_and_works_again_when_it_may() 
             })
             .collect();
         assert!(!denied.is_empty() && denied.iter().all(|found| *found == (expected, true)), "{denied:?}");
-        if expected != Denial::AccessDenied {
+        if expected == Denial::AccessDenied {
+            kms.fault(json!({ "mode": "none", "key": key.reference })).await;
+        } else {
             assert!(!wrapper.describe().await.unwrap().usable);
             kms.call(CENTRAL, "CancelKeyDeletion", json!({ "KeyId": key.reference })).await;
             kms.call(CENTRAL, "EnableKey", json!({ "KeyId": key.reference })).await;
-        } else {
-            kms.fault(json!({ "mode": "none", "key": key.reference })).await;
         }
         eventually("the key works again", || async { wrapper.wrap(&data_key(), &context("participant1")).await.is_ok() }).await;
     }
@@ -315,8 +315,9 @@ async fn a_dead_endpoint_is_unavailable_though_connecting_needs_no_kms() {
 #[tokio::test]
 async fn missing_credentials_are_for_a_person_to_mend_and_slow_ones_are_an_outage() {
     type Failure = fn() -> CredentialsError;
+    type Verdict = fn(&WrapperError) -> bool;
     let Aws { key, .. } = Aws::new(Kms::shared().await, &[CENTRAL], "").await;
-    let cases: [(Failure, fn(&WrapperError) -> bool); 3] = [
+    let cases: [(Failure, Verdict); 3] = [
         (CredentialsError::not_loaded_no_source, |error| matches!(error, WrapperError::Misconfigured { .. })),
         (
             || CredentialsError::provider_error("s3cret refused"),

@@ -2,7 +2,7 @@
 
 Found in moto 5.2.5: ids of multi-Region keys do not fit the header of its ciphertexts; disabled keys and keys pending
 deletion go on working; a wrong KeyId on Decrypt is AccessDenied; contexts are joined without lengths; ARNs of another
-region are taken; replicas and deletion windows are not checked.
+region are taken; an ARN is a server error where a key id is meant; replicas and deletion windows are not checked.
 """
 
 import re
@@ -27,6 +27,8 @@ def install():
     backend, response = models.KmsBackend, responses.KmsResponse
     response._validate_cmk_id = validate_cmk_id
     backend.create_key = create_key(backend.create_key)
+    for name in ("disable_key", "enable_key", "cancel_key_deletion"):
+        setattr(backend, name, by_any_id(getattr(backend, name)))
     backend.encrypt = encrypt(backend.encrypt)
     backend.decrypt = decrypt
     backend.replicate_key = replicate_key(backend.replicate_key)
@@ -53,6 +55,13 @@ def validate_cmk_id(self, key_id):
         raise KmsError("NotFoundException", f"Invalid keyId {key_id}")
     if self.kms_backend.get_key_id(key_id) not in self.kms_backend.keys:
         raise KmsError("NotFoundException", f"Key '{key_id}' does not exist")
+
+
+def by_any_id(original):
+    def resolved(self, key_id):
+        return original(self, self.any_id_to_key_id(key_id))
+
+    return resolved
 
 
 def create_key(original):

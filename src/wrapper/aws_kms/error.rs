@@ -80,7 +80,9 @@ fn by_code(code: &str, status: u16) -> Kind {
         }
         _ if status == 429 => Kind::Outage(Outage::Throttled),
         _ if status >= 500 => Kind::Outage(Outage::ServerError),
-        _ if code.bytes().all(|b| b.is_ascii_alphanumeric()) => Kind::Misconfigured(format!("KMS refuses the request as {code} ({status})")),
+        _ if code.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            Kind::Misconfigured(format!("KMS refuses the request as {code} ({status})"))
+        }
         _ => Kind::Misconfigured(format!("what answers is not KMS (status {status})")),
     }
 }
@@ -90,11 +92,11 @@ fn by_code(code: &str, status: u16) -> Kind {
 /// A credential source that cannot be reached or is slow is an outage. Missing or refused credentials need a person.
 fn not_sent(error: &(dyn Error + 'static)) -> Kind {
     let chain = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    let Some(at) = chain().position(|cause| cause.is::<CredentialsError>()) else { return Kind::Outage(Outage::Unreachable) };
+    let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return Kind::Outage(Outage::Unreachable) };
     let mut causes = chain().skip(at);
     match causes.next().and_then(|cause| cause.downcast_ref()) {
         Some(CredentialsError::ProviderTimedOut(_)) => Kind::Outage(Outage::TimedOut),
-        _ if causes.any(|cause| cause.is::<ConnectorError>()) => Kind::Outage(Outage::Unreachable),
+        _ if causes.any(<dyn Error>::is::<ConnectorError>) => Kind::Outage(Outage::Unreachable),
         Some(CredentialsError::CredentialsNotLoaded(_)) => Kind::Misconfigured("no AWS credentials were found".to_owned()),
         _ => Kind::Misconfigured("the AWS credentials could not be loaded".to_owned()),
     }

@@ -86,7 +86,8 @@ fn pairs(context: &EncryptionContext) -> std::collections::HashMap<String, Strin
 
 /// Every region where the key lives, the one that answered first.
 fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
-    let replicas = metadata.multi_region_configuration().into_iter().flat_map(|all| all.primary_key().into_iter().chain(all.replica_keys()));
+    let replicas =
+        metadata.multi_region_configuration().into_iter().flat_map(|all| all.primary_key().into_iter().chain(all.replica_keys()));
     let mut regions = vec![answered];
     for region in replicas.filter_map(|replica| replica.region()) {
         if !regions.iter().any(|known| known == region) {

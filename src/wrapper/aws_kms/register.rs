@@ -77,7 +77,10 @@ impl Providers {
     pub(in crate::wrapper) async fn create_aws(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
         let reference = "a new KMS key";
         if !self.config.may_create {
-            return Err(misconfigured(reference, "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself"));
+            return Err(misconfigured(
+                reference,
+                "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself",
+            ));
         }
         if !self.allowed.a_new_aws_key() {
             return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id nobody knows yet,") });

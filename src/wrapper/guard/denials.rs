@@ -18,6 +18,7 @@ use super::{super::Denial, WrapperError};
 pub(in crate::wrapper) struct Denials(Mutex<HashMap<About, (Instant, WrapperError)>>);
 
 /// One call, as far as a refusal may depend on it: its direction, its ciphertext, its context.
+#[derive(Clone, Copy)]
 pub(super) struct Call([u8; 32]);
 
 /// What a refusal is about.
@@ -44,7 +45,7 @@ impl Call {
 
 impl Denials {
     /// How this call, or any call to the key, was refused within the last second.
-    pub(super) fn recall(&self, call: &Call) -> Option<WrapperError> {
+    pub(super) fn recall(&self, call: Call) -> Option<WrapperError> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         [About::Key, About::Call(call.0)]
             .iter()

@@ -47,7 +47,9 @@ impl Kms {
         let address = line
             .trim()
             .strip_prefix("http://")
-            .unwrap_or_else(|| panic!("the KMS double did not start: it needs python3 with venv and pip (apt install python3-venv); see above"))
+            .unwrap_or_else(|| {
+                panic!("the KMS double did not start: it needs python3 with venv and pip (apt install python3-venv); see above")
+            })
             .to_owned();
         Self { address, log, child }
     }
