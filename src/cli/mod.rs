@@ -130,3 +130,89 @@ fn on<F: Future<Output = Result<(), Failure>>>(connection: &ConnectionArgs, comm
     let remote = connection.remote()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command(remote))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    const ID: &str = "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd809";
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        let words = std::iter::once("canton-keyvault").chain(line.split_whitespace());
+        Cli::try_parse_from(words.map(|word| if word == "ID" { ID } else { word })).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for line in [
+            "keys create --node n --purpose signing --spec ec-curve25519 --usage namespace,protocol --class permanent --name x --exportable",
+            "keys import --node n --format canton-key-pair --material-file - --password-file p",
+            "keys list --node n --purpose encryption --state pending-deletion --limit 5 --cursor c",
+            "keys show ID --public-key",
+            "keys sign ID --algorithm ed25519 --message-text x --out -",
+            "keys decrypt ID --algorithm rsa-oaep-sha256 --ciphertext-base64 AA== --out f",
+            "keys encrypt sym-00112233445566778899aabbccddeeff --plaintext-file -",
+            "keys export ID --format pkcs8 --out f",
+            "keys enable ID",
+            "keys disable ID",
+            "keys rotate ID",
+            "keys supersede ID",
+            "keys delete ID --days 7",
+            "keys cancel-deletion ID",
+            "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",
+            "wrapper register --provider aws-kms --reference arn:aws:kms:eu-west-1:1:key/x",
+            "wrapper list",
+            "wrapper show wk-001122334455",
+            "audit query --key-id ID --operation keys.sign --outcome denied --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z",
+            "freeze",
+            "unfreeze",
+            "status --output json",
+            "whoami",
+            "authorize --operation keys.sign --key-id ID --principal dns:x",
+            "bench --node n --rate 1000.5 --duration 500ms --warmup 0s --connections 4 --threads 2 --server-pid 1",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn connection_flags_stand_before_or_behind_the_inner_command() {
+        for line in ["keys --url https://v:1 --output json list", "keys list --output json --url https://v:1"] {
+            let Ok(Cli { command: Command::Keys(group) }) = parse(line) else { panic!("{line}") };
+            assert_eq!((group.connection.url.as_str(), group.connection.output), ("https://v:1", Format::Json));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        use ErrorKind::{ArgumentConflict, InvalidValue, MissingRequiredArgument, UnknownArgument, ValueValidation};
+        for (line, kind) in [
+            ("keys sign ID --algorithm ed25519", MissingRequiredArgument),
+            ("keys sign ID --algorithm ed25519 --message-text a --message-hex 00", ArgumentConflict),
+            ("keys sign ID --algorithm md5 --message-text a", InvalidValue),
+            ("keys show 1220", ValueValidation),
+            ("keys create --node a/b --purpose signing --spec ec-p256", ValueValidation),
+            ("keys import --node n --format raw --material AA==", UnknownArgument),
+            ("keys import --node n --format raw --material-file f --password x", UnknownArgument),
+            ("keys decrypt ID --algorithm rsa-oaep-sha256 --ciphertext-hex 00", MissingRequiredArgument),
+            ("keys encrypt ID --plaintext-text x", UnknownArgument),
+            ("keys export ID --format pkcs8", MissingRequiredArgument),
+            ("keys delete ID --days 6", ValueValidation),
+            ("keys list --limit 0", ValueValidation),
+            ("audit query --from yesterday", ValueValidation),
+            ("authorize --operation keys.sign --key-id ID --node n", ArgumentConflict),
+            ("bench --rate 0", ValueValidation),
+            ("bench --keys 2", MissingRequiredArgument),
+            ("bench --key-id ID --node n", ArgumentConflict),
+        ] {
+            assert_eq!(parse(line).err(), Some(kind), "{line}");
+        }
+    }
+}

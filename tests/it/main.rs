@@ -20,3 +20,6 @@ mod storage_sqlite;
 
 mod support;
 mod wrapper_conformance;
+//! The integration tests, in one binary.
+
+mod client;

@@ -1,9 +1,147 @@
-//! stub
-use super::{ConnectionArgs, Failure};
-use clap::Args;
-/// x
-#[derive(Debug, Args)]
-pub struct BenchArgs {}
-pub(super) fn run(_c: &ConnectionArgs, _a: &BenchArgs) -> Result<(), Failure> {
-    Ok(())
+//! `bench`: puts load on a vault and reports what it did: requests, latencies, and the server's CPU for each.
+//!
+//! Closed loop: each connection sends its next request when it has the answer. Open loop (`--rate`): requests are due at a fixed
+//! pace whatever the vault does, and a latency counts from when the request was due, so that a stall shows in all it delayed.
+
+mod ciphertext;
+mod load;
+mod process;
+mod recorder;
+mod report;
+mod target;
+mod vault_target;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{ConnectionArgs, Failure, words::words};
+use crate::domain::{Algorithm, KeyId, KeySpec, NodeName};
+use load::{Load, Pace};
+use target::Target;
+use vault_target::VaultTarget;
+
+/// What load, for how long, on which key.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Which kind of service
+    #[arg(long = "target", value_enum, default_value_t = TargetKind::Keyvault)]
+    target: TargetKind,
+    /// What each request does
+    #[arg(long, value_enum, default_value_t = BenchOperation::Sign)]
+    operation: BenchOperation,
+    /// Which algorithm; the operation's first if left out
+    #[arg(long, value_parser = words::<Algorithm>())]
+    algorithm: Option<Algorithm>,
+    /// With this key
+    #[arg(long, conflicts_with_all = ["node", "key_ids_file"])]
+    key_id: Option<KeyId>,
+    /// With the keys in this file in turn, one id a line; `cold` uses each once
+    #[arg(long, value_name = "FILE", conflicts_with = "node")]
+    key_ids_file: Option<PathBuf>,
+    /// With keys that are created on this node first
+    #[arg(long)]
+    node: Option<NodeName>,
+    /// How many keys to create; they are used in turn
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "node", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    keys: u32,
+    /// What the created keys are, where the algorithm leaves a choice
+    #[arg(long, value_parser = words::<KeySpec>(), requires = "node")]
+    spec: Option<KeySpec>,
+    /// Bytes of message or plaintext in each request
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
+    message_bytes: u32,
+    /// Connections, each with one request at a time
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// Open loop: so many requests a second, whatever the vault does
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rate: Option<f64>,
+    /// How long to measure
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How long to run before it counts; 2s if left out, nothing for `cold`
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    warmup: Option<Duration>,
+    /// Process id of the server on this machine, to report its CPU and memory
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+}
+
+/// Which kind of service is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TargetKind {
+    /// This one
+    Keyvault,
+}
+
+/// What each request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BenchOperation {
+    /// Sign the same message again and again
+    Sign,
+    /// Decrypt the same ciphertext again and again
+    Decrypt,
+    /// Encrypt the same plaintext again and again
+    Encrypt,
+    /// Open a connection with a full handshake and sign once
+    Connect,
+    /// Sign once with each key of --key-ids-file; cold if the vault was restarted before, or holds more keys than its cache
+    Cold,
+}
+
+impl BenchOperation {
+    /// The word for it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Decrypt => "decrypt",
+            Self::Encrypt => "encrypt",
+            Self::Connect => "connect",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+impl BenchArgs {
+    fn warmup(&self) -> Duration {
+        self.warmup.unwrap_or(if self.operation == BenchOperation::Cold { Duration::ZERO } else { Duration::from_secs(2) })
+    }
+}
+
+/// Prepares, loads, measures, reports.
+pub(super) fn run(connection: &ConnectionArgs, args: &BenchArgs) -> Result<(), Failure> {
+    if args.duration.is_zero() {
+        return Err(Failure::Usage("--duration: there is nothing to measure in no time".into()));
+    }
+    let endpoint = connection.endpoint()?;
+    let endpoint = if args.operation == BenchOperation::Connect { endpoint.without_resumption() } else { endpoint };
+    let target = match args.target {
+        TargetKind::Keyvault => VaultTarget::new(endpoint.clone(), connection.timeout),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = runtime.block_on(target.prepare(args))?;
+    drop(runtime);
+    let load = Load {
+        endpoint,
+        requests: work.requests.into(),
+        code_of: target.code_of(),
+        connections: args.connections,
+        threads: args.threads.min(args.connections),
+        pace: args.rate.map_or(Pace::Closed, Pace::Open),
+        connect_each_time: args.operation == BenchOperation::Connect,
+        each_once: args.operation == BenchOperation::Cold,
+        warmup: args.warmup(),
+        duration: args.duration,
+        timeout: connection.timeout,
+    };
+    let measured = load::run(&load, args.server_pid)?;
+    report::print(connection.output, &report::document(connection, args, &work.facts, &measured))
+}
+
+fn positive(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0).ok_or("write a number above 0")
 }

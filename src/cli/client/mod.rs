@@ -4,7 +4,7 @@ mod call;
 mod endpoint;
 mod error;
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -125,14 +125,14 @@ impl Client {
     pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
         let request = call.request(self.endpoint.authority())?;
         let mut kept = self.connection.lock().await;
-        let mut first_error = None;
+        let mut sent_before = false;
         if let Some(connection) = kept.take().filter(|connection| !connection.is_closed()) {
             match self.once(connection, request.clone()).await {
                 Ok((answer, connection)) => {
                     *kept = connection;
                     return Ok(answer);
                 }
-                Err(lost) if lost.nothing_sent || (call.may_repeat() && !lost.timed_out) => first_error = Some(lost),
+                Err(lost) if lost.nothing_sent || (call.may_repeat() && !lost.timed_out) => sent_before = !lost.nothing_sent,
                 Err(lost) => return Err(self.no_answer(lost)),
             }
         }
@@ -142,8 +142,8 @@ impl Client {
                 *kept = connection;
                 Ok(answer)
             }
-            Err(lost) if first_error.is_none() && !lost.timed_out => {
-                // With TLS 1.3 a client learns only now that its certificate was refused.
+            // With TLS 1.3 a client learns only now that its certificate was refused.
+            Err(lost) if !sent_before && (lost.nothing_sent || lost.refused) => {
                 Err(ClientError::CannotConnect { url: self.endpoint.url().to_owned(), reason: lost.reason })
             }
             Err(lost) => Err(self.no_answer(lost)),
@@ -161,7 +161,7 @@ impl Client {
         };
         let answer = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
             let reason = format!("nothing came within {}", humantime::format_duration(self.timeout));
-            Err(Lost { reason, nothing_sent: false, timed_out: true })
+            Err(Lost { timed_out: true, ..Lost::because(reason) })
         })?;
         Ok((answer, (!connection.is_closed()).then_some(connection)))
     }
@@ -176,23 +176,31 @@ struct Lost {
     reason: String,
     nothing_sent: bool,
     timed_out: bool,
+    refused: bool,
+}
+
+impl Lost {
+    const fn because(reason: String) -> Self {
+        Self { reason, nothing_sent: false, timed_out: false, refused: false }
+    }
 }
 
 impl From<&hyper::Error> for Lost {
     fn from(error: &hyper::Error) -> Self {
-        Self { reason: chain(error), nothing_sent: false, timed_out: false }
+        let io = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        let refused = io.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>());
+        Self { refused, ..Self::because(chain(error)) }
     }
 }
 
 async fn read(answer: http::Response<Incoming>) -> Result<Answer, Lost> {
     let (head, body) = answer.into_parts();
-    let lost = |reason| Lost { reason, nothing_sent: false, timed_out: false };
     let announced = head.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // Room for all of it at once, so that growing leaves no copies behind.
     let mut whole = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(8192).min(LONGEST_ANSWER)));
     let mut body = Limited::new(body, LONGEST_ANSWER);
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|error| lost(chain(error.as_ref())))?.into_data() {
+        if let Ok(data) = frame.map_err(|error| Lost::because(chain(error.as_ref())))?.into_data() {
             whole.extend_from_slice(&data);
         }
     }
