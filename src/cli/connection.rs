@@ -1,9 +1,8 @@
 //! The flags of every command that talks to a vault: where it is, who calls, and how to print.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{
@@ -79,18 +78,6 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Prints bytes as they are.
-    pub(super) fn print_raw(&self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut out = std::io::stdout().lock();
-        Ok(out.write_all(bytes).and_then(|()| out.flush())?)
-    }
-
-    /// Reads an answer with secrets in place: what it borrows is wiped with the answer.
-    pub(super) fn secret<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T, Failure> {
-        // The reason is left out, since a parser may quote what it read.
-        serde_json::from_slice(&answer.body).map_err(|_| Failure::Unexpected("the answer is not as expected".into()))
-    }
-
     /// Writes a secret to its file, or to standard output: as it is, or the whole answer if JSON was asked for.
     pub(super) fn write_secret(&self, answer: &Answer, out: NewFile, secret: &[u8]) -> Result<(), Failure> {
         let as_json = out.is_standard() && self.format == Format::Json;

@@ -95,24 +95,24 @@ pub(super) fn from_base64(text: &str, field: &str) -> Result<Zeroizing<Vec<u8>>,
 #[group(required = true, multiple = false)]
 pub(super) struct MessageArgs {
     /// The message is in this file; - for standard input
-    #[arg(long, value_name = "FILE|-")]
-    message_file: Option<Place>,
+    #[arg(long = "message-file", value_name = "FILE|-")]
+    file: Option<Place>,
     /// The message in hexadecimal
-    #[arg(long, value_name = "HEX")]
-    message_hex: Option<String>,
+    #[arg(long = "message-hex", value_name = "HEX")]
+    hex: Option<String>,
     /// The message in base64
-    #[arg(long, value_name = "BASE64")]
-    message_base64: Option<String>,
+    #[arg(long = "message-base64", value_name = "BASE64")]
+    base64: Option<String>,
     /// The message as it stands
-    #[arg(long, value_name = "TEXT")]
-    message_text: Option<String>,
+    #[arg(long = "message-text", value_name = "TEXT")]
+    text: Option<String>,
 }
 
 impl MessageArgs {
     /// The message.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        encoded("--message", self.message_file.as_ref(), self.message_hex.as_deref(), self.message_base64.as_deref())
-            .unwrap_or_else(|| Ok(Zeroizing::new(self.message_text.as_deref().unwrap_or_default().as_bytes().to_vec())))
+        encoded("--message", self.file.as_ref(), self.hex.as_deref(), self.base64.as_deref())
+            .unwrap_or_else(|| Ok(Zeroizing::new(self.text.as_deref().unwrap_or_default().as_bytes().to_vec())))
     }
 }
 
@@ -121,21 +121,20 @@ impl MessageArgs {
 #[group(required = true, multiple = false)]
 pub(super) struct CiphertextArgs {
     /// The ciphertext is in this file; - for standard input
-    #[arg(long, value_name = "FILE|-")]
-    ciphertext_file: Option<Place>,
+    #[arg(long = "ciphertext-file", value_name = "FILE|-")]
+    file: Option<Place>,
     /// The ciphertext in hexadecimal
-    #[arg(long, value_name = "HEX")]
-    ciphertext_hex: Option<String>,
+    #[arg(long = "ciphertext-hex", value_name = "HEX")]
+    hex: Option<String>,
     /// The ciphertext in base64
-    #[arg(long, value_name = "BASE64")]
-    ciphertext_base64: Option<String>,
+    #[arg(long = "ciphertext-base64", value_name = "BASE64")]
+    base64: Option<String>,
 }
 
 impl CiphertextArgs {
     /// The ciphertext.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        encoded("--ciphertext", self.ciphertext_file.as_ref(), self.ciphertext_hex.as_deref(), self.ciphertext_base64.as_deref())
-            .unwrap_or_else(|| Ok(Zeroizing::default()))
+        encoded("--ciphertext", self.file.as_ref(), self.hex.as_deref(), self.base64.as_deref()).unwrap_or_else(|| Ok(Zeroizing::default()))
     }
 }
 

@@ -112,15 +112,15 @@ impl Command {
     /// How its errors are printed.
     const fn format(&self) -> Format {
         match self {
-            Self::Keys(Group { connection, .. }) => connection.output,
-            Self::Wrapper(Group { connection, .. }) => connection.output,
-            Self::Audit(Group { connection, .. }) => connection.output,
-            Self::Freeze(Leaf { connection, .. })
+            Self::Keys(Group { connection, .. })
+            | Self::Wrapper(Group { connection, .. })
+            | Self::Audit(Group { connection, .. })
+            | Self::Freeze(Leaf { connection, .. })
             | Self::Unfreeze(Leaf { connection, .. })
             | Self::Status(Leaf { connection, .. })
-            | Self::Whoami(Leaf { connection, .. }) => connection.output,
-            Self::Authorize(Leaf { connection, .. }) => connection.output,
-            Self::Bench(Leaf { connection, .. }) => connection.output,
+            | Self::Whoami(Leaf { connection, .. })
+            | Self::Authorize(Leaf { connection, .. })
+            | Self::Bench(Leaf { connection, .. }) => connection.output,
         }
     }
 }

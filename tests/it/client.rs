@@ -48,6 +48,7 @@ fn agreeable(seen: &Seen) -> Reply {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_command_makes_its_one_call() {
     let vault = FakeVault::start(agreeable);
     std::fs::write(vault.file("message"), b"\x01\x02").unwrap();
@@ -354,7 +355,7 @@ fn a_call_is_repeated_only_if_that_is_like_doing_it_once() {
 
 #[test]
 fn an_answer_that_does_not_come_is_not_waited_for() {
-    let vault = FakeVault::start(|_| Reply::Late(Duration::from_secs(60), 200, json!({})));
+    let vault = FakeVault::start(|_| Reply::Late(Duration::from_mins(1), 200, json!({})));
     let client = Client::of(Endpoint::new(&vault.options()).unwrap(), Duration::from_millis(50));
     let error = runtime().block_on(client.get("/v1/status")).unwrap_err();
     assert!(matches!(error, ClientError::NoAnswer { .. }), "{error}");

@@ -21,5 +21,6 @@ mod storage_sqlite;
 mod support;
 mod wrapper_conformance;
 //! The integration tests, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, in its helpers too")]
 
 mod client;

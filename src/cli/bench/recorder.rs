@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use crate::cli::Failure;
 
 /// The longest latency that is told apart: the timeout of a request is below.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// Latencies and failures.
 pub(super) struct Recorder {

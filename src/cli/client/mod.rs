@@ -9,6 +9,7 @@ use std::{error::Error as _, time::Duration};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
@@ -40,6 +41,17 @@ pub struct Answer {
     pub headers: http::HeaderMap,
     /// The body.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// Reads the JSON in place: what `T` borrows is wiped with the answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreadable`]; the reason quotes nothing, since a parser may repeat what it read.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ClientError> {
+        let status = self.status.as_u16();
+        serde_json::from_slice(&self.body).map_err(|_| ClientError::Unreadable { status, reason: "not the expected fields".into() })
+    }
 }
 
 impl Client {
@@ -188,7 +200,7 @@ impl Lost {
 impl From<&hyper::Error> for Lost {
     fn from(error: &hyper::Error) -> Self {
         let io = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-        let refused = io.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>());
+        let refused = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>()).is_some();
         Self { refused, ..Self::because(chain(error)) }
     }
 }

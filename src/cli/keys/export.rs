@@ -48,6 +48,6 @@ pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failur
     let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
     let body = Body { format: args.format, password: password.as_ref().map(|password| password.as_str()) };
     let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/export", args.id)).json(&body)?).await?;
-    let Exported { material } = remote.secret(&answer)?;
+    let Exported { material } = answer.parse()?;
     remote.write_secret(&answer, out, &from_base64(material, "material")?)
 }

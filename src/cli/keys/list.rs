@@ -1,5 +1,7 @@
 //! `keys list` and `keys show`.
 
+use std::io::Write as _;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -50,7 +52,7 @@ pub(super) async fn show(args: &ShowArgs, remote: &Remote) -> Result<(), Failure
         return remote.print(&key);
     }
     let base64 = key.get("public_key").and_then(Value::as_str).ok_or_else(|| Failure::Unexpected("this key has no public key".into()))?;
-    remote.print_raw(pem(base64).as_bytes())
+    Ok(std::io::stdout().lock().write_all(pem(base64).as_bytes())?)
 }
 
 /// RFC 7468: lines of 64 characters.

@@ -87,7 +87,7 @@ pub(super) async fn decrypt(args: &DecryptArgs, remote: &Remote) -> Result<(), F
     let out = NewFile::create(&args.out)?;
     let body = json!({ "algorithm": args.algorithm, "ciphertext": *base64_secret(&args.ciphertext.read()?) });
     let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/decrypt", args.id)).json(&body)?).await?;
-    let Decrypted { plaintext } = remote.secret(&answer)?;
+    let Decrypted { plaintext } = answer.parse()?;
     remote.write_secret(&answer, out, &from_base64(plaintext, "plaintext")?)
 }
 
