@@ -8,11 +8,13 @@ mod bench;
 pub mod client;
 mod connection;
 mod failure;
+pub mod harden;
 mod input;
 mod keys;
 mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
+pub mod reload;
 mod vault;
 mod words;
 mod wrapper;

@@ -143,8 +143,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What the file system says.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let mode = path.metadata()?.permissions().mode();
-    if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)) }
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))
 }
 
 enum Leaf {

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
         assert_eq!(config.tls.client_cas[0].file, Path::new("/etc/keyvault/pki/ca.pem"));
         assert_eq!(config.storage.path, Path::new("/etc/keyvault/keyvault.db"));
-        assert_eq!(config.cache.residency, Duration::from_secs(4 * 3600));
+        assert_eq!(config.cache.residency, Duration::from_hours(4));
         assert!(!config.memory.dumpable);
         assert_eq!(config.folder(), Path::new("/etc/keyvault"));
         assert!(config.needs_restart(&config).is_empty());

@@ -77,5 +77,5 @@ fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
         lines.insert(format!("grant {} {} {on}", grant.principal, grant.role));
     }
     let digest = lines.iter().fold(Sha256::new(), |hash, line| hash.chain_update(line).chain_update("\n")).finalize();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -70,7 +70,8 @@ pub struct Vault {
     ring: Ring,
     clock: Clock,
     random: Arc<dyn Random>,
-    policy: ArcSwap<Policy>,
+    /// Swapped by whoever watches the configuration.
+    policy: Arc<ArcSwap<Policy>>,
     /// The wrapper keys, as of a revision of the store.
     wrapper_keys: ArcSwap<(u64, Arc<Vec<WrapperKey>>)>,
     cache: cache::Cache,

@@ -34,7 +34,7 @@ pub struct Parts {
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Who may do what.
-    pub policy: Policy,
+    pub policy: Arc<ArcSwap<Policy>>,
     /// How many keys stay open, and for how long.
     pub cache: CacheConfig,
     /// What one principal may ask for.
@@ -56,7 +56,7 @@ impl Vault {
             providers,
             clock,
             random,
-            policy: ArcSwap::from_pointee(policy),
+            policy,
             wrapper_keys: ArcSwap::from_pointee((0, Arc::default())),
             cache: Cache::new(&cache),
             refusals: Refusals::new(limits.refusals_per_second),
@@ -90,9 +90,8 @@ impl Vault {
         self.health.stop();
     }
 
-    /// Puts another policy in force, with an entry; `what` says what was read anew.
-    pub async fn reload(&self, policy: Policy, what: &str) {
-        self.policy.store(Arc::new(policy));
+    /// Writes the entry of trust or grants that were read anew, and are in force already; `what` names them.
+    pub async fn reloaded(&self, what: &str) {
         let event = AuditEvent { subject: Some(what.to_owned()), ..self.system_event(Operation::Reload) };
         if let Err(error) = self.write(Commit { change: None, idempotency: None, unchanged: None, event }).await {
             tracing::error!(%error, "a reload could not be recorded");

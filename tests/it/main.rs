@@ -12,5 +12,6 @@ mod storage_disk;
 mod storage_fixtures;
 mod storage_sqlite;
 mod support;
+mod transport;
 mod wrapper_conformance;
 mod wycheproof;

@@ -1,23 +1,21 @@
 //! The client CAs, what each may vouch for, and its revocation lists: judges a chain at a time.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, RootCertStore,
-    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, UnixTime},
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use x509_parser::{
-    certificate::X509Certificate,
-    prelude::{CertificateRevocationList, FromDer},
-};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
     admission::NotAdmitted,
     config::{ClientCaConfig, FileError, Files, TlsConfig},
+    crl::Crl,
     deny::DenyList,
     identity::{DnsName, Identity, is_trust_domain},
     peer::{Peer, ends},
@@ -86,12 +84,13 @@ impl Anchors {
 impl Anchor {
     fn verify(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: Timestamp) -> Result<(), NotAdmitted> {
         let seconds = u64::try_from(now.seconds()).unwrap_or(0);
-        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         match self.verifier.verify_client_cert(leaf, intermediates, at) {
             // A trust anchor has no dates in RFC 5280 §6.1; ours has, so that a forgotten CA does not live for ever.
             Ok(ClientCertVerified { .. }) if now >= self.ends => Err(NotAdmitted::CaExpired),
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(reason)) => Err(reason_of(&reason)),
+            Err(rustls::Error::InvalidCertRevocationList(_)) => Err(NotAdmitted::RevocationUnknown),
             Err(_) => Err(NotAdmitted::Untrusted),
         }
     }
@@ -151,54 +150,32 @@ impl Vouches {
 
 fn read_ca(ca: &ClientCaConfig, files: &Files) -> Result<Vec<Anchor>, FileError> {
     let vouches = Arc::new(Vouches::read(ca)?);
+    let crls = ca.crl.iter().map(|file| Crl::read(file, files)).collect::<Result<Vec<_>, _>>()?.concat();
     let certificates = tls::read_certificates(&ca.file, files)?;
-    let crls = ca.crl.iter().map(|file| read_crls(file, files)).collect::<Result<Vec<_>, _>>()?.concat();
-    let crls_end = crls.iter().map(|(_, ends)| *ends).collect::<Vec<_>>();
-    let anchor = |certificate: CertificateDer<'static>| {
-        let ends = ca_end(&certificate).map_err(|problem| FileError::new(&ca.file, problem))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).map_err(|error| FileError::new(&ca.file, error))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), tls::provider())
-            .with_crls(crls.iter().map(|(crl, _)| crl.clone()))
-            .only_check_end_entity_revocation()
-            .enforce_revocation_expiration()
-            .build()
-            .map_err(|error| FileError::new(ca.crl.first().unwrap_or(&ca.file), error))?;
-        Ok(Anchor { vouches: Arc::clone(&vouches), verifier, ends, crls_end: crls_end.clone() })
-    };
-    certificates.into_iter().map(anchor).collect()
+    certificates.iter().map(|certificate| read_anchor(ca, certificate, &vouches, &crls)).collect()
 }
 
-fn ca_end(certificate: &CertificateDer<'_>) -> Result<Timestamp, &'static str> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| "holds something that is no certificate")?;
-    if parsed.is_ca() {
-        Ok(ends(parsed.validity().not_after.timestamp()))
-    } else {
-        Err("holds a certificate that is no CA (basic constraints)")
+fn read_anchor(ca: &ClientCaConfig, certificate: &CertificateDer<'_>, vouches: &Arc<Vouches>, crls: &[Crl]) -> Result<Anchor, FileError> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| FileError::new(&ca.file, "holds something that is no certificate"))?;
+    if !parsed.is_ca() {
+        return Err(FileError::new(&ca.file, "holds a certificate that is no CA (basic constraints)"));
     }
-}
-
-/// The revocation lists of a file with the instant from which each is too old.
-pub(super) fn read_crls(file: &Path, files: &Files) -> Result<Vec<(CertificateRevocationListDer<'static>, Timestamp)>, FileError> {
-    let bytes = files.bytes(file);
-    let lists = if bytes.starts_with(b"-----") || bytes.windows(10).any(|window| window == b"-----BEGIN") {
-        CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>().map_err(|error| FileError::new(file, error))?
-    } else {
-        vec![CertificateRevocationListDer::from(bytes.to_vec())]
-    };
-    let until = |crl: CertificateRevocationListDer<'static>| {
-        let (_, parsed) =
-            CertificateRevocationList::from_der(&crl).map_err(|_| FileError::new(file, "is no revocation list, PEM or DER"))?;
-        let next =
-            parsed.next_update().ok_or_else(|| FileError::new(file, "has no next update, so it could never be told to be too old"))?;
-        let until = Timestamp::from_micros(next.timestamp().saturating_mul(1_000_000));
-        drop(parsed);
-        Ok((crl, until))
-    };
-    if lists.is_empty() {
-        return Err(FileError::new(file, "holds no revocation list"));
+    let mut own = crls.iter().filter(|crl| crl.may_concern(&parsed)).collect::<Vec<_>>();
+    if own.is_empty() {
+        // Never none where lists are asked for: webpki takes that for a wish not to check.
+        own = crls.iter().collect();
     }
-    lists.into_iter().map(until).collect()
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).map_err(|error| FileError::new(&ca.file, error))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), tls::provider())
+        .with_crls(own.iter().map(|crl| crl.der.clone()))
+        .only_check_end_entity_revocation()
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(|error| FileError::new(ca.crl.first().unwrap_or(&ca.file), error))?;
+    let crls_end = own.iter().map(|crl| crl.until).collect();
+    Ok(Anchor { vouches: Arc::clone(vouches), verifier, ends: ends(parsed.validity().not_after.timestamp()), crls_end })
 }
 
 #[cfg(test)]

@@ -131,14 +131,17 @@ impl Files {
         self.0.get(path).map_or(&[], |bytes| bytes.as_slice())
     }
 
+    /// SHA-256 of each file.
+    pub fn digests(&self) -> Vec<(PathBuf, [u8; 32])> {
+        self.0.iter().map(|(path, bytes)| (path.clone(), Sha256::digest(bytes).into())).collect()
+    }
+
     /// SHA-256 over paths and contents: tells whether anything changed.
     pub fn digest(&self) -> [u8; 32] {
-        let hash = |bytes: &[u8]| Sha256::digest(bytes);
-        self.0
-            .iter()
-            .fold(Sha256::new(), |all, (path, bytes)| all.chain_update(hash(path.as_os_str().as_encoded_bytes())).chain_update(hash(bytes)))
-            .finalize()
-            .into()
+        let all = self.digests().into_iter().fold(Sha256::new(), |all, (path, digest)| {
+            all.chain_update(Sha256::digest(path.as_os_str().as_encoded_bytes())).chain_update(digest)
+        });
+        all.finalize().into()
     }
 }
 
@@ -159,7 +162,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    pub(super) fn new(file: &Path, problem: impl fmt::Display) -> Self {
+    pub(crate) fn new(file: &Path, problem: impl fmt::Display) -> Self {
         Self { file: file.to_owned(), problem: problem.to_string() }
     }
 }

@@ -48,7 +48,7 @@ impl Default for ConnectionLimits {
             handshakes: 256,
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(75),
-            age: Duration::from_secs(3600),
+            age: Duration::from_hours(1),
             drain: Duration::from_secs(20),
             streams: 256,
         }

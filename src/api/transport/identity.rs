@@ -158,9 +158,8 @@ pub fn read(der: &[u8]) -> Result<Facts, IdentityError> {
 
 /// A serial number as shown and as compared: lower-case hex, leading zero bytes dropped.
 pub fn serial_text(serial: &[u8]) -> String {
-    let significant = serial.iter().skip_while(|byte| **byte == 0);
-    let text = significant.map(|byte| format!("{byte:02x}")).collect::<String>();
-    if text.is_empty() { "00".to_owned() } else { text }
+    let leading = serial.iter().take_while(|byte| **byte == 0).count().min(serial.len().saturating_sub(1));
+    serial.iter().skip(leading).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Whether `text` is a SPIFFE trust domain: lower-case letters, digits, `.`, `-`, `_`; 1 to 255 bytes.

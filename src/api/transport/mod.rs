@@ -9,6 +9,7 @@ mod admission;
 mod anchors;
 mod config;
 mod connection;
+mod crl;
 mod deny;
 pub mod identity;
 mod ops;

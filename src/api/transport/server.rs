@@ -6,7 +6,7 @@ use axum::{Router, extract::Request};
 use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -49,24 +49,31 @@ struct Server {
 
 impl Server {
     async fn connection(&self, stream: TcpStream) {
-        let Ok(shaking) = self.handshakes.try_acquire() else { return handshake_ended("too_many_handshakes") };
-        let stream = match timeout(self.limits.handshake, TlsAcceptor::from(self.trust.api_tls()).accept(stream)).await {
-            Err(_) => return handshake_ended("timeout"),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "handshake failed");
-                return handshake_ended("refused");
-            }
-            Ok(Ok(stream)) => stream,
+        let (outcome, ready) = match self.shake_hands(stream).await {
+            Ok(ready) => ("ok", Some(ready)),
+            Err(reason) => (reason, None),
         };
-        drop(shaking);
-        let Ok(_open) = self.connections.try_acquire() else { return handshake_ended("too_many_connections") };
-        // Not even a bug in the verifier lets in a client without a certificate.
-        let Ok(peer) = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()) else { return handshake_ended("refused") };
-        handshake_ended("ok");
-        let gauge = metrics::gauge!("keyvault_connections");
-        gauge.increment(1);
-        self.serve(stream, Arc::new(peer)).await;
-        gauge.decrement(1);
+        metrics::counter!("keyvault_handshakes_total", "outcome" => outcome).increment(1);
+        if let Some((stream, peer, _open)) = ready {
+            let gauge = metrics::gauge!("keyvault_connections");
+            gauge.increment(1);
+            self.serve(stream, Arc::new(peer)).await;
+            gauge.decrement(1);
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer, SemaphorePermit<'_>), &'static str> {
+        let _shaking = self.handshakes.try_acquire().map_err(|_| "too_many_handshakes")?;
+        let shaken = timeout(self.limits.handshake, TlsAcceptor::from(self.trust.api_tls()).accept(stream));
+        let shaken = self.shutdown.run_until_cancelled(shaken).await.ok_or("shutdown")?.map_err(|_| "timeout")?;
+        let stream = shaken.map_err(|error| {
+            tracing::debug!(%error, "handshake failed");
+            "refused"
+        })?;
+        let open = self.connections.try_acquire().map_err(|_| "too_many_connections")?;
+        // Whatever the verifier did, nobody is served without a certificate.
+        let peer = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()).map_err(|_| "refused")?;
+        Ok((stream, peer, open))
     }
 
     async fn serve(&self, stream: TlsStream<TcpStream>, peer: Arc<Peer>) {
@@ -141,10 +148,6 @@ where
 
 pub(super) fn protocol_of(stream: &TlsStream<TcpStream>) -> Protocol {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 }
-}
-
-fn handshake_ended(outcome: &'static str) {
-    metrics::counter!("keyvault_handshakes_total", "outcome" => outcome).increment(1);
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

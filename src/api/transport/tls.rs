@@ -16,8 +16,9 @@ use rustls::{
 
 use super::{
     admission::NotAdmitted,
-    anchors::{self, Anchors},
+    anchors::Anchors,
     config::{FileError, Files, TlsConfig, TlsVersion},
+    crl::Crl,
     identity,
     peer::{Peer, ends},
     trust::ExpiryKind,
@@ -171,7 +172,7 @@ fn expiries(config: &TlsConfig, files: &Files) -> Result<Vec<(ExpiryKind, Timest
         }
     }
     for file in config.client_cas.iter().flat_map(|ca| &ca.crl) {
-        all.extend(anchors::read_crls(file, files)?.into_iter().map(|(_, until)| (ExpiryKind::Crl, until)));
+        all.extend(Crl::read(file, files)?.into_iter().map(|crl| (ExpiryKind::Crl, crl.until)));
     }
     Ok(all)
 }

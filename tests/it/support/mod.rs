@@ -1,3 +1,4 @@
-//! What tests start and talk to.
+//! What several tests start and talk to.
 
 pub(crate) mod kms;
+pub(crate) mod pki;
