@@ -11,6 +11,9 @@ mod storage_crash;
 mod storage_disk;
 mod storage_fixtures;
 mod storage_sqlite;
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc, reason = "a test that panics has failed, as it should")]
+
+mod reload;
 mod support;
 mod transport;
 mod wrapper_conformance;

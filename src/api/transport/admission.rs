@@ -69,6 +69,11 @@ impl NotAdmitted {
         }
     }
 
+    /// Counts it in `keyvault_not_admitted_total`, by reason.
+    pub(super) fn count(self) {
+        metrics::counter!("keyvault_not_admitted_total", "reason" => self.label()).increment(1);
+    }
+
     /// What a handshake says of it: the TLS alert follows from this.
     pub(super) fn alert(self) -> rustls::Error {
         match self {
@@ -108,7 +113,7 @@ pub async fn admit(State(admission): State<Admission>, mut request: Request, nex
             next.run(request).await
         }
         Err(reason) => {
-            metrics::counter!("keyvault_not_admitted_total", "reason" => reason.label()).increment(1);
+            reason.count();
             if let Some(hang_up) = request.extensions().get::<HangUp>() {
                 hang_up.0.cancel();
             }

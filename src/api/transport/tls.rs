@@ -15,7 +15,6 @@ use rustls::{
 };
 
 use super::{
-    admission::NotAdmitted,
     anchors::Anchors,
     config::{FileError, Files, TlsConfig, TlsVersion},
     crl::Crl,
@@ -126,8 +125,15 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates).cloned().collect::<Vec<_>>();
         let peer = Peer::read(&chain).map_err(|_| rustls::CertificateError::BadEncoding)?;
-        self.anchors.verify(&peer, (self.clock.0)()).map_err(NotAdmitted::alert)?;
-        Ok(ClientCertVerified::assertion())
+        match self.anchors.verify(&peer, (self.clock.0)()) {
+            Ok(()) => Ok(ClientCertVerified::assertion()),
+            Err(reason) => {
+                reason.count();
+                // Not louder: whoever reaches the port can cause it, with a text of his own.
+                tracing::debug!(issuer = peer.issuer(), serial = peer.serial(), %reason, "client certificate refused");
+                Err(reason.alert())
+            }
+        }
     }
 
     fn verify_tls12_signature(

@@ -1,4 +1,5 @@
 //! What several tests start and talk to.
 
 pub(crate) mod kms;
+pub(crate) mod listener;
 pub(crate) mod pki;
