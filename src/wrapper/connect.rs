@@ -92,7 +92,7 @@ impl Providers {
     /// [`WrapperError`]; `NotAllowed` or `Misconfigured` before anything is created, if what is created could not be used.
     pub async fn create(&self, provider: ProviderKind, options: &CreateOptions) -> Result<Description, WrapperError> {
         match provider {
-            ProviderKind::Local => self.create_local().await,
+            ProviderKind::Local => self.create_local(options).await,
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => Box::pin(self.create_aws(options)).await,
             #[cfg(not(feature = "aws-kms"))]
@@ -119,7 +119,10 @@ impl Providers {
         Ok(Arc::new(self.guard(&key.reference, vec![site], Arc::new(Pace::free()))))
     }
 
-    async fn create_local(&self) -> Result<Description, WrapperError> {
+    async fn create_local(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
+        if options.multi_region || !options.regions.is_empty() {
+            return Err(misconfigured("a new key file", "a key file has no regions"));
+        }
         let configured = plain_path(&self.config.reference)?;
         let (ProviderKind::Local, Some(directory)) = (self.config.provider, configured.parent()) else {
             let what = "a key file is created next to the configured one, and none is configured";

@@ -359,4 +359,17 @@ mod tests {
         let unwrapped = guard(&[&fake(|| None)]).unwrap(&[1], &EncryptionContext::new(Vec::new())).await.err();
         assert!(matches!(unwrapped, Some(WrapperError::Invalid { .. })), "{unwrapped:?}");
     }
+
+    #[test]
+    fn metrics_count_attempts_by_operation_region_and_outcome() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        metrics::with_local_recorder(&recorder, || runtime.block_on(wrap(&guard(&[&fake(THROTTLED), &fake(|| None)])))).unwrap();
+        let text = recorder.handle().render();
+        for outcome in ["throttled", "ok"] {
+            let line = format!("keyvault_kms_calls_total{{operation=\"wrap\",region=\"r\",outcome=\"{outcome}\"}} 1");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(text.contains("keyvault_kms_call_seconds_count{operation=\"wrap\",region=\"r\"} 2"), "{text}");
+    }
 }

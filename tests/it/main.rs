@@ -16,5 +16,6 @@ mod storage_sqlite;
 mod reload;
 mod support;
 mod transport;
+mod wrapper_aws_kms;
 mod wrapper_conformance;
 mod wycheproof;

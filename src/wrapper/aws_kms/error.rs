@@ -4,10 +4,10 @@ use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::{
+    config::http::HttpResponse,
     error::{ConnectorError, ProvideErrorMetadata, SdkError},
     operation::RequestId,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::super::{Denial, Outage, WrapperError};
 

@@ -3,3 +3,4 @@
 pub(crate) mod kms;
 pub(crate) mod listener;
 pub(crate) mod pki;
+pub(crate) mod wrapper;
