@@ -14,7 +14,7 @@ use rusqlite::{
 
 use super::{StoreError, open::connect};
 
-/// Copies the store at `from` to a new file, private to the user; durable when this returns.
+/// Copies the store at `from` to a new file, private to the user; durable when this returns. Meanwhile the WAL of the store grows.
 ///
 /// # Errors
 /// [`StoreError`] if the file exists or cannot be written; no part of a copy is left behind then.

@@ -123,10 +123,10 @@ impl Conditions {
         self.push(format!("{column} {operator} ({})", vec!["?"; words.len()].join(", ")), words);
     }
 
-    /// Rows without a node are in no list of nodes.
+    /// Rows without a node are in no list of nodes. The plus keeps SQLite from walking node by node, which would have to be sorted again.
     fn nodes(&mut self, scope: &NodeScope) {
         if let NodeScope::Only(nodes) = scope {
-            self.is_in("node", "IN", nodes.iter().map(NodeName::as_str));
+            self.is_in("+node", "IN", nodes.iter().map(NodeName::as_str));
         }
     }
 }

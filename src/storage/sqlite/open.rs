@@ -25,6 +25,7 @@ mod migrations {
 
 impl SqliteStore {
     /// Opens the file, or makes it. `source` is written into every entry; `random` gives a new store its hash key; `now` dates it.
+    /// Blocks: for as long as a copy of the file takes, if it must be migrated.
     ///
     /// # Errors
     /// [`OpenStoreError`]; the file is then as it was.

@@ -52,7 +52,7 @@ fn assemble(db: &Connection, row: &Columns<'_>, lifecycle: Lifecycle) -> Result<
         public_key: row.value("public_key")?,
         created_at: row.time("created_at")?,
         generation: row.value("generation")?,
-        revision: unsigned(row.value("revision")?)?,
+        revision: u64::try_from(row.value::<i64>("revision")?).map_err(|error| row.corrupt("revision", &error))?,
         lifecycle,
         successor: row.optional_text("successor")?,
         predecessor: row.optional_text("predecessor")?,

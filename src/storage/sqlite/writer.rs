@@ -118,7 +118,7 @@ impl Desk {
             self.answer(batch);
         }
         // Last, so that the file is complete by itself. A failure costs nothing: the WAL holds all that was acknowledged.
-        let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;");
+        let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
     fn answer(&mut self, batch: Vec<(Box<Commit>, oneshot::Sender<Answer>)>) {
@@ -150,16 +150,17 @@ impl Desk {
             None => Head::read(&self.db)?,
         };
         let mut head = before;
-        let mut answers = Vec::new();
-        let mut now = None;
+        let (mut answers, mut now, mut doubtful) = (Vec::new(), None, false);
         for commit in commits {
             now = now.max(Some(commit.event.at));
             let answer = apply::isolated(&self.db, &self.source, &mut head, commit);
-            // A full disk or a failed write ends the whole transaction, also for those before.
-            if let Err(CommitError::Unavailable(error)) = &answer
-                && (self.db.is_autocommit() || *error == StoreError::DiskFull)
-            {
-                return Err(error.clone());
+            if let Err(CommitError::Unavailable(error)) = &answer {
+                // A full disk or a failed write ends the whole transaction, also for those before.
+                if self.db.is_autocommit() || *error == StoreError::DiskFull {
+                    return Err(error.clone());
+                }
+                // Perhaps somebody wrote into the file with another program.
+                doubtful = true;
             }
             answers.push(answer);
         }
@@ -170,7 +171,7 @@ impl Desk {
             apply::write_revision(&self.db, head.store_revision)?;
         }
         self.db.prepare_cached("COMMIT")?.execute([])?;
-        self.head = Some(head);
+        self.head = (!doubtful).then_some(head);
         // After the commit: whoever sees the new revision can read what it stands for.
         self.revision.store(head.store_revision, Ordering::Release);
         Ok(answers)
