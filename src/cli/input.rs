@@ -4,7 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -41,11 +41,12 @@ impl Place {
     pub(super) fn read(&self, flag: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let unreadable = |error: std::io::Error| Failure::Usage(format!("{flag} {}: {error}", self.name()));
         let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
-        let mut source: Box<dyn Read> = match self {
-            Self::Standard => Box::new(std::io::stdin().lock()),
-            Self::File(path) => Box::new(File::open(path).map_err(unreadable)?),
+        let source = match self {
+            // Not through `stdin()`, whose buffer is never wiped.
+            Self::Standard => File::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?),
+            Self::File(path) => File::open(path).map_err(unreadable)?,
         };
-        source.by_ref().take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        source.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LONGEST_FILE {
             return Err(Failure::Usage(format!("{flag} {}: longer than {LONGEST_FILE} bytes", self.name())));
         }

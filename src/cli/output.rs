@@ -44,8 +44,8 @@ impl Remote {
         let mut cursor = page.cursor.clone();
         let mut left = page.limit;
         loop {
-            let size = left.unwrap_or(LARGEST_PAGE).min(LARGEST_PAGE);
-            let answer = self.client.json(call().query_if("cursor", cursor.as_ref()).query("limit", &size.to_string())).await?;
+            let size = left.map(|left| left.min(LARGEST_PAGE));
+            let answer = self.client.json(call().query_if("cursor", cursor.as_ref()).query_if("limit", size)).await?;
             let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).ok_or_else(|| no_list("items"))?;
             list.items(items)?;
             let next = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
@@ -61,7 +61,7 @@ impl Remote {
     }
 }
 
-/// The most items that are asked for at once.
+/// The most items that are asked for at once; without a limit, the vault chooses.
 const LARGEST_PAGE: u32 = 100;
 
 /// Which part of a list.

@@ -79,7 +79,7 @@ fn every_command_makes_its_one_call() {
             json!({"node": "p1", "format": "raw", "material": "AQI=", "purpose": "symmetric"}),
             true,
         ),
-        ("keys list", "GET", "/v1/keys?limit=100".into(), none.clone(), false),
+        ("keys list", "GET", "/v1/keys".into(), none.clone(), false),
         (
             "keys list --node p1 --purpose signing --state active --limit 5 --cursor c/1",
             "GET",
@@ -136,7 +136,7 @@ fn every_command_makes_its_one_call() {
             json!({"provider": "aws-kms", "reference": "arn:x", "regions": ["eu-west-1"]}),
             true,
         ),
-        ("wrapper list", "GET", "/v1/wrapper-keys?limit=100".into(), none.clone(), false),
+        ("wrapper list", "GET", "/v1/wrapper-keys".into(), none.clone(), false),
         ("wrapper show wk-001122334455", "GET", "/v1/wrapper-keys/wk-001122334455".into(), none.clone(), false),
         (
             "audit query --key-id KEY --node p1 --principal dns:p1 --operation keys.sign --outcome ok \
@@ -236,6 +236,7 @@ fn results_go_to_files_as_bytes_and_a_refusal_leaves_no_file() {
     let refused = std::sync::Arc::clone(&refuse);
     let vault =
         FakeVault::start(move |seen| if refused.load(Ordering::SeqCst) { problem(403, "forbidden", false) } else { agreeable(seen) });
+    // What is asked for, and what is in the file then.
     let lines = [
         (format!("keys sign {PAIR} --algorithm ed25519 --message-text x --out out"), &b"sig"[..]),
         (format!("keys decrypt {PAIR} --algorithm rsa-oaep-sha256 --ciphertext-hex 00 --out out"), b"plain"),
@@ -297,7 +298,7 @@ fn exit_codes_tell_a_wrong_command_line_from_a_vault_that_is_not_there() {
 fn lists_follow_the_cursor_to_the_end_or_to_the_limit() {
     let vault = FakeVault::start(|seen| {
         let after: u32 = seen.target.split_once("cursor=").map_or(0, |(_, rest)| rest.split('&').next().unwrap().parse().unwrap());
-        let limit: u32 = seen.target.split_once("limit=").unwrap().1.parse().unwrap();
+        let limit: u32 = seen.target.split_once("limit=").map_or(100, |(_, limit)| limit.parse().unwrap());
         let items: Vec<Value> = (after..250.min(after + limit)).map(|n| json!({"id": format!("k{n}"), "state": "active"})).collect();
         let next = after + limit;
         Reply::Json(200, json!({"items": items, "next_cursor": (next < 250).then(|| next.to_string())}))
@@ -326,9 +327,9 @@ fn a_kept_connection_that_ended_is_replaced_once() {
     let vault = FakeVault::start(|_| Reply::JsonThenHangUp(200, json!({})));
     let client = Client::new(&vault.options()).unwrap();
     runtime().block_on(async {
-        for _ in 0..3 {
+        for ended in 1..=3 {
             client.post("/v1/freeze", &json!({})).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(120)).await;
+            vault.wait_until_ended(ended).await;
         }
     });
     assert_eq!(vault.take_seen().len(), 3);

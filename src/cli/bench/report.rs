@@ -98,6 +98,9 @@ fn text(document: &Value) -> String {
             number("/server/resident_bytes_after") / f64::from(1 << 20)
         ));
     }
+    if document.pointer("/run/keys_created_on").is_some() {
+        lines.push(format!("keys         {} made on {}, with the name bench; they stay", at("/run/keys"), at("/run/keys_created_on")));
+    }
     lines.push(format!("generator    {} s CPU\n", at("/generator_cpu_seconds")));
     crate::cli::output::printable(&lines.join("\n")).into_owned()
 }
@@ -118,4 +121,37 @@ fn count(requests: u64) -> f64 {
 /// Three decimals: more would pretend.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_what_would_mislead() {
+        let document = json!({
+            "run": {"operation": "sign", "algorithm": "ed25519", "connections": 2, "loop": "open", "rate_per_second": 50.0, "keys": 1,
+                "keys_created_on": "p1"},
+            "duration_seconds": 1.0, "requests": 40, "errors": {"frozen": 3}, "not_sent": 7, "throughput_per_second": 40.0,
+            "latency_microseconds": {"mean": 1500.0, "p50": 1000.0, "p90": 2000.0, "p99": 3000.0, "p99_9": 4000.0, "max": 5000.0},
+            "server": {"cpu_microseconds_per_request": 61.5, "resident_bytes_after": 3 << 19},
+            "generator_cpu_seconds": 0.25
+        });
+        assert_eq!(
+            text(&document),
+            "sign with ed25519, 2 connections, open loop at 50.0/s, 1.0 s\n\
+             requests     40 (40.0/s)\n\
+             latency, ms  p50 1.000  p90 2.000  p99 3.000  p99_9 4.000  max 5.000  mean 1.500\n\
+             errors       frozen 3; their latencies are not counted\n\
+             not sent     7: the vault fell behind the rate; the latencies are those of what was sent\n\
+             server       61.5 µs CPU a request, 1.5 MiB resident\n\
+             keys         1 made on p1, with the name bench; they stay\n\
+             generator    0.25 s CPU\n"
+        );
+    }
+
+    #[test]
+    fn nothing_divided_by_nothing_is_nothing() {
+        assert!(per(0.0, 0.0).abs() < f64::EPSILON);
+    }
 }

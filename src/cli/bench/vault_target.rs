@@ -47,6 +47,9 @@ impl Target for VaultTarget {
         let mut facts = Map::new();
         facts.insert("algorithm".into(), json!(algorithm));
         facts.insert("keys".into(), json!(keys.len()));
+        if let Some(node) = &args.node {
+            facts.insert("keys_created_on".into(), json!(node));
+        }
         if let [key] = keys.as_slice() {
             facts.insert("key_id".into(), json!(key.id));
         }

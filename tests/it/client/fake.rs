@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,7 @@ pub(crate) struct FakeVault {
     pub(crate) folder: TempDir,
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    ended: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -59,9 +63,10 @@ impl FakeVault {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        runtime.spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), Arc::new(respond), Arc::clone(&seen)));
-        Self { folder, address, seen, _runtime: runtime }
+        let (seen, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let tls = TlsAcceptor::from(Arc::new(config));
+        runtime.spawn(accept(listener, tls, Arc::new(respond), Arc::clone(&seen), Arc::clone(&ended)));
+        Self { folder, address, seen, ended, _runtime: runtime }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,6 +84,14 @@ impl FakeVault {
     /// Forgets and returns what it saw.
     pub(crate) fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
+    /// Waits until so many connections have ended, and lets the client's runtime notice.
+    pub(crate) async fn wait_until_ended(&self, count: usize) {
+        while self.ended.load(Ordering::SeqCst) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// The program, told by its environment where the fake is.
@@ -104,10 +117,16 @@ impl FakeVault {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, tls: TlsAcceptor, respond: Arc<Respond>, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn accept(
+    listener: tokio::net::TcpListener,
+    tls: TlsAcceptor,
+    respond: Arc<Respond>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    ended: Arc<AtomicUsize>,
+) {
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
-        let (tls, respond, seen) = (tls.clone(), Arc::clone(&respond), Arc::clone(&seen));
+        let (tls, respond, seen, ended) = (tls.clone(), Arc::clone(&respond), Arc::clone(&seen), Arc::clone(&ended));
         tokio::spawn(async move {
             // A refused handshake is what some tests want.
             let Ok(stream) = tls.accept(tcp).await else { return };
@@ -118,6 +137,7 @@ async fn accept(listener: tokio::net::TcpListener, tls: TlsAcceptor, respond: Ar
                 _ = connection => {}
                 () = hang_up.notified() => {}
             }
+            ended.fetch_add(1, Ordering::SeqCst);
         });
     }
 }
