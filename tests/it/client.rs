@@ -426,6 +426,16 @@ fn in_an_open_loop_a_stall_shows_in_all_that_it_delayed() {
 }
 
 #[test]
+fn a_vault_that_falls_behind_the_rate_is_not_waited_for() {
+    let vault = FakeVault::start(|_| Reply::Late(Duration::from_millis(100), 200, json!({})));
+    let report = bench(&vault, &format!("--key-id {PAIR} --connections 1 --rate 100 --duration 500ms"));
+    let (sent, not_sent) = (report["requests"].as_u64().unwrap(), report["not_sent"].as_u64().unwrap());
+    assert_eq!(sent + not_sent, 50);
+    // A tenth of a second each, and the one under way at the end is waited for.
+    assert!((1..=6).contains(&sent), "{report}");
+}
+
+#[test]
 fn each_operation_sends_what_it_says() {
     let vault = FakeVault::start(agreeable);
     let other = PAIR.replace("1220a6", "1220ff");

@@ -1,30 +1,20 @@
-//! The load itself: threads with a runtime each, connections with one request at a time, and a pace.
+//! The load itself: threads with a runtime each, a pace, and the window in which things count.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use http_body_util::BodyExt as _;
-use tokio::sync::{Mutex as AsyncMutex, mpsc::UnboundedReceiver};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     process::{self, Usage},
     recorder::Recorder,
     target::{CodeOf, Prepared},
+    worker::{Shared, Window, worker},
 };
-use crate::cli::{
-    Failure,
-    client::{Connection, Endpoint},
-};
-
-/// How long a connection waits after a loss, so that a server that is down is not counted a million times.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
+use crate::cli::{Failure, client::Endpoint};
 
 /// What to put on a service.
 pub(super) struct Load {
@@ -73,25 +63,6 @@ pub(super) struct Measured {
     pub(super) server: Option<(Usage, Usage)>,
     /// This process at its beginning and end.
     pub(super) generator: (Usage, Usage),
-}
-
-#[derive(Clone, Copy)]
-struct Window {
-    start: Instant,
-    begin: Instant,
-    end: Instant,
-}
-
-/// What the connections share.
-struct Shared {
-    endpoint: Endpoint,
-    requests: Arc<[Prepared]>,
-    code_of: CodeOf,
-    connect_each_time: bool,
-    each_once: bool,
-    timeout: Duration,
-    turn: AtomicUsize,
-    due: Option<AsyncMutex<UnboundedReceiver<Instant>>>,
 }
 
 /// Puts the load on and measures. Connections are opened before the clock starts.
@@ -182,102 +153,4 @@ fn sleep_until(at: Instant) {
     if !left.is_zero() {
         thread::sleep(left);
     }
-}
-
-fn worker(
-    shared: &Arc<Shared>,
-    connections: u32,
-    ready: mpsc::Sender<Result<(), Failure>>,
-    window: &mpsc::Receiver<Window>,
-) -> Result<Recorder, Failure> {
-    let recorder = Arc::new(Mutex::new(Recorder::new()?));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let opened = runtime.block_on(async {
-        let mut opened = Vec::new();
-        for _ in 0..connections {
-            opened.push(if shared.connect_each_time { None } else { Some(shared.endpoint.connect().await?) });
-        }
-        Ok::<_, Failure>(opened)
-    });
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(failure) => {
-            drop(ready.send(Err(failure)));
-            return Recorder::new();
-        }
-    };
-    drop(ready.send(Ok(())));
-    // Its end tells the main thread that all have said so.
-    drop(ready);
-    // The main thread gave up if nothing comes: another worker could not connect.
-    let Ok(window) = window.recv() else { return Recorder::new() };
-    runtime.block_on(async {
-        let tasks: Vec<_> = opened
-            .into_iter()
-            .map(|connection| tokio::spawn(drive(Arc::clone(shared), connection, window, Arc::clone(&recorder))))
-            .collect();
-        for task in tasks {
-            task.await.map_err(|error| Failure::Unexpected(error.to_string()))?;
-        }
-        Ok::<_, Failure>(())
-    })?;
-    drop(runtime);
-    let seen = Arc::into_inner(recorder).ok_or_else(|| Failure::Unexpected("a connection of the generator still runs".into()))?;
-    Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// One connection: a request at a time until the end.
-async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: Window, recorder: Arc<Mutex<Recorder>>) {
-    while let Some(due) = next(&shared, window).await {
-        let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
-        let index = if shared.each_once { turn } else { turn % shared.requests.len() };
-        let Some(request) = shared.requests.get(index) else { return };
-        let outcome =
-            tokio::time::timeout(shared.timeout, send(&shared, &mut connection, request)).await.unwrap_or_else(|_| Err("timeout".into()));
-        let latency = due.elapsed();
-        let lost = outcome.is_err() && connection.is_none();
-        if due >= window.begin {
-            let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-            match outcome {
-                Ok(()) => recorder.success(latency),
-                Err(code) => recorder.failure(code),
-            }
-        }
-        if lost {
-            tokio::time::sleep(RECONNECT_PAUSE).await;
-        }
-    }
-}
-
-/// When the next request is or was due; `None` at the end.
-async fn next(shared: &Shared, window: Window) -> Option<Instant> {
-    // A timeout polls first and looks at the clock second: without this a backlog would be worked off after the end.
-    if Instant::now() >= window.end {
-        return None;
-    }
-    let due = match &shared.due {
-        None => Some(Instant::now()),
-        Some(queue) => {
-            let end = tokio::time::Instant::from_std(window.end);
-            tokio::time::timeout_at(end, async { queue.lock().await.recv().await }).await.ok().flatten()
-        }
-    };
-    due.filter(|due| *due < window.end)
-}
-
-/// Sends a request and reads its answer whole. Errors are codes.
-async fn send(shared: &Shared, kept: &mut Option<Connection>, request: &Prepared) -> Result<(), String> {
-    let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
-        Some(connection) => connection,
-        None => shared.endpoint.connect().await.map_err(|_| "cannot_connect")?,
-    };
-    let lost = |_| "connection_lost".to_owned();
-    connection.ready().await.map_err(lost)?;
-    let answer = connection.send_request(request.clone()).await.map_err(lost)?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(lost)?.to_bytes();
-    if !shared.connect_each_time {
-        *kept = Some(connection);
-    }
-    if status.is_success() { Ok(()) } else { Err((shared.code_of)(status, &body)) }
 }

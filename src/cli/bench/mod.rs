@@ -10,6 +10,7 @@ mod recorder;
 mod report;
 mod target;
 mod vault_target;
+mod worker;
 
 use std::{path::PathBuf, time::Duration};
 
