@@ -70,7 +70,9 @@ pub(super) async fn entries(State(api): State<Arc<Api>>, ask: Ask<Nothing, Entri
     let EntriesQuery { key_id, node, principal, operation, outcome, from, to, cursor, limit } = ask.query;
     let cursor = match (ListQuery { cursor, limit }).read() {
         Ok(cursor) => cursor,
-        Err(error) => return Err::<_, VaultError>(api.vault.reject(&ask.call, Operation::QueryAudit, None, error).await).or_problem(&ask.call),
+        Err(error) => {
+            return Err::<_, VaultError>(api.vault.reject(&ask.call, Operation::QueryAudit, None, error).await).or_problem(&ask.call);
+        }
     };
     let query = EntryQuery { key: key_id, node, principal, operation, outcome, from, to };
     let Part { items, next } = api.vault.query_audit(&ask.call, query, cursor).await.or_problem(&ask.call)?.into_value();

@@ -16,7 +16,7 @@ use crate::crypto::SecretBytes;
 pub struct Base64(pub Vec<u8>);
 
 /// Secret bytes.
-pub struct SecretBase64(pub SecretBytes);
+pub(super) struct SecretBase64(pub SecretBytes);
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -10,7 +10,13 @@ use super::routes;
 pub(super) fn page() -> String {
     let document = routes::openapi();
     let mut page = String::from(HEAD);
-    let _ = write!(page, "<h1>{} {}</h1><p>{}</p>", text(&document.info.title), text(&document.info.version), text(document.info.description.as_deref().unwrap_or_default()));
+    let _ = write!(
+        page,
+        "<h1>{} {}</h1><p>{}</p>",
+        text(&document.info.title),
+        text(&document.info.version),
+        text(document.info.description.as_deref().unwrap_or_default())
+    );
     page.push_str("<p><a href=\"/openapi.json\">openapi.json</a> · <a href=\"/docs/errors\">error codes</a></p>");
     for (path, item) in &document.paths.paths {
         for (method, operation) in [("GET", &item.get), ("POST", &item.post), ("DELETE", &item.delete)] {
@@ -28,11 +34,17 @@ pub(super) fn page() -> String {
 }
 
 fn call(page: &mut String, method: &str, path: &str, operation: &Operation) {
-    let _ = write!(page, "<details><summary><b>{method}</b> <code>{}</code> {}</summary>", text(path), text(operation.summary.as_deref().unwrap_or_default()));
+    let _ = write!(
+        page,
+        "<details><summary><b>{method}</b> <code>{}</code> {}</summary>",
+        text(path),
+        text(operation.summary.as_deref().unwrap_or_default())
+    );
     if let Some(description) = &operation.description {
         let _ = write!(page, "<p>{}</p>", text(description));
     }
-    let shown = serde_json::json!({ "parameters": operation.parameters, "requestBody": operation.request_body, "responses": operation.responses });
+    let shown =
+        serde_json::json!({ "parameters": operation.parameters, "requestBody": operation.request_body, "responses": operation.responses });
     let _ = write!(page, "<pre>{}</pre></details>", text(&serde_json::to_string_pretty(&shown).unwrap_or_default()));
 }
 

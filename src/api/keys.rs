@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId},
+    domain::{
+        Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId,
+    },
     vault::{ImportKey, Imported, KeyQuery, MaterialFormat, NewKey, Part, VaultError},
 };
 
@@ -94,8 +96,20 @@ pub struct KeyWrap {
 
 impl From<KeyRecord> for Key {
     fn from(record: KeyRecord) -> Self {
-        let KeyRecord { facts, name, public_key, created_at, generation, revision, lifecycle, successor, predecessor, delete_at, wraps, .. } =
-            record;
+        let KeyRecord {
+            facts,
+            name,
+            public_key,
+            created_at,
+            generation,
+            revision,
+            lifecycle,
+            successor,
+            predecessor,
+            delete_at,
+            wraps,
+            ..
+        } = record;
         let wraps = wraps.into_iter().filter(|wrap| wrap.generation == generation).map(KeyWrap::from).collect();
         Self {
             id: facts.id,
@@ -201,7 +215,10 @@ impl<'de> Deserialize<'de> for SecretText {
 #[utoipa::path(post, path = "/v1/keys/import", operation_id = "keys.import", tag = "keys",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = ImportRequest, responses((status = 201, body = Key), (status = 200, body = Key), Problems))]
-pub(super) async fn import(State(api): State<Arc<Api>>, ask: Ask<Nothing, Nothing, ImportRequest>) -> Result<(StatusCode, Json<Key>), Problem> {
+pub(super) async fn import(
+    State(api): State<Arc<Api>>,
+    ask: Ask<Nothing, Nothing, ImportRequest>,
+) -> Result<(StatusCode, Json<Key>), Problem> {
     let ImportRequest { node, format, material, password, purpose, usage, class, name, exportable } = ask.body;
     let password = password.map(|password| password.0);
     let import = ImportKey { node, format, material: material.0, password, purpose, usages: usage, class, name, exportable };

@@ -56,7 +56,8 @@ pub(crate) struct Api {
 /// The router of the API's listener: who may speak is asked first, on every request.
 pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> Router {
     let api = Arc::new(Api { vault, random, operations: Operations::new() });
-    let admission = Admission::new(trust, |reason: NotAdmitted| Problem::new(Code::Unauthenticated, reason.to_string(), "").into_response());
+    let admission =
+        Admission::new(trust, |reason: NotAdmitted| Problem::new(Code::Unauthenticated, reason.to_string(), "").into_response());
     routes::router()
         .fallback(|| std::future::ready(no_route()))
         .method_not_allowed_fallback(|method: Method| std::future::ready(no_method(&method)))

@@ -1,11 +1,6 @@
 //! Around every request: an id, one log line, one measurement, and a problem document where a handler panicked.
 
-use std::{
-    any::Any,
-    fmt::Write as _,
-    sync::Arc,
-    time::Instant,
-};
+use std::{any::Any, fmt::Write as _, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},

@@ -87,7 +87,8 @@ pub(super) struct DecryptAnswer {
     request_body = DecryptRequest, responses((status = 200, body = DecryptAnswer), Problems))]
 pub(super) async fn decrypt(State(api): State<Arc<Api>>, ask: Ask<KeyId, Nothing, DecryptRequest>) -> Result<Json<DecryptAnswer>, Problem> {
     let DecryptRequest { algorithm, ciphertext: Base64(ciphertext) } = ask.body;
-    within(&api, &ask.call, Operation::Decrypt, ask.path, ciphertext.len(), CIPHERTEXT_LIMIT, "a ciphertext has at most 6144 bytes").await?;
+    within(&api, &ask.call, Operation::Decrypt, ask.path, ciphertext.len(), CIPHERTEXT_LIMIT, "a ciphertext has at most 6144 bytes")
+        .await?;
     let answer = api.vault.decrypt(&ask.call, ask.path, algorithm, ciphertext).await.or_problem(&ask.call)?;
     Ok(Json(DecryptAnswer { plaintext: SecretBase64(answer.into_value()) }))
 }
@@ -114,7 +115,8 @@ pub struct EncryptAnswer {
     request_body = EncryptRequest, responses((status = 200, body = EncryptAnswer), Problems))]
 pub(super) async fn encrypt(State(api): State<Arc<Api>>, ask: Ask<KeyId, Nothing, EncryptRequest>) -> Result<Json<EncryptAnswer>, Problem> {
     let EncryptRequest { algorithm, plaintext: SecretBase64(plaintext) } = ask.body;
-    within(&api, &ask.call, Operation::Encrypt, ask.path, plaintext.expose().len(), MESSAGE_LIMIT, "a plaintext has at most 4096 bytes").await?;
+    within(&api, &ask.call, Operation::Encrypt, ask.path, plaintext.expose().len(), MESSAGE_LIMIT, "a plaintext has at most 4096 bytes")
+        .await?;
     let algorithm = algorithm.unwrap_or(Algorithm::Aes256Gcm);
     let answer = api.vault.encrypt(&ask.call, ask.path, algorithm, plaintext).await.or_problem(&ask.call)?;
     Ok(Json(EncryptAnswer { ciphertext: Base64(answer.into_value()) }))
@@ -149,7 +151,15 @@ pub(super) async fn export(State(api): State<Arc<Api>>, ask: Ask<KeyId, Nothing,
 }
 
 /// Refuses, with an entry, what is longer than Canton's driver contract allows.
-async fn within(api: &Api, call: &Call, operation: Operation, key: KeyId, length: usize, limit: usize, what: &'static str) -> Result<(), Problem> {
+async fn within(
+    api: &Api,
+    call: &Call,
+    operation: Operation,
+    key: KeyId,
+    length: usize,
+    limit: usize,
+    what: &'static str,
+) -> Result<(), Problem> {
     if length <= limit {
         return Ok(());
     }

@@ -89,7 +89,10 @@ pub(super) struct AuthorizeAnswer {
 /// Explain a decision without performing it
 #[utoipa::path(post, path = "/v1/authorize", operation_id = "vault.authorize", tag = "vault", request_body = AuthorizeRequest,
     responses((status = 200, body = AuthorizeAnswer), Problems))]
-pub(super) async fn authorize(State(api): State<Arc<Api>>, ask: Ask<Nothing, Nothing, AuthorizeRequest>) -> Result<Json<AuthorizeAnswer>, Problem> {
+pub(super) async fn authorize(
+    State(api): State<Arc<Api>>,
+    ask: Ask<Nothing, Nothing, AuthorizeRequest>,
+) -> Result<Json<AuthorizeAnswer>, Problem> {
     let AuthorizeRequest { operation, key_id, node, principal } = ask.body;
     let question = Question { principal, operation, key: key_id, node };
     let decision = api.vault.authorize(&ask.call, question).await.or_problem(&ask.call)?.into_value();

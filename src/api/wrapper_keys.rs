@@ -88,7 +88,10 @@ impl AddWrapperKey {
 #[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper keys",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = AddWrapperKey, responses((status = 201, body = WrapperKey), Problems))]
-pub(super) async fn add(State(api): State<Arc<Api>>, ask: Ask<Nothing, Nothing, AddWrapperKey>) -> Result<(StatusCode, Json<WrapperKey>), Problem> {
+pub(super) async fn add(
+    State(api): State<Arc<Api>>,
+    ask: Ask<Nothing, Nothing, AddWrapperKey>,
+) -> Result<(StatusCode, Json<WrapperKey>), Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let new = match ask.body.read() {
         Ok(new) => new,

@@ -7,6 +7,8 @@ mod audit;
 mod bench;
 pub mod client;
 mod connection;
+#[cfg(feature = "dev-pki")]
+mod dev;
 mod failure;
 pub mod harden;
 mod input;
@@ -15,6 +17,7 @@ mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
 pub mod reload;
+mod serve;
 mod vault;
 mod words;
 mod wrapper;
@@ -43,6 +46,11 @@ const EXIT_CODES: &str =
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve a vault for development, with everything it needs made under one folder
+    #[cfg(feature = "dev-pki")]
+    Dev(dev::DevArgs),
+    /// Serve a vault as its configuration says
+    Serve(serve::ServeArgs),
     /// Create, import, use, govern and export keys
     Keys(Group<keys::KeysCommand>),
     /// Create, register and look at wrapper keys
@@ -99,6 +107,9 @@ impl Command {
     /// [`Failure`], which knows its exit code.
     pub fn run(self) -> Result<(), Failure> {
         match self {
+            #[cfg(feature = "dev-pki")]
+            Self::Dev(args) => dev::run(&args),
+            Self::Serve(args) => serve::run(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
@@ -114,6 +125,9 @@ impl Command {
     /// How its errors are printed.
     const fn format(&self) -> Format {
         match self {
+            #[cfg(feature = "dev-pki")]
+            Self::Dev(_) => Format::Text,
+            Self::Serve(_) => Format::Text,
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
             | Self::Audit(Group { connection, .. })

@@ -97,25 +97,25 @@ impl StorageConfig {
 }
 
 pub(super) fn cache_problem(cache: &CacheConfig) -> Problem {
-        let week = Duration::from_hours(7 * 24);
-        first([
-            (!(1..=1_000_000).contains(&cache.capacity), "[cache] capacity", "is not between 1 and 1000000"),
-            (!(Duration::from_secs(1)..=week).contains(&cache.residency), "[cache] residency", "is not between 1s and 7days"),
-            (cache.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
-            (cache.idle > cache.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
-        ])
+    let week = Duration::from_hours(7 * 24);
+    first([
+        (!(1..=1_000_000).contains(&cache.capacity), "[cache] capacity", "is not between 1 and 1000000"),
+        (!(Duration::from_secs(1)..=week).contains(&cache.residency), "[cache] residency", "is not between 1s and 7days"),
+        (cache.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
+        (cache.idle > cache.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
+    ])
 }
 
 pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
-        const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
-        let LimitsConfig { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = limits;
-        first([
-            (*concurrent == 0, "[limits] concurrent", ZERO),
-            (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
-            (*cold_opens_per_second == 0, "[limits] cold_opens_per_second", ZERO),
-            (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
-            (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
-        ])
+    const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
+    let LimitsConfig { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = limits;
+    first([
+        (*concurrent == 0, "[limits] concurrent", ZERO),
+        (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
+        (*cold_opens_per_second == 0, "[limits] cold_opens_per_second", ZERO),
+        (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
+        (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
+    ])
 }
 
 impl LogConfig {

@@ -24,6 +24,7 @@ text_enum!(
 
 /// The marks on a key. Removing a mark uncovers what was below it, so a way back restores the previous state and never more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent marks, not a state in disguise")]
 pub struct Lifecycle {
     superseded: bool,
     disabled: bool,

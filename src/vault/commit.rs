@@ -68,7 +68,11 @@ impl Vault {
     }
 
     /// As [`Vault::conclude`], but a race that another attempt can win is `Continue`, and not yet an entry.
-    pub(super) async fn settle<T>(&self, event: AuditEvent, done: Result<Done<T>, VaultError>) -> Result<ControlFlow<Answer<T>>, VaultError> {
+    pub(super) async fn settle<T>(
+        &self,
+        event: AuditEvent,
+        done: Result<Done<T>, VaultError>,
+    ) -> Result<ControlFlow<Answer<T>>, VaultError> {
         let error = match done {
             Ok(done) => match self.commit(event.clone(), done).await {
                 Ok(answer) => return Ok(ControlFlow::Break(answer)),

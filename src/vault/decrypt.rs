@@ -19,7 +19,13 @@ impl Vault {
     ///
     /// # Errors
     /// `DecryptionFailed` for every fault of the ciphertext, else as [`Vault::sign`].
-    pub async fn decrypt(self: &Arc<Self>, call: &Call, id: KeyId, algorithm: Algorithm, ciphertext: Vec<u8>) -> Result<Answer<SecretBytes>, VaultError> {
+    pub async fn decrypt(
+        self: &Arc<Self>,
+        call: &Call,
+        id: KeyId,
+        algorithm: Algorithm,
+        ciphertext: Vec<u8>,
+    ) -> Result<Answer<SecretBytes>, VaultError> {
         let digest = Sha256::digest(&ciphertext).into();
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Decrypt) };
         let aad = id.to_string();

@@ -19,7 +19,13 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::sign`].
-    pub async fn encrypt(self: &Arc<Self>, call: &Call, id: KeyId, algorithm: Algorithm, plaintext: SecretBytes) -> Result<Answer<Vec<u8>>, VaultError> {
+    pub async fn encrypt(
+        self: &Arc<Self>,
+        call: &Call,
+        id: KeyId,
+        algorithm: Algorithm,
+        plaintext: SecretBytes,
+    ) -> Result<Answer<Vec<u8>>, VaultError> {
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), ..self.event(call, Operation::Encrypt) };
         let (aad, random) = (id.to_string(), Arc::clone(&self.random));
         self.use_key(call, event, id, Needs::MakesNew, move |ready, _| {

@@ -206,7 +206,9 @@ impl VaultError {
     pub(super) fn kms_request_id(&self) -> Option<&str> {
         match self {
             Self::Wrapper(
-                WrapperError::Denied { request_id, .. } | WrapperError::Invalid { request_id, .. } | WrapperError::Unavailable { request_id, .. },
+                WrapperError::Denied { request_id, .. }
+                | WrapperError::Invalid { request_id, .. }
+                | WrapperError::Unavailable { request_id, .. },
             ) => request_id.as_deref(),
             _ => None,
         }

@@ -100,7 +100,8 @@ impl Vault {
     async fn try_authorize(&self, event: &AuditEvent, call: &Call, question: Question) -> Result<Done<Decision>, VaultError> {
         let permit = self.permit_vault(event)?;
         let policy = self.policy();
-        let principal = question.principal.map_or_else(|| call.principal.clone(), |name| Principal { name: name.into(), certificate: None });
+        let principal =
+            question.principal.map_or_else(|| call.principal.clone(), |name| Principal { name: name.into(), certificate: None });
         let stored = match question.key {
             Some(id) => self.store.key(id).await?,
             None => None,

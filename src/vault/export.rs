@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::{Random, SecretBytes, canton::{KeyPairToWrite, write_key_pair}},
+    crypto::{
+        Random, SecretBytes,
+        canton::{KeyPairToWrite, write_key_pair},
+    },
     domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Purpose},
     storage::Unchanged,
 };
@@ -89,6 +92,13 @@ fn canton_file(
     let (KeyId::Pair(fingerprint), Some(public_key)) = (record.facts.id, &record.public_key) else {
         return Err(VaultError::Internal("a key pair without a public key"));
     };
-    let pair = KeyPairToWrite { purpose: record.facts.purpose, spec: record.facts.spec, usages: record.facts.usages, fingerprint, public_key, pkcs8 };
+    let pair = KeyPairToWrite {
+        purpose: record.facts.purpose,
+        spec: record.facts.spec,
+        usages: record.facts.usages,
+        fingerprint,
+        public_key,
+        pkcs8,
+    };
     Ok(write_key_pair(&pair, password, random)?)
 }

@@ -148,7 +148,9 @@ fn read(import: &ImportKey) -> Result<Material, VaultError> {
         },
     };
     match (import.password.is_some(), import.format) {
-        (true, MaterialFormat::Pkcs8 | MaterialFormat::Raw) => return Err(VaultError::InvalidFacts("only a canton-key-pair has a password".into())),
+        (true, MaterialFormat::Pkcs8 | MaterialFormat::Raw) => {
+            return Err(VaultError::InvalidFacts("only a canton-key-pair has a password".into()));
+        }
         (true, MaterialFormat::CantonKeyPair) | (false, _) => {}
     }
     match import.purpose {

@@ -100,7 +100,12 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::list_keys`].
-    pub async fn query_audit(self: &Arc<Self>, call: &Call, query: EntryQuery, cursor: Cursor) -> Result<Answer<Part<LoggedEntry>>, VaultError> {
+    pub async fn query_audit(
+        self: &Arc<Self>,
+        call: &Call,
+        query: EntryQuery,
+        cursor: Cursor,
+    ) -> Result<Answer<Part<LoggedEntry>>, VaultError> {
         let event = self.event(call, Operation::QueryAudit);
         let done = self.try_query(&event, query, cursor).await;
         self.conclude(event, done).await

@@ -2,7 +2,10 @@
 
 use crate::{
     crypto::{self, SecretBytes, envelope},
-    domain::{AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Usage, Usages, Wrap, WrapperKeyId},
+    domain::{
+        AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Usage, Usages,
+        Wrap, WrapperKeyId,
+    },
     storage::Change,
 };
 
@@ -23,7 +26,12 @@ pub(super) struct Plan {
 
 impl Vault {
     /// Seals new material under a fresh data key and wraps that: the whole first row of a key.
-    pub(super) async fn seal_new(&self, event: &mut AuditEvent, plan: &Plan, material: &SecretBytes) -> Result<(KeyRecord, WrapperKeyId), VaultError> {
+    pub(super) async fn seal_new(
+        &self,
+        event: &mut AuditEvent,
+        plan: &Plan,
+        material: &SecretBytes,
+    ) -> Result<(KeyRecord, WrapperKeyId), VaultError> {
         let scheme = crypto::scheme(plan.spec, plan.purpose).ok_or_else(|| does_not_fit(plan.spec, plan.purpose))?;
         let private = scheme.parse(material)?;
         crypto::prove(private.as_ref(), scheme)?;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::{self, SecretBytes, envelope::{self, OpenError}},
+    crypto::{
+        self, SecretBytes,
+        envelope::{self, OpenError},
+    },
     domain::{KeyId, KeyRecord, Permit, Principal},
     storage::StoredKey,
 };
@@ -101,7 +104,9 @@ impl Vault {
         let opened = match envelope::open(&data_key, sealed, &context) {
             Ok(opened) => opened,
             Err(OpenError::UnknownVersion) => return Err(self.quarantine(record, "sealed by an unknown version").await),
-            Err(OpenError::Malformed | OpenError::Commitment | OpenError::Sealed) => return Err(self.quarantine(record, "the seal does not hold").await),
+            Err(OpenError::Malformed | OpenError::Commitment | OpenError::Sealed) => {
+                return Err(self.quarantine(record, "the seal does not hold").await);
+            }
         };
         let tagged = match &record.row_tag {
             Some(stored_tag) => opened.row_key.verify(&record.tagged_bytes(), stored_tag),
@@ -122,7 +127,8 @@ impl Vault {
 
     /// Holds the row against the log's newest word: an edited or restored row is found out here.
     pub(super) async fn check_row(&self, stored: &StoredKey) -> Result<(), VaultError> {
-        let agrees = stored.logged.is_some_and(|logged| logged.revision == stored.record.revision && logged.lifecycle == stored.record.lifecycle);
+        let agrees =
+            stored.logged.is_some_and(|logged| logged.revision == stored.record.revision && logged.lifecycle == stored.record.lifecycle);
         if agrees { Ok(()) } else { Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await) }
     }
 

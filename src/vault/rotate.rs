@@ -33,7 +33,13 @@ impl Vault {
         self.refuse(event, VaultError::Conflict).await
     }
 
-    async fn try_rotate(&self, event: &mut AuditEvent, call: &Call, id: KeyId, name: Option<KeyName>) -> Result<Done<KeyRecord>, VaultError> {
+    async fn try_rotate(
+        &self,
+        event: &mut AuditEvent,
+        call: &Call,
+        id: KeyId,
+        name: Option<KeyName>,
+    ) -> Result<Done<KeyRecord>, VaultError> {
         let (permit, stored) = self.permit_key(event, id).await?;
         self.in_service()?;
         let once = self.once(call, &format!("POST /v1/keys/{id}/rotate"), &name)?;

@@ -16,9 +16,18 @@ impl Vault {
     ///
     /// # Errors
     /// `VaultError`, by its code: what the key's state, the gate, the wrapper key or the log forbids.
-    pub async fn sign(self: &Arc<Self>, call: &Call, id: KeyId, algorithm: Algorithm, message: Vec<u8>) -> Result<Answer<Vec<u8>>, VaultError> {
+    pub async fn sign(
+        self: &Arc<Self>,
+        call: &Call,
+        id: KeyId,
+        algorithm: Algorithm,
+        message: Vec<u8>,
+    ) -> Result<Answer<Vec<u8>>, VaultError> {
         let digest = Sha256::digest(&message).into();
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Sign) };
-        self.use_key(call, event, id, Needs::MakesNew, move |ready, _| Ok(Worked { value: ready.private.sign(algorithm, &message)?, digest: None })).await
+        self.use_key(call, event, id, Needs::MakesNew, move |ready, _| {
+            Ok(Worked { value: ready.private.sign(algorithm, &message)?, digest: None })
+        })
+        .await
     }
 }

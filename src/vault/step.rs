@@ -86,7 +86,13 @@ impl Vault {
         self.refuse(event, VaultError::Conflict).await
     }
 
-    async fn try_step(&self, event: &mut AuditEvent, id: KeyId, step: Transition, delete_at: Option<Timestamp>) -> Result<Done<KeyRecord>, VaultError> {
+    async fn try_step(
+        &self,
+        event: &mut AuditEvent,
+        id: KeyId,
+        step: Transition,
+        delete_at: Option<Timestamp>,
+    ) -> Result<Done<KeyRecord>, VaultError> {
         let (permit, stored) = self.permit_key(event, id).await?;
         self.in_service_for(step)?;
         let for_ever = matches!(step, Transition::Supersede | Transition::ScheduleDeletion);

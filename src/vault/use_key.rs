@@ -30,7 +30,14 @@ pub(super) struct Worked<T> {
 
 impl Vault {
     /// Uses a key: `work` runs on the open key, and its result leaves only once its entry is durable and the key unchanged.
-    pub(super) async fn use_key<T, W>(self: &Arc<Self>, call: &Call, event: AuditEvent, id: KeyId, needs: Needs, work: W) -> Result<Answer<T>, VaultError>
+    pub(super) async fn use_key<T, W>(
+        self: &Arc<Self>,
+        call: &Call,
+        event: AuditEvent,
+        id: KeyId,
+        needs: Needs,
+        work: W,
+    ) -> Result<Answer<T>, VaultError>
     where
         T: Send + 'static,
         W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
@@ -47,7 +54,8 @@ impl Vault {
                 Err(VaultError::Conflict) => continue,
                 Err(error) => return self.refuse(event, error).await,
             };
-            metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str()).record(began.elapsed().as_secs_f64());
+            metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str())
+                .record(began.elapsed().as_secs_f64());
             match self.commit(event.clone(), done).await {
                 Ok(answer) => return Ok(answer),
                 Err(CommitError::Stale) => self.cache.forget(id).await,

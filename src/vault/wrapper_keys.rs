@@ -146,12 +146,10 @@ impl Vault {
     /// # Errors
     /// The wrapper key's, or the log's: the caller tries again, so that a vault that starts without its KMS recovers.
     pub async fn bootstrap(&self) -> Result<(), VaultError> {
-        let config = self.providers.config();
-        if let Some(active) = self.store.wrapper_keys().await?.into_iter().map(|(key, _)| key).find(|key| key.state == WrapperState::Active) {
-            self.wrapper_keys().await?;
-            self.probe(&active).await;
+        if self.wrapper_keys().await?.iter().any(|key| key.state == WrapperState::Active) {
             return Ok(());
         }
+        let config = self.providers.config();
         let resolved = self.providers.resolve(config.provider, &config.reference, &config.regions).await;
         self.health.wrapper(&resolved);
         let mut event = self.system_event(Operation::BootstrapWrapperKey);

@@ -36,7 +36,12 @@ impl Vault {
     }
 
     /// Wraps a data key under the active wrapper key, and proves that it comes back.
-    pub(super) async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext, kms: &mut Vec<String>) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
+    pub(super) async fn wrap(
+        &self,
+        data_key: &SecretBytes,
+        context: &EncryptionContext,
+        kms: &mut Vec<String>,
+    ) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
         let active = self.active_wrapper().await?;
         let wrapped = self.wrap_and_prove(&active, data_key, context, kms).await?;
         Ok((active.id, wrapped))
@@ -67,13 +72,20 @@ impl Vault {
     /// # Errors
     /// `State(Quarantined)` if every wrap is broken, else the error of the wrapper keys, an outage before a denial: the outage
     /// may pass.
-    pub(super) async fn data_key(&self, record: &KeyRecord, context: &EncryptionContext, kms: &mut Vec<String>) -> Result<SecretBytes, VaultError> {
+    pub(super) async fn data_key(
+        &self,
+        record: &KeyRecord,
+        context: &EncryptionContext,
+        kms: &mut Vec<String>,
+    ) -> Result<SecretBytes, VaultError> {
         let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
         let keys = self.wrapper_keys().await?;
         for (key, wrap) in live_wraps(&keys, record) {
             match self.unwrap(key, record, wrap, context, kms).await {
                 Ok(Some(data_key)) => return Ok(data_key),
-                Ok(None) => refused.get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None })),
+                Ok(None) => {
+                    refused.get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None }))
+                }
                 Err(error @ VaultError::Wrapper(WrapperError::Unavailable { .. })) => outage.insert(error),
                 Err(error) => refused.insert(error),
             };

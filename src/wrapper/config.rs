@@ -92,7 +92,8 @@ impl Default for Limits {
 impl Config {
     /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed`.
     pub fn resolve(&mut self, folder: &Path) {
-        let absolute = |path: &str| std::path::absolute(folder.join(path)).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+        let absolute =
+            |path: &str| std::path::absolute(folder.join(path)).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
         if self.provider == ProviderKind::Local {
             self.reference = absolute(&self.reference);
         }

@@ -5,17 +5,17 @@ mod canton_vectors;
 mod client;
 mod frozen_envelopes;
 mod known;
+mod layers;
+mod reload;
 mod schemes;
 mod storage_conformance;
 mod storage_crash;
 mod storage_disk;
 mod storage_fixtures;
 mod storage_sqlite;
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc, reason = "a test that panics has failed, as it should")]
-
-mod reload;
 mod support;
 mod transport;
+mod vault_smoke;
 mod wrapper_aws_kms;
 mod wrapper_conformance;
 mod wycheproof;

@@ -8,13 +8,11 @@ use crate::{domain::WrapperState, vault::Vault};
 const EVERY: u64 = 3;
 
 impl Vault {
-    /// Asks the active wrapper key again while it is down; a healthy one is not bothered.
+    /// Asks the active wrapper key at the start, and again while it is down; a healthy one is not bothered.
     pub(in crate::vault) async fn probe_wrapper(&self) {
-        let missing = self.known_active().is_none();
-        if !missing && self.health.wrapper_fault().is_none() {
-            return;
-        }
-        if !self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY) {
+        let (tick, missing) = (self.ticks.fetch_add(1, Ordering::Relaxed), self.known_active().is_none());
+        let wanted = tick == 0 || missing || self.health.wrapper_fault().is_some();
+        if !(wanted && tick.is_multiple_of(EVERY)) {
             return;
         }
         if missing {

@@ -3,4 +3,5 @@
 pub(crate) mod kms;
 pub(crate) mod listener;
 pub(crate) mod pki;
+pub(crate) mod vault;
 pub(crate) mod wrapper;

@@ -1,0 +1,108 @@
+//! `dev`: the whole job on one machine, with certificates, a wrapper key and a configuration of its own (design §11).
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::{crypto::SystemRandom, storage::Mode, wrapper::create_key_file};
+
+use super::{
+    Failure,
+    client::{Call, Client, ConnectOptions},
+    pki, reload,
+    serve::{Server, clock, log, runtime},
+};
+
+/// Serve a vault for development, with everything it needs made under one folder
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where certificates, wrapper key, configuration and database are.
+    #[arg(long, default_value = ".keyvault-dev")]
+    dir: PathBuf,
+    /// Where the API listens; loopback only.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Where health and metrics are; loopback only.
+    #[arg(long, default_value = "127.0.0.1:9443")]
+    ops_listen: SocketAddr,
+}
+
+/// Makes what is missing, serves, signs once through the real API, and says what to try next.
+pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
+    for (flag, address) in [("--listen", args.listen), ("--ops-listen", args.ops_listen)] {
+        if !address.ip().is_loopback() {
+            return Err(Failure::Usage(format!(
+                "{flag} {address}: dev keeps its keys for everybody on this machine, so it listens on loopback only; use serve for anything else"
+            )));
+        }
+    }
+    let now = clock()();
+    let pki = pki::ensure_pki(&args.dir, now).map_err(anyhow::Error::from)?;
+    let random = SystemRandom::default();
+    let wrapper = args.dir.join("wrapper.key");
+    if !wrapper.exists() {
+        create_key_file(&wrapper, &random).map_err(anyhow::Error::from)?;
+    }
+    let config = args.dir.join("keyvault.toml");
+    pki::write_private(&config, pki::dev_config(args.listen, args.ops_listen).as_bytes())?;
+    let live = reload::load(&config, clock()).map_err(anyhow::Error::from)?;
+    log(&live.config)?;
+    runtime()?.block_on(async {
+        let server = Server::start(live, Mode::Dev).await?;
+        show(&pki, args).await?;
+        server.until_stopped().await
+    })
+}
+
+/// A first signature, done by `participant1` over mTLS, and what to paste next.
+async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
+    let url = format!("https://{}", args.listen);
+    let options =
+        ConnectOptions { url: url.clone(), ca: pki.join("ca.pem"), cert: pki.join("participant1.pem"), key: pki.join("participant1.key") };
+    let client = Client::new(&options)?;
+    let existing = client.json(Call::get("/v1/keys").query("purpose", "signing").query("state", "active").query("limit", "1")).await?;
+    let key = match existing.pointer("/items/0") {
+        Some(key) => key.clone(),
+        None => {
+            let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "participant1-signing" });
+            client.create("/v1/keys", &new).await?
+        }
+    };
+    let id = text(&key, "id")?;
+    let message = b"hello, Canton";
+    let request = json!({ "algorithm": "ed25519", "message": STANDARD.encode(message) });
+    let answer = client.post(&format!("/v1/keys/{id}/sign"), &request).await;
+    let mut page = String::new();
+    let _ = writeln!(page, "\nCanton Key Vault, for development: {url} (health and metrics: https://{})", args.ops_listen);
+    let _ = writeln!(page, "Files, all private to you: {}", args.dir.display());
+    match answer {
+        Ok(answer) => {
+            let _ = writeln!(
+                page,
+                "\nA first signature, by participant1 over mTLS:\n  key       {id}\n  message   hello, Canton\n  signature {}",
+                text(&answer, "signature")?
+            );
+        }
+        // An operator may have frozen or disabled things before this start: that is shown, not hidden, and no reason to stop.
+        Err(error) => {
+            let _ = writeln!(page, "\nNo first signature: {error}");
+        }
+    }
+    let pki = pki.display();
+    let _ = writeln!(
+        page,
+        "\nPaste next:\n  export KEYVAULT_URL={url} KEYVAULT_CA={pki}/ca.pem KEYVAULT_CERT={pki}/participant1.pem KEYVAULT_KEY={pki}/participant1.key\n  canton-keyvault keys list\n  curl --cacert {pki}/ca.pem --cert {pki}/participant1.pem --key {pki}/participant1.key {url}/v1/whoami\n\nStop with Ctrl-C."
+    );
+    print!("{page}");
+    Ok(())
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> Result<&'v str, Failure> {
+    value.get(field).and_then(Value::as_str).ok_or_else(|| Failure::Unexpected(format!("the vault's answer has no {field}")))
+}

@@ -1,0 +1,199 @@
+//! `serve`: the production server, and the only place where a vault is put together.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{
+        self,
+        transport::{ConnectionLimits, Trust, serve, serve_ops},
+    },
+    audit::Source,
+    config::{Config, LogFormat},
+    crypto::{Random, SystemRandom},
+    domain::{Clock, Timestamp},
+    storage::{Mode, SqliteConfig, SqliteStore},
+    vault::{Parts, Vault, VaultError, jobs},
+    wrapper::Providers,
+};
+
+use super::{
+    Failure,
+    harden::harden,
+    reload::{self, Live, Reloader},
+};
+
+/// Serve a vault as its configuration says
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration.
+    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
+    config: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let live = reload::load(&args.config, clock()).map_err(anyhow::Error::from)?;
+    log(&live.config)?;
+    runtime()?.block_on(async {
+        let server = Server::start(live, Mode::Production).await?;
+        server.until_stopped().await
+    })
+}
+
+/// A vault that is being served.
+pub(super) struct Server {
+    vault: Arc<Vault>,
+    store: Arc<SqliteStore>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Opens the store, starts the vault and its jobs, and listens. Needs no KMS to be up.
+    pub(super) async fn start(live: Live, mode: Mode) -> Result<Self, Failure> {
+        let Live { config, trust, policy, reloader } = live;
+        let metrics = metrics()?;
+        let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
+        if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
+            tracing::warn!("{warning}");
+        }
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let store = Arc::new(open_store(&config, mode, random.as_ref())?);
+        let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+        let vault = Vault::start(Parts {
+            id: config.vault.id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            store: Arc::clone(&store) as _,
+            providers,
+            clock: clock(),
+            random: Arc::clone(&random),
+            policy,
+            cache: config.cache.clone(),
+            limits: config.limits.clone(),
+        })
+        .await
+        .map_err(anyhow::Error::from)?;
+        first_wrapper_key(&vault).await;
+        let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
+        tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
+        let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        server.spawn(api, ops, trust, random, metrics, reloader);
+        Ok(server)
+    }
+
+    fn spawn(
+        &self,
+        api: TcpListener,
+        ops: TcpListener,
+        trust: Arc<Trust>,
+        random: Arc<dyn Random>,
+        metrics: PrometheusHandle,
+        reloader: Reloader,
+    ) {
+        let limits = ConnectionLimits::default();
+        let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
+        self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), self.stop.clone()));
+        let looks = api::ops::router(Arc::clone(&self.vault), metrics);
+        self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
+        jobs::run(&self.vault, &self.tasks, &self.stop);
+        let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
+        self.tasks.spawn(async move {
+            let on_change = |change: reload::Change| {
+                let vault = Arc::clone(&vault);
+                let what = format!("{} (policy {})", change.parts.join(", "), change.revision);
+                Box::pin(async move { vault.reloaded(&what).await }) as _
+            };
+            if let Err(error) = reloader.run(stop, on_change).await {
+                tracing::error!(%error, "the configuration is no longer watched");
+            }
+        });
+    }
+
+    /// Waits for SIGTERM or SIGINT, then ends in good order.
+    pub(super) async fn until_stopped(self) -> Result<(), Failure> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests under way are answered, new ones refused");
+        self.vault.drain();
+        self.stop.cancel();
+        self.tasks.close();
+        // The listeners bound their own drain; the jobs end at once.
+        if tokio::time::timeout(Duration::from_secs(25), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        self.vault.stop().await;
+        self.store.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Registers the first wrapper key of an empty store, or goes on without: a job tries again, and until then calls are told so.
+async fn first_wrapper_key(vault: &Vault) {
+    match tokio::time::timeout(Duration::from_secs(2), vault.bootstrap()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "there is no wrapper key yet; this is tried again"),
+        Err(_) => tracing::warn!("the KMS did not answer in time for a first wrapper key; this is tried again"),
+    }
+}
+
+/// The store of a configuration.
+pub(super) fn open_store(config: &Config, mode: Mode, random: &dyn Random) -> Result<SqliteStore, Failure> {
+    let source = Source {
+        vault: config.vault.id.to_string(),
+        instance: config.vault.instance().to_owned(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let sqlite = SqliteConfig { commit_timeout: config.storage.commit_timeout, ..SqliteConfig::new(&config.storage.path, mode) };
+    Ok(SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)?)
+}
+
+/// The one clock of the process.
+#[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
+pub(super) fn clock() -> Clock {
+    Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
+}
+
+/// The runtime of a server.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Log lines go to standard error; standard output is for what a command answers.
+pub(super) fn log(config: &Config) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).map_err(anyhow::Error::from)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let installed = match config.log.format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines.try_init(),
+    };
+    installed.map_err(|error| Failure::Other(anyhow::anyhow!("the log cannot be set up: {error}")))
+}
+
+fn metrics() -> Result<PrometheusHandle, Failure> {
+    const SECONDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(anyhow::Error::from)?;
+    Ok(recorder.install_recorder().map_err(anyhow::Error::from)?)
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure::Other(anyhow::anyhow!("cannot listen on {address}: {error}")))
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        Self::Other(error.into())
+    }
+}

@@ -1,0 +1,201 @@
+//! The real binary, serving a folder of its own over real mTLS, for tests from outside.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use canton_keyvault::{
+    cli::{
+        client::{Client, ClientError, ConnectOptions, Problem},
+        pki,
+    },
+    crypto::SystemRandom,
+    domain::Timestamp,
+    wrapper::create_key_file,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a start, a stop or a condition may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A vault served by the binary. Killed when dropped.
+pub(crate) struct TestVault {
+    dir: Arc<TempDir>,
+    environment: Vec<(String, String)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    url: String,
+    ops: String,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+impl TestVault {
+    /// A vault on the configuration that `dev` makes (local wrapper key, six principals), served as production.
+    pub(crate) fn start() -> Self {
+        Self::start_with(|config| config)
+    }
+
+    /// The same, after `edit` changed the text of `keyvault.toml`.
+    pub(crate) fn start_with(edit: impl FnOnce(String) -> String) -> Self {
+        let mut vault = Self::prepare(edit);
+        vault.serve();
+        vault
+    }
+
+    /// Everything but the process.
+    #[expect(clippy::disallowed_methods, reason = "the binary under test has the real clock")]
+    pub(crate) fn prepare(edit: impl FnOnce(String) -> String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        pki::ensure_pki(dir.path(), Timestamp::from(std::time::SystemTime::now())).unwrap();
+        create_key_file(&dir.path().join("wrapper.key"), &SystemRandom::default()).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let config = edit(pki::dev_config(any, any)).replace("format = \"text\"", "format = \"json\"");
+        fs::write(dir.path().join("keyvault.toml"), config).unwrap();
+        Self { dir: Arc::new(dir), environment: Vec::new(), running: None }
+    }
+
+    /// Sets an environment variable of the process, for the next start.
+    pub(crate) fn env(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Starts the process and waits until it listens.
+    pub(crate) fn serve(&mut self) {
+        let mut child = self.command(&["serve", "--config"]).arg(self.path("keyvault.toml")).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let began = Instant::now();
+        loop {
+            let listening = log.lock().unwrap().iter().find(|line: &&Value| line["message"] == "listening").cloned();
+            if let Some(line) = listening {
+                let (url, ops) =
+                    (format!("https://{}", line["api"].as_str().unwrap()), format!("http://{}", line["ops"].as_str().unwrap()));
+                self.running = Some(Running { child, url, ops, log });
+                return;
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("serve ended with {status}: {:#?}", log.lock().unwrap());
+            }
+            assert!(began.elapsed() < PATIENCE, "serve does not listen: {:#?}", log.lock().unwrap());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A `canton-keyvault` command with this vault's environment.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_canton-keyvault"));
+        command.args(arguments).envs(self.environment.iter().cloned()).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.child.kill().unwrap();
+            running.child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and waits for the end; `true` if it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        let mut running = self.running.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&running.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        running.child.wait().unwrap().success()
+    }
+
+    /// kill -9, and start again on the same folder.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.serve();
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the vault is not running")
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running().child.id()
+    }
+
+    /// `https://127.0.0.1:…` of the API.
+    pub(crate) fn url(&self) -> &str {
+        &self.running().url
+    }
+
+    /// `http://127.0.0.1:…` of the operations listener (it speaks TLS on the same port).
+    pub(crate) fn ops_url(&self) -> &str {
+        &self.running().ops
+    }
+
+    /// The log lines so far, as JSON.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.running().log.lock().unwrap().clone()
+    }
+
+    /// A file of the vault's folder: `keyvault.db`, `pki/ca.pem`, …
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    /// What it takes to connect as one of `dev`'s principals.
+    pub(crate) fn options(&self, principal: &str) -> ConnectOptions {
+        let pem = |kind: &str| self.path(&format!("pki/{principal}.{kind}"));
+        ConnectOptions { url: self.url().to_owned(), ca: self.path("pki/ca.pem"), cert: pem("pem"), key: pem("key") }
+    }
+
+    /// A client as one of `dev`'s principals; it keeps one connection.
+    pub(crate) fn client(&self, principal: &str) -> Client {
+        Client::new(&self.options(principal)).unwrap()
+    }
+
+    /// The database of the vault, opened beside it.
+    pub(crate) fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path("keyvault.db")).unwrap()
+    }
+
+    /// The folder, kept as long as this handle lives.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for TestVault {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The problem document of a refused call.
+pub(crate) fn problem<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Problem {
+    match result {
+        Err(ClientError::Problem(problem)) => *problem,
+        other => panic!("expected a problem document, got {other:?}"),
+    }
+}
+
+/// Waits until a condition holds, looking often; fails after [`PATIENCE`].
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
