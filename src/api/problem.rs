@@ -1,6 +1,6 @@
 //! Problem documents (RFC 9457) from one table: code, status, whether to retry, and what to do. The only file with status codes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use axum::{
     Json,
@@ -201,7 +201,7 @@ pub fn documentation() -> String {
     );
     for Meaning { code, status, retryable, title, remedy } in MEANINGS {
         let retryable = if *retryable { "yes" } else { "no" };
-        page.push_str(&format!("| `{code}` | {status} | {retryable} | {title} | {remedy} |\n"));
+        let _ = writeln!(page, "| `{code}` | {status} | {retryable} | {title} | {remedy} |");
     }
     page
 }

@@ -1,6 +1,6 @@
 //! Around every request: an id, one log line, one measurement, and a problem document where a handler panicked.
 
-use std::{any::Any, fmt::Write as _, sync::Arc, time::Instant};
+use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use crate::{domain::Principal, vault::Code};
+use crate::{
+    domain::{Hex, Principal},
+    vault::Code,
+};
 
 use super::{Api, Problem};
 
@@ -69,9 +72,5 @@ fn request_id(api: &Api) -> RequestId {
     let mut random = [0; 16];
     // An id that is not unique is a nuisance in the log, not a fault of the call.
     let _ = api.random.fill(&mut random);
-    let text = random.iter().fold(String::with_capacity(32), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    RequestId(text.into())
+    RequestId(Hex(&random).to_string().into())
 }

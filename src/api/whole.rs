@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Grant, KeyId, NodeName, NodeScope, Operation, Role, WrapperKeyId},
+    domain::{Grant, Hex, KeyId, NodeName, NodeScope, Operation, Role, WrapperKeyId},
     vault::{Code, Decision, InForce, Question, Status, Whoami},
 };
 
@@ -50,7 +50,7 @@ impl From<Grant> for GrantAnswer {
 #[utoipa::path(get, path = "/v1/whoami", operation_id = "vault.whoami", tag = "vault", responses((status = 200, body = WhoamiAnswer), Problems))]
 pub(super) async fn whoami(State(api): State<Arc<Api>>, ask: Ask) -> Result<Json<WhoamiAnswer>, Problem> {
     let Whoami { principal, grants, policy_revision } = api.vault.whoami(&ask.call).await.or_problem(&ask.call)?.into_value();
-    let certificate = principal.certificate.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect());
+    let certificate = principal.certificate.map(|digest| Hex(&digest).to_string());
     let grants = grants.into_iter().map(GrantAnswer::from).collect();
     Ok(Json(WhoamiAnswer { principal: principal.name.to_string(), certificate, grants, policy_revision }))
 }

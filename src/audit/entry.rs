@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Algorithm, AuditEvent, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp};
+use crate::domain::{Algorithm, AuditEvent, Hex, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp};
 
 /// Which process wrote an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,12 +131,12 @@ impl Entry {
             instance: source.instance.clone(),
             version: source.version.clone(),
             principal: principal.name.to_string(),
-            certificate: principal.certificate.as_ref().map(|digest| hex(digest)),
+            certificate: principal.certificate.as_ref().map(|digest| Hex(digest).to_string()),
             operation: *operation,
             key_id: *key,
             node: node.clone(),
             algorithm: *algorithm,
-            digest: digest.as_ref().map(|digest| hex(digest)),
+            digest: digest.as_ref().map(|digest| Hex(digest).to_string()),
             outcome: *outcome,
             reason: reason.clone(),
             revision: change.map(|change| change.revision),
@@ -183,14 +183,6 @@ pub fn leaf_hash(entry: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,7 +216,7 @@ mod tests {
             r#""policy_revision":"p-1"}"#
         );
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), frozen);
-        assert_eq!(hex(&leaf_hash(&bytes)), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
+        assert_eq!(Hex(&leaf_hash(&bytes)).to_string(), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
         let read = Entry::decode(&bytes).unwrap();
         assert_eq!(read.state_change().unwrap(), Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE }));
     }

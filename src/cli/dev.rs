@@ -67,12 +67,11 @@ async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
         ConnectOptions { url: url.clone(), ca: pki.join("ca.pem"), cert: pki.join("participant1.pem"), key: pki.join("participant1.key") };
     let client = Client::new(&options)?;
     let existing = client.json(Call::get("/v1/keys").query("purpose", "signing").query("state", "active").query("limit", "1")).await?;
-    let key = match existing.pointer("/items/0") {
-        Some(key) => key.clone(),
-        None => {
-            let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "participant1-signing" });
-            client.create("/v1/keys", &new).await?
-        }
+    let key = if let Some(key) = existing.pointer("/items/0") {
+        key.clone()
+    } else {
+        let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "participant1-signing" });
+        client.create("/v1/keys", &new).await?
     };
     let id = text(&key, "id")?;
     let message = b"hello, Canton";

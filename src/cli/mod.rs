@@ -4,7 +4,9 @@
 //! [`Command`], and the arm that the compiler asks for in `Command::run`.
 
 mod audit;
+mod backup;
 mod bench;
+mod check;
 pub mod client;
 mod connection;
 #[cfg(feature = "dev-pki")]
@@ -51,6 +53,12 @@ pub enum Command {
     Dev(dev::DevArgs),
     /// Serve a vault as its configuration says
     Serve(serve::ServeArgs),
+    /// Check configuration, certificates, storage and KMS permissions
+    Check(check::CheckArgs),
+    /// Copy the store to a new file, while it is served
+    Backup(backup::BackupArgs),
+    /// Open every key of a copy, and import nothing
+    Drill(backup::DrillArgs),
     /// Create, import, use, govern and export keys
     Keys(Group<keys::KeysCommand>),
     /// Create, register and look at wrapper keys
@@ -110,6 +118,9 @@ impl Command {
             #[cfg(feature = "dev-pki")]
             Self::Dev(args) => dev::run(&args),
             Self::Serve(args) => serve::run(&args),
+            Self::Check(args) => check::run(&args),
+            Self::Backup(args) => backup::backup(&args),
+            Self::Drill(args) => backup::drill(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
@@ -128,6 +139,9 @@ impl Command {
             #[cfg(feature = "dev-pki")]
             Self::Dev(_) => Format::Text,
             Self::Serve(_) => Format::Text,
+            Self::Check(args) => args.output,
+            Self::Backup(args) => args.output,
+            Self::Drill(args) => args.output,
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
             | Self::Audit(Group { connection, .. })

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::text::UnknownText;
+use super::text::{Hex, UnknownText};
 
 /// Why a text is not an identifier of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("1220")?;
-        write_hex(f, &self.0)
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for KeyId {
             Self::Pair(fingerprint) => fingerprint.fmt(f),
             Self::Symmetric(random) => {
                 f.write_str("sym-")?;
-                write_hex(f, random)
+                Hex(random).fmt(f)
             }
         }
     }
@@ -90,7 +90,7 @@ impl WrapperKeyId {
 impl fmt::Display for WrapperKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("wk-")?;
-        write_hex(f, &self.0)
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -171,10 +171,6 @@ macro_rules! serde_as_text {
 }
 
 serde_as_text!(KeyId, WrapperKeyId, NodeName, VaultId, KeyName);
-
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |c: u8| match c {

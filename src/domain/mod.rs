@@ -21,6 +21,6 @@ pub use policy::{Denied, Grant, NodeScope, Operation, Permit, Policy, PolicyErro
 pub use principal::{CertificateId, Principal};
 pub use spec::{Algorithm, Class, KeySpec, Origin, Purpose, Usage, Usages};
 pub use text::UnknownText;
-pub(crate) use text::text_enum;
+pub(crate) use text::{Hex, text_enum};
 pub use timestamp::{Clock, Timestamp};
 pub use wrapper_key::{ProviderKind, WrapperKey, WrapperState};

@@ -12,6 +12,15 @@ pub struct UnknownText {
     pub known: String,
 }
 
+/// Bytes as lower-case hex digits.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Declares a closed set of words as an enum with `ALL`, `as_str`, `Display`, `FromStr`, serde and an OpenAPI schema.
 macro_rules! text_enum {
     ($(#[$meta:meta])* $name:ident as $set:literal { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {

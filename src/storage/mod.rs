@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-pub use sqlite::{Mode, OpenStoreError, SqliteConfig, SqliteStore};
+pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
 
 /// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
 #[async_trait]

@@ -31,7 +31,7 @@ pub struct CacheConfig {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { capacity: 10_000, idle: Duration::from_secs(3600), residency: Duration::from_secs(4 * 3600) }
+        Self { capacity: 10_000, idle: Duration::from_hours(1), residency: Duration::from_hours(4) }
     }
 }
 

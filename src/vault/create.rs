@@ -56,7 +56,7 @@ impl Vault {
         let permit = self.permit_on_node(event, &new.node)?;
         self.in_service()?;
         let once = self.once(call, "POST /v1/keys", new)?;
-        if let Some(id) = self.remembered(&once).await? {
+        if let Some(id) = self.remembered(once.as_ref()).await? {
             event.key = Some(id);
             event.subject = Some("repeated".into());
             return Ok(Done::read(permit, self.record(id).await?));

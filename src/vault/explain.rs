@@ -155,9 +155,9 @@ impl Vault {
         .collect();
         // A KMS that is away leaves the keys in memory; a frozen vault must stay reachable for its unfreeze.
         let wrapper_down = wrapper.is_some() || self.known_active().is_none();
-        let ready = !self.health.stopping() && !self.health.audit_failing() && !(wrapper_down && self.cache.len() == 0);
+        let useless = self.health.stopping() || self.health.audit_failing() || (wrapper_down && self.cache.len() == 0);
         Status {
-            ready,
+            ready: !useless,
             degraded: !reasons.is_empty(),
             reasons,
             version: self.version.clone(),

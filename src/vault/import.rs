@@ -92,7 +92,7 @@ impl Vault {
         let permit = self.permit_on_node(event, &import.node)?;
         self.in_service()?;
         let once = self.once(call, "POST /v1/keys/import", import.as_ref())?;
-        if let Some(id) = self.remembered(&once).await? {
+        if let Some(id) = self.remembered(once.as_ref()).await? {
             event.key = Some(id);
             return Ok(Done::read(permit, Imported { record: self.record(id).await?, created: true }));
         }
@@ -147,11 +147,8 @@ fn read(import: &ImportKey) -> Result<Material, VaultError> {
             bytes: SecretBytes::copy_of(import.material.expose()),
         },
     };
-    match (import.password.is_some(), import.format) {
-        (true, MaterialFormat::Pkcs8 | MaterialFormat::Raw) => {
-            return Err(VaultError::InvalidFacts("only a canton-key-pair has a password".into()));
-        }
-        (true, MaterialFormat::CantonKeyPair) | (false, _) => {}
+    if import.password.is_some() && import.format != MaterialFormat::CantonKeyPair {
+        return Err(VaultError::InvalidFacts("only a canton-key-pair has a password".into()));
     }
     match import.purpose {
         Some(stated) if stated != material.purpose => {

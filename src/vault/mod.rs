@@ -7,6 +7,7 @@ mod create;
 mod decrypt;
 mod deferred;
 mod disable;
+mod drill;
 mod encrypt;
 mod error;
 mod explain;
@@ -51,6 +52,7 @@ pub use cache::CacheConfig;
 pub use call::Call;
 pub use commit::Answer;
 pub use create::NewKey;
+pub use drill::Drilled;
 pub use error::{Code, VaultError};
 pub use explain::{Decision, Question, Status, Whoami};
 pub use export::Exported;
@@ -60,6 +62,7 @@ pub use look::{Cursor, EntryQuery, KeyQuery, LoggedEntry, Part};
 pub use start::Parts;
 pub use step::{DELETION_DAYS, InForce};
 pub use wrapper_keys::{NewWrapperKey, WrapperKeyView};
+pub use wrappers::canary_context;
 
 /// A running vault.
 pub struct Vault {

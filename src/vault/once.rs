@@ -15,7 +15,7 @@ use crate::{
 use super::{Call, Vault, VaultError};
 
 /// How long a creating call is remembered.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+const REMEMBERED_FOR: Duration = Duration::from_hours(24);
 
 /// A call that asked to happen once.
 pub(super) struct Once {
@@ -40,7 +40,7 @@ impl Vault {
     ///
     /// # Errors
     /// `IdempotencyMismatch` if it had another body.
-    pub(super) async fn remembered(&self, once: &Option<Once>) -> Result<Option<KeyId>, VaultError> {
+    pub(super) async fn remembered(&self, once: Option<&Once>) -> Result<Option<KeyId>, VaultError> {
         let Some(once) = once else { return Ok(None) };
         let Some(Remembered { body_hash, answer }) = self.store.remembered(&once.scope, (self.clock)()).await? else { return Ok(None) };
         if !bool::from(body_hash.ct_eq(&once.body_hash)) {

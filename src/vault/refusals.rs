@@ -16,7 +16,7 @@ pub(super) struct Refusals {
 
 #[derive(Default)]
 struct Second {
-    second: i64,
+    at: i64,
     written: u32,
     /// The first event of each kind beyond the rate, and how many it stands for.
     counted: HashMap<(Operation, Option<String>), AuditEvent>,
@@ -31,8 +31,8 @@ impl Refusals {
     pub(super) fn counted(&self, event: &AuditEvent) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
-        if mine.second != event.at.seconds() {
-            (mine.second, mine.written) = (event.at.seconds(), 0);
+        if mine.at != event.at.seconds() {
+            (mine.at, mine.written) = (event.at.seconds(), 0);
         }
         if mine.written < self.one_by_one {
             mine.written += 1;
@@ -49,8 +49,8 @@ impl Refusals {
     pub(super) fn drain(&self) -> Vec<AuditEvent> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let events = seen.values_mut().flat_map(|second| std::mem::take(&mut second.counted).into_values()).collect();
-        let newest = seen.values().map(|second| second.second).max().unwrap_or(0);
-        seen.retain(|_, second| second.second == newest);
+        let newest = seen.values().map(|second| second.at).max().unwrap_or(0);
+        seen.retain(|_, second| second.at == newest);
         events
     }
 

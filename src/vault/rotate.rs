@@ -43,7 +43,7 @@ impl Vault {
         let (permit, stored) = self.permit_key(event, id).await?;
         self.in_service()?;
         let once = self.once(call, &format!("POST /v1/keys/{id}/rotate"), &name)?;
-        if let Some(successor) = self.remembered(&once).await? {
+        if let Some(successor) = self.remembered(once.as_ref()).await? {
             event.key = Some(successor);
             return Ok(Done::read(permit, self.record(successor).await?));
         }

@@ -117,7 +117,7 @@ impl Vault {
         let start = usize::try_from(cursor.after).unwrap_or(usize::MAX);
         let items: Vec<WrapperKeyView> = all.iter().skip(start).take(cursor.limit as usize).cloned().collect();
         let end = start.saturating_add(items.len());
-        let next = (end < all.len()).then(|| end as u64);
+        let next = (end < all.len()).then_some(end as u64);
         Ok(Done::read(permit, Part { items, next }))
     }
 

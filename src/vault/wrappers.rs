@@ -11,8 +11,8 @@ use crate::{
 
 use super::{Vault, VaultError};
 
-/// What binds the canary of a wrapper key.
-pub(super) fn canary_context(vault: &VaultId, id: WrapperKeyId) -> EncryptionContext {
+/// What binds the canary of a wrapper key: `version`, `vault`, `canary`.
+pub fn canary_context(vault: &VaultId, id: WrapperKeyId) -> EncryptionContext {
     EncryptionContext::new(vec![("version", "1".into()), ("vault", vault.to_string()), ("canary", id.to_string())])
 }
 

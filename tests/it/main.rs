@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: each more would link the whole tree again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
+mod backup;
 mod canton_vectors;
 mod client;
 mod frozen_envelopes;

@@ -10,6 +10,7 @@
 //! | `read`, `list` | look-ups by key; pages of keys and of the log |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
+//! | `inspect` | looking at a file, and copying it, from outside |
 //!
 //! **Size.** The entry of a signature is about 630 bytes of JSON and takes about 940 bytes of the file, its indexes included
 //! (`cargo bench --bench commit`): 10 signatures a second are 0.8 GB a day.
@@ -18,6 +19,7 @@ mod apply;
 mod backup;
 mod config;
 mod error;
+mod inspect;
 mod list;
 mod open;
 mod read;
@@ -47,6 +49,7 @@ use super::{
 use crate::domain::{KeyId, KeyRecord, KeyState, Timestamp, WrapperKey};
 
 pub use config::{Mode, OpenStoreError, SqliteConfig};
+pub use inspect::{Inspection, copy, inspect};
 
 /// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`SqliteStore::close`]; dropped, its threads end by themselves.
 pub struct SqliteStore {

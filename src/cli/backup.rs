@@ -1,0 +1,143 @@
+//! `backup` and `drill`: a copy of the store, and the proof that it is one.
+
+use std::{
+    fs::DirBuilder,
+    io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    config::Config,
+    crypto::{Random, SystemRandom},
+    domain::{KeyId, NodeName},
+    storage::{Mode, copy},
+    vault::{Drilled, Parts, Vault},
+    wrapper::Providers,
+};
+
+use super::{
+    Failure, Format,
+    serve::{clock, open_store, runtime},
+};
+
+/// Copy the store to a new file, while it is served
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The new file; complete in itself, and all ciphertext.
+    file: PathBuf,
+    /// The configuration of the vault.
+    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
+    config: PathBuf,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+}
+
+pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
+    copy(&config.storage.path, &args.file).map_err(anyhow::Error::from)?;
+    let bytes = std::fs::metadata(&args.file)?.len();
+    match args.output {
+        Format::Text => writeln!(std::io::stdout(), "{} ({bytes} bytes); prove it with: canton-keyvault drill", args.file.display())?,
+        Format::Json => writeln!(std::io::stdout(), "{}", json!({ "file": args.file, "bytes": bytes }))?,
+    }
+    Ok(())
+}
+
+/// Open every key of a copy, and import nothing
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// The copy; it is not changed.
+    file: PathBuf,
+    /// The configuration of the vault it was taken from, with access to its wrapper keys.
+    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
+    config: PathBuf,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+}
+
+#[derive(Default)]
+struct Report {
+    opened: u64,
+    destroyed: u64,
+    failed: Vec<(KeyId, NodeName, String)>,
+}
+
+pub(super) fn drill(args: &DrillArgs) -> Result<(), Failure> {
+    let mut config = Config::load(&args.config).map_err(anyhow::Error::from)?;
+    let scratch = Scratch::new(&args.file)?;
+    copy(&args.file, &scratch.file).map_err(anyhow::Error::from)?;
+    config.storage.path.clone_from(&scratch.file);
+    let report = runtime()?.block_on(open_all(&config))?;
+    let Report { opened, destroyed, failed } = &report;
+    match args.output {
+        Format::Text => {
+            for (id, node, why) in failed {
+                writeln!(std::io::stdout(), "{id} of {node} does not open: {why}")?;
+            }
+            writeln!(std::io::stdout(), "{opened} keys open, {} do not, {destroyed} are tombstones", failed.len())?;
+        }
+        Format::Json => {
+            let failed: Vec<_> = failed.iter().map(|(id, node, why)| json!({ "key_id": id, "node": node, "why": why })).collect();
+            writeln!(std::io::stdout(), "{}", json!({ "opened": opened, "destroyed": destroyed, "failed": failed }))?;
+        }
+    }
+    if report.failed.is_empty() { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("not every key of the copy opens"))) }
+}
+
+async fn open_all(config: &Config) -> Result<Report, Failure> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    // A copy of a development store is as good for a drill.
+    let store = open_store(config, Mode::Production, random.as_ref()).or_else(|_| open_store(config, Mode::Dev, random.as_ref()))?;
+    let store = Arc::new(store);
+    let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+    let vault = Vault::start(Parts {
+        id: config.vault.id.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: Arc::clone(&store) as _,
+        providers,
+        clock: clock(),
+        random,
+        policy: Arc::new(ArcSwap::from_pointee(config.policy().map_err(anyhow::Error::from)?)),
+        cache: config.cache.clone(),
+        limits: config.limits.clone(),
+    })
+    .await?;
+    let mut report = Report::default();
+    let tell = |id: KeyId, node: &NodeName, drilled| match drilled {
+        Drilled::Opens => report.opened += 1,
+        Drilled::Destroyed => report.destroyed += 1,
+        Drilled::Fails(error) => report.failed.push((id, node.clone(), error.to_string())),
+    };
+    vault.drill(tell).await?;
+    store.close().await;
+    Ok(report)
+}
+
+/// A folder for the drill's own copy, beside the file and gone at the end: all that is in it is ciphertext.
+struct Scratch {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+impl Scratch {
+    fn new(beside: &Path) -> Result<Self, Failure> {
+        let name = beside.file_name().map_or_else(|| "copy".into(), |name| name.to_string_lossy().into_owned());
+        let folder = beside.with_file_name(format!(".{name}.drill-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&folder).map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
+        Ok(Self { file: folder.join("keyvault.db"), folder })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,56 @@
+//! The drill: opens every key of a copy, to know that a backup is one. Uses none, changes nothing that matters.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{KeyId, NodeName, NodeScope},
+    storage::{KeyFilter, Page},
+};
+
+use super::{Vault, VaultError, open::TagRule};
+
+/// What became of one key.
+#[derive(Debug)]
+pub enum Drilled {
+    /// It opens, and is the key it says.
+    Opens,
+    /// A tombstone: there is nothing to open.
+    Destroyed,
+    /// It does not open.
+    Fails(VaultError),
+}
+
+impl Vault {
+    /// Opens every key, in whatever state, and tells of each. For a copy: what fails is quarantined in it.
+    ///
+    /// # Errors
+    /// What the store says; a key that does not open is no error, but told.
+    pub async fn drill(self: &Arc<Self>, mut tell: impl FnMut(KeyId, &NodeName, Drilled)) -> Result<(), VaultError> {
+        let filter = KeyFilter { nodes: NodeScope::All, node: None, purpose: None, state: None };
+        let mut after = 0;
+        loop {
+            let page = self.store.keys(&filter, Page { after, limit: 100 }).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.position;
+            for record in page.into_iter().map(|found| found.item) {
+                let id = record.facts.id;
+                tell(id, &record.facts.node, self.drill_one(id).await);
+            }
+        }
+    }
+
+    async fn drill_one(&self, id: KeyId) -> Drilled {
+        let stored = match self.store.key(id).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Drilled::Fails(VaultError::KeyNotFound(id)),
+            Err(error) => return Drilled::Fails(error.into()),
+        };
+        if stored.record.lifecycle.is_destroyed() {
+            return Drilled::Destroyed;
+        }
+        match self.unseal(&stored, TagRule::MayBeAbsent, &mut Vec::new()).await {
+            Ok(_) => Drilled::Opens,
+            Err(error) => Drilled::Fails(error),
+        }
+    }
+}
