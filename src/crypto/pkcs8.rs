@@ -12,10 +12,11 @@ use super::{
     scheme::SCHEMES,
 };
 
-/// OIDs, content bytes.
-const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 /// The key is not what its scheme reads.
 pub(super) const OTHER_SPEC: CryptoError = CryptoError::BadKey("it is of another spec than stated");
+
+/// OIDs, content bytes.
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
@@ -77,11 +78,11 @@ impl<'a> PrivateKeyInfo<'a> {
     /// [`CryptoError::BadKey`] unless it is strict DER of a known kind of key.
     pub(super) fn read(material: &'a SecretBytes) -> Result<Self, CryptoError> {
         const SHAPE: CryptoError = CryptoError::BadKey("it is not an unencrypted PKCS#8 private key in DER");
-        let Envelope { algorithm, parameters, key, public } = Envelope::read(material.expose()).map_err(|NotDer| SHAPE)?;
+        let Outer { algorithm, parameters, key, public } = Outer::read(material.expose()).map_err(|NotDer| SHAPE)?;
         match algorithm {
             ED25519 => read_ed25519(parameters, key, public),
             EC_PUBLIC_KEY => read_ec(parameters, key, public),
-            RSA_ENCRYPTION => read_rsa(parameters, key),
+            RSA_ENCRYPTION => read_rsa(parameters, key, public),
             _ => Err(CryptoError::BadKey("its algorithm is none of Ed25519, EC and RSA")),
         }
     }
@@ -132,14 +133,14 @@ pub(super) fn check_public(own: &[u8], came_with_it: &[Option<&[u8]>]) -> Result
 }
 
 /// `PrivateKeyInfo` or `OneAsymmetricKey` before the algorithm is looked at.
-struct Envelope<'a> {
+struct Outer<'a> {
     algorithm: &'a [u8],
     parameters: Reader<'a>,
     key: &'a [u8],
     public: Option<&'a [u8]>,
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> Outer<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, NotDer> {
         let mut outer = Reader::new(bytes);
         let mut info = Reader::new(outer.take(SEQUENCE)?);
@@ -212,10 +213,13 @@ fn ec_private_key<'a>(bytes: &'a [u8], curve: &[u8]) -> Result<(&'a [u8], Option
     Ok((scalar, public))
 }
 
-fn read_rsa<'a>(mut parameters: Reader<'_>, key: &'a [u8]) -> Result<PrivateKeyInfo<'a>, CryptoError> {
+fn read_rsa<'a>(mut parameters: Reader<'_>, key: &'a [u8], public: Option<&[u8]>) -> Result<PrivateKeyInfo<'a>, CryptoError> {
     const SHAPE: CryptoError = CryptoError::BadKey("its RSAPrivateKey is not one of two primes with CRT values");
     parameters.take_optional(NULL).and_then(|_| parameters.end()).map_err(|NotDer| SHAPE)?;
     let [modulus, exponent, _, p, q, _, _, _] = rsa_numbers(key).map_err(|NotDer| SHAPE)?;
+    if public.is_some() {
+        return Err(CryptoError::BadKey("its public key stands outside, though an RSAPrivateKey holds it"));
+    }
     if bits(modulus) != 2048 {
         return Err(CryptoError::BadKey("its RSA modulus does not have 2048 bits"));
     }
