@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts the KMS double of the tests, in a virtual environment that is made when it is missing or outdated.
-# Arguments go to server.py. Needs python3 with venv (Debian: apt install python3-venv) and, the first time, a package index.
+# Arguments go to server.py; `--install` alone makes the environment and starts nothing. Needs python3 with venv (Debian: apt install python3-venv) and, the first time, a package index.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${KMS_VENV:-$here/../../target/kms-venv}
@@ -20,4 +20,5 @@ if ! cmp -s "$here/requirements.txt" "$stamp"; then
         exit 1
     }
 fi
+[ "${1-}" = --install ] && exit
 exec "$venv/bin/python" "$here/server.py" "$@"
