@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{KeyId, Operation, Principal, WrapperKeyId},
-    vault::{Call, VaultError},
+    vault::{Call, Slot, VaultError},
 };
 
 use super::{Api, Problem, trace::RequestId};
@@ -27,6 +27,8 @@ pub(super) struct Ask<P = Nothing, Q = Nothing, B = Nothing> {
     pub path: P,
     pub query: Q,
     pub body: B,
+    /// Counts this call among those of its principal until it is answered.
+    _slot: Slot,
 }
 
 /// No path parameter, no query, or no body (an empty object will do).
@@ -78,14 +80,15 @@ where
         let call = call(&parts)?;
         let mut key = None;
         let read = async {
+            let slot = api.vault.enter(&call.principal)?;
             let path = P::read(id(&mut parts).await.as_deref())?;
             key = path.key();
             let query = Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(format!("query: {error}")))?.0;
             let body = json(body).await?;
-            Ok((path, query, body))
+            Ok((slot, path, query, body))
         };
         match read.await {
-            Ok((path, query, body)) => Ok(Self { call, path, query, body }),
+            Ok((slot, path, query, body)) => Ok(Self { call, path, query, body, _slot: slot }),
             Err(error) => Err(reject(api, &parts, &call, key, error).await),
         }
     }

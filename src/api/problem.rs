@@ -165,14 +165,28 @@ impl<T> OrProblem<T> for Result<T, VaultError> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retryable = self.retryable;
+        let (retryable, unnumbered) = (self.retryable, self.request_id.is_empty().then(|| Unnumbered(self.clone())));
         let mut response = (status, Json(self)).into_response();
+        if let Some(unnumbered) = unnumbered {
+            response.extensions_mut().insert(unnumbered);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+/// A problem that was made where the id of the request is not known; [`super::trace`] fills it in.
+#[derive(Clone)]
+pub(super) struct Unnumbered(Problem);
+
+impl Unnumbered {
+    /// The body, with the id.
+    pub(super) fn numbered(self, request_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&Problem { request_id: request_id.to_owned(), ..self.0 }).unwrap_or_default()
     }
 }
 

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{crypto::SystemRandom, storage::Mode, wrapper::create_key_file};
+use crate::{api::transport::ListenConfig, crypto::SystemRandom, storage::Mode, wrapper::create_key_file};
 
 use super::{
     Failure,
@@ -50,8 +50,12 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         create_key_file(&wrapper, &random).map_err(anyhow::Error::from)?;
     }
     let config = args.dir.join("keyvault.toml");
-    pki::write_private(&config, pki::dev_config(args.listen, args.ops_listen).as_bytes())?;
-    let live = reload::load(&config, clock()).map_err(anyhow::Error::from)?;
+    if !config.exists() {
+        pki::write_private(&config, pki::dev_config(args.listen, args.ops_listen).as_bytes())?;
+    }
+    let mut live = reload::load(&config, clock()).map_err(anyhow::Error::from)?;
+    // The flags count, whatever an earlier start wrote.
+    live.config.listen = ListenConfig { api: args.listen, ops: args.ops_listen };
     log(&live.config)?;
     runtime()?.block_on(async {
         let server = Server::start(live, Mode::Dev).await?;

@@ -80,6 +80,6 @@ impl Vault {
         let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
         let (record, active) = self.seal_new(event, &plan, &material).await?;
         let change = new_key::insert(&record, active);
-        Ok(Done { idempotency: self.remember(once, record.facts.id), ..Done::changed(permit, record, change) })
+        Ok(Done { idempotency: self.remember(once, &record.facts.id), ..Done::changed(permit, record, change) })
     }
 }

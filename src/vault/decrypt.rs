@@ -29,7 +29,7 @@ impl Vault {
         let digest = Sha256::digest(&ciphertext).into();
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Decrypt) };
         let aad = id.to_string();
-        self.use_key(call, event, id, Needs::ReadsOld, move |ready, _| {
+        self.use_key(event, id, Needs::ReadsOld, move |ready, _| {
             Ok(Worked { value: ready.private.decrypt(algorithm, &ciphertext, aad.as_bytes())?, digest: None })
         })
         .await

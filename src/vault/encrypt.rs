@@ -28,7 +28,7 @@ impl Vault {
     ) -> Result<Answer<Vec<u8>>, VaultError> {
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), ..self.event(call, Operation::Encrypt) };
         let (aad, random) = (id.to_string(), Arc::clone(&self.random));
-        self.use_key(call, event, id, Needs::MakesNew, move |ready, _| {
+        self.use_key(event, id, Needs::MakesNew, move |ready, _| {
             let value = ready.private.encrypt(algorithm, plaintext.expose(), aad.as_bytes(), random.as_ref())?;
             let digest = Some(Sha256::digest(&value).into());
             Ok(Worked { value, digest })

@@ -124,7 +124,7 @@ impl Vault {
         }
         let (record, active) = self.seal_new(event, &plan, &material.bytes).await?;
         let change = new_key::insert(&record, active);
-        Ok(Done { idempotency: self.remember(once, record.facts.id), ..Done::changed(permit, Imported { record, created: true }, change) })
+        Ok(Done { idempotency: self.remember(once, &record.facts.id), ..Done::changed(permit, Imported { record, created: true }, change) })
     }
 }
 

@@ -50,7 +50,7 @@ struct Mine {
 }
 
 /// A place among the requests of a principal; given back on drop.
-pub(super) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// A place among the heavy computations; given back on drop.
 pub(super) struct HeavySlot(#[expect(dead_code, reason = "held for its drop")] [OwnedSemaphorePermit; 2]);

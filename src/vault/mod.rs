@@ -57,7 +57,7 @@ pub use error::{Code, VaultError};
 pub use explain::{Decision, Question, Status, Whoami};
 pub use export::Exported;
 pub use import::{ImportKey, Imported, MaterialFormat};
-pub use limits::LimitsConfig;
+pub use limits::{LimitsConfig, Slot};
 pub use look::{Cursor, EntryQuery, KeyQuery, LoggedEntry, Part};
 pub use start::Parts;
 pub use step::{DELETION_DAYS, InForce};

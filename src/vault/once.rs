@@ -1,6 +1,6 @@
 //! Calls that create, made repeatable: the same `Idempotency-Key` with the same body gives the same key.
 
-use std::time::Duration;
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
@@ -36,11 +36,11 @@ impl Vault {
         Ok(Some(Once { scope: IdempotencyScope { principal: call.principal.name.to_string(), route: route.into(), key }, body_hash }))
     }
 
-    /// The key that an earlier call made.
+    /// The id of what an earlier call made.
     ///
     /// # Errors
     /// `IdempotencyMismatch` if it had another body.
-    pub(super) async fn remembered(&self, once: Option<&Once>) -> Result<Option<KeyId>, VaultError> {
+    pub(super) async fn remembered<I: FromStr>(&self, once: Option<&Once>) -> Result<Option<I>, VaultError> {
         let Some(once) = once else { return Ok(None) };
         let Some(Remembered { body_hash, answer }) = self.store.remembered(&once.scope, (self.clock)()).await? else { return Ok(None) };
         if !bool::from(body_hash.ct_eq(&once.body_hash)) {
@@ -50,8 +50,8 @@ impl Vault {
         id.map(Some).ok_or(VaultError::Internal("a remembered answer cannot be read"))
     }
 
-    /// What to store with the key that this call made.
-    pub(super) fn remember(&self, once: Option<Once>, id: KeyId) -> Option<Idempotency> {
+    /// What to store with what this call made.
+    pub(super) fn remember(&self, once: Option<Once>, id: &impl Display) -> Option<Idempotency> {
         once.map(|Once { scope, body_hash }| Idempotency {
             scope,
             remembered: Remembered { body_hash, answer: id.to_string().into_bytes() },

@@ -81,7 +81,7 @@ impl Vault {
         let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(record.facts.id.to_string()), ..event.clone() };
         let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
         event.subject = Some(id.to_string());
-        Ok(Done { idempotency: self.remember(once, record.facts.id), ..Done::changed(permit, record, change) })
+        Ok(Done { idempotency: self.remember(once, &record.facts.id), ..Done::changed(permit, record, change) })
     }
 }
 

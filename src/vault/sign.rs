@@ -25,7 +25,7 @@ impl Vault {
     ) -> Result<Answer<Vec<u8>>, VaultError> {
         let digest = Sha256::digest(&message).into();
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Sign) };
-        self.use_key(call, event, id, Needs::MakesNew, move |ready, _| {
+        self.use_key(event, id, Needs::MakesNew, move |ready, _| {
             Ok(Worked { value: ready.private.sign(algorithm, &message)?, digest: None })
         })
         .await

@@ -125,7 +125,9 @@ impl Vault {
         record.delete_at = delete_at;
         record.row_tag = None;
         if lifecycle.reads_old() {
-            let unsealed = self.unseal(stored, TagRule::MayBeAbsent, &mut event.kms_request_ids).await?;
+            // A row in use has its tag; one that comes back into use may have lost it when it was put out.
+            let rule = if stood.lifecycle.reads_old() { TagRule::Required } else { TagRule::MayBeAbsent };
+            let unsealed = self.unseal(stored, rule, &mut event.kms_request_ids).await?;
             record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
         } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {
             record.row_tag = Some(ready.row_key.tag(&record.tagged_bytes()));

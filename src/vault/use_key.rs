@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Answer, Call, Vault, VaultError,
+    Answer, Vault, VaultError,
     commit::{ATTEMPTS, Done},
     opened::{Opened, Ready},
 };
@@ -32,7 +32,6 @@ impl Vault {
     /// Uses a key: `work` runs on the open key, and its result leaves only once its entry is durable and the key unchanged.
     pub(super) async fn use_key<T, W>(
         self: &Arc<Self>,
-        call: &Call,
         event: AuditEvent,
         id: KeyId,
         needs: Needs,
@@ -42,10 +41,6 @@ impl Vault {
         T: Send + 'static,
         W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
     {
-        let _slot = match self.limits.request(&call.principal) {
-            Ok(slot) => slot,
-            Err(error) => return self.refuse(event, error).await,
-        };
         let (began, work) = (Instant::now(), Arc::new(work));
         for _ in 1..ATTEMPTS {
             let mut event = event.clone();

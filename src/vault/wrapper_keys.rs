@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::{
     crypto::envelope,
     domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
@@ -12,7 +14,7 @@ use crate::{
 use super::{Answer, Call, Cursor, Part, Vault, VaultError, commit::Done, wrappers::canary_context};
 
 /// A wrapper key to add.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub enum NewWrapperKey {
     /// One that exists in its KMS.
     Register {
@@ -57,6 +59,12 @@ impl Vault {
     async fn try_add(&self, event: &mut AuditEvent, call: &Call, new: NewWrapperKey) -> Result<Done<WrapperKeyView>, VaultError> {
         let permit = self.permit_vault(event)?;
         self.in_service()?;
+        let once = self.once(call, "POST /v1/wrapper-keys", &new)?;
+        if let Some(id) = self.remembered::<WrapperKeyId>(once.as_ref()).await? {
+            event.subject = Some(format!("{id} repeated"));
+            let known = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
+            return Ok(Done::read(permit, known.ok_or(VaultError::NotFound("such wrapper key"))?));
+        }
         let (provider, description) = match new {
             NewWrapperKey::Register { provider, reference, regions } => {
                 event.subject = Some(reference.clone());
@@ -73,7 +81,8 @@ impl Vault {
         let key = self.prove(provider, description, &mut event.kms_request_ids).await?;
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let view = WrapperKeyView { key: key.clone(), keys: 0 };
-        Ok(Done::changed(permit, view, Change::InsertWrapperKey(Box::new(key))))
+        let idempotency = self.remember(once, &key.id);
+        Ok(Done { idempotency, ..Done::changed(permit, view, Change::InsertWrapperKey(Box::new(key))) })
     }
 
     /// Proves that a wrapper key wraps and unwraps, and keeps the proof as its canary.

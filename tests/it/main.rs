@@ -7,6 +7,7 @@ mod client;
 mod frozen_envelopes;
 mod known;
 mod layers;
+mod readme;
 mod reload;
 mod schemes;
 mod storage_conformance;
