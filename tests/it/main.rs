@@ -8,6 +8,7 @@ mod frozen_envelopes;
 mod known;
 mod layers;
 mod readme;
+mod matrix;
 mod reload;
 mod schemes;
 mod storage_conformance;

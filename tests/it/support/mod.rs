@@ -1,5 +1,6 @@
 //! What several tests start and talk to.
 
+pub(crate) mod api;
 pub(crate) mod kms;
 pub(crate) mod listener;
 pub(crate) mod pki;
