@@ -4,10 +4,12 @@
 mod backup;
 mod canton_vectors;
 mod client;
+mod destruction;
 mod frozen_envelopes;
 mod known;
 mod layers;
 mod readme;
+mod life;
 mod matrix;
 mod reload;
 mod schemes;
