@@ -6,6 +6,7 @@ mod canton_vectors;
 mod client;
 mod destruction;
 mod frozen_envelopes;
+mod kill;
 mod known;
 mod layers;
 mod readme;

@@ -1,0 +1,134 @@
+//! kill -9 at any moment under load, start again: no key lost, no answer without its entry, no gap, nothing half-done.
+//!
+//! `KEYVAULT_KILL_CYCLES=300 cargo test --test it -- kill` is the long form; `KEYVAULT_KILL_SEED` repeats a run's choices.
+
+mod load;
+mod look;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::vault::TestVault;
+
+use self::{
+    load::{Dice, Worker},
+    look::{Auditor, look_after},
+};
+
+const WORKERS: u64 = 6;
+const CYCLES: u32 = 24;
+
+/// Limits that a test under load never reaches.
+fn unlimited(config: String) -> String {
+    config + "\n[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\nrefusals_per_second = 1000000\n"
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}
+
+/// Lets all workers work until the process is killed, after `moment`.
+async fn work_until_killed(vault: &mut TestVault, workers: Vec<Worker>, moment: Duration) -> Vec<Worker> {
+    let over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = workers
+        .into_iter()
+        .map(|mut worker| {
+            let (clients, over) = (load::Clients::new(vault, worker.node), Arc::clone(&over));
+            tokio::spawn(async move {
+                worker.work(&clients, &over).await;
+                worker
+            })
+        })
+        .collect();
+    tokio::time::sleep(moment).await;
+    over.store(true, Ordering::Release);
+    tokio::task::block_in_place(|| vault.kill());
+    let mut back = Vec::new();
+    for task in tasks {
+        back.push(task.await.unwrap());
+    }
+    back
+}
+
+/// Starts the process and kills it before, while or after it opens its store.
+fn kill_while_starting(vault: &TestVault, moment: Duration) {
+    let mut child =
+        vault.command(&["serve", "--config"]).arg(vault.path("keyvault.toml")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    thread::sleep(moment);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
+    let (cycles, seed) = (number("KEYVAULT_KILL_CYCLES", u64::from(CYCLES)), number("KEYVAULT_KILL_SEED", 1));
+    let mut dice = Dice::new(seed);
+    let mut vault = TestVault::prepare(unlimited);
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(seed, number)).collect();
+    let mut auditor = Auditor::default();
+    let began = Instant::now();
+    for cycle in 1..=cycles {
+        if dice.below(4) == 0 {
+            kill_while_starting(&vault, Duration::from_micros(dice.below(60_000)));
+        }
+        tokio::task::block_in_place(|| vault.serve());
+        workers = work_until_killed(&mut vault, workers, Duration::from_micros(dice.below(500_000))).await;
+        // First the store as it stands, then every key through the API.
+        let all = cycle % 50 == 0 || cycle == cycles;
+        tokio::task::block_in_place(|| vault.serve());
+        let mut faults = auditor.log_faults(&vault.database(), &mut workers);
+        faults.extend(look_after(&vault, &mut workers, all).await);
+        assert!(faults.is_empty(), "seed {seed}, cycle {cycle}: {faults:#?}");
+        tokio::task::block_in_place(|| vault.kill());
+    }
+    let acknowledged: u64 = workers.iter().map(|worker| worker.acknowledged).sum();
+    let (keys, cut): (usize, u64) =
+        (workers.iter().map(|worker| worker.keys.len()).sum(), workers.iter().map(|worker| worker.cut_off).sum());
+    println!(
+        "{cycles} kills (seed {seed}) in {:?}: {keys} keys, {acknowledged} acknowledged answers, {cut} calls cut off, {} entries; nothing lost",
+        began.elapsed(),
+        auditor.entries
+    );
+    assert!(acknowledged > 5 * cycles, "{acknowledged} answers are no load");
+    assert!(cut > 0, "no kill ever hit a call: move the moments");
+}
+
+/// The control: a store that forgets what it acknowledged is found out, by both looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn kill_9_test_notices_a_store_that_forgets() {
+    let mut vault = TestVault::start_with(unlimited);
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(7, number)).collect();
+    workers = work_until_killed(&mut vault, workers, Duration::from_millis(300)).await;
+    tokio::task::block_in_place(|| vault.serve());
+    assert_eq!(Auditor::default().log_faults(&vault.database(), &mut workers), [""; 0]);
+    assert_eq!(look_after(&vault, &mut workers, true).await, [""; 0]);
+    tokio::task::block_in_place(|| vault.kill());
+    let files = ["keyvault.db", "keyvault.db-wal"];
+    let kept: Vec<_> = files.iter().map(|file| std::fs::read(vault.path(file)).unwrap()).collect();
+    tokio::task::block_in_place(|| vault.serve());
+    workers = work_until_killed(&mut vault, workers, Duration::from_millis(500)).await;
+    // As a disk does that lied about its syncs: the newest writes are gone, the older ones sound.
+    let _ = std::fs::remove_file(vault.path("keyvault.db-shm"));
+    files.iter().zip(kept).for_each(|(file, bytes)| std::fs::write(vault.path(file), bytes).unwrap());
+    tokio::task::block_in_place(|| vault.serve());
+    let by_log = Auditor::default().log_faults(&vault.database(), &mut workers);
+    assert!(by_log.iter().any(|fault| fault.contains("has no entry")), "{by_log:?}");
+    let by_keys = look_after(&vault, &mut workers, true).await;
+    assert!(by_keys.iter().any(|fault| fault.contains("is lost") || fault.contains("must be")), "{by_keys:?}");
+
+    // A missing entry is a gap, a changed row is half a change.
+    let mut whole = Auditor::default();
+    let db = vault.database();
+    assert!(whole.store_faults(&db).is_empty());
+    db.execute("DELETE FROM audit_entries WHERE sequence = 3", []).unwrap();
+    db.execute("UPDATE keys SET lifecycle = 'disabled' WHERE position = (SELECT max(position) FROM keys WHERE lifecycle = 'active')", [])
+        .unwrap();
+    let found = whole.store_faults(&db);
+    assert!(found.iter().any(|fault| fault.contains("gap")) && found.iter().any(|fault| fault.contains("row says")), "{found:?}");
+}

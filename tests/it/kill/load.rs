@@ -1,0 +1,196 @@
+//! Clients under load that remember what they were told: each owns its keys, so that it knows what each must be.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use canton_keyvault::cli::client::{Call, Client};
+use serde_json::{Value, json};
+
+use crate::support::vault::TestVault;
+
+/// Splitmix64: the same seed throws the same.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// What a key's owner was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Known {
+    pub(super) disabled: bool,
+    pub(super) pending_deletion: bool,
+    pub(super) rotated: bool,
+}
+
+impl Known {
+    pub(super) fn state(self) -> &'static str {
+        match self {
+            Self { pending_deletion: true, .. } => "pending-deletion",
+            Self { disabled: true, .. } => "disabled",
+            _ => "active",
+        }
+    }
+
+    fn after(self, step: Step) -> Self {
+        match step {
+            Step::Sign => self,
+            Step::Disable => Self { disabled: true, ..self },
+            Step::Enable => Self { disabled: false, ..self },
+            Step::Rotate => Self { rotated: true, ..self },
+            Step::Delete => Self { pending_deletion: true, ..self },
+            Step::Cancel => Self { pending_deletion: false, ..self },
+        }
+    }
+}
+
+/// A call on a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Sign,
+    Disable,
+    Enable,
+    Rotate,
+    Delete,
+    Cancel,
+}
+
+/// A key and what must be true of it.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) algorithm: &'static str,
+    pub(super) known: Known,
+    /// A call that got no answer: done or not, but wholly.
+    pub(super) maybe: Option<Known>,
+    pub(super) touched: bool,
+}
+
+/// One client.
+pub(super) struct Worker {
+    pub(super) node: &'static str,
+    dice: Dice,
+    pub(super) keys: HashMap<String, Owned>,
+    /// `x-request-id` of every answer since the last look.
+    pub(super) answered: Vec<String>,
+    pub(super) acknowledged: u64,
+    pub(super) cut_off: u64,
+}
+
+/// Whom a worker speaks as.
+pub(super) struct Clients {
+    node: Client,
+    admin: Client,
+}
+
+impl Clients {
+    pub(super) fn new(vault: &TestVault, node: &str) -> Self {
+        Self { node: vault.client(node), admin: vault.client("key-admin") }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(seed: u64, number: u64) -> Self {
+        let node = if number % 2 == 0 { "participant1" } else { "participant2" };
+        let dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        Self { node, dice, keys: HashMap::new(), answered: Vec::new(), acknowledged: 0, cut_off: 0 }
+    }
+
+    /// Calls until the vault does not answer any more, which it must not do before it is `over`.
+    pub(super) async fn work(&mut self, clients: &Clients, over: &AtomicBool) {
+        loop {
+            let pick = self.dice.below(10);
+            let went_on = if self.keys.len() < 2 || pick == 0 { self.create(clients).await } else { self.step(clients).await };
+            if let Err(why) = went_on {
+                assert!(over.load(Ordering::Acquire), "the vault did not answer before it was killed: {why}");
+                return;
+            }
+        }
+    }
+
+    async fn create(&mut self, clients: &Clients) -> Result<(), String> {
+        let specs =
+            [("ec-curve25519", "ed25519"), ("ec-p256", "ecdsa-sha256"), ("ec-p384", "ecdsa-sha384"), ("ec-secp256k1", "ecdsa-sha256")];
+        let (spec, algorithm) = specs[usize::try_from(self.dice.below(4)).unwrap()];
+        let new = json!({ "node": self.node, "purpose": "signing", "spec": spec });
+        let key = self.call(&clients.node, Call::post("/v1/keys").json(&new).unwrap()).await?;
+        self.own(&key, algorithm);
+        Ok(())
+    }
+
+    async fn step(&mut self, clients: &Clients) -> Result<(), String> {
+        let mut ids: Vec<&String> = self.keys.keys().collect();
+        ids.sort();
+        let id = ids[usize::try_from(self.dice.below(ids.len() as u64)).unwrap()].clone();
+        let (known, algorithm) = (self.keys[&id].known, self.keys[&id].algorithm);
+        let dice = self.dice.below(12);
+        let step = match known {
+            Known { pending_deletion: true, .. } => Step::Cancel,
+            Known { disabled: true, .. } if dice == 0 => Step::Delete,
+            Known { disabled: true, .. } => Step::Enable,
+            Known { rotated: false, .. } if dice == 0 => Step::Rotate,
+            _ if dice == 1 => Step::Delete,
+            _ if dice < 5 => Step::Disable,
+            _ => Step::Sign,
+        };
+        let path = format!("/v1/keys/{id}");
+        let (client, call) = match step {
+            Step::Sign => (&clients.node, Call::post(&format!("{path}/sign")).json(&sign(algorithm)).unwrap()),
+            Step::Disable => (&clients.admin, Call::post(&format!("{path}/disable"))),
+            Step::Enable => (&clients.admin, Call::post(&format!("{path}/enable"))),
+            Step::Rotate => (&clients.node, Call::post(&format!("{path}/rotate"))),
+            Step::Delete => (&clients.node, Call::delete(&path)),
+            Step::Cancel => (&clients.admin, Call::post(&format!("{path}/cancel-deletion"))),
+        };
+        let after = known.after(step);
+        let owned = self.keys.get_mut(&id).unwrap();
+        (owned.maybe, owned.touched) = (Some(after), true);
+        let answer = self.call(client, call).await?;
+        let owned = self.keys.get_mut(&id).unwrap();
+        (owned.known, owned.maybe) = (after, None);
+        match step {
+            Step::Sign => {}
+            Step::Rotate => {
+                assert_eq!(answer["predecessor"], id);
+                self.own(&answer, algorithm);
+            }
+            Step::Disable | Step::Enable | Step::Delete | Step::Cancel => {
+                assert_eq!((&answer["state"], &answer["recorded"]), (&json!(after.state()), &Value::Null));
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, key: &Value, algorithm: &'static str) {
+        let id = key["id"].as_str().unwrap().to_owned();
+        self.keys.insert(id, Owned { algorithm, known: Known::default(), maybe: None, touched: true });
+    }
+
+    /// An answer is success; anything but an answer is the end.
+    async fn call(&mut self, client: &Client, call: Call) -> Result<Value, String> {
+        let answer = client.send(call).await.map_err(|error| {
+            self.cut_off += 1;
+            error.to_string()
+        })?;
+        self.answered.push(answer.headers["x-request-id"].to_str().unwrap().to_owned());
+        self.acknowledged += 1;
+        assert!(answer.status.is_success(), "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        Ok(serde_json::from_slice(&answer.body).unwrap())
+    }
+}
+
+pub(super) fn sign(algorithm: &str) -> Value {
+    json!({ "algorithm": algorithm, "message": STANDARD.encode("message") })
+}
