@@ -95,6 +95,11 @@ impl Cache {
         now.since(opened.at) >= self.residency / 2
     }
 
+    /// After a refresh that failed, the next one waits so long: often enough to be done before residency ends.
+    pub(super) fn refresh_pause(&self) -> Duration {
+        (self.residency / 32).clamp(Duration::from_millis(250), Duration::from_mins(1))
+    }
+
     /// Wipes one key, at once.
     pub(super) async fn forget(&self, id: KeyId) {
         self.keys.invalidate(&id).await;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     storage::{CommitError, Receipt},
-    wrapper::WrapperError,
+    wrapper::{Denial, WrapperError},
 };
 
 use super::Code;
@@ -17,6 +17,10 @@ use super::Code;
 pub(super) struct Health {
     stopping: AtomicBool,
     audit_failing: AtomicBool,
+    /// Whether the canary was asked at least once, and nothing happened since that only it can settle.
+    canary_settled: AtomicBool,
+    /// Whether the active wrapper key was held against the configuration.
+    compared: AtomicBool,
     /// The code of the wrapper's last failure; `None` after a success, and before the first call.
     wrapper: Mutex<Option<Code>>,
 }
@@ -32,8 +36,23 @@ impl Health {
         self.audit_failing.load(Ordering::Relaxed)
     }
 
-    /// Notes how a call to a wrapper key ended. An invalid wrap is not the wrapper's fault.
+    /// Notes how a call for one key ended. An invalid wrap is not the wrapper's fault, and neither is, by itself, a refusal of access:
+    /// IAM may refuse one key's context and allow all others, so the canary is asked.
     pub(super) fn wrapper<T>(&self, result: &Result<T, WrapperError>) {
+        if matches!(result, Err(WrapperError::Denied { denial: Denial::AccessDenied, .. })) {
+            self.canary_settled.store(false, Ordering::Relaxed);
+        } else {
+            self.set_wrapper(result);
+        }
+    }
+
+    /// Notes how the wrapper key itself fared, by its canary or its registration.
+    pub(super) fn canary<T>(&self, result: &Result<T, WrapperError>) {
+        self.canary_settled.store(true, Ordering::Relaxed);
+        self.set_wrapper(result);
+    }
+
+    fn set_wrapper<T>(&self, result: &Result<T, WrapperError>) {
         let now = match result {
             Ok(_) | Err(WrapperError::Invalid { .. }) => None,
             Err(WrapperError::Unavailable { .. }) => Some(Code::WrapperUnavailable),
@@ -41,6 +60,21 @@ impl Health {
             Err(WrapperError::Denied { .. } | WrapperError::Misconfigured { .. }) => Some(Code::WrapperDenied),
         };
         *self.wrapper.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Whether the canary has something to settle: at the start, while there is a fault, and on suspicion.
+    pub(super) fn wants_canary(&self) -> bool {
+        !self.canary_settled.load(Ordering::Relaxed) || self.wrapper_fault().is_some()
+    }
+
+    /// Whether the active wrapper key was not held against the configuration yet.
+    pub(super) fn wants_comparison(&self) -> bool {
+        !self.compared.load(Ordering::Relaxed)
+    }
+
+    /// The active wrapper key was held against the configuration.
+    pub(super) fn compared(&self) {
+        self.compared.store(true, Ordering::Relaxed);
     }
 
     /// The code of the wrapper's last failure, if it has not worked since.

@@ -34,10 +34,7 @@ mod use_key;
 mod wrapper_keys;
 mod wrappers;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
 
@@ -85,6 +82,4 @@ pub struct Vault {
     health: health::Health,
     frozen: AtomicBool,
     hash_key: [u8; 32],
-    /// Seconds counted by the jobs.
-    ticks: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! Calls that create, made repeatable: the same `Idempotency-Key` with the same body gives the same key.
+//! Calls that create, made repeatable: the same `Idempotency-Key` with the same body gives the same thing.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 

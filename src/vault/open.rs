@@ -57,16 +57,16 @@ impl Vault {
 
     /// Opens a hot key anew before its residency ends; if that fails, the old one serves on until it does end.
     fn refresh_ahead(self: &Arc<Self>, id: KeyId) {
-        if !self.refreshing.begin(id) {
-            return;
-        }
+        let Some(attempt) = self.refreshing.begin(id, self.cache.refresh_pause()) else { return };
         let vault = Arc::clone(self);
         tokio::spawn(async move {
             match vault.open(id, None).await {
-                Ok(opened) => vault.cache.refresh(opened).await,
+                Ok(opened) => {
+                    vault.cache.refresh(opened).await;
+                    attempt.succeeded();
+                }
                 Err(error) => tracing::warn!(%error, "a key in use could not be opened anew; it serves on until its residency ends"),
             }
-            vault.refreshing.end(id);
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -66,7 +66,6 @@ impl Vault {
             health: Health::default(),
             frozen: AtomicBool::new(frozen),
             hash_key,
-            ticks: AtomicU64::new(0),
             store,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };

@@ -8,10 +8,14 @@ use crate::{
     crypto::envelope,
     domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
     storage::{Change, Commit},
-    wrapper::{CreateOptions, Description, Unwrapped},
+    wrapper::{CreateOptions, Description},
 };
 
-use super::{Answer, Call, Cursor, Part, Vault, VaultError, commit::Done, wrappers::canary_context};
+use super::{
+    Answer, Call, Cursor, Part, Vault, VaultError,
+    commit::Done,
+    wrappers::{canary_context, wrap_and_prove},
+};
 
 /// A wrapper key to add.
 #[derive(Debug, Clone, Serialize)]
@@ -61,9 +65,8 @@ impl Vault {
         self.in_service()?;
         let once = self.once(call, "POST /v1/wrapper-keys", &new)?;
         if let Some(id) = self.remembered::<WrapperKeyId>(once.as_ref()).await? {
-            event.subject = Some(format!("{id} repeated"));
-            let known = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
-            return Ok(Done::read(permit, known.ok_or(VaultError::NotFound("such wrapper key"))?));
+            event.subject = Some(format!("{id}, repeated"));
+            return Ok(Done::read(permit, self.wrapper_key_view(id).await?));
         }
         let (provider, description) = match new {
             NewWrapperKey::Register { provider, reference, regions } => {
@@ -75,7 +78,10 @@ impl Vault {
                 let intent = AuditEvent { outcome: Outcome::Intent, subject: Some(provider.to_string()), ..event.clone() };
                 self.write(Commit { change: None, idempotency: None, unchanged: None, event: intent }).await?;
                 let options = CreateOptions { multi_region, regions, request: call.idempotency_key.clone() };
-                (provider, self.providers.create(provider, &options).await?)
+                let made = self.providers.create(provider, &options).await?;
+                // It exists from here on: should it not prove itself, the entry says which one nobody needs.
+                event.subject = Some(made.reference.clone());
+                (provider, made)
             }
         };
         let key = self.prove(provider, description, &mut event.kms_request_ids).await?;
@@ -104,9 +110,10 @@ impl Vault {
             created_at: (self.clock)(),
         };
         let random = envelope::new_data_key(self.random.as_ref())?;
-        let proof = self.wrap_and_prove(&key, &random, &canary_context(&self.id, key.id), kms).await;
-        self.ring.forget(key.id);
-        key.canary = proof?;
+        // Not through the ring, and no word to the health of the vault: this key is no part of it yet.
+        let wrapper = self.providers.connect(&key).await?;
+        let proof = wrap_and_prove(&*wrapper, &random, &canary_context(&self.id, key.id), kms).await?;
+        key.canary = proof.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
         Ok(key)
     }
 
@@ -142,8 +149,12 @@ impl Vault {
 
     async fn try_show_wrapper_key(&self, event: &AuditEvent, id: WrapperKeyId) -> Result<Done<WrapperKeyView>, VaultError> {
         let permit = self.permit_vault(event)?;
+        Ok(Done::read(permit, self.wrapper_key_view(id).await?))
+    }
+
+    async fn wrapper_key_view(&self, id: WrapperKeyId) -> Result<WrapperKeyView, VaultError> {
         let found = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
-        Ok(Done::read(permit, found.ok_or(VaultError::NotFound("such wrapper key"))?))
+        found.ok_or(VaultError::NotFound("such wrapper key"))
     }
 
     async fn wrapper_key_views(&self) -> Result<Vec<WrapperKeyView>, VaultError> {
@@ -159,10 +170,18 @@ impl Vault {
             return Ok(());
         }
         let config = self.providers.config();
-        let resolved = self.providers.resolve(config.provider, &config.reference, &config.regions).await;
-        self.health.wrapper(&resolved);
         let mut event = self.system_event(Operation::BootstrapWrapperKey);
-        let key = self.prove(config.provider, resolved?, &mut event.kms_request_ids).await?;
+        let proved = async {
+            let found = self.providers.resolve(config.provider, &config.reference, &config.regions).await?;
+            self.prove(config.provider, found, &mut event.kms_request_ids).await
+        };
+        let proved = proved.await;
+        match &proved {
+            Ok(_) => self.health.canary(&Ok(())),
+            Err(VaultError::Wrapper(error)) => self.health.canary::<()>(&Err(error.clone())),
+            Err(_) => {}
+        }
+        let key = proved?;
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let change = Some(Change::InsertWrapperKey(Box::new(key)));
         self.write(Commit { change, idempotency: None, unchanged: None, event }).await?;
@@ -172,8 +191,23 @@ impl Vault {
 
     /// Asks a wrapper key to open its own canary, and notes how that went.
     pub(super) async fn probe(&self, key: &WrapperKey) {
-        let Ok(wrapper) = self.wrapper(key).await else { return };
-        let result: Result<Unwrapped, _> = wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await;
-        self.health.wrapper(&result);
+        let result = match self.ring.get(key).await {
+            Ok(wrapper) => wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        self.health.canary(&result);
+    }
+
+    /// A warning that names both, if the configuration means another wrapper key than the active one: the store decides.
+    pub(super) async fn differs_from_configured(&self, active: &WrapperKey) -> Result<Option<String>, VaultError> {
+        let config = self.providers.config();
+        let configured = self.providers.identity(config.provider, &config.reference).await?;
+        Ok((configured != active.identity).then(|| {
+            format!(
+                "[wrapper] of the configuration names {} ({configured}), but the active wrapper key of the store is {}, {} ({}): the store \
+                 decides; to change over, register the other one and rotate to it",
+                config.reference, active.id, active.reference, active.identity
+            )
+        }))
     }
 }

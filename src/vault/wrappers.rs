@@ -43,28 +43,11 @@ impl Vault {
         kms: &mut Vec<String>,
     ) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
         let active = self.active_wrapper().await?;
-        let wrapped = self.wrap_and_prove(&active, data_key, context, kms).await?;
+        let wrapper = self.wrapper(&active).await?;
+        let wrapped = wrap_and_prove(&*wrapper, data_key, context, kms).await;
+        self.health.wrapper(&wrapped);
+        let wrapped = wrapped?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
         Ok((active.id, wrapped))
-    }
-
-    /// Wraps a data key under one wrapper key, unwraps it again and compares: a wrap that does not open would be a lost key.
-    pub(super) async fn wrap_and_prove(
-        &self,
-        key: &WrapperKey,
-        data_key: &SecretBytes,
-        context: &EncryptionContext,
-        kms: &mut Vec<String>,
-    ) -> Result<Vec<u8>, VaultError> {
-        let wrapper = self.wrapper(key).await?;
-        let made = wrapper.wrap(data_key, context).await;
-        self.health.wrapper(&made);
-        let Wrapped { bytes, receipt } = made?;
-        kms.extend(receipt.request_id);
-        let back = wrapper.unwrap(&bytes, context).await;
-        self.health.wrapper(&back);
-        let Unwrapped { data_key: back, receipt } = back?;
-        kms.extend(receipt.request_id);
-        if back.same(data_key) { Ok(bytes) } else { Err(VaultError::Internal("a fresh wrap gave another data key")) }
     }
 
     /// The data key of a record, from the first wrap that gives one which matches the commitment.
@@ -134,6 +117,20 @@ impl Vault {
         }
         Ok(wrapper?)
     }
+}
+
+/// Wraps a data key, unwraps it again and compares: a wrap that does not open would be a lost key. `None` if it gave another one.
+pub(super) async fn wrap_and_prove(
+    wrapper: &dyn Wrapper,
+    data_key: &SecretBytes,
+    context: &EncryptionContext,
+    kms: &mut Vec<String>,
+) -> Result<Option<Vec<u8>>, WrapperError> {
+    let Wrapped { bytes, receipt } = wrapper.wrap(data_key, context).await?;
+    kms.extend(receipt.request_id);
+    let Unwrapped { data_key: back, receipt } = wrapper.unwrap(&bytes, context).await?;
+    kms.extend(receipt.request_id);
+    Ok(back.same(data_key).then_some(bytes))
 }
 
 /// The wraps that may open a record, those of the active wrapper key first, then standby, then the rest.

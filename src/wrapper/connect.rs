@@ -13,6 +13,7 @@ use crate::{
 use super::{
     Config, Description, Wrapper, WrapperError,
     allowed::Allowed,
+    aws_key::AwsKey,
     guard::{Breaker, Denials, Guard, Pace, Site},
     local::{LocalWrapper, create_key_file_in, in_background},
 };
@@ -69,6 +70,17 @@ impl Providers {
             ProviderKind::AwsKms => Box::pin(self.resolve_aws(reference, regions)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+        }
+    }
+
+    /// The identity that a reference stands for; of a key ARN without asking anybody, whether it is allowed or not.
+    ///
+    /// # Errors
+    /// As [`Providers::resolve`].
+    pub async fn identity(&self, provider: ProviderKind, reference: &str) -> Result<String, WrapperError> {
+        match (provider, AwsKey::from_arn(reference)) {
+            (ProviderKind::AwsKms, Ok((key, _))) => Ok(key.to_string()),
+            _ => Ok(self.resolve(provider, reference, &[]).await?.identity),
         }
     }
 

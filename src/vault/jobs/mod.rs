@@ -15,6 +15,9 @@ use super::Vault;
 /// How often the cache is swept, the refusals are summed up and what was deferred is tried again.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// While the wrapper key is missing, down or under suspicion it is asked so often; a healthy one is not bothered.
+const WRAPPER: Duration = Duration::from_secs(2);
+
 /// How often gauges are read from the store and due keys are destroyed.
 const SLOW: Duration = Duration::from_secs(15);
 
@@ -22,6 +25,7 @@ const SLOW: Duration = Duration::from_secs(15);
 pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(every_second(Arc::clone(vault), stop.clone()));
     tasks.spawn(now_and_then(Arc::clone(vault), stop.clone()));
+    tasks.spawn(watch_wrapper(Arc::clone(vault), stop.clone()));
 }
 
 async fn every_second(vault: Arc<Vault>, stop: CancellationToken) {
@@ -30,7 +34,17 @@ async fn every_second(vault: Arc<Vault>, stop: CancellationToken) {
         vault.cache.maintain().await;
         vault.write_deferred().await;
         vault.write_counted_refusals().await;
-        vault.probe_wrapper().await;
+    }
+}
+
+/// A KMS that hangs takes its time: by itself, so that expired keys are wiped and refusals written meanwhile.
+async fn watch_wrapper(vault: Arc<Vault>, stop: CancellationToken) {
+    let mut ticks = ticks(WRAPPER);
+    while next(&mut ticks, &stop).await {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = vault.watch_wrapper() => {}
+        }
     }
 }
 

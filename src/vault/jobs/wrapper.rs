@@ -1,29 +1,37 @@
 //! Recovery by itself: a vault that started without its KMS registers its first wrapper key late, and one that lost it looks again.
 
-use std::sync::atomic::Ordering;
-
-use crate::{domain::WrapperState, vault::Vault};
-
-/// While the wrapper is down it is asked every so many seconds.
-const EVERY: u64 = 3;
+use crate::{
+    domain::WrapperState,
+    vault::{Vault, VaultError},
+    wrapper::WrapperError,
+};
 
 impl Vault {
-    /// Asks the active wrapper key at the start, and again while it is down; a healthy one is not bothered.
-    pub(in crate::vault) async fn probe_wrapper(&self) {
-        let (tick, missing) = (self.ticks.fetch_add(1, Ordering::Relaxed), self.known_active().is_none());
-        let wanted = tick == 0 || missing || self.health.wrapper_fault().is_some();
-        if !(wanted && tick.is_multiple_of(EVERY)) {
-            return;
-        }
-        if missing {
+    /// Registers the first wrapper key, asks the active one whether a fault is over, and holds it once against the configuration.
+    pub(in crate::vault) async fn watch_wrapper(&self) {
+        let Ok(keys) = self.wrapper_keys().await else { return };
+        let Some(active) = keys.iter().find(|key| key.state == WrapperState::Active) else {
             match self.bootstrap().await {
                 Ok(()) => tracing::info!("the first wrapper key is registered"),
                 Err(error) => tracing::warn!(%error, "there is no wrapper key yet; this is tried again"),
             }
-        } else if let Ok(keys) = self.wrapper_keys().await
-            && let Some(active) = keys.iter().find(|key| key.state == WrapperState::Active)
-        {
+            return;
+        };
+        if self.health.wants_canary() {
             self.probe(active).await;
+        }
+        if self.health.wrapper_fault().is_none() && self.health.wants_comparison() {
+            match self.differs_from_configured(active).await {
+                Ok(None) => {}
+                Ok(Some(warning)) => tracing::warn!("{warning}"),
+                // Asked again once the KMS answers.
+                Err(VaultError::Wrapper(WrapperError::Unavailable { .. })) => return,
+                Err(error) => tracing::warn!(
+                    active = %active.reference,
+                    "the wrapper key of the configuration cannot be looked at ({error}); the store decides, and its wrapper key is used"
+                ),
+            }
+            self.health.compared();
         }
     }
 }
