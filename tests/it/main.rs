@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
 mod backup;
+mod aws_faults;
+mod aws_vault;
 mod canton_vectors;
 mod client;
 mod destruction;

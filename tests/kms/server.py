@@ -4,13 +4,13 @@ Listens on 127.0.0.1, prints its address on one line, and ends when its standard
 
 POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "region": …, "count": 1, "delay_ms": 500}
   adds a fault for the requests that match ("only", "key", "region" narrow it; "count" ends it). Modes:
-    throttle, internal, unavailable, denied   the error of KMS by that name
+    throttle, internal, unavailable, denied, missing   the error of KMS by that name
     garbage                                   an answer that is not KMS's
     slow                                      the right answer, after delay_ms
     drop                                      the connection is closed without an answer
   {"mode": "none", "key": …} takes away the faults for that key, {"mode": "none"} all.
 
-Each request is one JSON line in the file of --log: action, key_id, context, region, fault.
+Each request is one JSON line in the file of --log: action, key_id, context, region, fault, request_id.
 """
 
 import argparse
@@ -37,6 +37,7 @@ ERRORS = {
     "internal": (500, "KMSInternalException"),
     "unavailable": (503, "DependencyTimeoutException"),
     "denied": (400, "AccessDeniedException"),
+    "missing": (400, "NotFoundException"),
 }
 
 
@@ -56,7 +57,8 @@ class Double:
 
         request = self.describe(environ, body)
         fault = self.take_fault(request)
-        self.write(request | {"fault": fault and fault["mode"]})
+        request_id = str(uuid.uuid4())
+        self.write(request | {"fault": fault and fault["mode"], "request_id": request_id})
         mode = fault["mode"] if fault else "none"
         if mode == "drop":
             connection = environ["werkzeug.socket"]
@@ -64,10 +66,10 @@ class Double:
             connection.close()
             raise ConnectionAbortedError
         if mode == "garbage":
-            return answer(start_response, 400, b"<html>a proxy</html>", "text/html")
+            return answer(start_response, 400, b"<html>a proxy</html>", request_id, "text/html")
         if mode in ERRORS:
             status, code = ERRORS[mode]
-            return answer(start_response, status, json.dumps({"__type": code, "message": f"fault: {mode}"}).encode())
+            return answer(start_response, status, json.dumps({"__type": code, "message": f"fault: {mode}"}).encode(), request_id)
         if mode == "slow":
             time.sleep(fault.get("delay_ms", 1000) / 1000)
 
@@ -75,7 +77,7 @@ class Double:
 
         def start_with_id(status, headers, exc_info=None):
             headers = [(name, value) for name, value in headers if name.lower() != "x-amzn-requestid"]
-            return start_response(status, headers + [("x-amzn-requestid", str(uuid.uuid4()))], exc_info)
+            return start_response(status, headers + [("x-amzn-requestid", request_id)], exc_info)
 
         return self.moto(environ, start_with_id)
 
@@ -122,8 +124,8 @@ class Double:
             self.log.flush()
 
 
-def answer(start_response, status, body, content_type="application/x-amz-json-1.1"):
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-requestid", str(uuid.uuid4()))]
+def answer(start_response, status, body, request_id, content_type="application/x-amz-json-1.1"):
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-requestid", request_id)]
     start_response(f"{status} -", headers)
     return [body]
 

@@ -87,7 +87,7 @@ impl Kms {
         self.send(http::Request::post("/_fault").header("host", &self.address), fault).await;
     }
 
-    /// The requests so far that name this key: `{action, key_id, context, region, fault}`.
+    /// The requests so far that name this key: `{action, key_id, context, region, fault, request_id}`.
     pub(crate) fn log(&self, key: &str) -> Vec<Value> {
         let lines = std::fs::read_to_string(self.log.path()).unwrap();
         let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -1,7 +1,9 @@
 //! What several tests start and talk to.
 
 pub(crate) mod api;
+pub(crate) mod aws_vault;
 pub(crate) mod kms;
+pub(crate) mod line;
 pub(crate) mod listener;
 pub(crate) mod pki;
 pub(crate) mod vault;
