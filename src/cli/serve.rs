@@ -102,6 +102,7 @@ impl Server {
         let limits = ConnectionLimits::default();
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), self.stop.clone()));
+        self.tasks.spawn(upkeep(metrics.clone(), self.stop.clone()));
         let looks = api::ops::router(Arc::clone(&self.vault), metrics);
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         jobs::run(&self.vault, &self.tasks, &self.stop);
@@ -186,6 +187,18 @@ fn metrics() -> Result<PrometheusHandle, Failure> {
     const SECONDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
     let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(anyhow::Error::from)?;
     Ok(recorder.install_recorder().map_err(anyhow::Error::from)?)
+}
+
+/// Sums up what the histograms were given, so that they do not grow while nobody asks for `/metrics`.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let every = async {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    };
+    stop.run_until_cancelled(every).await;
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
