@@ -7,6 +7,7 @@ mod aws_vault;
 mod canton_vectors;
 mod client;
 mod destruction;
+mod example_config;
 mod frozen_envelopes;
 mod kill;
 mod known;

@@ -1,0 +1,118 @@
+//! `deploy/keyvault.toml` is what it says: it parses, it has every option there is, and what is commented out is the default.
+
+use std::{collections::BTreeSet, path::Path};
+
+use canton_keyvault::config::Config;
+
+/// Every section: the struct behind it, the file of the struct, and where it stands in the example.
+const SECTIONS: &[(&str, &str, &str)] = &[
+    ("Config", "src/config/mod.rs", ""),
+    ("VaultConfig", "src/config/sections.rs", "vault"),
+    ("StorageConfig", "src/config/sections.rs", "storage"),
+    ("LogConfig", "src/config/sections.rs", "log"),
+    ("MemoryConfig", "src/config/sections.rs", "memory"),
+    ("GrantConfig", "src/config/policy.rs", "grants"),
+    ("ListenConfig", "src/api/transport/config.rs", "listen"),
+    ("TlsConfig", "src/api/transport/config.rs", "tls"),
+    ("ClientCaConfig", "src/api/transport/config.rs", "tls.client_cas"),
+    ("CacheConfig", "src/vault/cache.rs", "cache"),
+    ("LimitsConfig", "src/vault/limits.rs", "limits"),
+    ("Config", "src/wrapper/config.rs", "wrapper"),
+    ("Limits", "src/wrapper/config.rs", "wrapper.limits"),
+];
+
+/// Options without a default to show: what stands in the example is only an example.
+const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl"];
+
+#[test]
+fn the_example_is_good_as_it_is() {
+    let config = parse(&example()).unwrap();
+    assert_eq!(config.file(), Path::new("/etc/canton-keyvault/keyvault.toml"));
+    assert!(config.wrapper.warning().is_none(), "an example for production has no wrapper key in a file");
+}
+
+#[test]
+fn what_is_commented_out_is_an_option_and_its_default() {
+    let shown = parse(&example()).unwrap();
+    assert!(parse(&uncommented(|_| true)).is_ok());
+    let mut all = parse(&uncommented(|option| !NO_DEFAULT.contains(&option))).unwrap();
+    assert_eq!(all.vault.instance(), shown.vault.instance());
+    all.vault.instance = None;
+    assert_eq!(all, shown);
+}
+
+#[test]
+fn every_option_is_in_the_example() {
+    let whole: toml::Table = uncommented(|_| true).parse().unwrap();
+    for (name, file, section) in SECTIONS {
+        let present = options(&whole, section);
+        let expected = fields(name, file);
+        assert!(!expected.is_empty(), "{name} in {file} has no options");
+        let missing: Vec<_> = expected.difference(&present).collect();
+        assert!(missing.is_empty(), "deploy/keyvault.toml says nothing of {missing:?} in [{section}]");
+    }
+}
+
+/// A section that is added is a struct that refuses unknown fields: it must be in the list above.
+#[test]
+fn every_section_is_known_here() {
+    let files: BTreeSet<&str> = SECTIONS.iter().map(|(_, file, _)| *file).collect();
+    for file in files {
+        let strict = source(file).matches("deny_unknown_fields").count();
+        let known = SECTIONS.iter().filter(|(_, of, _)| *of == file).count();
+        assert_eq!(strict, known, "{file}");
+    }
+}
+
+fn parse(text: &str) -> Result<Config, canton_keyvault::config::ConfigError> {
+    Config::parse(text, Path::new("/etc/canton-keyvault/keyvault.toml"))
+}
+
+fn example() -> String {
+    source("deploy/keyvault.toml")
+}
+
+/// The example with its commented options put in force: lines such as `# retries = 2`.
+fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
+    let line = |line: &str| {
+        let option = line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0)));
+        match option {
+            Some((rest, name)) if is_option(name) && wanted(name) => rest.to_owned(),
+            _ => line.to_owned(),
+        }
+    };
+    example().lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn is_option(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+/// The names that a section of the example has, over all its tables where it is a list.
+fn options(whole: &toml::Table, section: &str) -> BTreeSet<String> {
+    let mut tables = vec![whole];
+    for part in section.split('.').filter(|part| !part.is_empty()) {
+        tables = tables
+            .iter()
+            .flat_map(|table| match &table[part] {
+                toml::Value::Table(table) => vec![table],
+                toml::Value::Array(items) => items.iter().map(|item| item.as_table().unwrap()).collect(),
+                other => panic!("[{section}] is {other}"),
+            })
+            .collect();
+    }
+    tables.iter().flat_map(|table| table.keys().cloned()).collect()
+}
+
+/// The options of a struct, read from its source: its public fields.
+fn fields(name: &str, file: &str) -> BTreeSet<String> {
+    let source = source(file);
+    let (_, body) = source.split_once(&format!("\npub struct {name} {{\n")).unwrap_or_else(|| panic!("{file} has no struct {name}"));
+    let (body, _) = body.split_once("\n}").unwrap();
+    let field = |line: &str| line.trim().strip_prefix("pub ").and_then(|line| Some(line.split_once(':')?.0.to_owned()));
+    body.lines().filter_map(field).collect()
+}
+
+fn source(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
