@@ -23,7 +23,8 @@ impl std::fmt::Display for Hex<'_> {
 
 /// Declares a closed set of words as an enum with `ALL`, `as_str`, `Display`, `FromStr`, serde and an OpenAPI schema.
 macro_rules! text_enum {
-    ($(#[$meta:meta])* $name:ident as $set:literal { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    // The words are `tt`, not `literal`: a literal reaches the derive of the schema inside a group, where it is not seen.
+    ($(#[$meta:meta])* $name:ident as $set:literal { $($(#[$vmeta:meta])* $variant:ident = $text:tt),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant),+ }
@@ -59,3 +60,28 @@ macro_rules! text_enum {
 }
 
 pub(crate) use text_enum;
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    text_enum!(
+        /// A set.
+        Sample as "sample" {
+            /// One.
+            OneWord = "one-word",
+            /// Two.
+            Two = "2",
+        }
+    );
+
+    #[test]
+    fn text_wire_and_schema_have_the_same_words() {
+        let schema = serde_json::to_value(Sample::schema()).unwrap();
+        assert_eq!(schema["enum"], serde_json::json!(["one-word", "2"]));
+        for member in Sample::ALL {
+            assert_eq!(serde_json::to_value(member).unwrap(), member.as_str());
+            assert_eq!(member.as_str().parse(), Ok(*member));
+        }
+    }
+}
