@@ -202,6 +202,8 @@ mod tests {
         path = "keyvault.db"
         [wrapper]
         provider = "local"
+        reference = "wrapper.key"
+        allowed = ["wrapper.key"]
         [[grants]]
         principal = "spiffe://example.org/p1"
         role = "node"

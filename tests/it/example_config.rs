@@ -97,7 +97,7 @@ fn options(whole: &toml::Table, section: &str) -> BTreeSet<String> {
             .flat_map(|table| match &table[part] {
                 toml::Value::Table(table) => vec![table],
                 toml::Value::Array(items) => items.iter().map(|item| item.as_table().unwrap()).collect(),
-                other => panic!("[{section}] is {other}"),
+                other => panic!("[{section}] is {other:?}"),
             })
             .collect();
     }

@@ -1,9 +1,9 @@
 //! All integration tests, in one binary: each more would link the whole tree again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
-mod backup;
 mod aws_faults;
 mod aws_vault;
+mod backup;
 mod canton_vectors;
 mod client;
 mod destruction;
@@ -12,9 +12,9 @@ mod frozen_envelopes;
 mod kill;
 mod known;
 mod layers;
-mod readme;
 mod life;
 mod matrix;
+mod readme;
 mod reload;
 mod schemes;
 mod storage_conformance;

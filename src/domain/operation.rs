@@ -1,0 +1,129 @@
+//! The words for what can be done, and the table of roles: what each allows, whole (design §8).
+
+use super::text::text_enum;
+
+text_enum!(
+    /// Everything that can be asked of the vault, and what it does by itself. The words stand in the audit log.
+    Operation as "operation" {
+        /// `POST /v1/keys`
+        CreateKey = "keys.create",
+        /// `POST /v1/keys` with `exportable`
+        CreateExportableKey = "keys.create-exportable",
+        /// `POST /v1/keys/import`
+        ImportKey = "keys.import",
+        /// `GET /v1/keys`
+        ListKeys = "keys.list",
+        /// `GET /v1/keys/{id}`
+        ShowKey = "keys.show",
+        /// `POST /v1/keys/{id}/sign`
+        Sign = "keys.sign",
+        /// `POST /v1/keys/{id}/decrypt`
+        Decrypt = "keys.decrypt",
+        /// `POST /v1/keys/{id}/encrypt`
+        Encrypt = "keys.encrypt",
+        /// `POST /v1/keys/{id}/export`
+        ExportKey = "keys.export",
+        /// `POST /v1/keys/{id}/enable`
+        EnableKey = "keys.enable",
+        /// `POST /v1/keys/{id}/disable`
+        DisableKey = "keys.disable",
+        /// `POST /v1/keys/{id}/rotate`
+        RotateKey = "keys.rotate",
+        /// `POST /v1/keys/{id}/supersede`
+        SupersedeKey = "keys.supersede",
+        /// `DELETE /v1/keys/{id}`
+        DeleteKey = "keys.delete",
+        /// `POST /v1/keys/{id}/cancel-deletion`
+        CancelDeletion = "keys.cancel-deletion",
+        /// `GET /v1/wrapper-keys`
+        ListWrapperKeys = "wrapper-keys.list",
+        /// `GET /v1/wrapper-keys/{id}`
+        ShowWrapperKey = "wrapper-keys.show",
+        /// `POST /v1/wrapper-keys`
+        AddWrapperKey = "wrapper-keys.add",
+        /// `GET /v1/audit/entries`
+        QueryAudit = "audit.query",
+        /// `POST /v1/freeze`
+        Freeze = "vault.freeze",
+        /// `POST /v1/unfreeze`
+        Unfreeze = "vault.unfreeze",
+        /// `GET /v1/status`
+        Status = "vault.status",
+        /// `GET /v1/whoami`
+        Whoami = "vault.whoami",
+        /// `POST /v1/authorize` about oneself
+        Authorize = "vault.authorize",
+        /// `POST /v1/authorize` about another principal
+        AuthorizeOther = "vault.authorize-other",
+        /// The service started.
+        Start = "vault.start",
+        /// The service stopped.
+        Stop = "vault.stop",
+        /// Certificates, client CAs, CRL, deny-list, nodes or grants were read anew.
+        Reload = "vault.reload",
+        /// The vault set a key or a wrap aside.
+        Quarantine = "keys.quarantine",
+        /// The waiting time of a deletion ended.
+        DestroyKey = "keys.destroy",
+        /// The first wrapper key of an empty store.
+        BootstrapWrapperKey = "wrapper-keys.bootstrap",
+    }
+);
+
+text_enum!(
+    /// What a principal may be.
+    Role as "role" {
+        /// Creates, sees, uses and rotates the keys of its own node, and schedules their deletion.
+        Node = "node",
+        /// Creates, imports and governs keys; never uses one.
+        KeyAdmin = "key-admin",
+        /// Exports, and nothing else.
+        Exporter = "exporter",
+        /// Governs wrapper keys, freezes and unfreezes.
+        WrapperAdmin = "wrapper-admin",
+        /// Reads the log and the inventory, changes nothing.
+        Auditor = "auditor",
+        /// Approves ceremonies; may do nothing by itself.
+        Approver = "approver",
+    }
+);
+
+impl Role {
+    /// What the role allows, whole. What is not listed is denied.
+    pub const fn operations(self) -> &'static [Operation] {
+        use Operation as O;
+        match self {
+            Self::Node => &[O::CreateKey, O::ListKeys, O::ShowKey, O::Sign, O::Decrypt, O::Encrypt, O::RotateKey, O::DeleteKey],
+            Self::KeyAdmin => &[
+                O::CreateKey,
+                O::CreateExportableKey,
+                O::ImportKey,
+                O::ListKeys,
+                O::ShowKey,
+                O::EnableKey,
+                O::DisableKey,
+                O::SupersedeKey,
+                O::DeleteKey,
+                O::CancelDeletion,
+                O::Freeze,
+            ],
+            Self::Exporter => &[O::ExportKey],
+            Self::WrapperAdmin => &[O::ListWrapperKeys, O::ShowWrapperKey, O::AddWrapperKey, O::Freeze, O::Unfreeze],
+            Self::Auditor => &[O::ListKeys, O::ShowKey, O::ListWrapperKeys, O::ShowWrapperKey, O::QueryAudit, O::AuthorizeOther],
+            Self::Approver => &[],
+        }
+    }
+}
+
+impl Operation {
+    /// Allowed to whoever holds a valid certificate.
+    pub(super) const FOR_ANYBODY: &'static [Self] = &[Self::Status, Self::Whoami, Self::Authorize];
+
+    /// Whether it concerns the vault as a whole: a grant for some nodes does not give it.
+    pub const fn is_vault_wide(self) -> bool {
+        matches!(
+            self,
+            Self::ListWrapperKeys | Self::ShowWrapperKey | Self::AddWrapperKey | Self::Freeze | Self::Unfreeze | Self::AuthorizeOther
+        )
+    }
+}
