@@ -76,6 +76,8 @@ client_cas = [
 path = "keyvault.db"
 [wrapper]
 provider = "local"
+reference = "wrapper.key"
+allowed = ["wrapper.key"]
 "#;
 
 impl Vault {
