@@ -14,6 +14,7 @@ use super::{
     Answer, Call, Vault, VaultError,
     commit::{ATTEMPTS, Done},
     new_key::{self, Plan, class, does_not_fit, usages},
+    open::TagRule,
 };
 
 text_enum!(
@@ -92,11 +93,10 @@ impl Vault {
         let permit = self.permit_on_node(event, &import.node)?;
         self.in_service()?;
         let once = self.once(call, "POST /v1/keys/import", import.as_ref())?;
-        if let Some(id) = self.remembered(once.as_ref()).await? {
-            event.key = Some(id);
-            return Ok(Done::read(permit, Imported { record: self.record(id).await?, created: true }));
+        let remembered = self.remembered(once.as_ref()).await?;
+        if remembered.is_none() {
+            self.limits.creation(&call.principal)?;
         }
-        self.limits.creation(&call.principal)?;
         let slot = self.limits.heavy(&call.principal).await?;
         let reading = Arc::clone(import);
         let material = tokio::task::spawn_blocking(move || {
@@ -116,7 +116,14 @@ impl Vault {
             name: import.name.clone(),
             predecessor: None,
         };
-        if let Some(id) = pair_id(&plan, &material.bytes)? {
+        let pair_id = pair_id(&plan, &material.bytes)?;
+        if let Some(id) = remembered {
+            event.key = Some(id);
+            event.subject = Some("repeated".into());
+            let record = self.brought_before(event, id, pair_id, &material.bytes).await?;
+            return Ok(Done::read(permit, Imported { record, created: true }));
+        }
+        if let Some(id) = pair_id {
             event.key = Some(id);
             if let Some(stored) = self.store.key(id).await? {
                 return is_same(&stored, &plan, id).map(|record| Done::read(permit, Imported { record, created: false }));
@@ -125,6 +132,25 @@ impl Vault {
         let (record, active) = self.seal_new(event, &plan, &material.bytes).await?;
         let change = new_key::insert(&record, active);
         Ok(Done { idempotency: self.remember(once, &record.facts.id), ..Done::changed(permit, Imported { record, created: true }, change) })
+    }
+}
+
+impl Vault {
+    /// The key that an earlier call with the same facts brought, if it brought the same material. Facts alone are remembered, since a
+    /// stored hash would tell of the secret; so the id of a pair is compared, or the symmetric key itself is opened.
+    async fn brought_before(
+        &self,
+        event: &mut AuditEvent,
+        id: KeyId,
+        pair_id: Option<KeyId>,
+        material: &SecretBytes,
+    ) -> Result<KeyRecord, VaultError> {
+        let stored = self.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
+        let same = match pair_id {
+            Some(pair_id) => pair_id == id,
+            None => self.unseal(&stored, TagRule::MayBeAbsent, &mut event.kms_request_ids).await?.material.same(material),
+        };
+        if same { Ok(stored.record) } else { Err(VaultError::IdempotencyMismatch) }
     }
 }
 
