@@ -23,10 +23,10 @@ impl Vault {
     /// Decides about a key whose node is known (`None`: there is no such key).
     pub(super) fn permit_on_key(&self, event: &mut AuditEvent, id: KeyId, node: Option<&NodeName>) -> Result<Permit, VaultError> {
         event.key = Some(id);
+        // Refusals, too: whoever audits the node sees who tried to reach its key.
+        event.node = node.cloned();
         let target = node.map_or(Target::UnknownKey(id), |node| Target::Key(id, node));
-        let permit = self.permit(event, target).map_err(|refused| denied(refused, Some(id), node))?;
-        event.node = permit.node().cloned();
-        Ok(permit)
+        self.permit(event, target).map_err(|refused| denied(refused, Some(id), node))
     }
 
     /// Decides about a node, for a key that is to be made.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::domain::{AuditEvent, Operation};
+use crate::domain::{AuditEvent, NodeName, Operation};
 
 /// Refusals of the running second, by principal.
 pub(super) struct Refusals {
@@ -19,7 +19,14 @@ struct Second {
     at: i64,
     written: u32,
     /// The first event of each kind beyond the rate, and how many it stands for.
-    counted: HashMap<(Operation, Option<String>), AuditEvent>,
+    counted: HashMap<Kind, AuditEvent>,
+}
+
+/// What refusals have in common that one entry stands for: the node, too, so that its auditors see them.
+type Kind = (Operation, Option<String>, Option<NodeName>);
+
+fn kind(event: &AuditEvent) -> Kind {
+    (event.operation, event.reason.clone(), event.node.clone())
 }
 
 impl Refusals {
@@ -39,8 +46,17 @@ impl Refusals {
             return false;
         }
         // What differs between the refusals that one entry stands for is left out of it.
-        let fresh = || AuditEvent { key: None, digest: None, request_id: None, trace_id: None, count: Some(0), ..event.clone() };
-        let counted = mine.counted.entry((event.operation, event.reason.clone())).or_insert_with(fresh);
+        let fresh = || AuditEvent {
+            key: None,
+            algorithm: None,
+            digest: None,
+            subject: None,
+            request_id: None,
+            trace_id: None,
+            count: Some(0),
+            ..event.clone()
+        };
+        let counted = mine.counted.entry(kind(event)).or_insert_with(fresh);
         counted.count = counted.count.map(|count| count.saturating_add(1));
         true
     }
@@ -58,7 +74,7 @@ impl Refusals {
     pub(super) fn restore(&self, event: AuditEvent) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
-        let (kind, count) = ((event.operation, event.reason.clone()), event.count.unwrap_or(1));
+        let (kind, count) = (kind(&event), event.count.unwrap_or(1));
         let kept = mine.counted.entry(kind).or_insert(AuditEvent { count: Some(0), ..event });
         kept.count = kept.count.map(|kept| kept.saturating_add(count));
     }

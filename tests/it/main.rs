@@ -4,12 +4,14 @@
 mod aws_faults;
 mod aws_vault;
 mod backup;
+mod bad_input;
 mod canton_vectors;
 mod client;
 mod destruction;
 mod example_config;
 mod frozen_envelopes;
 mod kill;
+mod import_export;
 mod known;
 mod layers;
 mod life;

@@ -5,6 +5,7 @@ pub(crate) mod aws_vault;
 pub(crate) mod kms;
 pub(crate) mod line;
 pub(crate) mod listener;
+pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod vault;
 pub(crate) mod wrapper;
