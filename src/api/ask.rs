@@ -83,7 +83,8 @@ where
             let slot = api.vault.enter(&call.principal)?;
             let path = P::read(id(&mut parts).await.as_deref())?;
             key = path.key();
-            let query = Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(format!("query: {error}")))?.0;
+            let query =
+                Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(bounded(format!("query: {error}"))))?.0;
             let body = json(body).await?;
             Ok((slot, path, query, body))
         };
@@ -91,6 +92,14 @@ where
             Ok((slot, path, query, body)) => Ok(Self { call, path, query, body, _slot: slot }),
             Err(error) => Err(reject(api, &parts, &call, key, error).await),
         }
+    }
+}
+
+/// The refusal of a call that no route takes: an entry like any other.
+pub(super) async fn unroutable(api: &Api, parts: &Parts, error: VaultError) -> Problem {
+    match call(parts) {
+        Ok(call) => Problem::of(&api.vault.reject(&call, Operation::NoSuchCall, None, error).await, &call.request_id),
+        Err(problem) => problem,
     }
 }
 
@@ -111,7 +120,7 @@ fn call(parts: &Parts) -> Result<Call, Problem> {
 
 async fn reject(api: &Arc<Api>, parts: &Parts, call: &Call, key: Option<KeyId>, error: VaultError) -> Problem {
     let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let operation = api.operations.of(&parts.method, matched).unwrap_or(Operation::Status);
+    let operation = api.operations.of(&parts.method, matched).unwrap_or(Operation::NoSuchCall);
     Problem::of(&api.vault.reject(call, operation, key, error).await, &call.request_id)
 }
 
@@ -136,17 +145,31 @@ async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
             bytes.extend_from_slice(data);
         }
     }
-    let text: Cow<'_, [u8]> = if bytes.is_empty() { Cow::Borrowed(b"{}") } else { Cow::Borrowed(&bytes) };
-    serde_json::from_slice(&text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    // serde would read the fields of an object from an array, too, by their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(VaultError::InvalidRequest("body: not a JSON object".into()));
+    }
+    serde_json::from_slice(text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
 }
 
-/// serde's message names fields and positions; for a wrong type it would quote the value, which may be a secret.
+/// serde's message names fields and positions; where it would quote a value, which may be a secret in the wrong place, it does not.
 fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     if message.starts_with("invalid type") || message.starts_with("invalid value") {
-        format!("a value of the wrong type at line {} column {}", error.line(), error.column())
-    } else {
-        message
+        return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
+    }
+    match message.rsplit_once("`, expected ") {
+        Some((variant, known)) if variant.starts_with("unknown variant") => format!("not a word that stands here: expected {known}"),
+        _ => bounded(message),
+    }
+}
+
+/// A message that repeats what was sent repeats so much of it.
+fn bounded(message: String) -> String {
+    match message.char_indices().nth(400) {
+        Some((end, _)) => message.get(..end).unwrap_or_default().to_owned() + "…",
+        None => message,
     }
 }
 
@@ -192,5 +215,13 @@ mod tests {
         let error = serde_json::from_str::<Body>(r#"{"password":"hunter2"}"#).unwrap_err();
         assert!(error.to_string().contains("hunter2"));
         assert!(!without_values(&error).contains("hunter2"));
+
+        #[derive(Debug, serde::Deserialize)]
+        enum Word {
+            #[expect(dead_code, reason = "only read")]
+            Known,
+        }
+        let error = serde_json::from_str::<Word>(r#""hunter2`, expected more""#).unwrap_err();
+        assert_eq!(without_values(&error), "not a word that stands here: expected `Known` at line 1 column 25");
     }
 }

@@ -20,18 +20,19 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::Method,
+    extract::{Request, State},
     middleware,
-    response::{IntoResponse as _, Response},
+    response::IntoResponse as _,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     crypto::Random,
-    vault::{Code, Vault},
+    vault::{Code, Vault, VaultError},
 };
 
 use self::{
+    problem::Anonymous,
     routes::Operations,
     transport::{Admission, NotAdmitted, Trust, admit},
 };
@@ -56,21 +57,20 @@ pub(crate) struct Api {
 /// The router of the API's listener: who may speak is asked first, on every request.
 pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> Router {
     let api = Arc::new(Api { vault, random, operations: Operations::new() });
-    let admission =
-        Admission::new(trust, |reason: NotAdmitted| Problem::new(Code::Unauthenticated, reason.to_string(), "").into_response());
+    let admission = Admission::new(trust, |reason: NotAdmitted| Anonymous::new(Code::Unauthenticated, reason.to_string()).into_response());
     routes::router()
-        .fallback(|| std::future::ready(no_route()))
-        .method_not_allowed_fallback(|method: Method| std::future::ready(no_method(&method)))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(admission, admit))
         .layer(CatchPanicLayer::custom(trace::on_panic))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), trace::trace))
         .with_state(api)
 }
 
-fn no_route() -> Response {
-    Problem::new(Code::NoSuchRoute, "there is no such path", "").into_response()
+async fn no_route(State(api): State<Arc<Api>>, request: Request) -> Problem {
+    ask::unroutable(&api, &request.into_parts().0, VaultError::NoSuchRoute).await
 }
 
-fn no_method(method: &Method) -> Response {
-    Problem::new(Code::MethodNotAllowed, format!("this path does not take {method}"), "").into_response()
+async fn no_method(State(api): State<Arc<Api>>, request: Request) -> Problem {
+    ask::unroutable(&api, &request.into_parts().0, VaultError::MethodNotAllowed).await
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use axum::{
-    Json,
+    Extension, Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -165,11 +165,8 @@ impl<T> OrProblem<T> for Result<T, VaultError> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let (retryable, unnumbered) = (self.retryable, self.request_id.is_empty().then(|| Unnumbered(self.clone())));
+        let retryable = self.retryable;
         let mut response = (status, Json(self)).into_response();
-        if let Some(unnumbered) = unnumbered {
-            response.extensions_mut().insert(unnumbered);
-        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if retryable {
@@ -179,14 +176,29 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A problem that was made where the id of the request is not known; [`super::trace`] fills it in.
-#[derive(Clone)]
-pub(super) struct Unnumbered(Problem);
+/// A problem document of whoever does not know the request's id: written where the request is traced.
+#[derive(Debug, Clone)]
+pub(super) struct Anonymous(Problem);
 
-impl Unnumbered {
-    /// The body, with the id.
-    pub(super) fn numbered(self, request_id: &str) -> Vec<u8> {
-        serde_json::to_vec(&Problem { request_id: request_id.to_owned(), ..self.0 }).unwrap_or_default()
+impl Anonymous {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Problem::new(code, detail, ""))
+    }
+
+    /// Writes the document that waits in `response`, if one does.
+    pub(super) fn name(response: &mut Response, request_id: &str) {
+        if let Some(Self(problem)) = response.extensions_mut().remove() {
+            let (parts, body) = Problem { request_id: request_id.to_owned(), ..problem }.into_response().into_parts();
+            response.headers_mut().extend(parts.headers);
+            *response.body_mut() = body;
+        }
+    }
+}
+
+impl IntoResponse for Anonymous {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Extension(self)).into_response()
     }
 }
 

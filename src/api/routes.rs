@@ -77,6 +77,8 @@ impl Operations {
     }
 
     pub(super) fn of(&self, method: &Method, matched: &str) -> Option<Operation> {
+        // A HEAD is answered by the route of its GET.
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         // The key is owned, so a look-up makes a copy of a short path; a map of maps would save it at twice the code.
         self.0.get(&(method.clone(), matched.to_owned())).copied()
     }

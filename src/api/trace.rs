@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, header::CONTENT_LENGTH},
+    http::HeaderValue,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -14,7 +14,7 @@ use crate::{
     vault::Code,
 };
 
-use super::{Api, Problem, problem::Unnumbered};
+use super::{Api, problem::Anonymous};
 
 /// Our id of a request: 32 hex digits, random.
 #[derive(Debug, Clone)]
@@ -36,10 +36,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let traceparent = request.headers().get("traceparent").cloned();
     let mut response = next.run(request).await;
-    if let Some(unnumbered) = response.extensions_mut().remove::<Unnumbered>() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-        *response.body_mut() = unnumbered.numbered(id.as_str()).into();
-    }
+    Anonymous::name(&mut response, id.as_str());
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert("x-request-id", value);
     }
@@ -69,7 +66,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
 /// What a caller sees of a panic: that it was our fault, and nothing of what it said.
 pub(super) fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!("keyvault_panics_total").increment(1);
-    Problem::new(Code::Internal, "the vault failed; nothing was done", "").into_response()
+    Anonymous::new(Code::Internal, "the vault failed; nothing was done").into_response()
 }
 
 fn request_id(api: &Api) -> RequestId {

@@ -55,6 +55,8 @@ text_enum!(
         Authorize = "vault.authorize",
         /// `POST /v1/authorize` about another principal
         AuthorizeOther = "vault.authorize-other",
+        /// A path or a method that the API does not have.
+        NoSuchCall = "vault.no-such-call",
         /// The service started.
         Start = "vault.start",
         /// The service stopped.

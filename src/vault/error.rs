@@ -97,6 +97,12 @@ pub enum VaultError {
     /// Malformed.
     #[error("{0}")]
     InvalidRequest(String),
+    /// No such path.
+    #[error("there is no such path")]
+    NoSuchRoute,
+    /// No such method there.
+    #[error("this path does not take this method")]
+    MethodNotAllowed,
     /// Too long.
     #[error("{0}")]
     TooLarge(&'static str),
@@ -185,6 +191,8 @@ impl VaultError {
             Self::State(KeyState::Destroyed) => Code::KeyDestroyed,
             Self::State(KeyState::Active) | Self::WrongState(_) => Code::WrongState,
             Self::Permanent => Code::PermanentKey,
+            Self::NoSuchRoute => Code::NoSuchRoute,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::NotExportable => Code::NotExportable,
             Self::KeyExists(_) => Code::KeyExists,
             Self::WrapperKeyExists => Code::WrapperKeyExists,

@@ -4,14 +4,13 @@
 mod aws_faults;
 mod aws_vault;
 mod backup;
-mod bad_input;
 mod canton_vectors;
 mod client;
 mod destruction;
 mod example_config;
 mod frozen_envelopes;
-mod kill;
 mod import_export;
+mod kill;
 mod known;
 mod layers;
 mod life;
