@@ -4,6 +4,8 @@
 mod aws_faults;
 mod aws_vault;
 mod backup;
+mod audit_query;
+mod bad_input;
 mod canton_vectors;
 mod client;
 mod destruction;

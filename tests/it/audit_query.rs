@@ -1,0 +1,268 @@
+//! The log as an auditor reads it: an entry for every call, refusals and reads too, with what must be in it and nothing of the payload.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use canton_keyvault::{audit::Entry, cli::pki::principal, domain::Timestamp};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    known::hex,
+    support::{
+        api::{Caller, enroll, id},
+        vault::{TestVault, until},
+    },
+};
+
+struct Cast {
+    vault: TestVault,
+    node: Caller,
+    admin: Caller,
+    auditor: Caller,
+}
+
+impl Cast {
+    fn start() -> Self {
+        Self::start_with(|config| config)
+    }
+
+    fn start_with(edit: impl FnOnce(String) -> String) -> Self {
+        let vault = TestVault::start_with(edit);
+        let caller = |who| Caller::new(&vault, who);
+        Self { node: caller("participant1"), admin: caller("key-admin"), auditor: caller("auditor"), vault }
+    }
+
+    /// The entry of the last call of a kind.
+    async fn last(&self, operation: &str) -> Value {
+        self.auditor.log(&format!("&operation={operation}")).await.pop().unwrap_or_else(|| panic!("no entry of {operation}"))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Value {
+    json!(hex(&Sha256::digest(bytes)))
+}
+
+#[tokio::test]
+async fn a_use_is_recorded_with_its_digest_and_without_its_payload() {
+    let cast = Cast::start();
+    let key = cast.node.signing_key("participant1").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let (message, encoded) = (b"an order of a million", STANDARD.encode("an order of a million"));
+    let body = json!({ "algorithm": "ed25519", "message": encoded }).to_string();
+    let signed = cast.node.send("POST", &format!("/v1/keys/{key}/sign"), &[("traceparent", &parent)], body).await;
+    assert_eq!(signed.headers["traceparent"], parent);
+    let signature = signed.success()["signature"].clone();
+    let entry = cast.last("keys.sign").await;
+    let certificate = std::fs::read(cast.vault.path("pki/participant1.pem")).unwrap();
+    let certificate = rustls::pki_types::pem::PemObject::from_pem_slice(&certificate).unwrap();
+    let certificate: rustls::pki_types::CertificateDer<'_> = certificate;
+    for (field, value) in [
+        ("principal", json!(principal("participant1"))),
+        ("certificate", sha256(&certificate)),
+        ("key_id", json!(key)),
+        ("node", json!("participant1")),
+        ("algorithm", json!("ed25519")),
+        ("digest", sha256(message)),
+        ("outcome", json!("ok")),
+        ("reason", Value::Null),
+        ("trace_id", json!(trace)),
+        ("request_id", json!(signed.headers["x-request-id"].to_str().unwrap())),
+        ("vault", json!("dev")),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("policy_revision", cast.node.get("/v1/whoami").await.success()["policy_revision"].clone()),
+    ] {
+        assert_eq!(entry[field], value, "{field} of {entry}");
+    }
+
+    // For a secret, the digest is of its ciphertext: of both sides, and also where it does not open.
+    let secret = id(&cast.node.create("participant1", "symmetric", "aes-256").await);
+    let sealed = cast.node.post(&format!("/v1/keys/{secret}/encrypt"), &json!({ "plaintext": encoded })).await.success();
+    let ciphertext = STANDARD.decode(sealed["ciphertext"].as_str().unwrap()).unwrap();
+    assert_eq!(cast.last("keys.encrypt").await["digest"], sha256(&ciphertext));
+    let decrypt = |bytes: &[u8]| json!({ "algorithm": "aes-256-gcm", "ciphertext": STANDARD.encode(bytes) });
+    let path = format!("/v1/keys/{secret}/decrypt");
+    cast.node.post(&path, &decrypt(&ciphertext)).await.success();
+    assert_eq!(cast.last("keys.decrypt").await["digest"], sha256(&ciphertext));
+    cast.node.post(&path, &decrypt(&ciphertext[1..])).await.refused(422, "decryption_failed");
+    let entry = cast.last("keys.decrypt").await;
+    assert_eq!((&entry["digest"], &entry["reason"]), (&sha256(&ciphertext[1..]), &json!("decryption_failed")));
+
+    // No digest of what comes in or goes out whole.
+    let raw = [0x5c; 32];
+    let import = json!({ "node": "participant1", "format": "raw", "material": STANDARD.encode(raw), "exportable": true });
+    let imported = id(&cast.admin.post("/v1/keys/import", &import).await.success());
+    let export = json!({ "format": "raw" });
+    Caller::new(&cast.vault, "exporter").post(&format!("/v1/keys/{imported}/export"), &export).await.success();
+    for operation in ["keys.import", "keys.export"] {
+        let entry = cast.last(operation).await;
+        assert_eq!((&entry["digest"], &entry["key_id"]), (&Value::Null, &json!(imported)), "{entry}");
+    }
+    let log = serde_json::to_string(&cast.auditor.log("").await).unwrap();
+    let payloads =
+        [encoded.as_str(), "an order", signature.as_str().unwrap(), sealed["ciphertext"].as_str().unwrap(), &STANDARD.encode(raw)];
+    for payload in payloads {
+        assert!(!log.contains(payload), "{payload} stands in the log");
+    }
+    assert!(!log.contains(&hex(&Sha256::digest(raw))), "nor a hash of a key");
+}
+
+#[tokio::test]
+async fn every_call_is_one_entry_and_reads_and_refusals_are_calls() {
+    let cast = Cast::start();
+    let key = cast.node.signing_key("participant1").await;
+    let other = Caller::new(&cast.vault, "participant2");
+    let show = format!("/v1/keys/{key}");
+    let before = cast.auditor.log("").await.len();
+    cast.node.get("/v1/keys").await.success();
+    cast.node.get(&show).await.success();
+    cast.node.get("/v1/whoami").await.success();
+    cast.node.get("/v1/status").await.success();
+    cast.node.step(&key, "enable").await.refused(403, "forbidden");
+    cast.node.post("/v1/authorize", &json!({ "operation": "keys.sign", "key_id": key })).await.success();
+    cast.node.get("/v1/nothing").await.refused(404, "no_such_route");
+    other.get(&show).await.refused(404, "not_found");
+    cast.admin.step(&key, "enable").await.refused(409, "wrong_state");
+    cast.auditor.get("/v1/wrapper-keys/wk-000000000000").await.refused(404, "not_found");
+    let log = cast.auditor.log("").await;
+    let said: Vec<_> = log[before..].iter().map(|e| ["operation", "outcome", "reason"].map(|f| e[f].as_str().unwrap_or("-"))).collect();
+    assert_eq!(
+        said,
+        [
+            ["audit.query", "ok", "-"],
+            ["keys.list", "ok", "-"],
+            ["keys.show", "ok", "-"],
+            ["vault.whoami", "ok", "-"],
+            ["vault.status", "ok", "-"],
+            ["keys.enable", "denied", "forbidden"],
+            ["vault.authorize", "ok", "-"],
+            ["vault.no-such-call", "failed", "no_such_route"],
+            ["keys.show", "denied", "not_found"],
+            ["keys.enable", "failed", "wrong_state"],
+            ["wrapper-keys.show", "denied", "not_found"],
+        ]
+    );
+    // Whoever audits the node sees that another one reached for its key.
+    let denied = log.iter().find(|entry| entry["principal"] == principal("participant2")).unwrap();
+    assert_eq!((&denied["key_id"], &denied["node"]), (&json!(key), &json!("participant1")));
+}
+
+#[tokio::test]
+async fn leaves_are_hashes_of_entries_and_places_have_no_gaps() {
+    let cast = Cast::start();
+    let key = cast.node.signing_key("participant1").await;
+    cast.node.step(&key, "rotate").await.success();
+    cast.node.step(&key, "enable").await.refused(403, "forbidden");
+    cast.node.sign(&key).await.success();
+    let database = cast.vault.database();
+    for (index, mut shown) in cast.auditor.log("").await.into_iter().enumerate() {
+        assert_eq!(shown["sequence"], index + 1);
+        let leaf = shown.as_object_mut().unwrap().remove("leaf").unwrap();
+        let entry: Entry = serde_json::from_value(shown).unwrap();
+        // RFC 6962 §2.1, written here again.
+        let expected = Sha256::new().chain_update([0]).chain_update(entry.encode().unwrap()).finalize();
+        assert_eq!(leaf, STANDARD.encode(expected), "{entry:?}");
+        let stored: Vec<u8> = database
+            .query_row("SELECT entry FROM audit_entries WHERE sequence = ?1", [i64::try_from(entry.sequence).unwrap()], |row| row.get(0))
+            .unwrap();
+        assert_eq!(stored, entry.encode().unwrap(), "the stored bytes are those that are hashed");
+    }
+}
+
+#[tokio::test]
+async fn filters_and_pages_give_exactly_what_was_asked_for() {
+    let cast = Cast::start();
+    let (key, other) = (cast.node.signing_key("participant1").await, cast.node.signing_key("participant1").await);
+    for _ in 0..5 {
+        cast.node.sign(&key).await.success();
+        cast.node.sign(&other).await.success();
+    }
+    cast.admin.signing_key("participant2").await;
+    cast.node.step(&key, "enable").await.refused(403, "forbidden");
+    let who = principal("participant1").replace(':', "%3A").replace('/', "%2F");
+    let whole = cast.auditor.log("").await;
+    let (middle, end) = (whole[whole.len() / 2]["at"].clone(), whole[whole.len() - 1]["sequence"].as_u64().unwrap());
+    let (at, middle) = (|text: &Value| Timestamp::parse(text.as_str().unwrap()).unwrap(), &middle);
+    type Test<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+    let is = |field: &'static str, value: &str| -> Test<'_> {
+        let value = json!(value);
+        Box::new(move |entry| entry[field] == value)
+    };
+    let from = middle.as_str().unwrap();
+    for (query, keeps) in [
+        (format!("&key_id={key}"), is("key_id", &key)),
+        ("&node=participant2".into(), is("node", "participant2")),
+        (format!("&principal={who}"), is("principal", &principal("participant1"))),
+        ("&operation=keys.sign".into(), is("operation", "keys.sign")),
+        ("&outcome=denied".into(), is("outcome", "denied")),
+        (format!("&from={from}"), Box::new(|entry: &Value| at(&entry["at"]) >= at(middle)) as Test<'_>),
+        (format!("&to={from}"), Box::new(|entry: &Value| at(&entry["at"]) < at(middle))),
+        (
+            format!("&key_id={key}&operation=keys.sign&outcome=ok&from={from}"),
+            Box::new(|entry: &Value| entry["key_id"] == key && entry["operation"] == "keys.sign" && at(&entry["at"]) >= at(middle)),
+        ),
+        (format!("&key_id=1220{}", "0".repeat(64)), Box::new(|_: &Value| false)),
+    ] {
+        let wanted: Vec<&Value> = whole.iter().filter(|entry| keeps(entry)).collect();
+        let mut paged = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = cast.auditor.get(&format!("/v1/audit/entries?limit=2{query}{cursor}")).await.success();
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= 2);
+            paged.extend(items.iter().filter(|entry| entry["sequence"].as_u64().unwrap() <= end).cloned());
+            match page["next_cursor"].as_str() {
+                // The log grows by each look at it: what came later is not waited for.
+                Some(next) if items.iter().all(|entry| entry["sequence"].as_u64().unwrap() <= end) => cursor = format!("&cursor={next}"),
+                _ => break,
+            }
+        }
+        assert_eq!(paged.iter().collect::<Vec<_>>(), wanted, "{query}");
+    }
+    assert!(whole.iter().filter(|entry| entry["operation"] == "keys.sign").count() == 10);
+}
+
+#[tokio::test]
+async fn an_auditor_of_one_node_sees_the_entries_of_that_node() {
+    let grant = |name: &str| format!("\n[[grants]]\nprincipal = \"{}\"\nrole = \"auditor\"\nnodes = [\"participant1\"]\n", principal(name));
+    let cast = Cast::start_with(|config| config + &grant("local-auditor"));
+    enroll(&cast.vault, "local-auditor");
+    let local = Caller::new(&cast.vault, "local-auditor");
+    let ours = cast.node.signing_key("participant1").await;
+    let theirs = cast.admin.signing_key("participant2").await;
+    Caller::new(&cast.vault, "participant2").sign(&ours).await.refused(404, "not_found");
+    cast.admin.get("/v1/status").await.success();
+    let seen = local.log("").await;
+    assert!(seen.iter().all(|entry| entry["node"] == "participant1"), "{seen:?}");
+    let words: Vec<&str> = seen.iter().map(|entry| entry["operation"].as_str().unwrap()).collect();
+    assert_eq!(words, ["keys.create", "keys.sign"]);
+    assert_eq!(seen[1]["reason"], "not_found");
+    assert!(local.log("&node=participant2").await.is_empty() && local.log(&format!("&key_id={theirs}")).await.is_empty());
+    local.get(&format!("/v1/keys/{theirs}")).await.refused(404, "not_found");
+    local.get("/v1/wrapper-keys").await.refused(403, "forbidden");
+    let about = json!({ "operation": "keys.sign", "principal": principal("participant1") });
+    local.post("/v1/authorize", &about).await.refused(403, "forbidden");
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_becomes_counted_entries_and_loses_none() {
+    let cast = Cast::start_with(|config| config.replace("[log]", "[limits]\nrefusals_per_second = 5\n\n[log]"));
+    let key = cast.node.signing_key("participant1").await;
+    let flood = 300;
+    for _ in 0..flood {
+        cast.node.step(&key, "enable").await.refused(403, "forbidden");
+    }
+    let query = "&operation=keys.enable&outcome=denied";
+    let stands_for = |entries: &[Value]| entries.iter().map(|entry| entry["count"].as_u64().unwrap_or(1)).sum::<u64>();
+    until("every refusal is in the log", || async { stands_for(&cast.auditor.log(query).await) == flood }).await;
+    let entries = cast.auditor.log(query).await;
+    assert!(entries.len() < 200, "{} entries", entries.len());
+    let counted: Vec<&Value> = entries.iter().filter(|entry| !entry["count"].is_null()).collect();
+    assert!(!counted.is_empty());
+    for entry in counted {
+        assert_eq!((&entry["principal"], &entry["reason"]), (&json!(principal("participant1")), &json!("forbidden")));
+        assert_eq!((&entry["key_id"], &entry["request_id"]), (&Value::Null, &Value::Null), "what differs is left out");
+    }
+    // Others' refusals, and answers, are written one by one all the while.
+    Caller::new(&cast.vault, "participant2").sign(&key).await.refused(404, "not_found");
+    assert!(cast.last("keys.sign").await["request_id"].is_string());
+}
