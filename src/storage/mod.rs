@@ -31,6 +31,12 @@ pub trait KeyStore: Send + Sync {
     /// [`StoreError`] if the store cannot be read.
     async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError>;
 
+    /// What can be said of a key whose row cannot be read.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError>;
+
     /// Keys in the order of creation.
     ///
     /// # Errors
@@ -122,6 +128,14 @@ pub enum Change {
     },
     /// A key takes a step, compare-and-swap on its revision.
     UpdateKey(KeyUpdate),
+    /// A key whose row cannot be read is quarantined; refused if the log's newest word on it is not the one before `to`. What can
+    /// change in a row is made readable: no successor, no deletion time, no tag.
+    SetAside {
+        /// Which key.
+        key: KeyId,
+        /// What the row becomes.
+        to: StateChange,
+    },
     /// A wrap was found not to open although its wrapper key works.
     QuarantineWrap {
         /// Of which key.
@@ -175,6 +189,15 @@ pub struct StoredKey {
     pub logged: Option<StateChange>,
     /// The store's revision in the same snapshot.
     pub store_revision: u64,
+}
+
+/// What can be said of a key whose row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Its node, if at least that can be read.
+    pub node: Option<NodeName>,
+    /// The newest state change of this key in the log.
+    pub logged: Option<StateChange>,
 }
 
 /// An item of a list and where it stands.

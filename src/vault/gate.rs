@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{AuditEvent, Denied, KeyId, NodeName, Operation, Permit, Target},
-    storage::StoredKey,
+    storage::{StoreError, StoredKey},
 };
 
 use super::{Vault, VaultError, error::denied};
@@ -14,7 +14,10 @@ impl Vault {
     /// `KeyNotFound`, `Forbidden`, or that the store cannot be read.
     pub(super) async fn permit_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, StoredKey), VaultError> {
         event.key = Some(id);
-        let stored = self.store.key(id).await?;
+        let stored = match self.store.key(id).await {
+            Err(StoreError::Corrupt { table: "keys" | "wraps", what }) => return Err(self.unreadable(event, id, &what).await),
+            stored => stored?,
+        };
         let permit = self.permit_on_key(event, id, stored.as_ref().map(|stored| &stored.record.facts.node))?;
         let stored = stored.ok_or(VaultError::KeyNotFound(id))?;
         Ok((permit, stored))

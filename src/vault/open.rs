@@ -96,7 +96,7 @@ impl Vault {
         self.check_row(stored).await?;
         let record = &stored.record;
         let context = record.facts.encryption_context(&self.id);
-        let Some(sealed) = &record.sealed else { return Err(VaultError::State(record.lifecycle.state())) };
+        let Some(sealed) = &record.sealed else { return Err(self.quarantine(record, "its sealed bytes are gone").await) };
         let data_key = match self.data_key(record, &context, kms).await {
             Ok(data_key) => data_key,
             Err(error) => return Err(self.if_unopenable(record, error).await),
@@ -132,17 +132,14 @@ impl Vault {
         if agrees { Ok(()) } else { Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await) }
     }
 
-    /// Where no wrap is left that could ever open the key, the key itself is set aside.
+    /// Where no wrap is left that could ever open the key, the key itself is set aside, and that is the answer.
     async fn if_unopenable(&self, record: &KeyRecord, error: VaultError) -> VaultError {
         let id = record.facts.id;
         let hopeless = match self.store.key(id).await {
             Ok(Some(now)) => now.record.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.record.generation),
             _ => false,
         };
-        if hopeless {
-            let _ = self.quarantine(record, "no wrap opens it").await;
-        }
-        error
+        if hopeless { self.quarantine(record, "no wrap opens it").await } else { error }
     }
 }
 

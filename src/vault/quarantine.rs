@@ -1,8 +1,8 @@
 //! Setting aside what failed a check: first in memory, then in the store, with an entry that says why.
 
 use crate::{
-    domain::{AuditEvent, KeyRecord, KeyState, Operation, StateChange, Transition},
-    storage::{Change, Commit, KeyUpdate},
+    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, Operation, StateChange, Transition},
+    storage::{Change, Commit, KeyUpdate, Outline},
 };
 
 use super::{Vault, VaultError};
@@ -29,20 +29,38 @@ impl Vault {
                 delete_at: record.delete_at,
                 row_tag: None,
             };
-            self.set_aside(record, Change::UpdateKey(update), reason).await;
+            self.set_aside(id, Some(record.facts.node.clone()), Change::UpdateKey(update), reason).await;
+        }
+        VaultError::State(KeyState::Quarantined)
+    }
+
+    /// Quarantines a key whose row cannot be read, and gives the error for its caller; one who may not see the key learns nothing. The
+    /// log remembers it, so that mending the row by hand does not bring the key back.
+    pub(super) async fn unreadable(&self, event: &mut AuditEvent, id: KeyId, what: &str) -> VaultError {
+        let outline = match self.store.outline(id).await {
+            Ok(outline) => outline.unwrap_or(Outline { node: None, logged: None }),
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = self.permit_on_key(event, id, outline.node.as_ref()) {
+            return error;
+        }
+        let stood = outline.logged.unwrap_or(StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE });
+        if let Ok(lifecycle) = stood.lifecycle.after(Transition::Quarantine) {
+            self.cache.forget(id).await;
+            let to = StateChange { revision: stood.revision.saturating_add(1), lifecycle };
+            self.set_aside(id, outline.node, Change::SetAside { key: id, to }, &format!("the row cannot be read: {what}")).await;
         }
         VaultError::State(KeyState::Quarantined)
     }
 
     /// Commits a quarantine of a key or of a wrap with its entry.
-    pub(super) async fn set_aside(&self, record: &KeyRecord, change: Change, reason: &str) {
-        let id = record.facts.id;
+    pub(super) async fn set_aside(&self, id: KeyId, node: Option<NodeName>, change: Change, reason: &str) {
         let event = AuditEvent {
             key: Some(id),
-            node: Some(record.facts.node.clone()),
+            node,
             reason: Some(reason.to_owned()),
             change: match &change {
-                Change::UpdateKey(update) => Some(update.to),
+                Change::UpdateKey(KeyUpdate { to, .. }) | Change::SetAside { to, .. } => Some(*to),
                 _ => None,
             },
             ..self.system_event(Operation::Quarantine)

@@ -96,11 +96,8 @@ impl Vault {
             return Ok((self.permit_on_key(event, id, Some(&opened.facts.node))?, opened.lifecycle));
         }
         let (permit, stored) = self.permit_key(event, id).await?;
-        if !stored.record.lifecycle.reads_old() {
-            // A state that refuses may itself have been edited in: the log has the last word.
-            let logged = stored.logged.map_or(KeyState::Quarantined, |logged| logged.lifecycle.state());
-            return Err(VaultError::State(if logged == stored.record.lifecycle.state() { logged } else { KeyState::Quarantined }));
-        }
+        // A state that refuses may itself have been edited in: the log has the last word.
+        self.check_row(&stored).await?;
         Ok((permit, stored.record.lifecycle))
     }
 

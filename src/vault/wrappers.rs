@@ -105,7 +105,7 @@ impl Vault {
             Err(error) => return Err(error.into()),
         }
         let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key: wrap.wrapper_key, generation: wrap.generation };
-        self.set_aside(record, change, &format!("wrap under {}", key.id)).await;
+        self.set_aside(record.facts.id, Some(record.facts.node.clone()), change, &format!("wrap under {}", key.id)).await;
         Ok(None)
     }
 

@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     CommitError, Receipt, StoreError,
     error::signed,
+    read,
     rows::{self, revision_of},
 };
 use crate::{
     audit::{Entry, Source, leaf_hash},
-    domain::{AuditEvent, NodeName, Timestamp, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, WrapperKeyId, WrapperState},
     storage::{Change, Commit, Idempotency, KeyUpdate, Unchanged},
 };
 
@@ -127,6 +128,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
             return Ok(link.as_ref().map(|(_, event)| &**event));
         }
         Change::UpdateKey(update) => update_key(db, update)?,
+        Change::SetAside { key, to } => set_aside(db, *key, *to)?,
         Change::QuarantineWrap { key, wrapper_key, generation } => quarantine_wrap(db, &key.to_string(), *wrapper_key, *generation)?,
         Change::InsertWrapperKey(wrapper_key) => {
             let sql = "SELECT 1 FROM wrapper_keys WHERE identity = ?1";
@@ -169,6 +171,15 @@ fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
         execute(db, "DELETE FROM wraps WHERE key = ?1", [&id])?;
     }
     Ok(())
+}
+
+fn set_aside(db: &Connection, key: KeyId, to: StateChange) -> Result<(), CommitError> {
+    if read::logged(db, key)?.map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
+        return Err(CommitError::LostRace);
+    }
+    let sql = "UPDATE keys SET revision = ?2, lifecycle = ?3, successor = NULL, delete_at = NULL, row_tag = NULL WHERE id = ?1";
+    let changed = execute(db, sql, params![key.to_string(), signed(to.revision)?, to.lifecycle.to_string()])?;
+    if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
 fn quarantine_wrap(db: &Connection, key: &str, wrapper_key: WrapperKeyId, generation: u32) -> Result<(), CommitError> {

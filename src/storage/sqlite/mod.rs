@@ -43,7 +43,7 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Page, Positioned, Receipt, Remembered, StoreError,
+    Commit, CommitError, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt, Remembered, StoreError,
     StoredEntry, StoredKey,
 };
 use crate::domain::{KeyId, KeyRecord, KeyState, Timestamp, WrapperKey};
@@ -94,6 +94,10 @@ impl KeyStore for SqliteStore {
 
     async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
         self.look_up(move |db| read::key(db, id)).await
+    }
+
+    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError> {
+        self.look_up(move |db| read::outline(db, id)).await
     }
 
     async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {

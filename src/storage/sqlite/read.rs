@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    IdempotencyScope, Remembered, StoreError, StoredKey,
+    IdempotencyScope, Outline, Remembered, StoreError, StoredKey,
     error::corrupt,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
@@ -22,8 +22,16 @@ pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, Store
     Ok(Some(StoredKey { record, logged: logged(db, id)?, store_revision: unsigned(store_revision)? }))
 }
 
+/// What can be said of a key whose row cannot be read.
+pub(super) fn outline(db: &Connection, id: KeyId) -> Result<Option<Outline>, StoreError> {
+    let mut sql = db.prepare_cached("SELECT node FROM keys WHERE id = ?1")?;
+    let node = sql.query_row([id.to_string()], |row| Ok(row.get::<_, String>(0).ok())).optional()?;
+    let Some(node) = node else { return Ok(None) };
+    Ok(Some(Outline { node: node.and_then(|text| text.parse().ok()), logged: logged(db, id)? }))
+}
+
 /// The newest state change of a key. The index finds the entry, but only its hashed bytes are believed.
-fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, StoreError> {
+pub(super) fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, StoreError> {
     // Named, since the wider index would walk back through every signature of a busy key.
     let sql = "SELECT entry FROM audit_entries INDEXED BY audit_entries_states
                WHERE key_id = ?1 AND key_revision IS NOT NULL ORDER BY sequence DESC LIMIT 1";
