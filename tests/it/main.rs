@@ -26,6 +26,7 @@ mod storage_disk;
 mod storage_fixtures;
 mod storage_sqlite;
 mod support;
+mod tamper;
 mod transport;
 mod vault_smoke;
 mod wrapper_aws_kms;

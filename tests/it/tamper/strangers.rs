@@ -1,0 +1,158 @@
+//! Rows from elsewhere: an older copy of the same row, another vault's, another wrapper key's, and a log with a hole.
+
+use canton_keyvault::{crypto::SystemRandom, wrapper::create_key_file};
+use rusqlite::{Connection, params};
+use serde_json::json;
+
+use crate::support::vault::{TestVault, problem};
+
+use super::cases::{new_key, set_aside, sign};
+
+/// The columns of a key's row that can be written.
+const COLUMNS: &str = "id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, created_at, lifecycle, \
+                       revision, successor, delete_at, row_tag, generation, sealed";
+
+async fn code(vault: &TestVault, id: &str) -> String {
+    problem(vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await).code
+}
+
+async fn signs(vault: &TestVault, id: &str) {
+    vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await.unwrap();
+}
+
+fn attach(db: &Connection, other: &std::path::Path) {
+    db.execute("ATTACH ?1 AS other", [other.to_str().unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn a_row_from_before_its_disabling_stays_disabled() {
+    let mut vault = TestVault::start();
+    let id = new_key(&vault).await;
+    // The whole old row, tag and wraps included, from a copy of the database.
+    vault.kill();
+    let old = vault.path("old.db");
+    vault.database().execute("VACUUM INTO ?1", [old.to_str().unwrap()]).unwrap();
+    vault.serve();
+    vault.client("key-admin").post(&format!("/v1/keys/{id}/disable"), &json!({})).await.unwrap();
+    assert_eq!(code(&vault, &id).await, "key_disabled");
+    vault.kill();
+    let db = vault.database();
+    attach(&db, &old);
+    db.execute_batch(&format!(
+        "PRAGMA foreign_keys = OFF; DELETE FROM wraps; DELETE FROM keys;
+         INSERT INTO keys ({COLUMNS}) SELECT {COLUMNS} FROM other.keys; INSERT INTO wraps SELECT * FROM other.wraps;"
+    ))
+    .unwrap();
+    let (lifecycle, tag): (String, Option<Vec<u8>>) =
+        db.query_row("SELECT lifecycle, row_tag FROM keys", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert!(lifecycle == "active" && tag.is_some(), "the old row is whole");
+    drop(db);
+    vault.serve();
+    assert_eq!(code(&vault, &id).await, "key_quarantined");
+    let key = vault.client("key-admin").get(&format!("/v1/keys/{id}")).await.unwrap();
+    assert_eq!((&key["state"], &key["revision"]), (&json!("quarantined"), &json!(3)), "on from where the log stood, not from the row");
+    assert_eq!(set_aside(&vault.database(), &id), 1);
+}
+
+#[tokio::test]
+async fn rows_of_another_vault_do_not_open_not_even_with_their_entries_and_wrapper_key() {
+    let (mut vault, mut other) = (TestVault::prepare(|config| config), TestVault::prepare(|config| config.replace("\"dev\"", "\"other\"")));
+    // The very same wrapper key: only the vault's id tells them apart.
+    std::fs::copy(vault.path("wrapper.key"), other.path("wrapper.key")).unwrap();
+    vault.serve();
+    other.serve();
+    let own = new_key(&vault).await;
+    let (bare, with_entries) = (new_key(&other).await, new_key(&other).await);
+    vault.kill();
+    other.kill();
+    let db = vault.database();
+    attach(&db, &other.path("keyvault.db"));
+    for id in [&bare, &with_entries] {
+        db.execute(&format!("INSERT INTO keys ({COLUMNS}) SELECT {COLUMNS} FROM other.keys WHERE id = ?1"), [id]).unwrap();
+        let wraps = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
+                     SELECT key, (SELECT id FROM main.wrapper_keys), generation, wrapped, created_at, verified_at, 0 FROM other.wraps WHERE key = ?1";
+        assert_eq!(db.execute(wraps, [id]).unwrap(), 1);
+    }
+    let entries =
+        "INSERT INTO audit_entries SELECT (SELECT max(sequence) + 1 FROM main.audit_entries), entry, leaf, at, principal, operation,
+                   key_id, node, outcome, key_revision FROM other.audit_entries WHERE key_id = ?1 AND key_revision IS NOT NULL";
+    assert_eq!(db.execute(entries, [&with_entries]).unwrap(), 1);
+    drop(db);
+    vault.serve();
+    for id in [&bare, &with_entries] {
+        assert_eq!(code(&vault, id).await, "key_quarantined");
+        assert_eq!(set_aside(&vault.database(), id), 1);
+        let admin = vault.client("key-admin");
+        let refused = problem(admin.post(&format!("/v1/keys/{id}/enable"), &json!({})).await);
+        assert!((400..500).contains(&refused.status), "{refused:?}");
+        admin.post(&format!("/v1/keys/{id}/disable"), &json!({})).await.unwrap();
+        assert_eq!(code(&vault, id).await, "key_disabled");
+    }
+    signs(&vault, &own).await;
+    other.serve();
+    signs(&other, &bare).await;
+}
+
+/// Points the wrapper key's row at another key file, and gives the code of a use while it does.
+async fn redirected(vault: &mut TestVault, id: &str, file: &str) -> String {
+    let file = vault.path(file);
+    let identity = create_key_file(&file, &SystemRandom::default()).unwrap();
+    vault.kill();
+    let db = vault.database();
+    let was: (String, String) =
+        db.query_row("SELECT identity, reference FROM wrapper_keys", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let edit = "UPDATE wrapper_keys SET identity = ?1, reference = ?2";
+    db.execute(edit, params![identity, file.to_str().unwrap()]).unwrap();
+    vault.serve();
+    let (first, second) = (code(vault, id).await, code(vault, id).await);
+    assert_eq!(first, second);
+    let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" });
+    let created = vault.client("participant1").create("/v1/keys", &new).await;
+    let admin = vault.client("key-admin");
+    assert_eq!(admin.get(&format!("/v1/keys/{id}")).await.unwrap()["state"], "active", "the fault is the wrapper key's");
+    assert_eq!(admin.post(&format!("/v1/keys/{id}/disable"), &json!({})).await.unwrap()["state"], "disabled");
+    vault.kill();
+    assert_eq!(set_aside(&db, id), 0);
+    let quarantined: u32 = db.query_row("SELECT count(*) FROM wraps WHERE quarantined", [], |row| row.get(0)).unwrap();
+    assert_eq!(quarantined, 0);
+    db.execute(edit, params![was.0, was.1]).unwrap();
+    vault.serve();
+    vault.client("key-admin").post(&format!("/v1/keys/{id}/enable"), &json!({})).await.unwrap();
+    signs(vault, id).await;
+    format!("{first}, {}", created.map_or_else(|error| error.to_string(), |_| "created".into()))
+}
+
+#[tokio::test]
+async fn a_wrapper_key_row_that_points_elsewhere_is_refused_and_blames_no_key() {
+    let mut vault = TestVault::start();
+    let id = new_key(&vault).await;
+    let stranger = redirected(&mut vault, &id, "stranger.key").await;
+    assert!(stranger.starts_with("wrapper_not_allowed, ") && stranger.contains("allowed") && !stranger.ends_with("created"), "{stranger}");
+    // `allowed` is the boundary: no old key opens under the other file, and new ones are made under it.
+    assert_eq!(redirected(&mut vault, &id, "wrapper-other.key").await, "wrapper_denied, created");
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_or_a_scribble_stops_a_key_and_nothing_else() {
+    let mut vault = TestVault::start();
+    let (deleted, scribbled, swapped, untouched) =
+        (new_key(&vault).await, new_key(&vault).await, new_key(&vault).await, new_key(&vault).await);
+    vault.kill();
+    let db = vault.database();
+    let of = "key_id = ?1 AND key_revision IS NOT NULL";
+    assert_eq!(db.execute(&format!("DELETE FROM audit_entries WHERE {of}"), [&deleted]).unwrap(), 1);
+    assert_eq!(db.execute(&format!("UPDATE audit_entries SET entry = CAST('{{' AS BLOB) WHERE {of}"), [&scribbled]).unwrap(), 1);
+    let other = format!("UPDATE audit_entries SET entry = (SELECT entry FROM audit_entries WHERE key_id = ?2 LIMIT 1) WHERE {of}");
+    assert_eq!(db.execute(&other, [&swapped, &untouched]).unwrap(), 1);
+    drop(db);
+    vault.serve();
+    assert_eq!(code(&vault, &deleted).await, "key_quarantined");
+    for id in [&scribbled, &swapped] {
+        let refused = problem(vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await);
+        assert!(!refused.retryable, "{refused:?}");
+    }
+    signs(&vault, &untouched).await;
+    vault.client("key-admin").get("/v1/keys?limit=1000").await.unwrap();
+    vault.restart();
+    signs(&vault, &untouched).await;
+}
