@@ -142,7 +142,7 @@ impl Vault {
 
     /// How the vault is, from what it knows already: asks neither KMS nor disk.
     pub fn status(&self) -> Status {
-        let wrapper = self.health.wrapper_fault();
+        let wrapper = self.health.wrapper_fault().map(|fault| VaultError::Wrapper(fault).code());
         let reasons: Vec<Code> = [
             self.health.stopping().then_some(Code::ShuttingDown),
             self.health.audit_failing().then_some(Code::AuditUnavailable),

@@ -10,8 +10,6 @@ use crate::{
     wrapper::{Denial, WrapperError},
 };
 
-use super::Code;
-
 /// The last known state of the parts that can fail.
 #[derive(Default)]
 pub(super) struct Health {
@@ -21,8 +19,8 @@ pub(super) struct Health {
     canary_settled: AtomicBool,
     /// Whether the active wrapper key was held against the configuration.
     compared: AtomicBool,
-    /// The code of the wrapper's last failure; `None` after a success, and before the first call.
-    wrapper: Mutex<Option<Code>>,
+    /// The wrapper's last failure; `None` after a success, and before the first call.
+    wrapper: Mutex<Option<WrapperError>>,
 }
 
 impl Health {
@@ -36,30 +34,25 @@ impl Health {
         self.audit_failing.load(Ordering::Relaxed)
     }
 
-    /// Notes how a call for one key ended. An invalid wrap is not the wrapper's fault, and neither is, by itself, a refusal of access:
-    /// IAM may refuse one key's context and allow all others, so the canary is asked.
+    /// Notes how a call for one key ended. An invalid wrap is not the wrapper key's fault, and neither is, by itself, a refusal of
+    /// access: IAM may refuse one key's context and allow all others. So these two leave the verdict to the canary.
     pub(super) fn wrapper<T>(&self, result: &Result<T, WrapperError>) {
-        if matches!(result, Err(WrapperError::Denied { denial: Denial::AccessDenied, .. })) {
-            self.canary_settled.store(false, Ordering::Relaxed);
-        } else {
-            self.set_wrapper(result);
+        match result {
+            Err(WrapperError::Invalid { .. } | WrapperError::Denied { denial: Denial::AccessDenied, .. }) => {
+                self.canary_settled.store(false, Ordering::Relaxed);
+            }
+            other => self.set_wrapper(other.as_ref().err()),
         }
     }
 
     /// Notes how the wrapper key itself fared, by its canary or its registration.
     pub(super) fn canary<T>(&self, result: &Result<T, WrapperError>) {
         self.canary_settled.store(true, Ordering::Relaxed);
-        self.set_wrapper(result);
+        self.set_wrapper(result.as_ref().err());
     }
 
-    fn set_wrapper<T>(&self, result: &Result<T, WrapperError>) {
-        let now = match result {
-            Ok(_) | Err(WrapperError::Invalid { .. }) => None,
-            Err(WrapperError::Unavailable { .. }) => Some(Code::WrapperUnavailable),
-            Err(WrapperError::NotAllowed { .. }) => Some(Code::WrapperNotAllowed),
-            Err(WrapperError::Denied { .. } | WrapperError::Misconfigured { .. }) => Some(Code::WrapperDenied),
-        };
-        *self.wrapper.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    fn set_wrapper(&self, fault: Option<&WrapperError>) {
+        *self.wrapper.lock().unwrap_or_else(PoisonError::into_inner) = fault.cloned();
     }
 
     /// Whether the canary has something to settle: at the start, while there is a fault, and on suspicion.
@@ -77,9 +70,9 @@ impl Health {
         self.compared.store(true, Ordering::Relaxed);
     }
 
-    /// The code of the wrapper's last failure, if it has not worked since.
-    pub(super) fn wrapper_fault(&self) -> Option<Code> {
-        *self.wrapper.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The wrapper's last failure, if it has not worked since.
+    pub(super) fn wrapper_fault(&self) -> Option<WrapperError> {
+        self.wrapper.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on no call is taken.

@@ -172,7 +172,7 @@ impl Vault {
         let config = self.providers.config();
         let mut event = self.system_event(Operation::BootstrapWrapperKey);
         let proved = async {
-            let found = self.providers.resolve(config.provider, &config.reference, &config.regions).await?;
+            let found = self.providers.resolve(config.provider, &config.reference, &[]).await?;
             self.prove(config.provider, found, &mut event.kms_request_ids).await
         };
         let proved = proved.await;
@@ -192,7 +192,7 @@ impl Vault {
     /// Asks a wrapper key to open its own canary, and notes how that went.
     pub(super) async fn probe(&self, key: &WrapperKey) {
         let result = match self.ring.get(key).await {
-            Ok(wrapper) => wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await.map(drop),
+            Ok(wrapper) => self.opens_canary(key, &*wrapper).await,
             Err(error) => Err(error),
         };
         self.health.canary(&result);

@@ -32,7 +32,12 @@ impl Vault {
     /// The wrapper key for new keys.
     pub(super) async fn active_wrapper(&self) -> Result<WrapperKey, VaultError> {
         let keys = self.wrapper_keys().await?;
-        keys.iter().find(|key| key.state == WrapperState::Active).cloned().ok_or(VaultError::NoWrapperKey)
+        keys.iter().find(|key| key.state == WrapperState::Active).cloned().ok_or_else(|| self.no_wrapper_key())
+    }
+
+    /// Why there is none: what kept the first one from being registered may be nothing that time cures.
+    fn no_wrapper_key(&self) -> VaultError {
+        self.health.wrapper_fault().map_or(VaultError::NoWrapperKey, VaultError::Wrapper)
     }
 
     /// Wraps a data key under the active wrapper key, and proves that it comes back.
@@ -98,7 +103,7 @@ impl Vault {
             }
             // Never for an error of the KMS: a wrapper key that no longer opens its own canary is another key, or a wrong file.
             Err(error @ WrapperError::Invalid { .. }) => {
-                if wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await.is_err() {
+                if self.opens_canary(key, &*wrapper).await.is_err() {
                     return Err(error.into());
                 }
             }
@@ -107,6 +112,11 @@ impl Vault {
         let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key: wrap.wrapper_key, generation: wrap.generation };
         self.set_aside(record.facts.id, Some(record.facts.node.clone()), change, &format!("wrap under {}", key.id)).await;
         Ok(None)
+    }
+
+    /// Whether a wrapper key opens what was wrapped when it was registered.
+    pub(super) async fn opens_canary(&self, key: &WrapperKey, wrapper: &dyn Wrapper) -> Result<(), WrapperError> {
+        wrapper.unwrap(&key.canary, &canary_context(&self.id, key.id)).await.map(drop)
     }
 
     /// The connected wrapper of a registered wrapper key.
