@@ -1,0 +1,133 @@
+//! A vault while its KMS is away: what is in memory goes on, the rest is told to try again, and all of it recovers by itself.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{
+    aws_vault::{AwsVault, Setup},
+    kms::Kms,
+    line::Line,
+    vault::{problem, until},
+};
+
+async fn line(up: bool) -> Line {
+    Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), up)
+}
+
+fn on(line: &Line, cache: &str) -> Setup {
+    Setup { endpoint: Some(line.url()), sections: format!("[cache]\n{cache}"), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn keys_in_memory_outlive_the_outage_and_the_others_wait() {
+    let line = line(true).await;
+    let aws = AwsVault::start(on(&line, "")).await;
+    let (hot, cold) = (aws.key().await, aws.key().await);
+    aws.sign(&hot).await.unwrap();
+    line.cut();
+    for _ in 0..3 {
+        let refused = aws.refused(&cold).await;
+        assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (503, "wrapper_unavailable", true));
+        aws.sign(&hot).await.unwrap();
+    }
+    assert!(aws.is_ready(200, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);
+    let status = aws.vault.client("auditor").get("/v1/status").await.unwrap();
+    assert_eq!((&status["ready"], &status["degraded"]), (&json!(true), &json!(true)));
+
+    line.mend();
+    until("the vault is well again", || async { aws.is_ready(200, &[]).await }).await;
+    aws.sign(&cold).await.unwrap();
+}
+
+#[tokio::test]
+async fn residency_ends_what_an_outage_leaves() {
+    let line = line(true).await;
+    let aws = AwsVault::start(on(&line, "residency = \"2s\"\nidle = \"2s\"")).await;
+    let key = aws.key().await;
+    aws.sign(&key).await.unwrap();
+    line.cut();
+    let began = Instant::now();
+    until("residency is over", || async { aws.sign(&key).await.is_err() }).await;
+    assert!(began.elapsed() >= Duration::from_secs(1), "it was in memory: {:?}", began.elapsed());
+    assert_eq!(aws.refused(&key).await.code, "wrapper_unavailable");
+    until("nothing can succeed, and that is told", || async { aws.is_ready(503, &["wrapper_unavailable"]).await }).await;
+    line.mend();
+    until("it opens again", || async { aws.sign(&key).await.is_ok() }).await;
+    until("it is told", || async { aws.is_ready(200, &[]).await }).await;
+}
+
+#[tokio::test]
+async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
+    let aws = AwsVault::start(Setup { sections: "[cache]\nresidency = \"2s\"\nidle = \"2s\"".into(), ..Setup::default() }).await;
+    let key = aws.key().await;
+    aws.sign(&key).await.unwrap();
+    let (opened, began) = (aws.count(&key, "Decrypt"), Instant::now());
+    while began.elapsed() < Duration::from_secs(5) {
+        aws.sign(&key).await.unwrap();
+    }
+    // Every second or so, at half of the residency; at least when it ends.
+    let again = aws.count(&key, "Decrypt") - opened;
+    assert!((2..=7).contains(&again), "{again} in {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_hot_key_without_its_kms_is_not_tried_with_every_use() {
+    let line = line(true).await;
+    let aws = AwsVault::start(on(&line, "residency = \"16s\"\nidle = \"16s\"")).await;
+    let key = aws.key().await;
+    aws.sign(&key).await.unwrap();
+    line.cut();
+    let (began, mut signed) = (Instant::now(), 0);
+    while aws.sign(&key).await.is_ok() {
+        signed += 1;
+        assert!(began.elapsed() < Duration::from_secs(30), "its residency never ends");
+    }
+    let tried = aws.vault.log().iter().filter(|line| line.to_string().contains("could not be opened anew")).count();
+    // Half of the residency, twice a second at most.
+    assert!((1..=17).contains(&tried), "{tried} times in {signed} uses");
+}
+
+#[tokio::test]
+async fn an_empty_vault_starts_without_kms_and_recovers() {
+    let line = line(false).await;
+    let aws = AwsVault::start(on(&line, "")).await;
+    until("it says so", || async { aws.logged(&["there is no wrapper key yet"]) }).await;
+    assert!(aws.is_ready(503, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);
+    let refused = problem(aws.create().await);
+    assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (503, "wrapper_unavailable", true));
+    let status = aws.vault.client("wrapper-admin").get("/v1/status").await.unwrap();
+    assert_eq!((&status["ready"], status["active_wrapper"].is_null()), (&json!(false), true));
+
+    line.mend();
+    until("it has a wrapper key", || async { aws.is_ready(200, &[]).await }).await;
+    let key = aws.key().await;
+    aws.sign(&key).await.unwrap();
+    assert!(aws.logged(&["the first wrapper key is registered"]));
+    assert_eq!(aws.entries("wrapper-keys.bootstrap", None).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_vault_with_keys_starts_without_kms_and_keys_can_be_disabled() {
+    let line = line(true).await;
+    let mut aws = AwsVault::start(on(&line, "")).await;
+    let (kept, stopped) = (aws.key().await, aws.key().await);
+    aws.vault.kill();
+    line.cut();
+    aws.vault.serve();
+
+    let admin = aws.vault.client("key-admin");
+    assert_eq!(admin.get("/v1/keys").await.unwrap()["items"].as_array().unwrap().len(), 2);
+    let disabled = admin.post(&format!("/v1/keys/{stopped}/disable"), &json!({})).await.unwrap();
+    assert_eq!(disabled["state"], "disabled");
+    assert_eq!(aws.refused(&kept).await.code, "wrapper_unavailable");
+    assert_eq!(aws.refused(&stopped).await.code, "key_disabled");
+    let enable = problem(admin.post(&format!("/v1/keys/{stopped}/enable"), &json!({})).await);
+    assert_eq!((enable.code.as_str(), enable.retryable), ("wrapper_unavailable", true), "enabling opens the key");
+    until("it says so", || async { aws.is_ready(503, &["wrapper_unavailable"]).await }).await;
+
+    line.mend();
+    until("it recovers", || async { aws.sign(&kept).await.is_ok() }).await;
+    admin.post(&format!("/v1/keys/{stopped}/enable"), &json!({})).await.unwrap();
+    aws.sign(&stopped).await.unwrap();
+}

@@ -1,0 +1,82 @@
+//! One multi-Region key, two regions: which one answers when the first is dead, and when it refuses.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    aws_vault::{AwsVault, Setup},
+    kms::Kms,
+    line::Line,
+    vault::until,
+    wrapper::{CENTRAL, WEST},
+};
+
+/// A vault with a key that has a replica, and a line to the first region.
+async fn two_regions(more: &str) -> (AwsVault, Line, String) {
+    let kms = Kms::shared().await;
+    let arn = kms.create_key(CENTRAL, true).await;
+    kms.call(CENTRAL, "ReplicateKey", json!({ "KeyId": arn, "ReplicaRegion": WEST })).await;
+    let line = Line::to(kms.endpoint().strip_prefix("http://").unwrap(), true);
+    let wrapper = format!("regions = [{CENTRAL:?}, {WEST:?}]\nendpoints = {{ {CENTRAL} = {:?} }}\n{more}", line.url());
+    let aws = AwsVault::start(Setup { arn: Some(arn.clone()), wrapper, ..Setup::default() }).await;
+    let listed = aws.vault.client("wrapper-admin").get("/v1/wrapper-keys").await.unwrap();
+    assert_eq!(listed["items"][0]["regions"], json!([CENTRAL, WEST]));
+    (aws, line, arn)
+}
+
+fn decrypts(aws: &AwsVault, key: &str, region: &str) -> Vec<Value> {
+    let calls = aws.kms_calls(key).into_iter();
+    calls.filter(|call| call["action"] == "Decrypt" && call["region"] == region).collect()
+}
+
+#[tokio::test]
+async fn the_second_region_opens_when_the_first_is_dead() {
+    let (aws, line, arn) = two_regions("").await;
+    let cold = [aws.key().await, aws.key().await];
+    line.cut();
+    for key in &cold {
+        let began = Instant::now();
+        aws.sign(key).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let there = decrypts(&aws, key, WEST);
+        assert_eq!(there.len(), 1);
+        assert_eq!(there[0]["key_id"], arn.replace(CENTRAL, WEST), "named by its ARN there");
+    }
+    let made = aws.key().await;
+    assert_eq!(decrypts(&aws, &made, WEST).len(), 1, "keys are made there too");
+    until("nothing is amiss", || async { aws.is_ready(200, &[]).await }).await;
+
+    line.mend();
+    let back = || async {
+        let key = aws.key().await;
+        decrypts(&aws, &key, CENTRAL).len() == 1
+    };
+    until("the first region is used again", back).await;
+}
+
+#[tokio::test]
+async fn the_second_region_opens_when_the_first_hangs() {
+    let (aws, _line, _) = two_regions("").await;
+    let cold = aws.key().await;
+    aws.kms.fault(json!({ "mode": "slow", "delay_ms": 3000, "region": CENTRAL, "key": aws.arn })).await;
+    aws.sign(&cold).await.unwrap();
+    assert_eq!(decrypts(&aws, &cold, WEST).len(), 1);
+    aws.kms.fault(json!({ "mode": "none", "key": aws.arn })).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_carried_to_another_region_unless_that_is_wanted() {
+    for (setting, wanted) in [("", false), ("failover_on_denied = true", true)] {
+        let (aws, _line, _) = two_regions(setting).await;
+        let cold = aws.key().await;
+        aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": aws.arn })).await;
+        if wanted {
+            aws.sign(&cold).await.unwrap();
+        } else {
+            let refused = aws.refused(&cold).await;
+            assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (502, "wrapper_denied", false));
+        }
+        assert_eq!(decrypts(&aws, &cold, WEST).len(), usize::from(wanted));
+    }
+}
