@@ -15,6 +15,7 @@ mod failure;
 pub mod harden;
 mod input;
 mod keys;
+pub mod metrics;
 mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;

@@ -112,6 +112,7 @@ impl Reloader {
         let mut seconds = interval(EVERY);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut said, mut expiring) = (None, Vec::new());
+        self.tell_taken_over();
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -133,6 +134,7 @@ impl Reloader {
                 Look::Same => {}
                 Look::Changed(change) => {
                     said = None;
+                    self.tell_taken_over();
                     tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration taken over");
                     on_change(change).await;
                 }
@@ -147,6 +149,11 @@ impl Reloader {
             metrics::gauge!("keyvault_last_reload_success").set(if said.is_none() { 1.0 } else { 0.0 });
             tell_expiries(&self.trust, &mut expiring);
         }
+    }
+
+    fn tell_taken_over(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
+        metrics::gauge!("keyvault_last_reload_timestamp_seconds").set((self.clock)().seconds() as f64);
     }
 
     /// Looks once, and takes over what is new and good.

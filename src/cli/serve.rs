@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -27,6 +27,7 @@ use crate::{
 use super::{
     Failure,
     harden::harden,
+    metrics,
     reload::{self, Live, Reloader},
 };
 
@@ -60,7 +61,7 @@ impl Server {
     /// Opens the store, starts the vault and its jobs, and listens. Needs no KMS to be up.
     pub(super) async fn start(live: Live, mode: Mode) -> Result<Self, Failure> {
         let Live { config, trust, policy, reloader } = live;
-        let metrics = metrics()?;
+        let metrics = metrics::install()?;
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
         if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
@@ -102,7 +103,7 @@ impl Server {
         let limits = ConnectionLimits::default();
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), self.stop.clone()));
-        self.tasks.spawn(upkeep(metrics.clone(), self.stop.clone()));
+        self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
         let looks = api::ops::router(Arc::clone(&self.vault), metrics);
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         jobs::run(&self.vault, &self.tasks, &self.stop);
@@ -181,24 +182,6 @@ pub(super) fn log(config: &Config) -> Result<(), Failure> {
         LogFormat::Text => lines.try_init(),
     };
     installed.map_err(|error| Failure::Other(anyhow::anyhow!("the log cannot be set up: {error}")))
-}
-
-fn metrics() -> Result<PrometheusHandle, Failure> {
-    const SECONDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(anyhow::Error::from)?;
-    Ok(recorder.install_recorder().map_err(anyhow::Error::from)?)
-}
-
-/// Sums up what the histograms were given, so that they do not grow while nobody asks for `/metrics`.
-async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
-    let every = async {
-        let mut ticks = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            ticks.tick().await;
-            metrics.run_upkeep();
-        }
-    };
-    stop.run_until_cancelled(every).await;
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
