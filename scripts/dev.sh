@@ -4,12 +4,13 @@
 DEV_DIR=
 DEV_PID=
 
-# start_dev BINARY: serves, and waits for the first signature. Sets DEV_DIR (the folder; its log is DEV_DIR/log) and DEV_URL.
+# start_dev BINARY: serves, and waits for the first signature. Sets DEV_DIR (the folder; its log is DEV_DIR/log), DEV_URL and DEV_OPS.
 start_dev() {
     local ports
     DEV_DIR=$(mktemp -d)
     ports=$(python3 -c 'import socket; s = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]; print(*[x.getsockname()[1] for x in s])')
     DEV_URL=https://127.0.0.1:${ports% *}
+    DEV_OPS=http://127.0.0.1:${ports#* }
     "$1" dev --dir "$DEV_DIR" --listen "127.0.0.1:${ports% *}" --ops-listen "127.0.0.1:${ports#* }" >"$DEV_DIR/out" 2>"$DEV_DIR/log" &
     DEV_PID=$!
     local tenths
