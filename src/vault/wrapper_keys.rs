@@ -8,7 +8,7 @@ use crate::{
     crypto::envelope,
     domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
     storage::{Change, Commit},
-    wrapper::{CreateOptions, Description},
+    wrapper::{CreateOptions, Description, WrapperError},
 };
 
 use super::{
@@ -71,14 +71,14 @@ impl Vault {
         let (provider, description) = match new {
             NewWrapperKey::Register { provider, reference, regions } => {
                 event.subject = Some(reference.clone());
-                (provider, self.providers.resolve(provider, &reference, &regions).await?)
+                (provider, self.providers.resolve(provider, &reference, &regions).await.map_err(unfit)?)
             }
             NewWrapperKey::Create { provider, multi_region, regions } => {
                 // Something outside is about to be made: the intent is in the log before it is.
                 let intent = AuditEvent { outcome: Outcome::Intent, subject: Some(provider.to_string()), ..event.clone() };
                 self.write(Commit { change: None, idempotency: None, unchanged: None, event: intent }).await?;
                 let options = CreateOptions { multi_region, regions, request: call.idempotency_key.clone() };
-                let made = self.providers.create(provider, &options).await?;
+                let made = self.providers.create(provider, &options).await.map_err(unfit)?;
                 // It exists from here on: should it not prove itself, the entry says which one nobody needs.
                 event.subject = Some(made.reference.clone());
                 (provider, made)
@@ -209,5 +209,13 @@ impl Vault {
                 config.reference, active.id, active.reference, active.identity
             )
         }))
+    }
+}
+
+/// What the caller asked for cannot be: that is the caller's to mend, and says nothing of the KMS.
+fn unfit(error: WrapperError) -> VaultError {
+    match error {
+        WrapperError::Unfit { .. } => VaultError::InvalidFacts(error.to_string()),
+        other => other.into(),
     }
 }

@@ -62,14 +62,14 @@ impl Providers {
     /// Finds out what a reference stands for, by asking the provider.
     ///
     /// # Errors
-    /// [`WrapperError`]; `NotAllowed` if what it stands for is not allowed.
+    /// [`WrapperError`]; `Unfit` if it cannot be meant, `NotAllowed` if what it stands for is not allowed.
     pub async fn resolve(&self, provider: ProviderKind, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         match provider {
             ProviderKind::Local => self.resolve_local(reference, regions).await,
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => Box::pin(self.resolve_aws(reference, regions)).await,
             #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
         }
     }
 
@@ -94,27 +94,27 @@ impl Providers {
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => Box::pin(self.connect_aws(key)).await,
             #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
         }
     }
 
     /// Creates a wrapper key: a file next to the configured one, or a KMS key if `may_create`.
     ///
     /// # Errors
-    /// [`WrapperError`]; `NotAllowed` or `Misconfigured` before anything is created, if what is created could not be used.
+    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created, if what is created could not be used.
     pub async fn create(&self, provider: ProviderKind, options: &CreateOptions) -> Result<Description, WrapperError> {
         match provider {
             ProviderKind::Local => self.create_local(options).await,
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => Box::pin(self.create_aws(options)).await,
             #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(misconfigured("aws-kms", WITHOUT_AWS)),
+            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
         }
     }
 
     async fn resolve_local(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         if !regions.is_empty() {
-            return Err(misconfigured(reference, "a key file has no regions"));
+            return Err(unfit(reference, "a key file has no regions"));
         }
         let path = plain_path(reference)?;
         self.open_local(&path).await?.describe().await
@@ -133,12 +133,12 @@ impl Providers {
 
     async fn create_local(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
         if options.multi_region || !options.regions.is_empty() {
-            return Err(misconfigured("a new key file", "a key file has no regions"));
+            return Err(unfit("a new key file", "a key file has no regions"));
         }
         let configured = plain_path(&self.config.reference)?;
         let (ProviderKind::Local, Some(directory)) = (self.config.provider, configured.parent()) else {
             let what = "a key file is created next to the configured one, and none is configured";
-            return Err(misconfigured(&self.config.reference, what));
+            return Err(unfit("a new key file", what));
         };
         let (directory, random) = (directory.to_owned(), Arc::clone(&self.random));
         // Its name is known once it is made; whether that is allowed can be told before by any such name.
@@ -181,11 +181,15 @@ impl Providers {
 
 /// An absolute path without `..`, which a pattern could not see through.
 fn plain_path(reference: &str) -> Result<PathBuf, WrapperError> {
-    let path = std::path::absolute(reference).map_err(|error| misconfigured(reference, &error.to_string()))?;
+    let path = std::path::absolute(reference).map_err(|error| unfit(reference, &error.to_string()))?;
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(misconfigured(reference, "a path with .. is not followed"));
+        return Err(unfit(reference, "a path with .. is not followed"));
     }
     Ok(path)
+}
+
+pub(super) fn unfit(reference: &str, what: &str) -> WrapperError {
+    WrapperError::Unfit { reference: reference.to_owned(), what: what.to_owned() }
 }
 
 pub(super) fn misconfigured(reference: &str, what: &str) -> WrapperError {

@@ -159,7 +159,10 @@ impl Guard {
         match error {
             WrapperError::Unavailable { .. } => true,
             WrapperError::Denied { .. } => self.failover_on_denied,
-            WrapperError::Invalid { .. } | WrapperError::NotAllowed { .. } | WrapperError::Misconfigured { .. } => false,
+            WrapperError::Invalid { .. }
+            | WrapperError::NotAllowed { .. }
+            | WrapperError::Unfit { .. }
+            | WrapperError::Misconfigured { .. } => false,
         }
     }
 
@@ -196,7 +199,7 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
         Ok(_) => "ok",
         Err(WrapperError::Denied { .. }) => "denied",
         Err(WrapperError::Invalid { .. }) => "invalid",
-        Err(WrapperError::NotAllowed { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
+        Err(WrapperError::NotAllowed { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
         Err(WrapperError::Unavailable { outage, .. }) => match outage {
             Outage::Unreachable => "unreachable",
             Outage::TimedOut => "timed_out",

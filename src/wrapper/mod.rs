@@ -120,6 +120,14 @@ pub enum WrapperError {
         /// What was asked for.
         reference: String,
     },
+    /// What was asked for cannot be: whoever asked must ask otherwise.
+    #[error("{reference}: {what}")]
+    Unfit {
+        /// What was asked for.
+        reference: String,
+        /// What to ask for instead.
+        what: String,
+    },
     /// The reference, a region or a file is unusable as it is; the text says how.
     #[error("wrapper key {reference}: {what}")]
     Misconfigured {

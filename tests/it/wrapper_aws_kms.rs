@@ -274,7 +274,7 @@ async fn a_reference_is_resolved_to_what_it_is() {
     assert_eq!((west.regions.as_slice(), west.reference.contains(WEST)), ([WEST.to_owned()].as_slice(), true));
 
     for region in ["us-east-1", "evil.example/"] {
-        assert!(matches!(resolve(&mrk, &[region]).await, Err(WrapperError::Misconfigured { .. })), "{region}");
+        assert!(matches!(resolve(&mrk, &[region]).await, Err(WrapperError::Unfit { .. })), "{region}");
     }
     let signing = kms.create(CENTRAL, json!({ "KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_P256" })).await;
     let hmac = kms.create(CENTRAL, json!({ "KeyUsage": "GENERATE_VERIFY_MAC", "KeySpec": "HMAC_256" })).await;
@@ -300,7 +300,7 @@ async fn kms_keys_are_created_only_where_the_configuration_says_so() {
     assert!(tags.to_string().contains("canton-keyvault:request"), "{tags}");
 
     let one = CreateOptions { regions: vec![CENTRAL.into(), WEST.into()], ..CreateOptions::default() };
-    assert!(matches!(providers.create(ProviderKind::AwsKms, &one).await, Err(WrapperError::Misconfigured { .. })));
+    assert!(matches!(providers.create(ProviderKind::AwsKms, &one).await, Err(WrapperError::Unfit { .. })));
 }
 
 // --- helpers ---

@@ -13,7 +13,7 @@ use super::{
     super::{
         CreateOptions, Description, Outage, Providers, Wrapper, WrapperError,
         aws_key::{AwsKey, is_region},
-        connect::misconfigured,
+        connect::{misconfigured, unfit},
     },
     error::{sort, unusable_answer},
 };
@@ -49,7 +49,7 @@ impl Providers {
         for region in &wanted {
             self.check_allowed(&key, region)?;
             if !found.regions.contains(region) {
-                return Err(misconfigured(reference, &format!("the key has no replica in {region}")));
+                return Err(unfit(reference, &format!("the key has no replica in {region}")));
             }
         }
         let arn = key.arn(wanted.first().unwrap_or(&first));
@@ -77,10 +77,7 @@ impl Providers {
     pub(in crate::wrapper) async fn create_aws(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
         let reference = "a new KMS key";
         if !self.config.may_create {
-            return Err(misconfigured(
-                reference,
-                "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself",
-            ));
+            return Err(unfit(reference, "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself"));
         }
         if !self.allowed.a_new_aws_key() {
             return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id nobody knows yet,") });
@@ -88,7 +85,7 @@ impl Providers {
         let first = self.first_region(reference, &options.regions)?;
         let replicas = options.regions.get(1..).unwrap_or_default();
         if !replicas.is_empty() && !options.multi_region {
-            return Err(misconfigured(reference, "only a multi_region key can be in several regions"));
+            return Err(unfit(reference, "only a multi_region key can be in several regions"));
         }
         for region in replicas.iter().chain([&first]) {
             self.check_region(reference, region)?;
@@ -145,15 +142,15 @@ impl Providers {
             .or_else(|| asked.first().cloned())
             .or_else(|| self.config.regions.first().cloned())
             .or_else(|| region_of(&self.config.reference))
-            .ok_or_else(|| misconfigured(reference, "no region is named, neither here nor under [wrapper] regions"))
+            .ok_or_else(|| unfit(reference, "no region is named, neither here nor under [wrapper] regions"))
     }
 
     fn check_region(&self, reference: &str, region: &str) -> Result<(), WrapperError> {
         if !is_region(region) {
-            return Err(misconfigured(reference, &format!("{region:?} is not the name of a region")));
+            return Err(unfit(reference, &format!("{region:?} is not the name of a region")));
         }
         if !self.config.regions.is_empty() && !self.config.regions.iter().any(|configured| configured == region) {
-            return Err(misconfigured(reference, &format!("{region} is not under [wrapper] regions")));
+            return Err(unfit(reference, &format!("{region} is not under [wrapper] regions")));
         }
         Ok(())
     }

@@ -59,7 +59,10 @@ impl Denials {
         let about = match error {
             WrapperError::Denied { denial: Denial::AccessDenied, .. } | WrapperError::Invalid { .. } => About::Call(call.0),
             WrapperError::Denied { .. } => About::Key,
-            WrapperError::Unavailable { .. } | WrapperError::NotAllowed { .. } | WrapperError::Misconfigured { .. } => return,
+            WrapperError::Unavailable { .. }
+            | WrapperError::NotAllowed { .. }
+            | WrapperError::Unfit { .. }
+            | WrapperError::Misconfigured { .. } => return,
         };
         let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
