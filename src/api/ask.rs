@@ -218,7 +218,6 @@ mod tests {
 
         #[derive(Debug, serde::Deserialize)]
         enum Word {
-            #[expect(dead_code, reason = "only read")]
             Known,
         }
         let error = serde_json::from_str::<Word>(r#""hunter2`, expected more""#).unwrap_err();

@@ -10,6 +10,7 @@ mod prove;
 mod random;
 mod scheme;
 mod secret;
+mod stack;
 mod verify;
 
 pub use fingerprint::fingerprint;
@@ -18,4 +19,5 @@ pub use prove::prove;
 pub use random::{Random, RandomFailed, SystemRandom};
 pub use scheme::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ecies_sender, scheme};
 pub use secret::SecretBytes;
+pub use stack::on_wiped_stack;
 pub use verify::verify;

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    crypto,
+    crypto::{self, on_wiped_stack},
     domain::{AuditEvent, Class, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
 };
 
@@ -76,7 +76,7 @@ impl Vault {
             predecessor: None,
         };
         let random = Arc::clone(&self.random);
-        let material = tokio::task::spawn_blocking(move || scheme.generate(random.as_ref()));
+        let material = tokio::task::spawn_blocking(move || on_wiped_stack(|| scheme.generate(random.as_ref())));
         let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
         let (record, active) = self.seal_new(event, &plan, &material).await?;
         let change = new_key::insert(&record, active);

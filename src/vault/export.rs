@@ -6,6 +6,7 @@ use crate::{
     crypto::{
         Random, SecretBytes,
         canton::{KeyPairToWrite, write_key_pair},
+        on_wiped_stack,
     },
     domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Purpose},
     storage::Unchanged,
@@ -74,7 +75,9 @@ impl Vault {
             let _slot = slot;
             match format {
                 MaterialFormat::Pkcs8 | MaterialFormat::Raw => Ok(unsealed.material),
-                MaterialFormat::CantonKeyPair => canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()),
+                MaterialFormat::CantonKeyPair => {
+                    on_wiped_stack(|| canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()))
+                }
             }
         });
         let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;

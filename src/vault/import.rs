@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    crypto::{self, SecretBytes, canton::read_key_pair},
+    crypto::{self, SecretBytes, canton::read_key_pair, on_wiped_stack},
     domain::{AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages, text_enum},
     storage::StoredKey,
 };
@@ -101,7 +101,7 @@ impl Vault {
         let reading = Arc::clone(import);
         let material = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            read(&reading)
+            on_wiped_stack(|| read(&reading))
         });
         let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
         let usages = usages(material.purpose, import.usages.or(material.usages), import.name.as_ref())?;
@@ -116,7 +116,7 @@ impl Vault {
             name: import.name.clone(),
             predecessor: None,
         };
-        let pair_id = pair_id(&plan, &material.bytes)?;
+        let pair_id = on_wiped_stack(|| pair_id(&plan, &material.bytes))?;
         if let Some(id) = remembered {
             event.key = Some(id);
             event.subject = Some("repeated".into());

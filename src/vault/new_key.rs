@@ -1,7 +1,7 @@
 //! What creating, importing and rotating share: facts that fit together, and a sealed, wrapped, tagged first row.
 
 use crate::{
-    crypto::{self, SecretBytes, envelope},
+    crypto::{self, CryptoError, SecretBytes, envelope, on_wiped_stack},
     domain::{
         AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Usage, Usages,
         Wrap, WrapperKeyId,
@@ -33,9 +33,11 @@ impl Vault {
         material: &SecretBytes,
     ) -> Result<(KeyRecord, WrapperKeyId), VaultError> {
         let scheme = crypto::scheme(plan.spec, plan.purpose).ok_or_else(|| does_not_fit(plan.spec, plan.purpose))?;
-        let private = scheme.parse(material)?;
-        crypto::prove(private.as_ref(), scheme)?;
-        let public_key = private.public_key().map(<[u8]>::to_vec);
+        let public_key = on_wiped_stack(|| {
+            let private = scheme.parse(material)?;
+            crypto::prove(private.as_ref(), scheme)?;
+            Ok::<_, CryptoError>(private.public_key().map(<[u8]>::to_vec))
+        })?;
         let id = match &public_key {
             Some(spki) => KeyId::Pair(crypto::fingerprint(plan.spec, plan.purpose, spki)),
             None => KeyId::Symmetric(self.random_bytes()?),
@@ -53,7 +55,7 @@ impl Vault {
         event.key = Some(id);
         let context = facts.encryption_context(&self.id);
         let data_key = envelope::new_data_key(self.random.as_ref())?;
-        let (sealed, row_key) = envelope::seal(&data_key, material, &context, self.random.as_ref())?;
+        let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, material, &context, self.random.as_ref()))?;
         let (wrapper_key, wrapped) = self.wrap(&data_key, &context, &mut event.kms_request_ids).await?;
         let now = (self.clock)();
         let mut record = KeyRecord {

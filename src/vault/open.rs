@@ -6,6 +6,7 @@ use crate::{
     crypto::{
         self, SecretBytes,
         envelope::{self, OpenError},
+        on_wiped_stack,
     },
     domain::{KeyId, KeyRecord, Permit, Principal},
     storage::StoredKey,
@@ -101,7 +102,7 @@ impl Vault {
             Ok(data_key) => data_key,
             Err(error) => return Err(self.if_unopenable(record, error).await),
         };
-        let opened = match envelope::open(&data_key, sealed, &context) {
+        let opened = match on_wiped_stack(|| envelope::open(&data_key, sealed, &context)) {
             Ok(opened) => opened,
             Err(OpenError::UnknownVersion) => return Err(self.quarantine(record, "sealed by an unknown version").await),
             Err(OpenError::Malformed | OpenError::Commitment | OpenError::Sealed) => {
@@ -118,8 +119,10 @@ impl Vault {
         let Some(scheme) = crypto::scheme(record.facts.spec, record.facts.purpose) else {
             return Err(self.quarantine(record, "spec and purpose do not go together").await);
         };
-        let Ok(private) = scheme.parse(&opened.material) else { return Err(self.quarantine(record, "the material is no key").await) };
-        if !is_the_key_it_says(record, private.public_key()) || crypto::prove(private.as_ref(), scheme).is_err() {
+        let Ok(private) = on_wiped_stack(|| scheme.parse(&opened.material)) else {
+            return Err(self.quarantine(record, "the material is no key").await);
+        };
+        if !is_the_key_it_says(record, private.public_key()) || on_wiped_stack(|| crypto::prove(private.as_ref(), scheme)).is_err() {
             return Err(self.quarantine(record, "the material is another key").await);
         }
         Ok(Unsealed { material: opened.material, ready: Ready { private, row_key: opened.row_key } })

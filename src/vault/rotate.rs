@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
-    crypto,
+    crypto::{self, on_wiped_stack},
     domain::{AuditEvent, Class, KeyId, KeyName, KeyRecord, Operation, Origin, StateChange},
     storage::{Change, KeyUpdate},
 };
@@ -58,7 +58,7 @@ impl Vault {
         let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms_request_ids).await?;
         let scheme = crypto::scheme(old.facts.spec, old.facts.purpose).ok_or_else(|| does_not_fit(old.facts.spec, old.facts.purpose))?;
         let random = Arc::clone(&self.random);
-        let material = tokio::task::spawn_blocking(move || scheme.generate(random.as_ref()));
+        let material = tokio::task::spawn_blocking(move || on_wiped_stack(|| scheme.generate(random.as_ref())));
         let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
         let plan = Plan {
             node: old.facts.node.clone(),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
+    crypto::on_wiped_stack,
     domain::{AuditEvent, Facts, KeyId, KeySpec, KeyState, Lifecycle, Permit},
     storage::CommitError,
 };
@@ -108,13 +109,13 @@ impl Vault {
         W: Fn(&Ready, &Facts) -> Result<Worked<T>, VaultError> + Send + Sync + 'static,
     {
         if !is_heavy(&opened.facts) {
-            return work(&ready, &opened.facts);
+            return on_wiped_stack(|| work(&ready, &opened.facts));
         }
         let slot = self.limits.heavy(permit.principal()).await?;
         let (opened, work) = (Arc::clone(opened), Arc::clone(work));
         let worked = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            work(&ready, &opened.facts)
+            on_wiped_stack(|| work(&ready, &opened.facts))
         });
         worked.await.map_err(|_| VaultError::Internal("a computation was cut off"))?
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::{SecretBytes, envelope},
+    crypto::{SecretBytes, envelope, on_wiped_stack},
     domain::{EncryptionContext, KeyRecord, KeyState, VaultId, Wrap, WrapperKey, WrapperKeyId, WrapperState},
     storage::Change,
     wrapper::{Unwrapped, Wrapped, Wrapper, WrapperError},
@@ -96,7 +96,7 @@ impl Vault {
         match result {
             Ok(Unwrapped { data_key, receipt }) => {
                 kms.extend(receipt.request_id);
-                let commits = record.sealed.as_ref().is_some_and(|sealed| envelope::commits(&data_key, sealed, context));
+                let commits = record.sealed.as_ref().is_some_and(|sealed| on_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
                 if commits {
                     return Ok(Some(data_key));
                 }

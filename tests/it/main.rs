@@ -1,16 +1,15 @@
 //! All integration tests, in one binary: each more would link the whole tree again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
+mod audit_query;
 mod aws_faults;
 mod aws_outage;
 mod aws_regions;
 mod aws_storm;
 mod aws_vault;
-mod backup;
-mod audit_query;
-mod bad_input;
 mod aws_wrapper_keys;
 mod backup;
+mod bad_input;
 mod canton_vectors;
 mod client;
 mod destruction;
