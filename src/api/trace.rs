@@ -4,13 +4,13 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::HeaderValue,
+    http::{HeaderValue, Version, header::CONNECTION},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
 use crate::{
-    domain::{Hex, Principal},
+    domain::{Hex, Operation, Principal},
     vault::Code,
 };
 
@@ -31,7 +31,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let began = Instant::now();
     let id = request_id(&api);
     request.extensions_mut().insert(id.clone());
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let traceparent = request.headers().get("traceparent").cloned();
@@ -45,8 +45,13 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     }
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
     let (status, elapsed) = (response.status().as_u16(), began.elapsed());
+    let operation = api.operations.of(&method, &path);
+    if version <= Version::HTTP_11 && matches!(operation, Some(Operation::ImportKey | Operation::ExportKey)) {
+        // Its buffers held a key in the clear; they are wiped when the connection lets them go, so it shall not be kept.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     // Labels from closed sets: the route table's words, and classes of status.
-    let operation = api.operations.of(&method, &path).map_or("none", |operation| operation.as_str());
+    let operation = operation.map_or("none", |operation| operation.as_str());
     let class = match status {
         0..400 => "ok",
         400..500 => "refused",
