@@ -2,7 +2,7 @@
 //!
 //! Labels come from closed sets: never a key id, a principal, or anything else that a caller chooses.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -210,7 +210,7 @@ pub fn documentation() -> String {
     for Metric { name, kind, labels, meaning } in METRICS {
         let labels: Vec<String> = labels.iter().map(|(label, words)| format!("`{label}`: {}", words.described())).collect();
         let kind = format!("{kind:?}").to_lowercase();
-        page.push_str(&format!("| `{name}` | {kind} | {} | {meaning} |\n", labels.join("; ")));
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {meaning} |", labels.join("; "));
     }
     page
 }

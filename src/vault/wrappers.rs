@@ -49,10 +49,10 @@ impl Vault {
     ) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
         let active = self.active_wrapper().await?;
         let wrapper = self.wrapper(&active).await?;
-        let wrapped = wrap_and_prove(&*wrapper, data_key, context, kms).await;
-        self.health.wrapper(&wrapped);
-        let wrapped = wrapped?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
-        Ok((active.id, wrapped))
+        let proof = wrap_and_prove(&*wrapper, data_key, context, kms).await;
+        self.health.wrapper(&proof);
+        let wrap = proof?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
+        Ok((active.id, wrap))
     }
 
     /// The data key of a record, from the first wrap that gives one which matches the commitment.
