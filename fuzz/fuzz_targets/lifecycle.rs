@@ -1,0 +1,26 @@
+//! Whatever is read as the marks on a key is shown as exactly what was read: an edited row has no second way to say the same.
+#![no_main]
+
+use canton_keyvault::domain::{KeyState, Lifecycle, Transition};
+use libfuzzer_sys::fuzz_target;
+
+const STEPS: [Transition; 7] = [
+    Transition::Disable,
+    Transition::Enable,
+    Transition::Supersede,
+    Transition::Quarantine,
+    Transition::ScheduleDeletion,
+    Transition::CancelDeletion,
+    Transition::Destroy,
+];
+
+fuzz_target!(|text: &str| {
+    let Ok(lifecycle) = text.parse::<Lifecycle>() else { return };
+    assert_eq!(lifecycle.to_string(), text);
+    for step in STEPS {
+        let Ok(next) = lifecycle.after(step) else { continue };
+        assert_eq!(next.to_string().parse(), Ok(next));
+        assert!(!lifecycle.is_destroyed(), "nothing comes after the end");
+        assert!(next.makes_new() <= (next.state() == KeyState::Active));
+    }
+});
