@@ -8,6 +8,7 @@ DEV_PID=
 start_dev() {
     local ports
     DEV_DIR=$(mktemp -d)
+    : >"$DEV_DIR/out"
     ports=$(python3 -c 'import socket; s = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]; print(*[x.getsockname()[1] for x in s])')
     DEV_URL=https://127.0.0.1:${ports% *}
     DEV_OPS=http://127.0.0.1:${ports#* }
