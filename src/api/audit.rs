@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     audit::Entry,
@@ -21,13 +24,34 @@ use super::{
 };
 
 /// An entry, and the hash of its stored bytes.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct AuditEntry {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
     /// RFC 6962 leaf hash of the stored bytes.
     pub leaf: Base64,
+}
+
+/// The entry's own schema with one more field. Derived, it would be the entry *and* an object with the field, which contradict each
+/// other, since an entry has no unknown fields.
+impl PartialSchema for AuditEntry {
+    fn schema() -> RefOr<Schema> {
+        match Entry::schema() {
+            RefOr::T(Schema::Object(mut entry)) => {
+                entry.properties.insert("leaf".into(), Base64::schema());
+                entry.required.push("leaf".into());
+                RefOr::T(Schema::Object(entry))
+            }
+            other => other,
+        }
+    }
+}
+
+impl ToSchema for AuditEntry {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Entry::schemas(schemas);
+    }
 }
 
 impl From<LoggedEntry> for AuditEntry {
