@@ -216,11 +216,11 @@ mod tests {
         assert!(error.to_string().contains("hunter2"));
         assert!(!without_values(&error).contains("hunter2"));
 
-        #[derive(Debug, serde::Deserialize)]
-        enum Word {
-            Known,
-        }
-        let error = serde_json::from_str::<Word>(r#""hunter2`, expected more""#).unwrap_err();
-        assert_eq!(without_values(&error), "not a word that stands here: expected `Known` at line 1 column 25");
+        let error = serde_json::from_str::<crate::domain::Algorithm>(r#""hunter2`, expected more""#).unwrap_err();
+        let message = without_values(&error);
+        assert!(
+            message.starts_with("not a word that stands here: expected one of `ed25519`, ") && !message.contains("hunter2"),
+            "{message}"
+        );
     }
 }

@@ -168,6 +168,9 @@ async fn leaves_are_hashes_of_entries_and_places_have_no_gaps() {
     }
 }
 
+/// Whether an entry is one that was asked for.
+type Test<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
+
 #[tokio::test]
 async fn filters_and_pages_give_exactly_what_was_asked_for() {
     let cast = Cast::start();
@@ -182,7 +185,6 @@ async fn filters_and_pages_give_exactly_what_was_asked_for() {
     let whole = cast.auditor.log("").await;
     let (middle, end) = (whole[whole.len() / 2]["at"].clone(), whole[whole.len() - 1]["sequence"].as_u64().unwrap());
     let (at, middle) = (|text: &Value| Timestamp::parse(text.as_str().unwrap()).unwrap(), &middle);
-    type Test<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
     let is = |field: &'static str, value: &str| -> Test<'_> {
         let value = json!(value);
         Box::new(move |entry| entry[field] == value)

@@ -25,7 +25,7 @@ struct Cast {
 
 impl Cast {
     fn start() -> Self {
-        let vault = TestVault::start_with(without_limits);
+        let vault = without_limits();
         let caller = |who| Caller::new(&vault, who);
         Self { node: caller("participant1"), admin: caller("key-admin"), auditor: caller("auditor"), vault }
     }

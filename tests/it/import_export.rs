@@ -50,7 +50,7 @@ impl Cast {
         self.admin.post("/v1/keys/import", body).await
     }
 
-    async fn new(&self, body: &Value) -> Value {
+    async fn brought(&self, body: &Value) -> Value {
         let reply = self.import(body).await;
         assert_eq!(reply.status, 201, "{}", reply.text);
         assert_eq!(reply.json()["origin"], "imported");
@@ -92,7 +92,7 @@ async fn every_form_of_a_canton_signing_key_gives_its_fingerprint_and_signs() {
         ("PKCS#8", import("pkcs8", &hex_of(&node1["pkcs8_hex"]), &json!({ "usage": ["protocol", "proof-of-ownership"] }))),
     ] {
         let cast = Cast::start();
-        let key = cast.new(&body).await;
+        let key = cast.brought(&body).await;
         assert_eq!((&key["id"], &key["usage"]), (&node1["fingerprint"], &usages), "{form}");
         assert_eq!((&key["spec"], &key["purpose"], &key["class"]), (&json!("ec-curve25519"), &json!("signing"), &json!("long-term")));
         assert_eq!(bytes(&key, "public_key"), hex_of(&node1["spki_hex"]), "{form}");
@@ -114,7 +114,7 @@ async fn every_form_of_a_canton_signing_key_gives_its_fingerprint_and_signs() {
 async fn keys_of_openssl_come_in_and_their_signatures_verify_there() {
     let cast = Cast::start();
     let node2 = &vectors()["verified"]["ed25519_keypairs"][1];
-    let key = cast.new(&import("pkcs8", &hex_of(&node2["pkcs8_hex"]), &json!({ "usage": ["namespace"] }))).await;
+    let key = cast.brought(&import("pkcs8", &hex_of(&node2["pkcs8_hex"]), &json!({ "usage": ["namespace"] }))).await;
     assert_eq!((&key["id"], &key["class"]), (&node2["fingerprint"], &json!("permanent")));
     cast.assert_signs(&key, "ed25519", None).await;
     let signing = json!({ "purpose": "signing" });
@@ -124,23 +124,23 @@ async fn keys_of_openssl_come_in_and_their_signatures_verify_there() {
         ("secp256k1", "ec-secp256k1", "ecdsa-sha256", "sha256"),
     ] {
         let pkcs8 = ec_key(curve);
-        let key = cast.new(&import("pkcs8", &pkcs8, &signing)).await;
+        let key = cast.brought(&import("pkcs8", &pkcs8, &signing)).await;
         assert_eq!((&key["spec"], bytes(&key, "public_key")), (&json!(spec), public_key(&pkcs8)));
         cast.assert_signs(&key, algorithm, Some(hash)).await;
         let made = cast.node.create("participant1", "signing", spec).await;
         cast.assert_signs(&made, algorithm, Some(hash)).await;
     }
     let pkcs8 = genpkey(&["ED25519"]);
-    cast.assert_signs(&cast.new(&import("pkcs8", &pkcs8, &signing)).await, "ed25519", None).await;
+    cast.assert_signs(&cast.brought(&import("pkcs8", &pkcs8, &signing)).await, "ed25519", None).await;
 }
 
 #[tokio::test]
 async fn what_was_encrypted_outside_is_decrypted_inside() {
     let mut cast = Cast::start();
     let vector = &vectors()["constructed"]["ecies_cbc"];
-    let ecies = cast.new(&import("pkcs8", &hex_of(&vector["recipient_pkcs8_hex"]), &json!({ "purpose": "encryption" }))).await;
+    let ecies = cast.brought(&import("pkcs8", &hex_of(&vector["recipient_pkcs8_hex"]), &json!({ "purpose": "encryption" }))).await;
     assert_eq!(bytes(&ecies, "public_key"), hex_of(&vector["recipient_spki_hex"]));
-    let rsa = cast.new(&import("pkcs8", &genpkey(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]), &json!({}))).await;
+    let rsa = cast.brought(&import("pkcs8", &genpkey(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]), &json!({}))).await;
     assert_eq!((&rsa["spec"], &rsa["purpose"]), (&json!("rsa-2048"), &json!("encryption")));
     let made_rsa = cast.node.create("participant1", "encryption", "rsa-2048").await;
     let made_ecies = cast.node.create("participant1", "encryption", "ec-p256").await;
@@ -161,7 +161,7 @@ async fn what_was_encrypted_outside_is_decrypted_inside() {
 async fn a_raw_symmetric_key_comes_in_and_its_ciphertexts_open_outside() {
     let cast = Cast::start();
     let (raw, other) = ([0x5a; 32], [0x5b; 32]);
-    let key = cast.new(&import("raw", &raw, &json!({ "exportable": true }))).await;
+    let key = cast.brought(&import("raw", &raw, &json!({ "exportable": true }))).await;
     assert!(id(&key).starts_with("sym-") && key["public_key"].is_null());
     let sealed = cast.node.post(&format!("/v1/keys/{}/encrypt", id(&key)), &json!({ "plaintext": STANDARD.encode("plain") })).await;
     let sealed = bytes(&sealed.success(), "ciphertext");
@@ -176,7 +176,7 @@ async fn a_raw_symmetric_key_comes_in_and_its_ciphertexts_open_outside() {
     assert_eq!((sealed[0], open(&raw, &id(&key)).unwrap()), (1, b"plain".to_vec()));
     assert!(open(&raw, "sym-other").is_err() && open(&other, &id(&key)).is_err());
     // Its id tells nothing of the key: the same bytes again are another key.
-    let again = cast.new(&import("raw", &raw, &json!({}))).await;
+    let again = cast.brought(&import("raw", &raw, &json!({}))).await;
     assert_ne!(again["id"], key["id"]);
     let exported = Caller::new(&cast.vault, "exporter").post(&format!("/v1/keys/{}/export", id(&key)), &json!({ "format": "raw" })).await;
     assert_eq!(bytes(&exported.success(), "material"), raw);
@@ -206,9 +206,9 @@ async fn what_is_created_exportable_goes_out_and_comes_into_another_vault_as_the
             if let Some(password) = password {
                 (how["password"], more["password"]) = (json!(password), json!(password));
             }
-            let exported = exporter.post(&path, &how).await.success();
-            assert_eq!(exported["format"], format);
-            let material = bytes(&exported, "material");
+            let went_out = exporter.post(&path, &how).await.success();
+            assert_eq!(went_out["format"], format);
+            let material = bytes(&went_out, "material");
             if format == "pkcs8" {
                 assert_eq!(public_key(&material), bytes(&key, "public_key"), "{spec}");
             }
@@ -240,7 +240,7 @@ async fn what_was_not_created_exportable_stays() {
     let cast = Cast::start();
     let exporter = Caller::new(&cast.vault, "exporter");
     let key = cast.node.signing_key("participant1").await;
-    let imported = cast.new(&import("raw", &[1; 32], &json!({}))).await;
+    let imported = cast.brought(&import("raw", &[1; 32], &json!({}))).await;
     for (key, format) in [(key, "pkcs8"), (id(&imported), "raw")] {
         exporter.post(&format!("/v1/keys/{key}/export"), &json!({ "format": format })).await.refused(409, "not_exportable");
     }

@@ -176,7 +176,7 @@ async fn a_deletion_waits_a_week_to_a_year() {
         let at = |text: &Value| Timestamp::parse(text.as_str().unwrap()).unwrap();
         let waits = at(&shown["delete_at"]).since(at(&shown["created_at"]));
         let exact = Duration::from_secs(days * 24 * 3600);
-        assert!((exact..exact + Duration::from_secs(600)).contains(&waits), "{waits:?}");
+        assert!((exact..exact + Duration::from_mins(10)).contains(&waits), "{waits:?}");
         cast.step(&key, "cancel-deletion").await;
     }
 }

@@ -146,7 +146,7 @@ const UNKNOWN: [(&str, &str); 2] = [
 
 impl World {
     async fn make() -> Self {
-        let vault = TestVault::start_with(without_limits);
+        let vault = without_limits();
         enroll(&vault, "nobody");
         let document = Caller::new(&vault, "nobody").get("/openapi.json").await.success();
         let mut world = Self { vault, routes: routes(&document), keys: BTreeMap::new() };
@@ -247,17 +247,17 @@ fn body(operation: &str, key: &Held) -> Value {
 struct Found {
     cells: usize,
     wrong: Vec<String>,
-    not_found: BTreeSet<String>,
+    refused_404: BTreeSet<String>,
 }
 
 impl Found {
     /// `authorize` says beforehand what will happen: by the gate always, and for uses by the key's state.
-    async fn ask_whether(&mut self, caller: &Caller, cell: &str, call: &KeyCall, id: &str, want: (u16, &str)) {
+    async fn ask_whether(&mut self, caller: &Caller, what: &str, call: &KeyCall, id: &str, want: (u16, &str)) {
         let told = caller.post("/v1/authorize", &json!({ "operation": call.operation, "key_id": id })).await.success();
         let by_gate = matches!(want.0, 403 | 404);
         let code = if by_gate || !call.changes { want.1 } else { "" };
         if told["allowed"] != !by_gate || told["code"].as_str().unwrap_or_default() != code {
-            self.wrong.push(format!("{cell}: expected {want:?}, authorize said {told}"));
+            self.wrong.push(format!("{what}: expected {want:?}, authorize said {told}"));
         }
     }
 
@@ -271,7 +271,7 @@ impl Found {
         }
         if status == 404 && !id.is_empty() {
             let request = reply.json()["request_id"].as_str().unwrap().to_owned();
-            self.not_found.insert(reply.text.replace(&request, "REQUEST").replace(id, "KEY"));
+            self.refused_404.insert(reply.text.replace(&request, "REQUEST").replace(id, "KEY"));
         }
     }
 }
@@ -318,10 +318,10 @@ async fn every_cell_of_the_matrix_is_as_the_design_says() {
     let mut all = asked.join_all().await.into_iter().fold(Found::default(), |mut all, found| {
         all.cells += found.cells;
         all.wrong.extend(found.wrong);
-        all.not_found.extend(found.not_found);
+        all.refused_404.extend(found.refused_404);
         all
     });
-    assert_eq!(all.not_found.len(), 1, "a foreign key answers exactly like an unknown one: {:#?}", all.not_found);
+    assert_eq!(all.refused_404.len(), 1, "a foreign key answers exactly like an unknown one: {:#?}", all.refused_404);
 
     for call in &others {
         for who in PRINCIPALS {

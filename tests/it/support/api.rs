@@ -144,8 +144,8 @@ pub(crate) fn enroll(vault: &TestVault, name: &str) {
     std::fs::write(vault.path(&format!("pki/{name}.key")), key.serialize_pem()).unwrap();
 }
 
-/// The limits of a vault whose refusals are all written one by one.
-pub(crate) fn without_limits(config: String) -> String {
-    config
-        .replace("[log]", "[limits]\nrefusals_per_second = 1000000\ncreations_per_minute = 100000\ncold_opens_per_second = 100000\n\n[log]")
+/// A vault whose refusals are all written one by one, and where nobody is told to slow down.
+pub(crate) fn without_limits() -> TestVault {
+    let limits = "[limits]\nrefusals_per_second = 1000000\ncreations_per_minute = 100000\ncold_opens_per_second = 100000\n\n[log]";
+    TestVault::start_with(|config| config.replace("[log]", limits))
 }
