@@ -13,6 +13,7 @@ mod bad_input;
 mod canton_vectors;
 mod client;
 mod destruction;
+mod disk_full;
 mod example_config;
 mod frozen_envelopes;
 mod import_export;
