@@ -66,11 +66,11 @@ async fn a_wrong_context_is_refused_and_quarantines_the_key_alone() {
     aws.vault.database().execute("UPDATE keys SET class = 'long-term' WHERE id = ?1", [&edited]).unwrap();
 
     let first = aws.refused(&edited).await;
-    assert_eq!((first.status, first.code.as_str(), first.retryable), (502, "wrapper_denied", false));
+    assert_eq!((first.status, first.code.as_str(), first.retryable), (409, "key_quarantined", false));
     let refusal = aws.kms_calls(&edited).pop().unwrap();
     assert_eq!((&refusal["action"], &refusal["context"]["class"]), (&json!("Decrypt"), &json!("long-term")));
     let entry = aws.entries("keys.sign", Some(&edited)).await.pop().unwrap();
-    assert_eq!((&entry["outcome"], &entry["reason"]), (&json!("failed"), &json!("wrapper_denied")));
+    assert_eq!((&entry["outcome"], &entry["reason"]), (&json!("failed"), &json!("key_quarantined")));
 
     until("the key is quarantined", || async { aws.state(&edited).await == "quarantined" }).await;
     let second = aws.refused(&edited).await;
@@ -88,7 +88,7 @@ async fn a_data_key_of_another_key_opens_nothing() {
         .database()
         .execute("UPDATE wraps SET wrapped = (SELECT wrapped FROM wraps WHERE key = ?2) WHERE key = ?1", [&one, &other])
         .unwrap();
-    assert_eq!(problem(aws.sign(&one).await).code, "wrapper_denied");
+    assert_eq!(problem(aws.sign(&one).await).code, "key_quarantined");
     assert_eq!(aws.state(&one).await, "quarantined");
     aws.sign(&other).await.unwrap();
 }

@@ -81,18 +81,19 @@ async fn every_metric_of_the_table_is_exposed_and_no_other() {
     };
     let calls =
         |operation, outcome| value("keyvault_kms_calls_total", &[("operation", operation), ("region", CENTRAL), ("outcome", outcome)]);
+    let is = |found: f64, wanted: f64| (found - wanted).abs() < 0.5;
     // The canary and two keys; the proofs of the three, the opening for the first signature, and the canary's own.
-    assert_eq!(calls("wrap", "ok"), 3.0, "{text}");
+    assert!(is(calls("wrap", "ok"), 3.0), "{text}");
     assert!(calls("unwrap", "ok") >= 4.0, "{text}");
-    assert_eq!(calls("unwrap", "denied"), 1.0, "{text}");
-    assert_eq!(value("keyvault_execution_seconds_count", &[("operation", "keys.sign")]), 2.0);
-    assert_eq!(value("keyvault_request_seconds_count", &[("operation", "keys.sign"), ("outcome", "ok")]), 2.0);
-    assert_eq!(value("keyvault_request_seconds_count", &[("operation", "keys.sign"), ("outcome", "failed")]), 1.0);
+    assert!(is(calls("unwrap", "denied"), 1.0), "{text}");
+    assert!(is(value("keyvault_execution_seconds_count", &[("operation", "keys.sign")]), 2.0));
+    assert!(is(value("keyvault_request_seconds_count", &[("operation", "keys.sign"), ("outcome", "ok")]), 2.0));
+    assert!(is(value("keyvault_request_seconds_count", &[("operation", "keys.sign"), ("outcome", "failed")]), 1.0));
     assert!(value("keyvault_cache_hits_total", &[]) >= 1.0);
     assert!(value("keyvault_cache_misses_total", &[]) >= 2.0);
     assert!(value("keyvault_free_disk_bytes", &[]) > 0.0);
     assert!(value("keyvault_certificate_expiry_seconds", &[("kind", "server")]) > 0.0);
     assert!(value("keyvault_certificate_expiry_seconds", &[("kind", "client-ca")]) > 0.0);
-    assert_eq!(value("keyvault_last_reload_success", &[]), 1.0);
+    assert!(is(value("keyvault_last_reload_success", &[]), 1.0));
     assert!(value("keyvault_last_reload_timestamp_seconds", &[]) > 1_700_000_000.0);
 }
