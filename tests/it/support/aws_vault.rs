@@ -33,8 +33,8 @@ pub(crate) struct Setup {
     pub(crate) endpoint: Option<String>,
     /// More lines of `[wrapper]`.
     pub(crate) wrapper: String,
-    /// More lines of `[wrapper.limits]`.
-    pub(crate) limits: String,
+    /// What `[wrapper.limits]` says, if not that calls end soon.
+    pub(crate) limits: Option<&'static str>,
     /// More sections.
     pub(crate) sections: String,
 }
@@ -55,9 +55,10 @@ impl AwsVault {
             None => kms.create_key(CENTRAL, false).await,
         };
         let (reference, endpoint) = (reference.unwrap_or_else(|| arn.clone()), endpoint.unwrap_or_else(|| kms.endpoint()));
+        let limits = limits.unwrap_or("attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_pause = \"300ms\"");
         let section = format!(
             "[wrapper]\nprovider = \"aws-kms\"\nreference = {reference:?}\nendpoint = {endpoint:?}\nallowed = [{ACCOUNT:?}]\n{wrapper}\n\
-             [wrapper.limits]\nattempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_pause = \"300ms\"\n{limits}\n{sections}\n"
+             [wrapper.limits]\n{limits}\n{sections}\n"
         );
         let mut vault = TestVault::prepare(|config| {
             let (before, rest) = config.split_once("[wrapper]").unwrap();
