@@ -6,7 +6,7 @@ use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -55,11 +55,15 @@ pub(super) struct Server {
     store: Arc<SqliteStore>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Server {
     /// Opens the store, starts the vault and its jobs, and listens. Needs no KMS to be up.
     pub(super) async fn start(live: Live, mode: Mode) -> Result<Self, Failure> {
+        // First of all: a signal that came before it is listened to would end the process without its good order.
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Live { config, trust, policy, reloader } = live;
         let metrics = metrics::install()?;
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
@@ -86,7 +90,7 @@ impl Server {
         first_wrapper_key(&vault).await;
         let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
-        let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
         server.spawn(api, ops, trust, random, metrics, reloader);
         Ok(server)
     }
@@ -121,11 +125,10 @@ impl Server {
     }
 
     /// Waits for SIGTERM or SIGINT, then ends in good order.
-    pub(super) async fn until_stopped(self) -> Result<(), Failure> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    pub(super) async fn until_stopped(mut self) -> Result<(), Failure> {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
         tracing::info!("stopping: requests under way are answered, new ones refused");
         self.vault.drain();
