@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: each more would link the whole tree again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
+mod at_rest;
 mod audit_query;
 mod aws_faults;
 mod aws_outage;
@@ -26,6 +27,7 @@ mod memory_scan;
 mod metrics;
 mod readme;
 mod reload;
+mod revoke;
 mod schemes;
 mod secrets;
 mod storage_conformance;
