@@ -48,7 +48,7 @@ impl Drop for SmallDisk {
 
 fn vault_on(disk: &SmallDisk) -> TestVault {
     let database = disk.path("keyvault.db");
-    TestVault::start_with(|config| config.replace("path = \"keyvault.db\"", &format!("path = {database:?}")))
+    TestVault::start_with(|config| config.replace("path = \"keyvault.db\"", &format!("path = \"{}\"", database.display())))
 }
 
 async fn new_key(vault: &TestVault) -> String {

@@ -107,8 +107,8 @@ fn crl(vault: &TestVault, revoked: &[&str]) -> String {
         RevokedCertParams { serial_number: SerialNumber::from(serial), revocation_time: now, reason_code: None, invalidity_date: None }
     });
     let params = CertificateRevocationListParams {
-        this_update: now - Duration::from_secs(60),
-        next_update: now + Duration::from_secs(3600),
+        this_update: now - Duration::from_mins(1),
+        next_update: now + Duration::from_hours(1),
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs: revoked.collect(),

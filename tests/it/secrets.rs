@@ -121,7 +121,7 @@ impl Patterns {
                 // RFC 8032 §5.1.5: the scalar, before and after clamping, and the prefix.
                 let mut expanded = digest::digest(&digest::SHA512, piece).as_ref().to_vec();
                 self.runs_of(&format!("{name} expanded"), &expanded, 8);
-                expanded[0] &= 248;
+                expanded[0] &= 0b1111_1000;
                 expanded[31] = expanded[31] & 127 | 64;
                 self.runs_of(&format!("{name} scalar"), &expanded, 8);
             }

@@ -103,7 +103,7 @@ impl Clients {
 
 impl Worker {
     pub(super) fn new(seed: u64, number: u64) -> Self {
-        let node = if number % 2 == 0 { "participant1" } else { "participant2" };
+        let node = if number.is_multiple_of(2) { "participant1" } else { "participant2" };
         let dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         Self { node, dice, keys: HashMap::new(), answered: Vec::new(), acknowledged: 0, cut_off: 0 }
     }
