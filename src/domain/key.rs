@@ -1,8 +1,8 @@
 //! The stored form of a key, all ciphertext: facts that are bound, facts that change, and wraps (design §5).
 
 use super::{
-    Class, EncryptionContext, KeyId, KeyName, KeySpec, Lifecycle, NodeName, Origin, Purpose, Timestamp, Usages, VaultId, WrapperKeyId,
-    context::canonical_bytes,
+    Class, EncryptionContext, KeyId, KeyName, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Timestamp, Usages, VaultId,
+    WrapperKeyId, context::canonical_bytes,
 };
 
 /// What is fixed at creation and bound to every ciphertext of the key.
@@ -113,6 +113,11 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
+    /// Where the row says that the key stands: to be held against the log's word.
+    pub const fn stands(&self) -> StateChange {
+        StateChange { revision: self.revision, lifecycle: self.lifecycle, delete_at: self.delete_at }
+    }
+
     /// What the row tag covers: state, revision, successor, `delete_at`, encoded as the context is.
     pub fn tagged_bytes(&self) -> Vec<u8> {
         let fields = [

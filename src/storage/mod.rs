@@ -162,10 +162,10 @@ pub struct KeyUpdate {
     pub to: StateChange,
     /// The row's successor from now on.
     pub successor: Option<KeyId>,
-    /// The row's deletion time from now on.
-    pub delete_at: Option<Timestamp>,
     /// The row's tag from now on.
     pub row_tag: Option<[u8; 32]>,
+    /// A quarantined wrap of the row's generation that was found to open after all.
+    pub lift: Option<WrapperKeyId>,
 }
 
 /// What a result was computed under. The writer compares `store_revision` with its own; where it moved on, it rereads the key's

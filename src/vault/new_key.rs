@@ -3,8 +3,8 @@
 use crate::{
     crypto::{self, CryptoError, SecretBytes, envelope, on_wiped_stack},
     domain::{
-        AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Usage, Usages,
-        Wrap, WrapperKeyId,
+        AuditEvent, Class, Facts, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, Usage, Usages, Wrap,
+        WrapperKeyId,
     },
     storage::Change,
 };
@@ -74,7 +74,7 @@ impl Vault {
             wraps: vec![Wrap { wrapper_key, generation: 1, wrapped, created_at: now, verified_at: Some(now), quarantined: false }],
         };
         record.row_tag = Some(row_key.tag(&record.tagged_bytes()));
-        event.change = Some(StateChange { revision: record.revision, lifecycle: record.lifecycle });
+        event.change = Some(record.stands());
         Ok((record, wrapper_key))
     }
 

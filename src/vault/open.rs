@@ -8,7 +8,7 @@ use crate::{
         envelope::{self, OpenError},
         on_wiped_stack,
     },
-    domain::{KeyId, KeyRecord, Permit, Principal},
+    domain::{KeyId, KeyRecord, Permit, Principal, WrapperKeyId},
     storage::StoredKey,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Unsealed {
     pub material: SecretBytes,
     /// The parsed key and the row's key.
     pub ready: Ready,
+    /// The wrapper key whose wrap was quarantined, and opened it after all.
+    pub lift: Option<WrapperKeyId>,
 }
 
 impl Vault {
@@ -98,8 +100,8 @@ impl Vault {
         let record = &stored.record;
         let context = record.facts.encryption_context(&self.id);
         let Some(sealed) = &record.sealed else { return Err(self.quarantine(record, "its sealed bytes are gone").await) };
-        let data_key = match self.data_key(record, &context, kms).await {
-            Ok(data_key) => data_key,
+        let (data_key, lift) = match self.data_key(record, &context, tag, kms).await {
+            Ok(found) => found,
             Err(error) => return Err(self.if_unopenable(record, error).await),
         };
         let opened = match on_wiped_stack(|| envelope::open(&data_key, sealed, &context)) {
@@ -125,14 +127,16 @@ impl Vault {
         if !is_the_key_it_says(record, private.public_key()) || on_wiped_stack(|| crypto::prove(private.as_ref(), scheme)).is_err() {
             return Err(self.quarantine(record, "the material is another key").await);
         }
-        Ok(Unsealed { material: opened.material, ready: Ready { private, row_key: opened.row_key } })
+        Ok(Unsealed { material: opened.material, ready: Ready { private, row_key: opened.row_key }, lift })
     }
 
     /// Holds the row against the log's newest word: an edited or restored row is found out here.
     pub(super) async fn check_row(&self, stored: &StoredKey) -> Result<(), VaultError> {
-        let agrees =
-            stored.logged.is_some_and(|logged| logged.revision == stored.record.revision && logged.lifecycle == stored.record.lifecycle);
-        if agrees { Ok(()) } else { Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await) }
+        if stored.logged == Some(stored.record.stands()) {
+            Ok(())
+        } else {
+            Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await)
+        }
     }
 
     /// Where no wrap is left that could ever open the key, the key itself is set aside, and that is the answer.

@@ -18,18 +18,17 @@ impl Vault {
             Ok(Some(stored)) => stored.logged,
             _ => None,
         };
-        let stood = logged.map_or(record.lifecycle, |logged| logged.lifecycle);
-        let revision = logged.map_or(record.revision, |logged| logged.revision).saturating_add(1);
-        if let Ok(lifecycle) = stood.after(Transition::Quarantine) {
+        let stood = logged.unwrap_or(record.stands());
+        if let Ok(lifecycle) = stood.lifecycle.after(Transition::Quarantine) {
             let update = KeyUpdate {
                 key: id,
                 if_revision: record.revision,
-                to: StateChange { revision, lifecycle },
+                to: StateChange { revision: stood.revision.saturating_add(1), lifecycle, ..stood },
                 successor: record.successor,
-                delete_at: record.delete_at,
                 row_tag: None,
+                lift: None,
             };
-            self.set_aside(id, Some(record.facts.node.clone()), Change::UpdateKey(update), reason).await;
+            self.set_aside(id, Some(record.facts.node.clone()), Change::UpdateKey(update), reason, Vec::new()).await;
         }
         VaultError::State(KeyState::Quarantined)
     }
@@ -44,21 +43,23 @@ impl Vault {
         if let Err(error) = self.permit_on_key(event, id, outline.node.as_ref()) {
             return error;
         }
-        let stood = outline.logged.unwrap_or(StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE });
+        let stood = outline.logged.unwrap_or(StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE, delete_at: None });
         if let Ok(lifecycle) = stood.lifecycle.after(Transition::Quarantine) {
             self.cache.forget(id).await;
-            let to = StateChange { revision: stood.revision.saturating_add(1), lifecycle };
-            self.set_aside(id, outline.node, Change::SetAside { key: id, to }, &format!("the row cannot be read: {what}")).await;
+            let to = StateChange { revision: stood.revision.saturating_add(1), lifecycle, ..stood };
+            self.set_aside(id, outline.node, Change::SetAside { key: id, to }, &format!("the row cannot be read: {what}"), Vec::new())
+                .await;
         }
         VaultError::State(KeyState::Quarantined)
     }
 
-    /// Commits a quarantine of a key or of a wrap with its entry.
-    pub(super) async fn set_aside(&self, id: KeyId, node: Option<NodeName>, change: Change, reason: &str) {
+    /// Commits a quarantine of a key or of a wrap with its entry, and the KMS requests that showed the fault.
+    pub(super) async fn set_aside(&self, id: KeyId, node: Option<NodeName>, change: Change, reason: &str, kms_request_ids: Vec<String>) {
         let event = AuditEvent {
             key: Some(id),
             node,
             reason: Some(reason.to_owned()),
+            kms_request_ids,
             change: match &change {
                 Change::UpdateKey(KeyUpdate { to, .. }) | Change::SetAside { to, .. } => Some(*to),
                 _ => None,

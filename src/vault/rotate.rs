@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
     crypto::{self, on_wiped_stack},
-    domain::{AuditEvent, Class, KeyId, KeyName, KeyRecord, Operation, Origin, StateChange},
+    domain::{AuditEvent, Class, KeyId, KeyName, KeyRecord, Operation, Origin},
     storage::{Change, KeyUpdate},
 };
 
@@ -75,9 +75,9 @@ impl Vault {
         let mut linked = old.clone();
         linked.successor = Some(record.facts.id);
         linked.revision = old.revision.saturating_add(1);
-        let to = StateChange { revision: linked.revision, lifecycle: linked.lifecycle };
+        let to = linked.stands();
         let row_tag = Some(unsealed.ready.row_key.tag(&linked.tagged_bytes()));
-        let update = KeyUpdate { key: id, if_revision: old.revision, to, successor: linked.successor, delete_at: old.delete_at, row_tag };
+        let update = KeyUpdate { key: id, if_revision: old.revision, to, successor: linked.successor, row_tag, lift: None };
         let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(record.facts.id.to_string()), ..event.clone() };
         let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
         event.subject = Some(id.to_string());

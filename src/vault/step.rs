@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use crate::{
-    domain::{AuditEvent, Class, KeyId, KeyRecord, Operation, Permit, StateChange, Timestamp, Transition},
+    domain::{AuditEvent, Class, KeyId, KeyRecord, Operation, Permit, Timestamp, Transition},
     storage::{Change, KeyUpdate, StoredKey},
 };
 
@@ -116,7 +116,7 @@ impl Vault {
         delete_at: Option<Timestamp>,
     ) -> Result<Done<KeyRecord>, VaultError> {
         // Where row and log disagree, the log says where the key stood.
-        let stood = stored.logged.unwrap_or(StateChange { revision: stored.record.revision, lifecycle: stored.record.lifecycle });
+        let stood = stored.logged.unwrap_or(stored.record.stands());
         let lifecycle = stood.lifecycle.after(step).map_err(|refused| VaultError::WrongState(refused.from))?;
         let mut record = stored.record.clone();
         let if_revision = record.revision;
@@ -124,18 +124,23 @@ impl Vault {
         record.revision = stood.revision.saturating_add(1);
         record.delete_at = delete_at;
         record.row_tag = None;
+        let mut lift = None;
         if lifecycle.reads_old() {
             // A row in use has its tag; one that comes back into use may have lost it when it was put out.
             let rule = if stood.lifecycle.reads_old() { TagRule::Required } else { TagRule::MayBeAbsent };
             let unsealed = self.unseal(stored, rule, &mut event.kms_request_ids).await?;
             record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
+            lift = unsealed.lift;
         } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {
             record.row_tag = Some(ready.row_key.tag(&record.tagged_bytes()));
         }
-        let to = StateChange { revision: record.revision, lifecycle };
+        let to = record.stands();
         event.change = Some(to);
         let KeyRecord { successor, row_tag, .. } = record;
-        let change = Change::UpdateKey(KeyUpdate { key: record.facts.id, if_revision, to, successor, delete_at, row_tag });
+        let change = Change::UpdateKey(KeyUpdate { key: record.facts.id, if_revision, to, successor, row_tag, lift });
+        for wrap in record.wraps.iter_mut().filter(|wrap| Some(wrap.wrapper_key) == lift) {
+            wrap.quarantined = false;
+        }
         if lifecycle.is_destroyed() {
             (record.sealed, record.wraps) = (None, Vec::new());
         }

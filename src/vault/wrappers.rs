@@ -9,7 +9,7 @@ use crate::{
     wrapper::{Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
-use super::{Vault, VaultError};
+use super::{Vault, VaultError, open::TagRule};
 
 /// What binds the canary of a wrapper key: `version`, `vault`, `canary`.
 pub fn canary_context(vault: &VaultId, id: WrapperKeyId) -> EncryptionContext {
@@ -55,7 +55,8 @@ impl Vault {
         Ok((active.id, wrap))
     }
 
-    /// The data key of a record, from the first wrap that gives one which matches the commitment.
+    /// The data key of a record, from the first wrap that gives one which matches the commitment. Where a key comes back into use, the
+    /// quarantined wraps have their turn last, since the store may have been mended; the one that opens is named.
     ///
     /// # Errors
     /// `State(Quarantined)` if every wrap is broken, else the error of the wrapper keys, an outage before a denial: the outage
@@ -64,13 +65,14 @@ impl Vault {
         &self,
         record: &KeyRecord,
         context: &EncryptionContext,
+        tag: TagRule,
         kms: &mut Vec<String>,
-    ) -> Result<SecretBytes, VaultError> {
+    ) -> Result<(SecretBytes, Option<WrapperKeyId>), VaultError> {
         let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
         let keys = self.wrapper_keys().await?;
-        for (key, wrap) in live_wraps(&keys, record) {
+        for (key, wrap) in live_wraps(&keys, record, tag == TagRule::MayBeAbsent) {
             match self.unwrap(key, record, wrap, context, kms).await {
-                Ok(Some(data_key)) => return Ok(data_key),
+                Ok(Some(data_key)) => return Ok((data_key, wrap.quarantined.then_some(key.id))),
                 Ok(None) => {
                     refused.get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None }))
                 }
@@ -93,24 +95,37 @@ impl Vault {
         let wrapper = self.wrapper(key).await?;
         let result = wrapper.unwrap(&wrap.wrapped, context).await;
         self.health.wrapper(&result);
-        match result {
+        let request_id = match result {
             Ok(Unwrapped { data_key, receipt }) => {
-                kms.extend(receipt.request_id);
+                kms.extend(receipt.request_id.clone());
                 let commits = record.sealed.as_ref().is_some_and(|sealed| on_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
                 if commits {
                     return Ok(Some(data_key));
                 }
+                receipt.request_id
             }
             // Never for an error of the KMS: a wrapper key that no longer opens its own canary is another key, or a wrong file.
             Err(error @ WrapperError::Invalid { .. }) => {
                 if self.opens_canary(key, &*wrapper).await.is_err() {
                     return Err(error.into());
                 }
+                let WrapperError::Invalid { request_id, .. } = error else { return Err(error.into()) };
+                request_id
             }
             Err(error) => return Err(error.into()),
+        };
+        if wrap.quarantined {
+            return Ok(None);
         }
         let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key: wrap.wrapper_key, generation: wrap.generation };
-        self.set_aside(record.facts.id, Some(record.facts.node.clone()), change, &format!("wrap under {}", key.id)).await;
+        self.set_aside(
+            record.facts.id,
+            Some(record.facts.node.clone()),
+            change,
+            &format!("wrap under {}", key.id),
+            request_id.into_iter().collect(),
+        )
+        .await;
         Ok(None)
     }
 
@@ -143,15 +158,15 @@ pub(super) async fn wrap_and_prove(
     Ok(back.same(data_key).then_some(bytes))
 }
 
-/// The wraps that may open a record, those of the active wrapper key first, then standby, then the rest.
-fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord) -> Vec<(&'a WrapperKey, &'a Wrap)> {
+/// The wraps that may open a record: those of the active wrapper key first, then standby, then the rest; quarantined ones last or never.
+fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
     let mut live: Vec<(&WrapperKey, &Wrap)> = record
         .wraps
         .iter()
-        .filter(|wrap| !wrap.quarantined && wrap.generation == record.generation)
+        .filter(|wrap| (quarantined_too || !wrap.quarantined) && wrap.generation == record.generation)
         .filter_map(|wrap| keys.iter().find(|key| key.id == wrap.wrapper_key).map(|key| (key, wrap)))
         .filter(|(key, _)| key.state != WrapperState::Retired)
         .collect();
-    live.sort_by_key(|(key, _)| key.state);
+    live.sort_by_key(|(key, wrap)| (wrap.quarantined, key.state));
     live
 }

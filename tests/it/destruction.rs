@@ -168,3 +168,22 @@ async fn a_destruction_is_an_entry_of_the_vault_itself_and_a_key_whose_row_was_e
     assert_eq!((entry.key_id, entry.node.clone(), entry.outcome), (Some(doomed), Some(node()), Outcome::Ok));
     assert_eq!((entry.principal.as_str(), entry.state.as_deref()), ("system", Some("destroyed pending-deletion")));
 }
+
+/// The waiting time is a promise: an edit of the row does not shorten it, and the key is kept.
+#[tokio::test]
+async fn an_edited_time_destroys_nothing_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let timed = Timed::start(dir.path(), NOW).await;
+    let id = timed.new_key(Purpose::Signing, KeySpec::EcCurve25519).await;
+    timed.vault.delete(&as_("dns:admin"), id, 365).await.unwrap();
+    timed.vault.stop().await;
+    timed.store.close().await;
+    let database = rusqlite::Connection::open(dir.path().join("keyvault.db")).unwrap();
+    assert_eq!(database.execute("UPDATE keys SET delete_at = 1 WHERE id = ?1", [id.to_string()]).unwrap(), 1);
+    drop(database);
+
+    let timed = Timed::start(dir.path(), NOW).await;
+    timed.pass(Duration::from_secs(8 * DAY)).await;
+    let shown = timed.show(id).await;
+    assert!(shown.sealed.is_some() && !shown.lifecycle.is_destroyed(), "{}", shown.lifecycle);
+}

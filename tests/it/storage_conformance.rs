@@ -107,7 +107,7 @@ async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
         let receipt = store.commit(insert(key)).await.unwrap();
         let stored = store.key(key.facts.id).await.unwrap().unwrap();
         assert_eq!(&stored.record, key);
-        assert_eq!(stored.logged, Some(StateChange { revision: key.revision, lifecycle: key.lifecycle }));
+        assert_eq!(stored.logged, Some(key.stands()));
         assert_eq!(stored.store_revision, receipt.store_revision);
     }
 }
@@ -156,13 +156,14 @@ async fn a_step_is_a_compare_and_swap(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
     let disabled = Lifecycle::ACTIVE.after(Transition::Disable).unwrap();
-    let update = KeyUpdate { row_tag: None, delete_at: Some(at(77)), successor: Some(id(5)), ..step(&record(1), disabled) };
+    let mut update = KeyUpdate { row_tag: None, successor: Some(id(5)), ..step(&record(1), disabled) };
+    update.to.delete_at = Some(at(77));
     store.commit(change(&update)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap();
     let expected =
         KeyRecord { lifecycle: disabled, revision: 2, row_tag: None, delete_at: Some(at(77)), successor: Some(id(5)), ..record(1) };
     assert_eq!(stored.record, expected);
-    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle: disabled }));
+    assert_eq!(stored.logged, Some(update.to));
     assert_eq!(store.commit(change(&update)).await, Err(CommitError::LostRace));
     let unknown = KeyUpdate { key: id(9), ..update };
     assert_eq!(store.commit(change(&unknown)).await, Err(CommitError::LostRace));

@@ -124,7 +124,7 @@ pub(crate) fn sign(key: KeyId, revision: u64, store_revision: u64) -> Commit {
 
 /// A new key while wrapper key 1 is active.
 pub(crate) fn insert(record: &KeyRecord) -> Commit {
-    let change = StateChange { revision: record.revision, lifecycle: record.lifecycle };
+    let change = record.stands();
     Commit {
         change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }),
         idempotency: None,
@@ -145,10 +145,10 @@ pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
     KeyUpdate {
         key: record.facts.id,
         if_revision: record.revision,
-        to: StateChange { revision: record.revision + 1, lifecycle },
+        to: StateChange { revision: record.revision + 1, lifecycle, delete_at: record.delete_at },
         successor: record.successor,
-        delete_at: record.delete_at,
         row_tag: record.row_tag,
+        lift: None,
     }
 }
 

@@ -149,7 +149,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
 }
 
 fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
-    let KeyUpdate { key, if_revision, to, successor, delete_at, row_tag } = update;
+    let KeyUpdate { key, if_revision, to, successor, row_tag, lift } = update;
     let id = key.to_string();
     let sql = "UPDATE keys SET revision = ?3, lifecycle = ?4, successor = ?5, delete_at = ?6, row_tag = ?7,
                sealed = CASE WHEN ?8 THEN NULL ELSE sealed END WHERE id = ?1 AND revision = ?2";
@@ -160,7 +160,7 @@ fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
         signed(to.revision)?,
         to.lifecycle.to_string(),
         successor.map(|id| id.to_string()),
-        delete_at.map(Timestamp::micros),
+        to.delete_at.map(Timestamp::micros),
         row_tag,
         destroyed
     ];
@@ -169,6 +169,11 @@ fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
     }
     if destroyed {
         execute(db, "DELETE FROM wraps WHERE key = ?1", [&id])?;
+    }
+    if let Some(wrapper_key) = lift {
+        let sql = "UPDATE wraps SET quarantined = 0 WHERE key = ?1 AND wrapper_key = ?2
+                   AND generation = (SELECT generation FROM keys WHERE id = ?1)";
+        execute(db, sql, params![id, wrapper_key.to_string()])?;
     }
     Ok(())
 }

@@ -97,12 +97,13 @@ pub(super) async fn due_keys_are_found(store: Arc<dyn KeyStore>) {
     for (number, delete_at) in [(1, 30), (2, 20), (3, 40), (4, 10)] {
         store.commit(insert(&record(number))).await.unwrap();
         let pending = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).unwrap();
-        let scheduled = KeyUpdate { delete_at: Some(at(delete_at)), ..step(&record(number), pending) };
+        let mut scheduled = step(&record(number), pending);
+        scheduled.to.delete_at = Some(at(delete_at));
         store.commit(change(&scheduled)).await.unwrap();
     }
     let gone = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::Destroy)).unwrap();
     let destroy =
-        KeyUpdate { if_revision: 2, to: StateChange { revision: 3, lifecycle: gone }, delete_at: Some(at(10)), ..step(&record(4), gone) };
+        KeyUpdate { if_revision: 2, to: StateChange { revision: 3, lifecycle: gone, delete_at: Some(at(10)) }, ..step(&record(4), gone) };
     store.commit(change(&destroy)).await.unwrap();
     assert_eq!(store.due_for_destruction(at(29), 10).await, Ok(vec![id(2)]));
     assert_eq!(store.due_for_destruction(at(30), 10).await, Ok(vec![id(2), id(1)]));

@@ -156,3 +156,24 @@ async fn a_log_with_a_hole_or_a_scribble_stops_a_key_and_nothing_else() {
     vault.restart();
     signs(&vault, &untouched).await;
 }
+
+#[tokio::test]
+async fn a_wrap_that_was_mended_opens_its_key_again_by_enable_and_not_before() {
+    let vault = TestVault::start();
+    let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" });
+    let key = vault.client("participant1").create("/v1/keys", &new).await.unwrap();
+    let id = key["id"].as_str().unwrap();
+    let flip = "UPDATE wraps SET wrapped = CAST(x'ff' || substr(wrapped, 2) AS BLOB) WHERE key = ?1";
+    let before: Vec<u8> = vault.database().query_row("SELECT wrapped FROM wraps WHERE key = ?1", [id], |row| row.get(0)).unwrap();
+    assert_eq!(vault.database().execute(flip, [id]).unwrap(), 1);
+    assert_eq!(code(&vault, id).await, "key_quarantined");
+    let enable = format!("/v1/keys/{id}/enable");
+    let refused = problem(vault.client("key-admin").post(&enable, &json!({})).await);
+    assert_eq!(refused.code, "key_quarantined", "what is broken still is not enabled");
+
+    vault.database().execute("UPDATE wraps SET wrapped = ?2 WHERE key = ?1", (id, before)).unwrap();
+    assert_eq!(code(&vault, id).await, "key_quarantined", "mending the row by hand does not bring it back");
+    let enabled = vault.client("key-admin").post(&enable, &json!({})).await.unwrap();
+    assert_eq!((&enabled["state"], enabled["wraps"][0].get("quarantined")), (&json!("active"), None), "{enabled}");
+    signs(&vault, id).await;
+}
