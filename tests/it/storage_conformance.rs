@@ -44,6 +44,7 @@ conformance!(
     a_step_is_a_compare_and_swap,
     a_destroyed_key_keeps_its_facts_alone,
     a_wrap_is_quarantined,
+    a_key_is_set_aside_from_where_the_log_stands,
     wrapper_keys_are_registered_once,
     a_use_counts_only_while_its_key_is_unchanged,
     a_frozen_vault_takes_no_use,
@@ -192,6 +193,28 @@ async fn a_wrap_is_quarantined(store: Arc<dyn KeyStore>) {
     store.commit(quarantine(id(1), 1)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap().record;
     assert_eq!(stored, KeyRecord { wraps: vec![Wrap { quarantined: true, ..wrap(1) }], ..record(1) });
+}
+
+async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    assert_eq!(store.outline(id(9)).await, Ok(None));
+    let outline = store.outline(id(1)).await.unwrap().unwrap();
+    let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE };
+    assert_eq!((outline.node, outline.logged), (Some(record(1).facts.node), Some(logged)));
+    let lifecycle = Lifecycle::ACTIVE.after(Transition::Quarantine).unwrap();
+    let set_aside = |key, revision| {
+        let to = StateChange { revision, lifecycle };
+        let event = AuditEvent { change: Some(to), ..event(Operation::Quarantine, Some(key)) };
+        Commit { change: Some(Change::SetAside { key, to }), event, ..commit(Operation::Quarantine, Some(key)) }
+    };
+    for (key, revision) in [(id(1), 1), (id(1), 3), (id(9), 1)] {
+        assert_eq!(store.commit(set_aside(key, revision)).await, Err(CommitError::LostRace));
+    }
+    store.commit(set_aside(id(1), 2)).await.unwrap();
+    let stored = store.key(id(1)).await.unwrap().unwrap();
+    assert_eq!(stored.record, KeyRecord { lifecycle, revision: 2, row_tag: None, successor: None, delete_at: None, ..record(1) });
+    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle }));
 }
 
 async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
