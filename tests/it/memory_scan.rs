@@ -2,7 +2,12 @@
 
 use std::{
     fs::{File, read_to_string},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    io::{BufRead as _, BufReader},
+    os::unix::{
+        fs::{FileExt as _, MetadataExt as _, chown},
+        process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -169,15 +174,34 @@ async fn no_key_outlives_its_residency() {
     assert_none_is_there(vault.pid(), &Patterns::of(&known), Duration::from_secs(30), "after its residency");
 }
 
-#[tokio::test]
-async fn the_process_cannot_be_dumped() {
-    let vault = TestVault::start();
-    let limits = read_to_string(format!("/proc/{}/limits", vault.pid())).unwrap();
+/// Whom the files of a process in `/proc` belong to.
+fn owner(child: &Child) -> u32 {
+    std::fs::metadata(format!("/proc/{}/maps", child.id())).unwrap().uid()
+}
+
+#[test]
+fn the_process_cannot_be_dumped_nor_read_by_its_own_user() {
+    const NOBODY: u32 = 65534;
+    let vault = TestVault::prepare(|config| config);
+    for path in ["", "pki", "pki/ca.pem", "pki/server.pem", "pki/server.key", "wrapper.key", "keyvault.toml"] {
+        let permission = "running the vault as another user needs root; run this test as root";
+        chown(vault.path(path), Some(NOBODY), None).unwrap_or_else(|error| panic!("{permission}: {error}"));
+    }
+    let mut serve = vault.command(&["serve"]).uid(NOBODY).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(serve.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let log: Vec<Value> =
+        lines.map(|line| serde_json::from_str(&line).expect(&line)).take_while(|line: &Value| line["message"] != "listening").collect();
+    let limits = read_to_string(format!("/proc/{}/limits", serve.id())).unwrap();
+    let (owned_by, mut other) = (owner(&serve), Command::new("sleep").arg("60").uid(NOBODY).spawn().unwrap());
+    // proc(5): the files of a process that is not dumpable belong to root, whoever runs it, so that its user cannot read its memory.
+    let control = owner(&other);
+    for child in [&mut serve, &mut other] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!((owned_by, control), (0, NOBODY));
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["Max", "core", "file", "size", "0", "0", "bytes"]);
-    // proc(5): the files of a process that is not dumpable belong to root, whoever runs it; so run it as somebody else.
-    let owner = std::fs::metadata(format!("/proc/{}/maps", vault.pid())).unwrap().uid();
-    assert_eq!(owner, 0);
-    let line = vault.log().iter().filter_map(|line| line["message"].as_str().map(str::to_owned)).find(|line| line.starts_with("starting"));
-    assert!(line.as_ref().is_some_and(|line| line.contains("core dumps and debuggers are off")), "{line:?}");
+    let says = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("core dumps and debuggers are off"));
+    assert!(log.iter().any(says), "{log:#?}");
 }
