@@ -200,11 +200,11 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     store.commit(insert(&record(1))).await.unwrap();
     assert_eq!(store.outline(id(9)).await, Ok(None));
     let outline = store.outline(id(1)).await.unwrap().unwrap();
-    let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE };
+    let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE, delete_at: None };
     assert_eq!((outline.node, outline.logged), (Some(record(1).facts.node), Some(logged)));
     let lifecycle = Lifecycle::ACTIVE.after(Transition::Quarantine).unwrap();
     let set_aside = |key, revision| {
-        let to = StateChange { revision, lifecycle };
+        let to = StateChange { revision, lifecycle, delete_at: None };
         let event = AuditEvent { change: Some(to), ..event(Operation::Quarantine, Some(key)) };
         Commit { change: Some(Change::SetAside { key, to }), event, ..commit(Operation::Quarantine, Some(key)) }
     };
@@ -214,7 +214,7 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     store.commit(set_aside(id(1), 2)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap();
     assert_eq!(stored.record, KeyRecord { lifecycle, revision: 2, row_tag: None, successor: None, delete_at: None, ..record(1) });
-    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle }));
+    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle, delete_at: None }));
 }
 
 async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
