@@ -22,6 +22,7 @@ mod kill;
 mod known;
 mod layers;
 mod life;
+mod limits;
 mod matrix;
 mod memory_scan;
 mod metrics;
