@@ -65,6 +65,10 @@ pub struct Entry {
     /// The key's marks after a change of state, outermost first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The key that follows it, after a change of state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub successor: Option<KeyId>,
     /// When the key will be destroyed, after a change of state to pending deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -145,6 +149,7 @@ impl Entry {
             reason: reason.clone(),
             revision: change.map(|change| change.revision),
             state: change.map(|change| change.lifecycle.to_string()),
+            successor: change.and_then(|change| change.successor),
             delete_at: change.and_then(|change| change.delete_at),
             subject: subject.clone(),
             count: *count,
@@ -179,7 +184,7 @@ impl Entry {
     pub fn state_change(&self) -> Result<Option<StateChange>, EntryError> {
         let (Some(revision), Some(state)) = (self.revision, self.state.as_deref()) else { return Ok(None) };
         let lifecycle = state.parse().map_err(|_| EntryError::State(self.sequence))?;
-        Ok(Some(StateChange { revision, lifecycle, delete_at: self.delete_at }))
+        Ok(Some(StateChange { revision, lifecycle, successor: self.successor, delete_at: self.delete_at }))
     }
 }
 
@@ -200,7 +205,7 @@ mod tests {
             node: Some("participant1".parse().unwrap()),
             algorithm: Some(Algorithm::Ed25519),
             digest: Some([0xcd; 32]),
-            change: Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE, delete_at: None }),
+            change: Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None }),
             ..AuditEvent::new(Timestamp::from_micros(1_767_225_600_000_001), principal, Operation::Sign, "p-1".into())
         }
     }
@@ -223,6 +228,9 @@ mod tests {
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), frozen);
         assert_eq!(Hex(&leaf_hash(&bytes)).to_string(), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
         let read = Entry::decode(&bytes).unwrap();
-        assert_eq!(read.state_change().unwrap(), Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE, delete_at: None }));
+        assert_eq!(
+            read.state_change().unwrap(),
+            Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None })
+        );
     }
 }

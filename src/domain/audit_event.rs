@@ -23,6 +23,8 @@ pub struct StateChange {
     pub revision: u64,
     /// The key's marks from now on.
     pub lifecycle: Lifecycle,
+    /// The key that follows it, if one does.
+    pub successor: Option<KeyId>,
     /// When it will be destroyed, where it is pending deletion: an edited row destroys nothing earlier.
     pub delete_at: Option<Timestamp>,
 }

@@ -115,7 +115,7 @@ pub struct KeyRecord {
 impl KeyRecord {
     /// Where the row says that the key stands: to be held against the log's word.
     pub const fn stands(&self) -> StateChange {
-        StateChange { revision: self.revision, lifecycle: self.lifecycle, delete_at: self.delete_at }
+        StateChange { revision: self.revision, lifecycle: self.lifecycle, successor: self.successor, delete_at: self.delete_at }
     }
 
     /// What the row tag covers: state, revision, successor, `delete_at`, encoded as the context is.

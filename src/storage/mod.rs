@@ -129,7 +129,7 @@ pub enum Change {
     /// A key takes a step, compare-and-swap on its revision.
     UpdateKey(KeyUpdate),
     /// A key whose row cannot be read is quarantined; refused if the log's newest word on it is not the one before `to`. What can
-    /// change in a row is made readable: no successor, no deletion time, no tag.
+    /// change in a row becomes what `to` says, and loses its tag.
     SetAside {
         /// Which key.
         key: KeyId,
@@ -160,8 +160,6 @@ pub struct KeyUpdate {
     pub if_revision: u64,
     /// What the row becomes. For `destroyed` the sealed bytes and all wraps are deleted in the same transaction.
     pub to: StateChange,
-    /// The row's successor from now on.
-    pub successor: Option<KeyId>,
     /// The row's tag from now on.
     pub row_tag: Option<[u8; 32]>,
     /// A quarantined wrap of the row's generation that was found to open after all.

@@ -24,7 +24,6 @@ impl Vault {
                 key: id,
                 if_revision: record.revision,
                 to: StateChange { revision: stood.revision.saturating_add(1), lifecycle, ..stood },
-                successor: record.successor,
                 row_tag: None,
                 lift: None,
             };
@@ -43,7 +42,7 @@ impl Vault {
         if let Err(error) = self.permit_on_key(event, id, outline.node.as_ref()) {
             return error;
         }
-        let stood = outline.logged.unwrap_or(StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE, delete_at: None });
+        let stood = outline.logged.unwrap_or(StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None });
         if let Ok(lifecycle) = stood.lifecycle.after(Transition::Quarantine) {
             self.cache.forget(id).await;
             let to = StateChange { revision: stood.revision.saturating_add(1), lifecycle, ..stood };

@@ -77,7 +77,7 @@ impl Vault {
         linked.revision = old.revision.saturating_add(1);
         let to = linked.stands();
         let row_tag = Some(unsealed.ready.row_key.tag(&linked.tagged_bytes()));
-        let update = KeyUpdate { key: id, if_revision: old.revision, to, successor: linked.successor, row_tag, lift: None };
+        let update = KeyUpdate { key: id, if_revision: old.revision, to, row_tag, lift: None };
         let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(record.facts.id.to_string()), ..event.clone() };
         let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
         event.subject = Some(id.to_string());

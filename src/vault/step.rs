@@ -122,6 +122,7 @@ impl Vault {
         let if_revision = record.revision;
         record.lifecycle = lifecycle;
         record.revision = stood.revision.saturating_add(1);
+        record.successor = stood.successor;
         record.delete_at = delete_at;
         record.row_tag = None;
         let mut lift = None;
@@ -136,8 +137,7 @@ impl Vault {
         }
         let to = record.stands();
         event.change = Some(to);
-        let KeyRecord { successor, row_tag, .. } = record;
-        let change = Change::UpdateKey(KeyUpdate { key: record.facts.id, if_revision, to, successor, row_tag, lift });
+        let change = Change::UpdateKey(KeyUpdate { key: record.facts.id, if_revision, to, row_tag: record.row_tag, lift });
         for wrap in record.wraps.iter_mut().filter(|wrap| Some(wrap.wrapper_key) == lift) {
             wrap.quarantined = false;
         }

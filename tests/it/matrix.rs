@@ -197,8 +197,13 @@ impl World {
         for key in &quarantined {
             assert_eq!(database.execute("UPDATE keys SET row_tag = zeroblob(32) WHERE id = ?1", [&key.id]).unwrap(), 1);
         }
+        // The time of a deletion stands in the row and in the log; only who rewrites both brings it forward.
+        let entry =
+            "UPDATE audit_entries SET entry = CAST(json_set(CAST(entry AS TEXT), '$.delete_at', '1970-01-01T00:00:00.000001Z') AS BLOB)
+                     WHERE key_id = ?1 AND operation = 'keys.delete'";
         for key in &destroyed {
             assert_eq!(database.execute("UPDATE keys SET delete_at = 1 WHERE id = ?1", [&key.id]).unwrap(), 1);
+            assert_eq!(database.execute(entry, [&key.id]).unwrap(), 1);
         }
         drop(database);
         self.vault.serve();

@@ -132,7 +132,8 @@ async fn a_key_needs_the_active_wrapper_key(store: Arc<dyn KeyStore>) {
 async fn a_successor_and_its_link_are_one_commit(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
-    let linked = KeyUpdate { successor: Some(id(2)), ..step(&record(1), Lifecycle::ACTIVE) };
+    let mut linked = step(&record(1), Lifecycle::ACTIVE);
+    linked.to.successor = Some(id(2));
     let receipt = store.commit(insert_after(&record(2), &linked)).await.unwrap();
     let old = store.key(id(1)).await.unwrap().unwrap();
     assert_eq!(old.record.successor, Some(id(2)));
@@ -157,7 +158,8 @@ async fn a_step_is_a_compare_and_swap(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
     let disabled = Lifecycle::ACTIVE.after(Transition::Disable).unwrap();
-    let mut update = KeyUpdate { row_tag: None, successor: Some(id(5)), ..step(&record(1), disabled) };
+    let mut update = KeyUpdate { row_tag: None, ..step(&record(1), disabled) };
+    update.to.successor = Some(id(5));
     update.to.delete_at = Some(at(77));
     store.commit(change(&update)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap();
@@ -200,11 +202,11 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     store.commit(insert(&record(1))).await.unwrap();
     assert_eq!(store.outline(id(9)).await, Ok(None));
     let outline = store.outline(id(1)).await.unwrap().unwrap();
-    let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE, delete_at: None };
+    let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None };
     assert_eq!((outline.node, outline.logged), (Some(record(1).facts.node), Some(logged)));
     let lifecycle = Lifecycle::ACTIVE.after(Transition::Quarantine).unwrap();
     let set_aside = |key, revision| {
-        let to = StateChange { revision, lifecycle, delete_at: None };
+        let to = StateChange { revision, lifecycle, successor: None, delete_at: None };
         let event = AuditEvent { change: Some(to), ..event(Operation::Quarantine, Some(key)) };
         Commit { change: Some(Change::SetAside { key, to }), event, ..commit(Operation::Quarantine, Some(key)) }
     };
@@ -214,7 +216,7 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     store.commit(set_aside(id(1), 2)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap();
     assert_eq!(stored.record, KeyRecord { lifecycle, revision: 2, row_tag: None, successor: None, delete_at: None, ..record(1) });
-    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle, delete_at: None }));
+    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle, successor: None, delete_at: None }));
 }
 
 async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {

@@ -145,8 +145,7 @@ pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
     KeyUpdate {
         key: record.facts.id,
         if_revision: record.revision,
-        to: StateChange { revision: record.revision + 1, lifecycle, delete_at: record.delete_at },
-        successor: record.successor,
+        to: StateChange { revision: record.revision + 1, lifecycle, successor: record.successor, delete_at: record.delete_at },
         row_tag: record.row_tag,
         lift: None,
     }

@@ -149,7 +149,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
 }
 
 fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
-    let KeyUpdate { key, if_revision, to, successor, row_tag, lift } = update;
+    let KeyUpdate { key, if_revision, to, row_tag, lift } = update;
     let id = key.to_string();
     let sql = "UPDATE keys SET revision = ?3, lifecycle = ?4, successor = ?5, delete_at = ?6, row_tag = ?7,
                sealed = CASE WHEN ?8 THEN NULL ELSE sealed END WHERE id = ?1 AND revision = ?2";
@@ -159,7 +159,7 @@ fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
         signed(*if_revision)?,
         signed(to.revision)?,
         to.lifecycle.to_string(),
-        successor.map(|id| id.to_string()),
+        to.successor.map(|id| id.to_string()),
         to.delete_at.map(Timestamp::micros),
         row_tag,
         destroyed
@@ -182,8 +182,9 @@ fn set_aside(db: &Connection, key: KeyId, to: StateChange) -> Result<(), CommitE
     if read::logged(db, key)?.map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
         return Err(CommitError::LostRace);
     }
-    let sql = "UPDATE keys SET revision = ?2, lifecycle = ?3, successor = NULL, delete_at = NULL, row_tag = NULL WHERE id = ?1";
-    let changed = execute(db, sql, params![key.to_string(), signed(to.revision)?, to.lifecycle.to_string()])?;
+    let sql = "UPDATE keys SET revision = ?2, lifecycle = ?3, successor = ?4, delete_at = ?5, row_tag = NULL WHERE id = ?1";
+    let (successor, delete_at) = (to.successor.map(|id| id.to_string()), to.delete_at.map(Timestamp::micros));
+    let changed = execute(db, sql, params![key.to_string(), signed(to.revision)?, to.lifecycle.to_string(), successor, delete_at])?;
     if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 

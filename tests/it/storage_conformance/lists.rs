@@ -102,8 +102,11 @@ pub(super) async fn due_keys_are_found(store: Arc<dyn KeyStore>) {
         store.commit(change(&scheduled)).await.unwrap();
     }
     let gone = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::Destroy)).unwrap();
-    let destroy =
-        KeyUpdate { if_revision: 2, to: StateChange { revision: 3, lifecycle: gone, delete_at: Some(at(10)) }, ..step(&record(4), gone) };
+    let destroy = KeyUpdate {
+        if_revision: 2,
+        to: StateChange { revision: 3, lifecycle: gone, successor: None, delete_at: Some(at(10)) },
+        ..step(&record(4), gone)
+    };
     store.commit(change(&destroy)).await.unwrap();
     assert_eq!(store.due_for_destruction(at(29), 10).await, Ok(vec![id(2)]));
     assert_eq!(store.due_for_destruction(at(30), 10).await, Ok(vec![id(2), id(1)]));
