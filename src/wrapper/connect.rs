@@ -46,11 +46,11 @@ impl Providers {
     pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
         let allowed = config.check()?;
         Ok(Self {
-            allowed,
-            random,
             #[cfg(feature = "aws-kms")]
             aws: super::aws_kms::Clients::new(&config),
             config,
+            allowed,
+            random,
         })
     }
 
