@@ -33,7 +33,6 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     request.extensions_mut().insert(id.clone());
     let (method, version) = (request.method().clone(), request.version());
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let path = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let traceparent = request.headers().get("traceparent").cloned();
     let mut response = next.run(request).await;
     Anonymous::name(&mut response, id.as_str());
@@ -45,7 +44,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     }
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
     let (status, elapsed) = (response.status().as_u16(), began.elapsed());
-    let operation = api.operations.of(&method, &path);
+    let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
     if version <= Version::HTTP_11 && matches!(operation, Some(Operation::ImportKey | Operation::ExportKey)) {
         // Its buffers held a key in the clear; they are wiped when the connection lets them go, so it shall not be kept.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -17,7 +17,12 @@ pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const fn digit(nibble: u8) -> char {
+            (if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }) as char
+        }
+        // In one piece: every entry and answer holds some, and each piece costs the JSON writer more than the digits in it.
+        let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        f.write_str(&digits.collect::<String>())
     }
 }
 
