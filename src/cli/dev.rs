@@ -16,7 +16,7 @@ use super::{
     Failure,
     client::{Call, Client, ConnectOptions},
     pki, reload,
-    serve::{Server, clock, log, runtime},
+    serve::{Server, clock, gather_entropy, log, runtime},
 };
 
 /// Serve a vault for development, with everything it needs made under one folder
@@ -42,6 +42,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
             )));
         }
     }
+    gather_entropy();
     let now = clock()();
     let pki = pki::ensure_pki(&args.dir, now).map_err(anyhow::Error::from)?;
     let random = SystemRandom::default();

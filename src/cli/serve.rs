@@ -41,6 +41,7 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    gather_entropy();
     let live = reload::load(&args.config, clock()).map_err(anyhow::Error::from)?;
     log(&live.config)?;
     runtime()?.block_on(async {
@@ -169,6 +170,12 @@ pub(super) fn open_store(config: &Config, mode: Mode, random: &dyn Random) -> Re
 #[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
 pub(super) fn clock() -> Clock {
     Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
+}
+
+/// The random generator begins with some tens of milliseconds of timing noise: they pass while the rest starts, not in a first call.
+pub(super) fn gather_entropy() {
+    let begin = || SystemRandom::default().fill(&mut [0; 32]);
+    let _ = std::thread::Builder::new().name("entropy".into()).spawn(begin);
 }
 
 /// The runtime of a server.
