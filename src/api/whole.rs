@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{Grant, Hex, KeyId, NodeName, NodeScope, Operation, Role, WrapperKeyId},
-    vault::{Code, Decision, InForce, Question, Status, Whoami},
+    vault::{Code, Decision, InForce, Question, Status, VaultError, Whoami},
 };
 
 use super::{
@@ -72,6 +72,9 @@ pub(super) struct AuthorizeRequest {
     principal: Option<String>,
 }
 
+/// The longest SPIFFE id; what is asked about stands in the log.
+const PRINCIPAL_LIMIT: usize = 2048;
+
 /// A decision, explained.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AuthorizeAnswer {
@@ -94,6 +97,11 @@ pub(super) async fn authorize(
     ask: Ask<Nothing, Nothing, AuthorizeRequest>,
 ) -> Result<Json<AuthorizeAnswer>, Problem> {
     let AuthorizeRequest { operation, key_id, node, principal } = ask.body;
+    if principal.as_ref().is_some_and(|principal| principal.len() > PRINCIPAL_LIMIT) {
+        let error = VaultError::InvalidRequest("principal: at most 2048 bytes".into());
+        let error = api.vault.reject(&ask.call, Operation::Authorize, None, error).await;
+        return Err(Problem::of(&error, &ask.call.request_id));
+    }
     let question = Question { principal, operation, key: key_id, node };
     let decision = api.vault.authorize(&ask.call, question).await.or_problem(&ask.call)?.into_value();
     let Decision { principal, operation, allowed, code, grants, policy_revision } = decision;
