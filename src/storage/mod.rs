@@ -55,11 +55,17 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn keys_by_state(&self) -> Result<Vec<(KeyState, u64)>, StoreError>;
 
-    /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it.
+    /// All wrapper keys, oldest first.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn wrapper_keys(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError>;
+    async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError>;
+
+    /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it. Takes longer the more keys there are.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn keys_by_wrapper_key(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError>;
 
     /// What an earlier call with this idempotency key answered, if it has not expired at `now`.
     ///

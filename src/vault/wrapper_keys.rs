@@ -95,10 +95,10 @@ impl Vault {
     async fn prove(&self, provider: ProviderKind, description: Description, kms: &mut Vec<String>) -> Result<WrapperKey, VaultError> {
         let Description { identity, reference, regions, usable: _ } = description;
         let existing = self.store.wrapper_keys().await?;
-        if existing.iter().any(|(key, _)| key.identity == identity) {
+        if existing.iter().any(|key| key.identity == identity) {
             return Err(VaultError::WrapperKeyExists);
         }
-        let active = existing.iter().any(|(key, _)| key.state == WrapperState::Active);
+        let active = existing.iter().any(|key| key.state == WrapperState::Active);
         let mut key = WrapperKey {
             id: WrapperKeyId::from_random(self.random_bytes()?),
             provider,
@@ -158,7 +158,7 @@ impl Vault {
     }
 
     async fn wrapper_key_views(&self) -> Result<Vec<WrapperKeyView>, VaultError> {
-        Ok(self.store.wrapper_keys().await?.into_iter().map(|(key, keys)| WrapperKeyView { key, keys }).collect())
+        Ok(self.store.keys_by_wrapper_key().await?.into_iter().map(|(key, keys)| WrapperKeyView { key, keys }).collect())
     }
 
     /// Registers `[wrapper]` of the configuration in an empty store; afterwards the store alone decides.

@@ -24,7 +24,7 @@ impl Vault {
         if known.0 == revision && !known.1.is_empty() {
             return Ok(Arc::clone(&known.1));
         }
-        let keys: Arc<Vec<WrapperKey>> = Arc::new(self.store.wrapper_keys().await?.into_iter().map(|(key, _)| key).collect());
+        let keys: Arc<Vec<WrapperKey>> = Arc::new(self.store.wrapper_keys().await?);
         self.wrapper_keys.store(Arc::new((revision, Arc::clone(&keys))));
         Ok(keys)
     }

@@ -33,7 +33,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     let mut check = db.prepare("PRAGMA quick_check(20)")?;
     let found = check.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     let damage = found.into_iter().filter(|line| line != "ok").collect();
-    Ok(Inspection { vault, mode, keys: u64::try_from(keys).unwrap_or(0), wrapper_keys: read::wrapper_keys(&db)?, damage })
+    Ok(Inspection { vault, mode, keys: u64::try_from(keys).unwrap_or(0), wrapper_keys: read::keys_by_wrapper_key(&db)?, damage })
 }
 
 /// Copies a store, running or not, to a new file: complete in itself, private to the user, durable when this returns.

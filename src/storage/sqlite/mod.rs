@@ -113,8 +113,12 @@ impl KeyStore for SqliteStore {
         self.list(read::keys_by_state).await
     }
 
-    async fn wrapper_keys(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
-        self.list(read::wrapper_keys).await
+    async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError> {
+        self.look_up(read::wrapper_keys).await
+    }
+
+    async fn keys_by_wrapper_key(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
+        self.list(read::keys_by_wrapper_key).await
     }
 
     async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {

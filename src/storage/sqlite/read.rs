@@ -68,8 +68,19 @@ pub(super) fn keys_by_state(db: &Connection) -> Result<Vec<(KeyState, u64)>, Sto
     Ok(counts)
 }
 
+/// All wrapper keys, oldest first.
+pub(super) fn wrapper_keys(db: &Connection) -> Result<Vec<WrapperKey>, StoreError> {
+    let mut sql = db.prepare_cached(&format!("SELECT {WRAPPER_KEY_COLUMNS} FROM wrapper_keys ORDER BY position"))?;
+    let mut rows = sql.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(rows::wrapper_key(row)?);
+    }
+    Ok(all)
+}
+
 /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it, quarantined or not.
-pub(super) fn wrapper_keys(db: &Connection) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
+pub(super) fn keys_by_wrapper_key(db: &Connection) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
     let sql = format!(
         "SELECT {WRAPPER_KEY_COLUMNS}, (SELECT count(DISTINCT key) FROM wraps WHERE wrapper_key = wrapper_keys.id) AS keys
          FROM wrapper_keys ORDER BY position"
