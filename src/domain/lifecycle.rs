@@ -82,7 +82,8 @@ impl Lifecycle {
     /// The lifecycle after `step`.
     ///
     /// # Errors
-    /// [`TransitionError`] where the step does not exist, or would change nothing.
+    /// [`TransitionError`] where the step does not exist, or would change nothing; a key that waits to be destroyed can be set aside
+    /// again, since each time its row was edited anew.
     pub const fn after(self, step: Transition) -> Result<Self, TransitionError> {
         use KeyState::{Active, Destroyed, Disabled, PendingDeletion, Quarantined, Superseded};
         let from = self.state();
@@ -90,7 +91,7 @@ impl Lifecycle {
             (Transition::Disable, Active | Superseded | Quarantined) => Self { disabled: true, quarantined: false, ..self },
             (Transition::Enable, Disabled | Quarantined) => Self { disabled: false, quarantined: false, ..self },
             (Transition::Supersede, Active) => Self { superseded: true, ..self },
-            (Transition::Quarantine, Active | Superseded | Disabled) => Self { quarantined: true, ..self },
+            (Transition::Quarantine, Active | Superseded | Disabled | PendingDeletion) => Self { quarantined: true, ..self },
             (Transition::ScheduleDeletion, Active | Superseded | Disabled | Quarantined) => Self { pending_deletion: true, ..self },
             (Transition::CancelDeletion, PendingDeletion) => Self { pending_deletion: false, ..self },
             (Transition::Destroy, PendingDeletion) => Self { destroyed: true, ..self },

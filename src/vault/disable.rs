@@ -69,6 +69,12 @@ impl Vault {
         };
         self.set_frozen(true);
         self.cache.wipe_all().await;
+        let _turn = self.switch.lock().await;
+        if !self.frozen() {
+            // An unfreeze was under way: this call came after it.
+            self.set_frozen(true);
+            self.cache.wipe_all().await;
+        }
         match self.conclude(event.clone(), Ok(Done::changed(permit, (), Change::SetFrozen(true)))).await {
             Ok(_) => Ok(InForce { value: (), recorded: true }),
             Err(VaultError::AuditUnavailable(_)) => {
@@ -85,8 +91,12 @@ impl Vault {
     /// The gate's, or that the log cannot be written.
     pub async fn unfreeze(self: &Arc<Self>, call: &Call) -> Result<Answer<()>, VaultError> {
         let event = self.event(call, Operation::Unfreeze);
-        let done = self.permit_vault(&event).map(|permit| Done::changed(permit, (), Change::SetFrozen(false)));
-        let answer = self.conclude(event, done).await?;
+        let permit = match self.permit_vault(&event) {
+            Ok(permit) => permit,
+            Err(error) => return self.refuse(event, error).await,
+        };
+        let _turn = self.switch.lock().await;
+        let answer = self.conclude(event, Ok(Done::changed(permit, (), Change::SetFrozen(false)))).await?;
         self.deferred.unfrozen();
         self.set_frozen(false);
         Ok(answer)

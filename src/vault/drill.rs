@@ -48,7 +48,7 @@ impl Vault {
         if stored.record.lifecycle.is_destroyed() {
             return Drilled::Destroyed;
         }
-        match self.unseal(&stored, TagRule::MayBeAbsent, &mut Vec::new()).await {
+        match self.unseal(&stored, TagRule::of(stored.record.lifecycle), &mut Vec::new()).await {
             Ok(_) => Drilled::Opens,
             Err(error) => Drilled::Fails(error),
         }

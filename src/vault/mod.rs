@@ -37,6 +37,7 @@ mod wrappers;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use crate::{
     crypto::Random,
@@ -81,5 +82,7 @@ pub struct Vault {
     refreshing: refreshing::Refreshing,
     health: health::Health,
     frozen: AtomicBool,
+    /// Held while the incident switch goes to the log, so that memory and store end alike whoever turned it last.
+    switch: Mutex<()>,
     hash_key: [u8; 32],
 }

@@ -8,7 +8,7 @@ use crate::{
         envelope::{self, OpenError},
         on_wiped_stack,
     },
-    domain::{KeyId, KeyRecord, Permit, Principal, WrapperKeyId},
+    domain::{KeyId, KeyRecord, Lifecycle, Permit, Principal, WrapperKeyId},
     storage::StoredKey,
 };
 
@@ -22,6 +22,13 @@ use super::{
 pub(super) enum TagRule {
     Required,
     MayBeAbsent,
+}
+
+impl TagRule {
+    /// A row in use has its tag; one that was put out of use may have lost it, since that must work while the KMS is down.
+    pub(super) const fn of(lifecycle: Lifecycle) -> Self {
+        if lifecycle.reads_old() { Self::Required } else { Self::MayBeAbsent }
+    }
 }
 
 /// Key material, out of its seal: lives as long as one call.

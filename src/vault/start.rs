@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use crate::{
     crypto::Random,
@@ -65,6 +66,7 @@ impl Vault {
             refreshing: Refreshing::default(),
             health: Health::default(),
             frozen: AtomicBool::new(frozen),
+            switch: Mutex::default(),
             hash_key,
             store,
         });

@@ -127,9 +127,7 @@ impl Vault {
         record.row_tag = None;
         let mut lift = None;
         if lifecycle.reads_old() {
-            // A row in use has its tag; one that comes back into use may have lost it when it was put out.
-            let rule = if stood.lifecycle.reads_old() { TagRule::Required } else { TagRule::MayBeAbsent };
-            let unsealed = self.unseal(stored, rule, &mut event.kms_request_ids).await?;
+            let unsealed = self.unseal(stored, TagRule::of(stood.lifecycle), &mut event.kms_request_ids).await?;
             record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
             lift = unsealed.lift;
         } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {

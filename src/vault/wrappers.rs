@@ -105,11 +105,10 @@ impl Vault {
                 receipt.request_id
             }
             // Never for an error of the KMS: a wrapper key that no longer opens its own canary is another key, or a wrong file.
-            Err(error @ WrapperError::Invalid { .. }) => {
+            Err(WrapperError::Invalid { reference, request_id }) => {
                 if self.opens_canary(key, &*wrapper).await.is_err() {
-                    return Err(error.into());
+                    return Err(WrapperError::Invalid { reference, request_id }.into());
                 }
-                let WrapperError::Invalid { request_id, .. } = error else { return Err(error.into()) };
                 request_id
             }
             Err(error) => return Err(error.into()),

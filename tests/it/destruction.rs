@@ -185,5 +185,15 @@ async fn an_edited_time_destroys_nothing_early() {
     let timed = Timed::start(dir.path(), NOW).await;
     timed.pass(Duration::from_secs(8 * DAY)).await;
     let shown = timed.show(id).await;
-    assert!(shown.sealed.is_some() && !shown.lifecycle.is_destroyed(), "{}", shown.lifecycle);
+    assert!(shown.sealed.is_some(), "nothing was lost");
+    assert_eq!(shown.lifecycle.to_string(), "pending-deletion quarantined");
+    assert!(shown.delete_at > Some(Timestamp::from_micros(1)), "the row says again what the log says: {:?}", shown.delete_at);
+    let query = EntryQuery { operation: Some(Operation::Quarantine), ..EntryQuery::default() };
+    let found = timed.vault.query_audit(&as_("dns:auditor"), query, Cursor { after: 0, limit: 10 }).await.unwrap().into_value().items;
+    assert_eq!(found.len(), 1, "once, not at every look: {found:?}");
+
+    let cancelled = timed.vault.cancel_deletion(&as_("dns:admin"), id).await.unwrap().into_value();
+    assert_eq!(cancelled.lifecycle.state(), KeyState::Quarantined);
+    timed.vault.enable(&as_("dns:admin"), id).await.unwrap();
+    timed.sign(id).await.unwrap();
 }

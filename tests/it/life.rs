@@ -278,3 +278,22 @@ async fn what_is_switched_off_under_traffic_is_refused_from_the_answer_on() {
         assert!(ends.iter().any(|(status, _)| *status == 200) && ends.iter().any(|(status, _)| *status >= 400), "{off}");
     }
 }
+
+/// Whoever turns the incident switch last, memory and store end alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn freezing_and_unfreezing_at_the_same_time_end_alike_in_memory_and_in_the_store() {
+    let vault = TestVault::start();
+    for round in 0..25 {
+        let turns = ["freeze", "unfreeze", "freeze", "unfreeze"].map(|turn| {
+            let admin = vault.client("wrapper-admin");
+            tokio::spawn(async move { admin.post(&format!("/v1/{turn}"), &json!({})).await.unwrap() })
+        });
+        for turn in turns {
+            turn.await.unwrap();
+        }
+        let status = vault.client("auditor").get("/v1/status").await.unwrap();
+        let in_memory = status["reasons"].as_array().unwrap().contains(&json!({ "code": "frozen" }));
+        let stored: bool = vault.database().query_row("SELECT frozen FROM meta", [], |row| row.get(0)).unwrap();
+        assert_eq!(in_memory, stored, "round {round}");
+    }
+}

@@ -21,6 +21,11 @@ impl Vault {
             let written = match &deferred {
                 Deferred::Disable { id, event } => self.write_disable(*id, event).await,
                 Deferred::Freeze { event } => {
+                    let _turn = self.switch.lock().await;
+                    if !self.frozen() {
+                        // Somebody ended it meanwhile, in the log too.
+                        continue;
+                    }
                     let event = AuditEvent { reason: Some("recorded late".into()), ..(**event).clone() };
                     let change = Some(Change::SetFrozen(true));
                     self.write(Commit { change, idempotency: None, unchanged: None, event }).await.map(|_| ()).map_err(VaultError::from)
