@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::transport::identity::Identity,
-    domain::{Grant, NodeName, NodeScope, Policy, Role},
+    domain::{Grant, Hex, NodeName, NodeScope, Policy, Role},
 };
 
 /// One `[[grants]]`: a principal has a role on some nodes.
@@ -77,5 +77,5 @@ fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
         lines.insert(format!("grant {} {} {on}", grant.principal, grant.role));
     }
     let digest = lines.iter().fold(Sha256::new(), |hash, line| hash.chain_update(line).chain_update("\n")).finalize();
-    digest.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    Hex(digest.get(..8).unwrap_or_default()).to_string()
 }

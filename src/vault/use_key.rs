@@ -52,7 +52,7 @@ impl Vault {
             };
             metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str())
                 .record(began.elapsed().as_secs_f64());
-            match self.commit(event.clone(), done).await {
+            match self.commit(event, done).await {
                 Ok(answer) => return Ok(answer),
                 Err(CommitError::Stale) => self.cache.forget(id).await,
                 Err(error) => return Err(error.into()),

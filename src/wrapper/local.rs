@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{Random, SecretBytes, on_wiped_stack},
-    domain::EncryptionContext,
+    domain::{EncryptionContext, Hex},
 };
 
 use super::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
@@ -116,7 +116,7 @@ pub(super) async fn in_background<T: Send + 'static>(
 /// `local:` and the first 16 hex digits of `SHA-256("canton-keyvault/local/v1" ‖ key)`.
 fn identity_of(key: &SecretBytes) -> String {
     let digest = Sha256::new().chain_update(b"canton-keyvault/local/v1").chain_update(key.expose()).finalize();
-    digest.iter().take(8).fold("local:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    format!("local:{}", Hex(digest.get(..8).unwrap_or_default()))
 }
 
 fn random_key(path: &Path, random: &dyn Random) -> Result<SecretBytes, WrapperError> {

@@ -2,9 +2,9 @@
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::vault::{TestVault, problem};
+use crate::support::vault::{TestVault, problem, until};
 
 #[tokio::test]
 async fn a_key_signs_survives_a_kill_and_belongs_to_its_node() {
@@ -32,4 +32,22 @@ async fn a_key_signs_survives_a_kill_and_belongs_to_its_node() {
         }
     }
     assert!(vault.terminate(), "SIGTERM ends it well");
+}
+
+/// The process's own log says who was failed, and under which id the audit log has it.
+#[tokio::test]
+async fn a_failed_request_is_a_log_line_with_its_principal_and_id() {
+    let vault = TestVault::start();
+    let new = json!({ "node": "participant1", "purpose": "symmetric", "spec": "aes-256" });
+    let key = vault.client("participant1").create("/v1/keys", &new).await.unwrap();
+    vault.client("key-admin").post("/v1/freeze", &json!({})).await.unwrap();
+    let path = format!("/v1/keys/{}/encrypt", key["id"].as_str().unwrap());
+    let refused = problem(vault.client("participant1").post(&path, &json!({ "plaintext": "" })).await);
+    assert_eq!(refused.code, "frozen");
+    let is_it = |line: &Value| {
+        line["message"] == "request failed"
+            && line["principal"] == "spiffe://dev.keyvault/participant1"
+            && line["request_id"].as_str() == refused.request_id.as_deref()
+    };
+    until("the line", || async { vault.log().iter().any(is_it) }).await;
 }

@@ -104,13 +104,15 @@ impl Admission {
 }
 
 /// A middleware for `axum::middleware::from_fn_with_state(Admission, admit)`: puts the [`crate::domain::Principal`] into the extensions
-/// of the request, or answers by `refuse` and lets the connection end.
+/// of the request and of its answer (for the log line), or answers by `refuse` and lets the connection end.
 pub async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().ok_or(NotAdmitted::NoCertificate);
     match peer.and_then(|peer| admission.trust.admit(peer)) {
         Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
+            request.extensions_mut().insert(principal.clone());
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(principal);
+            response
         }
         Err(reason) => {
             reason.count();

@@ -11,6 +11,8 @@ use x509_parser::{
     prelude::{FromDer, Validity},
 };
 
+use crate::domain::Hex;
+
 /// The name that a certificate proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
@@ -159,7 +161,7 @@ pub fn read(der: &[u8]) -> Result<Facts, IdentityError> {
 /// A serial number as shown and as compared: lower-case hex, leading zero bytes dropped.
 pub fn serial_text(serial: &[u8]) -> String {
     let leading = serial.iter().take_while(|byte| **byte == 0).count().min(serial.len().saturating_sub(1));
-    serial.iter().skip(leading).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    Hex(serial.get(leading..).unwrap_or_default()).to_string()
 }
 
 /// Whether `text` is a SPIFFE trust domain: lower-case letters, digits, `.`, `-`, `_`; 1 to 255 bytes.
