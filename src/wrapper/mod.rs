@@ -15,7 +15,10 @@ mod ring;
 
 use async_trait::async_trait;
 
-use crate::{crypto::SecretBytes, domain::EncryptionContext};
+use crate::{
+    crypto::SecretBytes,
+    domain::{EncryptionContext, WrapperKey},
+};
 
 pub use config::{Config, Endpoint, Limits};
 pub use connect::{CreateOptions, Providers};
@@ -37,11 +40,35 @@ pub trait Wrapper: Send + Sync {
     /// [`WrapperError`]; `Invalid` if this key did not make these bytes for this context.
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError>;
 
+    /// Whether [`Wrapper::rewrap`] can take over what `other` wrapped: whether the two meet in one KMS that re-wraps.
+    fn meets(&self, other: &WrapperKey) -> bool {
+        let _ = other;
+        false
+    }
+
+    /// Wraps under this key what another one wrapped, inside the KMS: the data key never leaves it.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `Invalid` if the other key did not make these bytes for this context, `Unfit` if the two do not meet.
+    async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        let _ = context;
+        Err(WrapperError::Unfit { reference: from.key.reference.clone(), what: "these two wrapper keys do not meet in one KMS".to_owned() })
+    }
+
     /// Says what the key is and whether it can be used, by asking the KMS.
     ///
     /// # Errors
     /// [`WrapperError`].
     async fn describe(&self) -> Result<Description, WrapperError>;
+}
+
+/// A data key as another wrapper key wrapped it.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign<'a> {
+    /// The wrapper key that made it, which the configuration must allow.
+    pub key: &'a WrapperKey,
+    /// What its provider returned.
+    pub wrapped: &'a [u8],
 }
 
 /// A wrapped data key.
