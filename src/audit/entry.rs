@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Algorithm, AuditEvent, Hex, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp};
+use crate::domain::{Algorithm, AuditEvent, Hex, KeyId, KmsUse, NodeName, Operation, Outcome, StateChange, Timestamp};
 
 /// Which process wrote an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Entry {
             outcome,
             reason,
             policy_revision,
-            kms_request_ids,
+            kms: KmsUse { request_ids, wrapper_key: _ },
             trace_id,
             request_id,
             change,
@@ -154,7 +154,7 @@ impl Entry {
             subject: subject.clone(),
             count: *count,
             policy_revision: policy_revision.clone(),
-            kms_request_ids: kms_request_ids.clone(),
+            kms_request_ids: request_ids.clone(),
             trace_id: trace_id.clone(),
             request_id: request_id.clone(),
         }

@@ -1,6 +1,6 @@
 //! What happened, before the log gives it a place: one event per call, reads and refusals too.
 
-use super::{Algorithm, KeyId, Lifecycle, NodeName, Operation, Principal, Timestamp, text::text_enum};
+use super::{Algorithm, KeyId, Lifecycle, NodeName, Operation, Principal, Timestamp, WrapperKeyId, text::text_enum};
 
 text_enum!(
     /// How a call ended.
@@ -29,6 +29,29 @@ pub struct StateChange {
     pub delete_at: Option<Timestamp>,
 }
 
+/// What was asked of a KMS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KmsUse {
+    /// Request ids that the KMS gave, for reconciliation with its own log.
+    pub request_ids: Vec<String>,
+    /// The wrapper key that gave or took a data key: its row remembers when. The entry tells it by the request ids alone.
+    pub wrapper_key: Option<WrapperKeyId>,
+}
+
+impl KmsUse {
+    /// A wrapper key gave or took a data key, in this request.
+    pub fn took(&mut self, wrapper_key: WrapperKeyId, request_id: Option<String>) {
+        self.request_ids.extend(request_id);
+        self.wrapper_key = Some(wrapper_key);
+    }
+
+    /// Joins what was asked for another part of the same call.
+    pub fn add(&mut self, other: Self) {
+        self.request_ids.extend(other.request_ids);
+        self.wrapper_key = other.wrapper_key.or(self.wrapper_key);
+    }
+}
+
 /// One event. Carries no message, plaintext, ciphertext or key material, only digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
@@ -52,8 +75,8 @@ pub struct AuditEvent {
     pub reason: Option<String>,
     /// The revision of the policy that decided.
     pub policy_revision: String,
-    /// Request ids that the KMS gave, for reconciliation with its own log.
-    pub kms_request_ids: Vec<String>,
+    /// What was asked of a KMS for it.
+    pub kms: KmsUse,
     /// W3C trace id (32 hex digits), if the caller sent one.
     pub trace_id: Option<String>,
     /// Our own id of the call, as in the answer's `x-request-id`.
@@ -80,7 +103,7 @@ impl AuditEvent {
             outcome: Outcome::Ok,
             reason: None,
             policy_revision,
-            kms_request_ids: Vec::new(),
+            kms: KmsUse::default(),
             trace_id: None,
             request_id: None,
             change: None,

@@ -13,7 +13,7 @@ mod text;
 mod timestamp;
 mod wrapper_key;
 
-pub use audit_event::{AuditEvent, Outcome, StateChange};
+pub use audit_event::{AuditEvent, KmsUse, Outcome, StateChange};
 pub use context::EncryptionContext;
 pub use ids::{Fingerprint, IdError, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};
 pub use key::{Facts, KeyRecord, SealedKey, Wrap};

@@ -99,7 +99,7 @@ impl Vault {
         };
         event.change = None;
         event.reason = Some(error.code().as_str().to_owned());
-        event.kms_request_ids.extend(error.kms_request_id().map(str::to_owned));
+        event.kms.request_ids.extend(error.kms_request_id().map(str::to_owned));
         // With a log that is down already, a second attempt would only hold the caller up.
         if matches!(error, VaultError::AuditUnavailable(_)) || self.refusals.counted(&event) {
             return Err(error);

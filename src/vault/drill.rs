@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{KeyId, NodeName, NodeScope},
+    domain::{KeyId, KmsUse, NodeName, NodeScope},
     storage::{KeyFilter, Page},
 };
 
@@ -48,7 +48,7 @@ impl Vault {
         if stored.record.lifecycle.is_destroyed() {
             return Drilled::Destroyed;
         }
-        match self.unseal(&stored, TagRule::of(stored.record.lifecycle), &mut Vec::new()).await {
+        match self.unseal(&stored, TagRule::of(stored.record.lifecycle), &mut KmsUse::default()).await {
             Ok(_) => Drilled::Opens,
             Err(error) => Drilled::Fails(error),
         }

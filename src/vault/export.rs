@@ -68,7 +68,7 @@ impl Vault {
         }
         self.limits.cold_open(&call.principal)?;
         let slot = self.limits.heavy(&call.principal).await?;
-        let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms_request_ids).await?;
+        let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms).await?;
         let unchanged = Unchanged { key: id, revision: record.revision, store_revision: stored.store_revision };
         let (record, random) = (stored.record, Arc::clone(&self.random));
         let material = tokio::task::spawn_blocking(move || {

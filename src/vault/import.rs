@@ -148,7 +148,7 @@ impl Vault {
         let stored = self.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
         let same = match pair_id {
             Some(pair_id) => pair_id == id,
-            None => self.unseal(&stored, TagRule::of(stored.record.lifecycle), &mut event.kms_request_ids).await?.material.same(material),
+            None => self.unseal(&stored, TagRule::of(stored.record.lifecycle), &mut event.kms).await?.material.same(material),
         };
         if same { Ok(stored.record) } else { Err(VaultError::IdempotencyMismatch) }
     }

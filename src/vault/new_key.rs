@@ -56,7 +56,7 @@ impl Vault {
         let context = facts.encryption_context(&self.id);
         let data_key = envelope::new_data_key(self.random.as_ref())?;
         let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, material, &context, self.random.as_ref()))?;
-        let (wrapper_key, wrapped) = self.wrap(&data_key, &context, &mut event.kms_request_ids).await?;
+        let (wrapper_key, wrapped) = self.wrap(&data_key, &context, &mut event.kms).await?;
         let now = (self.clock)();
         let mut record = KeyRecord {
             facts,

@@ -8,7 +8,7 @@ use crate::{
         envelope::{self, OpenError},
         on_wiped_stack,
     },
-    domain::{KeyId, KeyRecord, Lifecycle, Permit, Principal, WrapperKeyId},
+    domain::{KeyId, KeyRecord, KmsUse, Lifecycle, Permit, Principal, WrapperKeyId},
     storage::StoredKey,
 };
 
@@ -92,7 +92,7 @@ impl Vault {
             self.check_row(&stored).await?;
             return Err(VaultError::State(stored.record.lifecycle.state()));
         }
-        let mut kms = Vec::new();
+        let mut kms = KmsUse::default();
         let Unsealed { ready, .. } = self.unseal(&stored, TagRule::Required, &mut kms).await?;
         if epoch != self.cache.epoch() {
             return Err(VaultError::Frozen);
@@ -102,7 +102,7 @@ impl Vault {
 
     /// Opens a row: the log agrees with it, a wrap gives its data key, its seal and its tag hold, and the key in it is the one it
     /// says. What fails is quarantined; an error of the KMS never is a reason.
-    pub(super) async fn unseal(&self, stored: &StoredKey, tag: TagRule, kms: &mut Vec<String>) -> Result<Unsealed, VaultError> {
+    pub(super) async fn unseal(&self, stored: &StoredKey, tag: TagRule, kms: &mut KmsUse) -> Result<Unsealed, VaultError> {
         self.check_row(stored).await?;
         let record = &stored.record;
         let context = record.facts.encryption_context(&self.id);

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     crypto::{PrivateKey, envelope::RowKey},
-    domain::{Facts, Lifecycle, Timestamp},
+    domain::{Facts, KmsUse, Lifecycle, Timestamp},
     storage::{StoredKey, Unchanged},
 };
 
@@ -36,12 +36,12 @@ pub(super) struct Opened {
     /// The newest revision of the store at which the key was known to be unchanged.
     store_revision: AtomicU64,
     /// KMS request ids of the opening, for the entry of whoever caused it.
-    kms_request_ids: Mutex<Vec<String>>,
+    kms: Mutex<KmsUse>,
     ready: ArcSwapOption<Ready>,
 }
 
 impl Opened {
-    pub(super) fn new(stored: &StoredKey, ready: Ready, at: Timestamp, epoch: u64, kms_request_ids: Vec<String>) -> Self {
+    pub(super) fn new(stored: &StoredKey, ready: Ready, at: Timestamp, epoch: u64, kms: KmsUse) -> Self {
         Self {
             facts: stored.record.facts.clone(),
             lifecycle: stored.record.lifecycle,
@@ -49,7 +49,7 @@ impl Opened {
             at,
             epoch,
             store_revision: AtomicU64::new(stored.store_revision),
-            kms_request_ids: Mutex::new(kms_request_ids),
+            kms: Mutex::new(kms),
             ready: ArcSwapOption::from_pointee(ready),
         }
     }
@@ -74,8 +74,8 @@ impl Opened {
         self.store_revision.fetch_max(store_revision, Ordering::AcqRel);
     }
 
-    /// The KMS request ids of the opening; given once.
-    pub(super) fn take_kms_request_ids(&self) -> Vec<String> {
-        std::mem::take(&mut self.kms_request_ids.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What the opening asked of a KMS; given once.
+    pub(super) fn take_kms(&self) -> KmsUse {
+        std::mem::take(&mut self.kms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

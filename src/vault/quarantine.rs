@@ -1,7 +1,7 @@
 //! Setting aside what failed a check: first in memory, then in the store, with an entry that says why.
 
 use crate::{
-    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, Operation, StateChange, Transition},
+    domain::{AuditEvent, KeyId, KeyRecord, KeyState, KmsUse, Lifecycle, NodeName, Operation, StateChange, Transition},
     storage::{Change, Commit, KeyUpdate, Outline},
 };
 
@@ -27,7 +27,7 @@ impl Vault {
                 row_tag: None,
                 lift: None,
             };
-            self.set_aside(id, Some(record.facts.node.clone()), Change::UpdateKey(update), reason, Vec::new()).await;
+            self.set_aside(id, Some(record.facts.node.clone()), Change::UpdateKey(update), reason, KmsUse::default()).await;
         }
         VaultError::State(KeyState::Quarantined)
     }
@@ -46,19 +46,25 @@ impl Vault {
         if let Ok(lifecycle) = stood.lifecycle.after(Transition::Quarantine) {
             self.cache.forget(id).await;
             let to = StateChange { revision: stood.revision.saturating_add(1), lifecycle, ..stood };
-            self.set_aside(id, outline.node, Change::SetAside { key: id, to }, &format!("the row cannot be read: {what}"), Vec::new())
-                .await;
+            self.set_aside(
+                id,
+                outline.node,
+                Change::SetAside { key: id, to },
+                &format!("the row cannot be read: {what}"),
+                KmsUse::default(),
+            )
+            .await;
         }
         VaultError::State(KeyState::Quarantined)
     }
 
     /// Commits a quarantine of a key or of a wrap with its entry, and the KMS requests that showed the fault.
-    pub(super) async fn set_aside(&self, id: KeyId, node: Option<NodeName>, change: Change, reason: &str, kms_request_ids: Vec<String>) {
+    pub(super) async fn set_aside(&self, id: KeyId, node: Option<NodeName>, change: Change, reason: &str, kms: KmsUse) {
         let event = AuditEvent {
             key: Some(id),
             node,
             reason: Some(reason.to_owned()),
-            kms_request_ids,
+            kms,
             change: match &change {
                 Change::UpdateKey(KeyUpdate { to, .. }) | Change::SetAside { to, .. } => Some(*to),
                 _ => None,

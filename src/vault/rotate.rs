@@ -55,7 +55,7 @@ impl Vault {
             (Class::LongTerm, true, None) => {}
         }
         self.limits.creation(&call.principal)?;
-        let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms_request_ids).await?;
+        let unsealed = self.unseal(&stored, TagRule::Required, &mut event.kms).await?;
         let scheme = crypto::scheme(old.facts.spec, old.facts.purpose).ok_or_else(|| does_not_fit(old.facts.spec, old.facts.purpose))?;
         let random = Arc::clone(&self.random);
         let material = tokio::task::spawn_blocking(move || on_wiped_stack(|| scheme.generate(random.as_ref())));

@@ -127,7 +127,7 @@ impl Vault {
         record.row_tag = None;
         let mut lift = None;
         if lifecycle.reads_old() {
-            let unsealed = self.unseal(stored, TagRule::of(stood.lifecycle), &mut event.kms_request_ids).await?;
+            let unsealed = self.unseal(stored, TagRule::of(stood.lifecycle), &mut event.kms).await?;
             record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
             lift = unsealed.lift;
         } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {

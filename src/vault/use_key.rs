@@ -82,7 +82,7 @@ impl Vault {
         if !allowed(opened.lifecycle) {
             return Err(VaultError::State(opened.lifecycle.state()));
         }
-        event.kms_request_ids.extend(opened.take_kms_request_ids());
+        event.kms.add(opened.take_kms());
         // Wiped between the look-up and now: opened anew by the next attempt.
         let ready = opened.ready().ok_or(VaultError::Conflict)?;
         let unchanged = opened.unchanged();

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::envelope,
-    domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, KmsUse, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
     storage::{Change, Commit},
     wrapper::{CreateOptions, Description, WrapperError},
 };
@@ -84,7 +84,7 @@ impl Vault {
                 (provider, made)
             }
         };
-        let key = self.prove(provider, description, &mut event.kms_request_ids).await?;
+        let key = self.prove(provider, description, &mut event.kms).await?;
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let view = WrapperKeyView { key: key.clone(), keys: 0 };
         let idempotency = self.remember(once, &key.id);
@@ -92,7 +92,7 @@ impl Vault {
     }
 
     /// Proves that a wrapper key wraps and unwraps, and keeps the proof as its canary.
-    async fn prove(&self, provider: ProviderKind, description: Description, kms: &mut Vec<String>) -> Result<WrapperKey, VaultError> {
+    async fn prove(&self, provider: ProviderKind, description: Description, kms: &mut KmsUse) -> Result<WrapperKey, VaultError> {
         let Description { identity, reference, regions, usable: _ } = description;
         let existing = self.store.wrapper_keys().await?;
         if existing.iter().any(|key| key.identity == identity) {
@@ -173,7 +173,7 @@ impl Vault {
         let mut event = self.system_event(Operation::BootstrapWrapperKey);
         let proved = async {
             let found = self.providers.resolve(config.provider, &config.reference, &[]).await?;
-            self.prove(config.provider, found, &mut event.kms_request_ids).await
+            self.prove(config.provider, found, &mut event.kms).await
         };
         let proved = proved.await;
         match &proved {

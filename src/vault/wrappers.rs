@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     crypto::{SecretBytes, envelope, on_wiped_stack},
-    domain::{EncryptionContext, KeyRecord, KeyState, VaultId, Wrap, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{EncryptionContext, KeyRecord, KeyState, KmsUse, VaultId, Wrap, WrapperKey, WrapperKeyId, WrapperState},
     storage::Change,
     wrapper::{Unwrapped, Wrapped, Wrapper, WrapperError},
 };
@@ -45,13 +45,14 @@ impl Vault {
         &self,
         data_key: &SecretBytes,
         context: &EncryptionContext,
-        kms: &mut Vec<String>,
+        kms: &mut KmsUse,
     ) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
         let active = self.active_wrapper().await?;
         let wrapper = self.wrapper(&active).await?;
         let proof = wrap_and_prove(&*wrapper, data_key, context, kms).await;
         self.health.wrapper(&proof);
         let wrap = proof?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
+        kms.wrapper_key = Some(active.id);
         Ok((active.id, wrap))
     }
 
@@ -66,7 +67,7 @@ impl Vault {
         record: &KeyRecord,
         context: &EncryptionContext,
         tag: TagRule,
-        kms: &mut Vec<String>,
+        kms: &mut KmsUse,
     ) -> Result<(SecretBytes, Option<WrapperKeyId>), VaultError> {
         let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
         let keys = self.wrapper_keys().await?;
@@ -90,14 +91,14 @@ impl Vault {
         record: &KeyRecord,
         wrap: &Wrap,
         context: &EncryptionContext,
-        kms: &mut Vec<String>,
+        kms: &mut KmsUse,
     ) -> Result<Option<SecretBytes>, VaultError> {
         let wrapper = self.wrapper(key).await?;
         let result = wrapper.unwrap(&wrap.wrapped, context).await;
         self.health.wrapper(&result);
         let request_id = match result {
             Ok(Unwrapped { data_key, receipt }) => {
-                kms.extend(receipt.request_id.clone());
+                kms.took(key.id, receipt.request_id.clone());
                 let commits = record.sealed.as_ref().is_some_and(|sealed| on_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
                 if commits {
                     return Ok(Some(data_key));
@@ -122,7 +123,7 @@ impl Vault {
             Some(record.facts.node.clone()),
             change,
             &format!("wrap under {}", key.id),
-            request_id.into_iter().collect(),
+            KmsUse { request_ids: request_id.into_iter().collect(), wrapper_key: None },
         )
         .await;
         Ok(None)
@@ -148,12 +149,12 @@ pub(super) async fn wrap_and_prove(
     wrapper: &dyn Wrapper,
     data_key: &SecretBytes,
     context: &EncryptionContext,
-    kms: &mut Vec<String>,
+    kms: &mut KmsUse,
 ) -> Result<Option<Vec<u8>>, WrapperError> {
     let Wrapped { bytes, receipt } = wrapper.wrap(data_key, context).await?;
-    kms.extend(receipt.request_id);
+    kms.request_ids.extend(receipt.request_id);
     let Unwrapped { data_key: back, receipt } = wrapper.unwrap(&bytes, context).await?;
-    kms.extend(receipt.request_id);
+    kms.request_ids.extend(receipt.request_id);
     Ok(back.same(data_key).then_some(bytes))
 }
 
