@@ -16,7 +16,7 @@ use canton_keyvault::{
     crypto::{Random, SystemRandom},
     domain::{Clock, KeySpec, Principal, Purpose, Timestamp},
     storage::{Mode, SqliteConfig, SqliteStore},
-    vault::{Call, LimitsConfig, NewKey, Parts, Vault},
+    vault::{Call, JobsConfig, LimitsConfig, NewKey, Parts, Vault},
     wrapper::Providers,
 };
 
@@ -41,6 +41,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
             policy: Arc::new(ArcSwap::from_pointee(config.policy()?)),
             cache: config.cache.clone(),
             limits: LimitsConfig { creations_per_minute: u32::MAX, ..config.limits.clone() },
+            jobs: JobsConfig::default(),
         })
         .await?;
         let left = Arc::new(AtomicU32::new(keys));

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::{KeyId, Operation, Principal, WrapperKeyId},
+    domain::{JobId, KeyId, Operation, Principal, WrapperKeyId},
     vault::{Call, Slot, VaultError},
 };
 
@@ -62,6 +62,12 @@ impl PathId for KeyId {
 }
 
 impl PathId for WrapperKeyId {
+    fn read(text: Option<&str>) -> Result<Self, VaultError> {
+        Ok(Self::from_str(text.unwrap_or_default())?)
+    }
+}
+
+impl PathId for JobId {
     fn read(text: Option<&str>) -> Result<Self, VaultError> {
         Ok(Self::from_str(text.unwrap_or_default())?)
     }

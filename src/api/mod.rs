@@ -4,6 +4,7 @@ mod ask;
 mod audit;
 mod bytes;
 mod docs;
+mod jobs;
 mod keys;
 pub mod ops;
 mod page;

@@ -76,6 +76,15 @@ pub const MEANINGS: &[Meaning] = &[
     final_(Code::NotExportable, 409, "The key is not exportable", "Whether it is was fixed when it was created."),
     final_(Code::KeyExists, 409, "The key exists with other facts", "Look at the existing key; facts are fixed at creation."),
     final_(Code::WrapperKeyExists, 409, "The wrapper key is registered already", "An alias or a replica of a registered key is that key."),
+    final_(Code::WrongWrapperState, 409, "The wrapper key's state has no such step", "Look at the wrapper key's state."),
+    final_(
+        Code::WrapperKeyNeeded,
+        409,
+        "Keys depend on the wrapper key",
+        "Rotate to another wrapper key, and see that it answers; the detail names keys.",
+    ),
+    final_(Code::JobRunning, 409, "A job over all keys is running", "Wait for its end, or abort it."),
+    final_(Code::JobEnded, 409, "The job does not run", "Look at the job's state."),
     final_(
         Code::IdempotencyMismatch,
         409,

@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::domain::Operation;
 
-use super::{Api, Problem, audit, docs, keys, steps, uses, whole, wrapper_keys};
+use super::{Api, Problem, audit, docs, jobs, keys, steps, uses, whole, wrapper_keys};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,8 +35,16 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(steps::disable))
         .routes(routes!(steps::supersede))
         .routes(routes!(steps::cancel_deletion))
+        .routes(routes!(jobs::reseal))
+        .routes(routes!(jobs::start_reseal, jobs::list_reseals))
+        .routes(routes!(jobs::show_reseal))
+        .routes(routes!(jobs::abort_reseal))
         .routes(routes!(wrapper_keys::add, wrapper_keys::list))
         .routes(routes!(wrapper_keys::show))
+        .routes(routes!(wrapper_keys::retire))
+        .routes(routes!(jobs::start_rotation, jobs::list_rotations))
+        .routes(routes!(jobs::show_rotation))
+        .routes(routes!(jobs::abort_rotation))
         .routes(routes!(audit::entries))
         .routes(routes!(whole::whoami))
         .routes(routes!(whole::authorize))

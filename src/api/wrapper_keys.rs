@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{NewWrapperKey, Part, VaultError, WrapperKeyView},
+    vault::{NewWrapperKey, Part, Retired, VaultError, WrapperKeyView},
 };
 
 use super::{
@@ -39,12 +39,34 @@ pub struct WrapperKey {
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When a data key was last wrapped or unwrapped under it for something in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+    /// What went with it, in the answer to its retirement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retirement: Option<Retirement>,
+}
+
+/// What went with a wrapper key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Retirement {
+    /// How many wraps were dropped.
+    pub wraps_dropped: u64,
+    /// Of how many keys. Each has a verified wrap under another wrapper key that answered just then.
+    pub keys: u64,
+    /// When a data key was last wrapped or unwrapped under it for something in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+    /// The place in the log of the entry that says so.
+    pub audit_position: u64,
 }
 
 impl From<WrapperKeyView> for WrapperKey {
-    fn from(WrapperKeyView { key, keys }: WrapperKeyView) -> Self {
+    fn from(WrapperKeyView { key, keys, last_used_at }: WrapperKeyView) -> Self {
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
-        Self { id, provider, reference, identity, regions, state, keys, created_at }
+        Self { id, provider, reference, identity, regions, state, keys, created_at, last_used_at, retirement: None }
     }
 }
 
@@ -132,4 +154,17 @@ pub(super) async fn list(State(api): State<Arc<Api>>, ask: Ask<Nothing, WrapperK
 pub(super) async fn show(State(api): State<Arc<Api>>, ask: Ask<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
     let answer = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
+}
+
+/// Retire a wrapper key
+///
+/// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now; then the wraps under
+/// this one are dropped. Nothing is deleted in the KMS: backups open only while their wrapper key lives.
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
+pub(super) async fn retire(State(api): State<Arc<Api>>, ask: Ask<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
+    let answer = api.vault.retire_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    let audit_position = answer.sequence();
+    let Retired { view, wraps_dropped, keys } = answer.into_value();
+    let retirement = Retirement { wraps_dropped, keys, last_used_at: view.last_used_at, audit_position };
+    Ok(Json(WrapperKey { retirement: Some(retirement), ..view.into() }))
 }

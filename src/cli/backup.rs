@@ -108,6 +108,7 @@ async fn open_all(config: &Config) -> Result<Report, Failure> {
         policy: Arc::new(ArcSwap::from_pointee(config.policy().map_err(anyhow::Error::from)?)),
         cache: config.cache.clone(),
         limits: config.limits.clone(),
+        jobs: config.jobs.clone(),
     })
     .await?;
     let mut report = Report::default();

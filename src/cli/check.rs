@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     crypto::{Random, SystemRandom, envelope},
     domain::{EncryptionContext, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    storage::inspect,
+    storage::{WrapperKeyUse, inspect},
     wrapper::{Providers, Wrapper},
 };
 
@@ -73,7 +73,7 @@ fn lines(file: &Path) -> Result<Vec<Line>, Failure> {
     push("storage", storage(&config));
     push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
     push("wrapper key", runtime()?.block_on(wrapper(&config)));
-    for (key, keys) in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
+    for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
         push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
     }
     Ok(lines)

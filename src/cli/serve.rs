@@ -85,6 +85,7 @@ impl Server {
             policy,
             cache: config.cache.clone(),
             limits: config.limits.clone(),
+            jobs: config.jobs.clone(),
         })
         .await
         .map_err(anyhow::Error::from)?;

@@ -16,11 +16,11 @@ pub use sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig
 use crate::{
     api::transport::{ListenConfig, TlsConfig},
     domain::{NodeName, Policy},
-    vault::{CacheConfig, LimitsConfig},
+    vault::{CacheConfig, JobsConfig, LimitsConfig},
     wrapper,
 };
 
-use sections::{cache_problem, limits_problem};
+use sections::{cache_problem, jobs_problem, limits_problem};
 
 /// The configuration of one vault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Config {
     /// `[limits]`: what one principal may take. Restart.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// `[jobs]`: how fast work over all keys goes. Restart.
+    #[serde(default)]
+    pub jobs: JobsConfig,
     /// `[log]`: what the process says of itself. Restart.
     #[serde(default)]
     pub log: LogConfig,
@@ -132,7 +135,7 @@ impl Config {
 
     /// The sections in which `new` differs and which a running vault cannot take over.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let Self { vault, listen, tls: _, storage, wrapper, cache, limits, log, memory, nodes: _, grants: _, file: _ } = self;
+        let Self { vault, listen, tls: _, storage, wrapper, cache, limits, jobs, log, memory, nodes: _, grants: _, file: _ } = self;
         [
             ("[vault]", *vault != new.vault),
             ("[listen]", *listen != new.listen),
@@ -140,6 +143,7 @@ impl Config {
             ("[wrapper]", *wrapper != new.wrapper),
             ("[cache]", *cache != new.cache),
             ("[limits]", *limits != new.limits),
+            ("[jobs]", *jobs != new.jobs),
             ("[log]", *log != new.log),
             ("[memory]", *memory != new.memory),
         ]
@@ -168,7 +172,13 @@ impl Config {
         if self.listen.api.port() != 0 && self.listen.api == self.listen.ops {
             return Err(self.invalid("[listen] ops", "is the address of the API; give the operations listener a port of its own"));
         }
-        let sections = [self.storage.problem(), cache_problem(&self.cache), limits_problem(&self.limits), self.log.problem()];
+        let sections = [
+            self.storage.problem(),
+            cache_problem(&self.cache),
+            limits_problem(&self.limits),
+            jobs_problem(&self.jobs),
+            self.log.problem(),
+        ];
         if let Some((option, problem)) = sections.into_iter().flatten().next() {
             return Err(self.invalid(option, problem));
         }

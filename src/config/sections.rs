@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     domain::VaultId,
-    vault::{CacheConfig, LimitsConfig},
+    vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
 /// An option and what is wrong with it.
@@ -115,6 +115,15 @@ pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
         (*cold_opens_per_second == 0, "[limits] cold_opens_per_second", ZERO),
         (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
         (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
+    ])
+}
+
+pub(super) fn jobs_problem(jobs: &JobsConfig) -> Problem {
+    let JobsConfig { keys_per_second, concurrency, retry_pause } = jobs;
+    first([
+        (!(1..=10_000).contains(keys_per_second), "[jobs] keys_per_second", "is not between 1 and 10000"),
+        (!(1..=256).contains(concurrency), "[jobs] concurrency", "is not between 1 and 256"),
+        (!(Duration::from_millis(10)..=Duration::from_mins(10)).contains(retry_pause), "[jobs] retry_pause", "is not between 10ms and 10m"),
     ])
 }
 

@@ -22,6 +22,9 @@ pub enum IdError {
     /// Not a wrapper key id.
     #[error("a wrapper key id is wk- and 12 lower-case hex digits")]
     WrapperKeyId,
+    /// Not a job id.
+    #[error("a job id is job- and 12 lower-case hex digits")]
+    JobId,
     /// A word outside a closed set.
     #[error(transparent)]
     Unknown(#[from] UnknownText),
@@ -76,31 +79,45 @@ impl FromStr for KeyId {
     }
 }
 
-/// A wrapper key's own short id: `wk-` and 12 hex digits, random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WrapperKeyId([u8; 6]);
+/// Declares a short random id: a prefix and 12 hex digits.
+macro_rules! short_id {
+    ($(#[$meta:meta])* $name:ident, $prefix:literal, $error:expr) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 6]);
 
-impl WrapperKeyId {
-    /// From 6 random bytes.
-    pub const fn from_random(random: [u8; 6]) -> Self {
-        Self(random)
-    }
+        impl $name {
+            /// From 6 random bytes.
+            pub const fn from_random(random: [u8; 6]) -> Self {
+                Self(random)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                Hex(&self.0).fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix($prefix).and_then(parse_hex::<6>).map(Self).ok_or($error)
+            }
+        }
+    };
 }
 
-impl fmt::Display for WrapperKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("wk-")?;
-        Hex(&self.0).fmt(f)
-    }
-}
-
-impl FromStr for WrapperKeyId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        text.strip_prefix("wk-").and_then(parse_hex::<6>).map(Self).ok_or(IdError::WrapperKeyId)
-    }
-}
+short_id!(
+    /// A wrapper key's own short id: `wk-` and 12 hex digits, random.
+    WrapperKeyId, "wk-", IdError::WrapperKeyId
+);
+short_id!(
+    /// The id of a job: `job-` and 12 hex digits, random.
+    JobId, "job-", IdError::JobId
+);
 
 /// Declares a text identifier that is checked once, by the given function.
 macro_rules! text_id {
@@ -170,7 +187,7 @@ macro_rules! serde_as_text {
     )+};
 }
 
-serde_as_text!(KeyId, WrapperKeyId, NodeName, VaultId, KeyName);
+serde_as_text!(KeyId, WrapperKeyId, JobId, NodeName, VaultId, KeyName);
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |c: u8| match c {

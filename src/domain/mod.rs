@@ -3,6 +3,7 @@
 mod audit_event;
 mod context;
 mod ids;
+mod job;
 mod key;
 mod lifecycle;
 mod operation;
@@ -15,7 +16,8 @@ mod wrapper_key;
 
 pub use audit_event::{AuditEvent, KmsUse, Outcome, StateChange};
 pub use context::EncryptionContext;
-pub use ids::{Fingerprint, IdError, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};
+pub use ids::{Fingerprint, IdError, JobId, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};
+pub use job::{Job, JobError, JobKind, JobState, Work};
 pub use key::{Facts, KeyRecord, SealedKey, Wrap};
 pub use lifecycle::{KeyState, Lifecycle, Transition, TransitionError};
 pub use operation::{Operation, Role};

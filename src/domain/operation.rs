@@ -41,6 +41,26 @@ text_enum!(
         ShowWrapperKey = "wrapper-keys.show",
         /// `POST /v1/wrapper-keys`
         AddWrapperKey = "wrapper-keys.add",
+        /// `POST /v1/wrapper-keys/{id}/retire`
+        RetireWrapperKey = "wrapper-keys.retire",
+        /// `POST /v1/wrapper-keys/rotations`
+        StartRotation = "rotations.start",
+        /// `GET /v1/wrapper-keys/rotations`
+        ListRotations = "rotations.list",
+        /// `GET /v1/wrapper-keys/rotations/{id}`
+        ShowRotation = "rotations.show",
+        /// `POST /v1/wrapper-keys/rotations/{id}/abort`
+        AbortRotation = "rotations.abort",
+        /// `POST /v1/keys/{id}/reseal`
+        ResealKey = "keys.reseal",
+        /// `POST /v1/keys/reseals`
+        StartReseal = "reseals.start",
+        /// `GET /v1/keys/reseals`
+        ListReseals = "reseals.list",
+        /// `GET /v1/keys/reseals/{id}`
+        ShowReseal = "reseals.show",
+        /// `POST /v1/keys/reseals/{id}/abort`
+        AbortReseal = "reseals.abort",
         /// `GET /v1/audit/entries`
         QueryAudit = "audit.query",
         /// `POST /v1/freeze`
@@ -69,6 +89,12 @@ text_enum!(
         DestroyKey = "keys.destroy",
         /// The first wrapper key of an empty store.
         BootstrapWrapperKey = "wrapper-keys.bootstrap",
+        /// A key got a wrap under another wrapper key.
+        RewrapKey = "keys.rewrap",
+        /// A rotation ended by itself.
+        EndRotation = "rotations.end",
+        /// A re-seal of all keys ended by itself.
+        EndReseal = "reseals.end",
     }
 );
 
@@ -107,11 +133,38 @@ impl Role {
                 O::SupersedeKey,
                 O::DeleteKey,
                 O::CancelDeletion,
+                O::ResealKey,
+                O::StartReseal,
+                O::ListReseals,
+                O::ShowReseal,
+                O::AbortReseal,
                 O::Freeze,
             ],
             Self::Exporter => &[O::ExportKey],
-            Self::WrapperAdmin => &[O::ListWrapperKeys, O::ShowWrapperKey, O::AddWrapperKey, O::Freeze, O::Unfreeze],
-            Self::Auditor => &[O::ListKeys, O::ShowKey, O::ListWrapperKeys, O::ShowWrapperKey, O::QueryAudit, O::AuthorizeOther],
+            Self::WrapperAdmin => &[
+                O::ListWrapperKeys,
+                O::ShowWrapperKey,
+                O::AddWrapperKey,
+                O::RetireWrapperKey,
+                O::StartRotation,
+                O::ListRotations,
+                O::ShowRotation,
+                O::AbortRotation,
+                O::Freeze,
+                O::Unfreeze,
+            ],
+            Self::Auditor => &[
+                O::ListKeys,
+                O::ShowKey,
+                O::ListWrapperKeys,
+                O::ShowWrapperKey,
+                O::ListRotations,
+                O::ShowRotation,
+                O::ListReseals,
+                O::ShowReseal,
+                O::QueryAudit,
+                O::AuthorizeOther,
+            ],
             Self::Approver => &[],
         }
     }
@@ -125,7 +178,21 @@ impl Operation {
     pub const fn is_vault_wide(self) -> bool {
         matches!(
             self,
-            Self::ListWrapperKeys | Self::ShowWrapperKey | Self::AddWrapperKey | Self::Freeze | Self::Unfreeze | Self::AuthorizeOther
+            Self::ListWrapperKeys
+                | Self::ShowWrapperKey
+                | Self::AddWrapperKey
+                | Self::RetireWrapperKey
+                | Self::StartRotation
+                | Self::ListRotations
+                | Self::ShowRotation
+                | Self::AbortRotation
+                | Self::StartReseal
+                | Self::ListReseals
+                | Self::ShowReseal
+                | Self::AbortReseal
+                | Self::Freeze
+                | Self::Unfreeze
+                | Self::AuthorizeOther
         )
     }
 }

@@ -1,5 +1,6 @@
 //! Where keys, wraps and the log are kept: one trait, one write path, and nothing that could take an open secret.
 
+mod jobs;
 mod sqlite;
 
 use std::{path::Path, time::Duration};
@@ -9,11 +10,12 @@ use async_trait::async_trait;
 use crate::{
     audit::Entry,
     domain::{
-        AuditEvent, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, StateChange, Timestamp, WrapperKey,
-        WrapperKeyId,
+        AuditEvent, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose,
+        StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId, WrapperState,
     },
 };
 
+pub use jobs::{Dependents, JobEnd, Reseal, Retirement, Wanted, WrapperKeyUse};
 pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
 
 /// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
@@ -61,11 +63,48 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError>;
 
-    /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it. Takes longer the more keys there are.
+    /// All wrapper keys, oldest first, each with what stands under it. Takes longer the more keys there are.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn keys_by_wrapper_key(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError>;
+    async fn keys_by_wrapper_key(&self) -> Result<Vec<WrapperKeyUse>, StoreError>;
+
+    /// How many wraps that open there are under wrapper keys of each provider and state.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn wraps_by_state(&self) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError>;
+
+    /// Keys that do not have what is wanted, in the order of creation. A row without a readable id is left out, but counts in
+    /// [`KeyStore::commit`] of an end.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError>;
+
+    /// What would be lost if the wraps under a wrapper key went and only `holders` stayed.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError>;
+
+    /// Jobs of a kind, oldest first. A running one has its numbers as of now, and no errors.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError>;
+
+    /// One job, as in [`KeyStore::jobs`].
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// The job that runs, if one does, without its numbers: costs the same however many keys there are.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn running_job(&self) -> Result<Option<Job>, StoreError>;
 
     /// What an earlier call with this idempotency key answered, if it has not expired at `now`.
     ///
@@ -120,7 +159,7 @@ pub struct Commit {
     pub event: AuditEvent,
 }
 
-/// A change of state. Each bumps the store's revision.
+/// A change of state. Each bumps the store's revision, but for `AddWrap`, which changes nothing that an open key depends on.
 #[derive(Debug)]
 pub enum Change {
     /// A new key with its first wraps. Refused if `active` is no longer the active wrapper key.
@@ -151,6 +190,25 @@ pub enum Change {
         /// Of which generation.
         generation: u32,
     },
+    /// A key gets a further wrap of its data key. Refused as [`CommitError::LostRace`] if the key is gone, has another generation or has such
+    /// a wrap already, and as [`CommitError::WrapperKeyNotFilled`] unless the wrapper key is active or standby.
+    AddWrap {
+        /// Which key.
+        key: KeyId,
+        /// The wrap.
+        wrap: Wrap,
+    },
+    /// A key gets a new data key. Refused if the wrap is not under the active wrapper key.
+    Reseal(Box<Reseal>),
+    /// A job begins. A rotation makes `to` active and `from` draining in the same transaction; refused as
+    /// [`CommitError::ActiveWrapperChanged`] if `from` is not active now, and as [`CommitError::JobRunning`] beside another job.
+    StartJob(Box<Job>),
+    /// A job ends.
+    EndJob(JobEnd),
+    /// A wrapper key that is standby or draining gets no new wraps from now on: `retiring`.
+    BeginRetirement(WrapperKeyId),
+    /// The wraps of a retiring wrapper key go: `retired`.
+    Retire(Retirement),
     /// A new wrapper key. Its identity must be new.
     InsertWrapperKey(Box<WrapperKey>),
     /// The incident switch.
@@ -325,6 +383,15 @@ pub enum CommitError {
     /// Another wrapper key is active now: wrap again.
     #[error("another wrapper key became active meanwhile")]
     ActiveWrapperChanged,
+    /// A job is running already.
+    #[error("a job is running already")]
+    JobRunning,
+    /// The wrapper key gets no new wraps: it is neither active nor on standby.
+    #[error("the wrapper key gets no new wraps")]
+    WrapperKeyNotFilled,
+    /// Keys are left that do not have what this needs.
+    #[error("{0} keys do not have what this needs")]
+    KeysLeft(u64),
     /// The same idempotency key was used meanwhile.
     #[error("the same idempotency key was used meanwhile")]
     IdempotencyKeyTaken,

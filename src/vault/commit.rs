@@ -15,17 +15,23 @@ pub(super) const ATTEMPTS: usize = 4;
 /// A result whose entry is durable. Made in this file alone; `api` encodes nothing else.
 ///
 /// ```compile_fail
-/// let answer = canton_keyvault::vault::Answer { value: 1 };
+/// let answer = canton_keyvault::vault::Answer { value: 1, sequence: 1 };
 /// ```
 #[derive(Debug)]
 pub struct Answer<T> {
     value: T,
+    sequence: u64,
 }
 
 impl<T> Answer<T> {
     /// The result.
     pub fn into_value(self) -> T {
         self.value
+    }
+
+    /// The place of its entry in the log.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
     }
 }
 
@@ -78,11 +84,14 @@ impl Vault {
                 Ok(answer) => return Ok(ControlFlow::Break(answer)),
                 Err(CommitError::Unavailable(store)) => return Err(VaultError::AuditUnavailable(store)),
                 Err(CommitError::WrapperKeyExists) => VaultError::WrapperKeyExists,
+                Err(CommitError::JobRunning) => VaultError::JobRunning(None),
                 Err(
                     CommitError::Stale
                     | CommitError::LostRace
                     | CommitError::KeyExists
                     | CommitError::ActiveWrapperChanged
+                    | CommitError::WrapperKeyNotFilled
+                    | CommitError::KeysLeft(_)
                     | CommitError::IdempotencyKeyTaken,
                 ) => return Ok(ControlFlow::Continue(())),
             },
@@ -120,7 +129,7 @@ impl Vault {
         if let Some(key) = key {
             self.cache.known_unchanged(key, receipt.store_revision).await;
         }
-        Ok(Answer { value })
+        Ok(Answer { value, sequence: receipt.sequence })
     }
 
     /// Hands a commit to the store, times it, and keeps the health of the log.

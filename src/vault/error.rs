@@ -2,10 +2,12 @@
 
 use crate::{
     crypto::{CryptoError, RandomFailed, canton::CantonFileError},
-    domain::{Algorithm, Denied, IdError, KeyId, KeyState, NodeName, text_enum},
+    domain::{Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, NodeName, WrapperState, text_enum},
     storage::{CommitError, StoreError},
     wrapper::WrapperError,
 };
+
+use super::Needed;
 
 text_enum!(
     /// The codes of problem documents and of the log's `reason`. What each means for a caller stands in one table, in `api`.
@@ -54,6 +56,14 @@ text_enum!(
         KeyExists = "key_exists",
         /// The wrapper key is registered already.
         WrapperKeyExists = "wrapper_key_exists",
+        /// The wrapper key's state has no such step.
+        WrongWrapperState = "wrong_wrapper_state",
+        /// Keys depend on the wrapper key.
+        WrapperKeyNeeded = "wrapper_key_needed",
+        /// A job over all keys is running.
+        JobRunning = "job_running",
+        /// The job has ended.
+        JobEnded = "job_ended",
         /// The idempotency key was used with another body.
         IdempotencyMismatch = "idempotency_mismatch",
         /// Something changed meanwhile.
@@ -139,6 +149,18 @@ pub enum VaultError {
     /// Registered already.
     #[error("this wrapper key is registered already, whatever name or region it was given by")]
     WrapperKeyExists,
+    /// The wrapper key's state has no such step.
+    #[error("a wrapper key that is {0} cannot take this step")]
+    WrongWrapperState(WrapperState),
+    /// Keys depend on it.
+    #[error("{0}")]
+    WrapperKeyNeeded(Box<Needed>),
+    /// One at a time.
+    #[error("a job over all keys is running{}", .0.map_or_else(String::new, |id| format!(": {id}")))]
+    JobRunning(Option<JobId>),
+    /// It does not run.
+    #[error("the job has {0} already")]
+    JobEnded(JobState),
     /// Used with another body.
     #[error("this Idempotency-Key was used with another body")]
     IdempotencyMismatch,
@@ -196,6 +218,10 @@ impl VaultError {
             Self::NotExportable => Code::NotExportable,
             Self::KeyExists(_) => Code::KeyExists,
             Self::WrapperKeyExists => Code::WrapperKeyExists,
+            Self::WrongWrapperState(_) => Code::WrongWrapperState,
+            Self::WrapperKeyNeeded(_) => Code::WrapperKeyNeeded,
+            Self::JobRunning(_) => Code::JobRunning,
+            Self::JobEnded(_) => Code::JobEnded,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,
             Self::Conflict | Self::HasSuccessor(_) => Code::Conflict,
             Self::Wrapper(WrapperError::NotAllowed { .. }) => Code::WrapperNotAllowed,
@@ -208,6 +234,20 @@ impl VaultError {
             Self::TooMany(_) => Code::TooManyRequests,
             Self::Internal(_) => Code::Internal,
         }
+    }
+
+    /// Whether time may cure it, or another attempt.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Wrapper(WrapperError::Unavailable { .. })
+                | Self::NoWrapperKey
+                | Self::AuditUnavailable(_)
+                | Self::StorageUnavailable(_)
+                | Self::Conflict
+                | Self::Frozen
+                | Self::ShuttingDown
+        )
     }
 
     /// The KMS request id that came with it, for the log.
@@ -240,10 +280,13 @@ impl From<CommitError> for VaultError {
         match error {
             CommitError::Unavailable(store) => Self::AuditUnavailable(store),
             CommitError::WrapperKeyExists => Self::WrapperKeyExists,
+            CommitError::JobRunning => Self::JobRunning(None),
             CommitError::Stale
             | CommitError::LostRace
             | CommitError::KeyExists
             | CommitError::ActiveWrapperChanged
+            | CommitError::WrapperKeyNotFilled
+            | CommitError::KeysLeft(_)
             | CommitError::IdempotencyKeyTaken => Self::Conflict,
         }
     }

@@ -123,11 +123,11 @@ impl Vault {
 }
 
 /// One more than asked for tells whether there is more.
-const fn page(cursor: Cursor) -> Page {
+pub(super) const fn page(cursor: Cursor) -> Page {
     Page { after: cursor.after, limit: cursor.limit.saturating_add(1) }
 }
 
-fn part<T>(mut found: Vec<Positioned<T>>, cursor: Cursor) -> Part<T> {
+pub(super) fn part<T>(mut found: Vec<Positioned<T>>, cursor: Cursor) -> Part<T> {
     let limit = cursor.limit as usize;
     let more = found.len() > limit;
     found.truncate(limit);

@@ -22,11 +22,16 @@ mod new_key;
 mod once;
 mod open;
 mod opened;
+mod progress;
 mod quarantine;
 mod refreshing;
 mod refusals;
 mod reject;
+mod reseal;
+mod retire;
+mod rewrap;
 mod rotate;
+mod rotations;
 mod sign;
 mod start;
 mod step;
@@ -37,7 +42,7 @@ mod wrappers;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     crypto::Random,
@@ -55,8 +60,10 @@ pub use error::{Code, VaultError};
 pub use explain::{Decision, Question, Status, Whoami};
 pub use export::Exported;
 pub use import::{ImportKey, Imported, MaterialFormat};
+pub use jobs::JobsConfig;
 pub use limits::{LimitsConfig, Slot};
 pub use look::{Cursor, EntryQuery, KeyQuery, LoggedEntry, Part};
+pub use retire::{Needed, Retired};
 pub use start::Parts;
 pub use step::{DELETION_DAYS, InForce};
 pub use wrapper_keys::{NewWrapperKey, WrapperKeyView};
@@ -85,4 +92,8 @@ pub struct Vault {
     /// Held while the incident switch goes to the log, so that memory and store end alike whoever turned it last.
     switch: Mutex<()>,
     hash_key: [u8; 32],
+    beat: jobs::Beat,
+    /// Rung when there may be work over all keys.
+    job_bell: watch::Sender<()>,
+    progress: progress::Progress,
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     crypto::Random,
@@ -16,8 +16,15 @@ use crate::{
 };
 
 use super::{
-    CacheConfig, LimitsConfig, Vault, VaultError, cache::Cache, deferred::DeferredList, health::Health, limits::Limits,
-    refreshing::Refreshing, refusals::Refusals,
+    CacheConfig, LimitsConfig, Vault, VaultError,
+    cache::Cache,
+    deferred::DeferredList,
+    health::Health,
+    jobs::{Beat, JobsConfig},
+    limits::Limits,
+    progress::Progress,
+    refreshing::Refreshing,
+    refusals::Refusals,
 };
 
 /// What a vault is made of.
@@ -40,6 +47,8 @@ pub struct Parts {
     pub cache: CacheConfig,
     /// What one principal may ask for.
     pub limits: LimitsConfig,
+    /// How fast work over all keys goes.
+    pub jobs: JobsConfig,
 }
 
 impl Vault {
@@ -48,7 +57,7 @@ impl Vault {
     /// # Errors
     /// What the store says.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, VaultError> {
-        let Parts { id, version, store, providers, clock, random, policy, cache, limits } = parts;
+        let Parts { id, version, store, providers, clock, random, policy, cache, limits, jobs } = parts;
         let (frozen, hash_key) = (store.frozen().await?, store.hash_key().await?);
         let vault = Arc::new(Self {
             id,
@@ -68,6 +77,9 @@ impl Vault {
             frozen: AtomicBool::new(frozen),
             switch: Mutex::default(),
             hash_key,
+            beat: Beat::new(&jobs),
+            job_bell: watch::Sender::new(()),
+            progress: Progress::default(),
             store,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::{
     crypto::envelope,
-    domain::{AuditEvent, KmsUse, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
-    storage::{Change, Commit},
+    domain::{AuditEvent, KmsUse, Operation, Outcome, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
+    storage::{Change, Commit, WrapperKeyUse},
     wrapper::{CreateOptions, Description, WrapperError},
 };
 
@@ -47,6 +47,8 @@ pub struct WrapperKeyView {
     pub key: WrapperKey,
     /// How many keys have a wrap under it.
     pub keys: u64,
+    /// When a data key was last wrapped or unwrapped under it for something in the log.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl Vault {
@@ -86,7 +88,7 @@ impl Vault {
         };
         let key = self.prove(provider, description, &mut event.kms).await?;
         event.subject = Some(format!("{} {}", key.id, key.identity));
-        let view = WrapperKeyView { key: key.clone(), keys: 0 };
+        let view = WrapperKeyView { key: key.clone(), keys: 0, last_used_at: None };
         let idempotency = self.remember(once, &key.id);
         Ok(Done { idempotency, ..Done::changed(permit, view, Change::InsertWrapperKey(Box::new(key))) })
     }
@@ -152,13 +154,19 @@ impl Vault {
         Ok(Done::read(permit, self.wrapper_key_view(id).await?))
     }
 
-    async fn wrapper_key_view(&self, id: WrapperKeyId) -> Result<WrapperKeyView, VaultError> {
+    pub(super) async fn wrapper_key_view(&self, id: WrapperKeyId) -> Result<WrapperKeyView, VaultError> {
         let found = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
         found.ok_or(VaultError::NotFound("such wrapper key"))
     }
 
     async fn wrapper_key_views(&self) -> Result<Vec<WrapperKeyView>, VaultError> {
-        Ok(self.store.keys_by_wrapper_key().await?.into_iter().map(|(key, keys)| WrapperKeyView { key, keys }).collect())
+        Ok(self
+            .store
+            .keys_by_wrapper_key()
+            .await?
+            .into_iter()
+            .map(|WrapperKeyUse { key, keys, last_used_at }| WrapperKeyView { key, keys, last_used_at })
+            .collect())
     }
 
     /// Registers `[wrapper]` of the configuration in an empty store; afterwards the store alone decides.

@@ -85,7 +85,7 @@ impl Vault {
     }
 
     /// One wrap's data key; `None`, and the wrap quarantined, if the wrap is broken although its wrapper key works.
-    async fn unwrap(
+    pub(super) async fn unwrap(
         &self,
         key: &WrapperKey,
         record: &KeyRecord,
@@ -159,7 +159,7 @@ pub(super) async fn wrap_and_prove(
 }
 
 /// The wraps that may open a record: those of the active wrapper key first, then standby, then the rest; quarantined ones last or never.
-fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
+pub(super) fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
     let mut live: Vec<(&WrapperKey, &Wrap)> = record
         .wraps
         .iter()

@@ -18,7 +18,7 @@ use canton_keyvault::{
         Timestamp,
     },
     storage::{Mode, SqliteConfig, SqliteStore},
-    vault::{CacheConfig, Call, Code, Cursor, EntryQuery, LimitsConfig, NewKey, Parts, Vault, VaultError},
+    vault::{CacheConfig, Call, Code, Cursor, EntryQuery, JobsConfig, LimitsConfig, NewKey, Parts, Vault, VaultError},
     wrapper::{Providers, create_key_file},
 };
 
@@ -62,6 +62,7 @@ impl Timed {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
+            jobs: JobsConfig::default(),
         })
         .await
         .unwrap();

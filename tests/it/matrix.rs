@@ -59,6 +59,7 @@ const KEY_CALLS: &[KeyCall] = &[
     step("keys.rotate", &["node"], [(201, ""), SUPERSEDED, DISABLED, QUARANTINED, PENDING, DESTROYED]),
     step("keys.supersede", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
     step("keys.delete", &["node", "key-admin"], [OK, OK, OK, OK, NO_STEP, NO_STEP]),
+    step("keys.reseal", &["key-admin"], [OK, OK, OK, QUARANTINED, OK, DESTROYED]),
     step("keys.cancel-deletion", &["key-admin"], [NO_STEP, NO_STEP, NO_STEP, NO_STEP, OK, NO_STEP]),
 ];
 
@@ -80,6 +81,8 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
     let new =
         |node: &str, exportable: bool| json!({ "node": node, "purpose": "signing", "spec": "ec-curve25519", "exportable": exportable });
     let import = |node: &str| json!({ "node": node, "format": "raw", "material": STANDARD.encode([9; 32]) });
+    let no_job =
+        |operation, allowed| OtherCall { operation, body: Value::Null, id: "job-000000000000".into(), allowed, ends: (404, "not_found") };
     let everybody: &[&str] = &PRINCIPALS;
     let about =
         |who: &str| json!({ "operation": "keys.sign", "node": "participant1", "principal": format!("spiffe://dev.keyvault/{who}") });
@@ -99,6 +102,16 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
             ..call("wrapper-keys.show", Value::Null, &["wrapper-admin", "auditor"], (404, "not_found"))
         },
         call("wrapper-keys.add", json!({ "provider": "local", "create": true }), &["wrapper-admin"], (201, "")),
+        call("wrapper-keys.retire", Value::Null, &["wrapper-admin"], (409, "wrong_wrapper_state")),
+        call("rotations.start", json!({ "to": wrapper_key }), &["wrapper-admin"], (409, "wrong_wrapper_state")),
+        call("rotations.start", json!({ "to": "wk-000000000000" }), &["wrapper-admin"], (404, "not_found")),
+        call("rotations.list", Value::Null, &["wrapper-admin", "auditor"], OK),
+        no_job("rotations.show", &["wrapper-admin", "auditor"]),
+        no_job("rotations.abort", &["wrapper-admin"]),
+        call("reseals.list", Value::Null, &["key-admin", "auditor"], OK),
+        no_job("reseals.show", &["key-admin", "auditor"]),
+        no_job("reseals.abort", &["key-admin"]),
+        call("reseals.start", Value::Null, &["key-admin"], (202, "")),
         call("audit.query", Value::Null, &["auditor"], OK),
         call("vault.whoami", Value::Null, everybody, OK),
         call("vault.status", Value::Null, everybody, OK),

@@ -1,5 +1,6 @@
 //! What every [`KeyStore`] must do, whatever database is below: run on each store, through the trait alone.
 
+mod jobs;
 mod lists;
 
 use std::{future::Future, sync::Arc};
@@ -10,7 +11,7 @@ use canton_keyvault::{
         AuditEvent, Class, Facts, KeyId, KeyRecord, KeySpec, Lifecycle, Operation, Origin, Purpose, StateChange, Transition, Wrap,
         WrapperKey, WrapperState,
     },
-    storage::{Change, Commit, CommitError, Idempotency, IdempotencyScope, KeyStore, KeyUpdate, Mode, SqliteConfig},
+    storage::{Change, Commit, CommitError, Idempotency, IdempotencyScope, KeyStore, KeyUpdate, Mode, SqliteConfig, WrapperKeyUse},
 };
 
 use crate::storage_fixtures::{
@@ -18,6 +19,12 @@ use crate::storage_fixtures::{
     remembered, sign, step, tagged, wrap, wrapper, wrapper_key,
 };
 
+use self::jobs::{
+    a_job_succeeds_only_when_no_key_is_left, a_reseal_replaces_sealed_bytes_tag_and_wraps,
+    a_rotation_changes_the_active_wrapper_key_and_runs_alone, a_wrap_is_added_in_place_of_a_broken_one_only,
+    a_wrap_is_added_only_where_it_opens_something, a_wrapper_key_is_retired_only_when_every_key_is_held_without_it,
+    a_wrapper_key_remembers_its_last_use,
+};
 use self::lists::{due_keys_are_found, entries_are_filtered, keys_are_listed_in_pages, pages_stay_where_they_are_while_keys_come};
 
 /// A test for every behaviour, on every store.
@@ -57,6 +64,13 @@ conformance!(
     pages_stay_where_they_are_while_keys_come,
     entries_are_filtered,
     due_keys_are_found,
+    a_wrap_is_added_only_where_it_opens_something,
+    a_wrap_is_added_in_place_of_a_broken_one_only,
+    a_rotation_changes_the_active_wrapper_key_and_runs_alone,
+    a_job_succeeds_only_when_no_key_is_left,
+    a_reseal_replaces_sealed_bytes_tag_and_wraps,
+    a_wrapper_key_is_retired_only_when_every_key_is_held_without_it,
+    a_wrapper_key_remembers_its_last_use,
 );
 
 async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
@@ -76,7 +90,7 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.hash_key().await, store.hash_key().await);
     assert_ne!(store.hash_key().await.unwrap(), [0; 32]);
     assert!(store.free_disk().is_none_or(|bytes| bytes > 0));
-    assert_eq!(store.schema(), 1);
+    assert_eq!(store.schema(), 2);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
@@ -179,7 +193,7 @@ async fn a_destroyed_key_keeps_its_facts_alone(store: Arc<dyn KeyStore>) {
     store.commit(change(&KeyUpdate { row_tag: None, ..step(&record(1), destroyed) })).await.unwrap();
     let expected = KeyRecord { lifecycle: destroyed, revision: 2, row_tag: None, sealed: None, wraps: vec![], ..record(1) };
     assert_eq!(store.key(id(1)).await.unwrap().unwrap().record, expected);
-    assert_eq!(store.keys_by_wrapper_key().await.unwrap()[0].1, 0);
+    assert_eq!(store.keys_by_wrapper_key().await.unwrap()[0].keys, 0);
     assert_eq!(store.commit(insert(&record(1))).await, Err(CommitError::KeyExists), "a tombstone keeps its id");
 }
 
@@ -230,9 +244,10 @@ async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
     let mut two = record(2);
     two.wraps.push(wrap(2));
     store.commit(insert(&two)).await.unwrap();
-    let expected = vec![(wrapper_key(1, WrapperState::Active), 2), (wrapper_key(2, WrapperState::Standby), 1)];
+    let use_of = |number, state, keys| WrapperKeyUse { key: wrapper_key(number, state), keys, last_used_at: None };
+    let expected = vec![use_of(1, WrapperState::Active, 2), use_of(2, WrapperState::Standby, 1)];
     assert_eq!(store.keys_by_wrapper_key().await, Ok(expected.clone()));
-    assert_eq!(store.wrapper_keys().await, Ok(expected.into_iter().map(|(key, _)| key).collect()));
+    assert_eq!(store.wrapper_keys().await, Ok(expected.into_iter().map(|found| found.key).collect()));
 }
 
 async fn a_use_counts_only_while_its_key_is_unchanged(store: Arc<dyn KeyStore>) {

@@ -5,12 +5,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     CommitError, Receipt, StoreError,
     error::signed,
-    read,
+    jobs, read,
     rows::{self, revision_of},
 };
 use crate::{
     audit::{Entry, Source, leaf_hash},
-    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Wrap, WrapperKeyId, WrapperState},
     storage::{Change, Commit, Idempotency, KeyUpdate, Unchanged},
 };
 
@@ -37,7 +37,7 @@ impl Head {
 
 /// Makes one commit, whole or not at all; the others of the batch are not touched.
 pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
-    if commit.change.is_none() && commit.idempotency.is_none() {
+    if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_key.is_none() {
         // A use, by far the most frequent commit, is one INSERT, which undoes itself.
         return whole(db, source, head, commit);
     }
@@ -81,7 +81,10 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> 
     let mut link = None;
     if let Some(change) = change {
         link = apply(db, head, change)?;
-        head.store_revision += 1;
+        // A further wrap changes nothing that an open key depends on: a rotation would have every use look again.
+        if !matches!(change, Change::AddWrap { .. }) {
+            head.store_revision += 1;
+        }
     }
     log(db, source, head, event)?;
     let receipt = Receipt { sequence: head.sequence, store_revision: head.store_revision };
@@ -130,9 +133,14 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
         Change::UpdateKey(update) => update_key(db, update)?,
         Change::SetAside { key, to } => set_aside(db, *key, *to)?,
         Change::QuarantineWrap { key, wrapper_key, generation } => quarantine_wrap(db, &key.to_string(), *wrapper_key, *generation)?,
+        Change::AddWrap { key, wrap } => add_wrap(db, *key, wrap)?,
+        Change::Reseal(reseal) => jobs::reseal(db, reseal)?,
+        Change::StartJob(job) => jobs::start(db, job)?,
+        Change::EndJob(end) => jobs::end(db, end)?,
+        Change::BeginRetirement(wrapper_key) => jobs::begin_retirement(db, *wrapper_key)?,
+        Change::Retire(retirement) => jobs::retire(db, retirement)?,
         Change::InsertWrapperKey(wrapper_key) => {
-            let sql = "SELECT 1 FROM wrapper_keys WHERE identity = ?1";
-            if db.prepare_cached(sql).and_then(|mut sql| sql.exists([&wrapper_key.identity])).map_err(StoreError::from)? {
+            if exists(db, "SELECT 1 FROM wrapper_keys WHERE identity = ?1", [&wrapper_key.identity])? {
                 return Err(CommitError::WrapperKeyExists);
             }
             if wrapper_key.state == WrapperState::Active && active_wrapper_key(db)?.is_some() {
@@ -148,7 +156,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
     Ok(None)
 }
 
-fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
+pub(super) fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
     let KeyUpdate { key, if_revision, to, row_tag, lift } = update;
     let id = key.to_string();
     let sql = "UPDATE keys SET revision = ?3, lifecycle = ?4, successor = ?5, delete_at = ?6, row_tag = ?7,
@@ -194,7 +202,30 @@ fn quarantine_wrap(db: &Connection, key: &str, wrapper_key: WrapperKeyId, genera
     if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-fn active_wrapper_key(db: &Connection) -> Result<Option<String>, StoreError> {
+/// A wrap of the generation in force, in place of a quarantined one at most.
+fn add_wrap(db: &Connection, key: KeyId, wrap: &Wrap) -> Result<(), CommitError> {
+    let (id, wrapper_key) = (key.to_string(), wrap.wrapper_key.to_string());
+    let filled = "SELECT 1 FROM wrapper_keys WHERE id = ?1 AND state IN ('active', 'standby')";
+    if !exists(db, filled, [&wrapper_key])? {
+        return Err(CommitError::WrapperKeyNotFilled);
+    }
+    if !exists(db, "SELECT 1 FROM keys WHERE id = ?1 AND generation = ?2 AND sealed IS NOT NULL", params![id, wrap.generation])? {
+        return Err(CommitError::LostRace);
+    }
+    let broken = "DELETE FROM wraps WHERE key = ?1 AND wrapper_key = ?2 AND generation = ?3 AND (quarantined = 1 OR verified_at IS NULL)";
+    execute(db, broken, params![id, wrapper_key, wrap.generation])?;
+    if exists(db, "SELECT 1 FROM wraps WHERE key = ?1 AND wrapper_key = ?2 AND generation = ?3", params![id, wrapper_key, wrap.generation])?
+    {
+        return Err(CommitError::LostRace);
+    }
+    Ok(rows::insert_wrap(db, &id, wrap)?)
+}
+
+pub(super) fn exists(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<bool, StoreError> {
+    Ok(db.prepare_cached(sql)?.exists(values)?)
+}
+
+pub(super) fn active_wrapper_key(db: &Connection) -> Result<Option<String>, StoreError> {
     let mut sql = db.prepare_cached("SELECT id FROM wrapper_keys WHERE state = 'active'")?;
     Ok(sql.query_row([], |row| row.get(0)).optional()?)
 }
@@ -219,11 +250,15 @@ fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) ->
         entry.revision.map(signed).transpose()?
     ];
     execute(db, sql, values)?;
+    if let Some(wrapper_key) = event.kms.wrapper_key {
+        let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
+        execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;
+    }
     head.sequence = sequence;
     Ok(())
 }
 
-fn execute(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+pub(super) fn execute(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
     Ok(db.prepare_cached(sql)?.execute(values)?)
 }
 

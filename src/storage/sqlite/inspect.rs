@@ -4,8 +4,7 @@ use std::path::Path;
 
 use rusqlite::OpenFlags;
 
-use super::{StoreError, backup, open::connect, read};
-use crate::domain::WrapperKey;
+use super::{StoreError, WrapperKeyUse, backup, open::connect, read};
 
 /// What a store's file says of itself.
 #[derive(Debug)]
@@ -16,8 +15,8 @@ pub struct Inspection {
     pub mode: String,
     /// How many keys it holds, tombstones included.
     pub keys: u64,
-    /// Its wrapper keys, each with the number of keys that have a wrap under it.
-    pub wrapper_keys: Vec<(WrapperKey, u64)>,
+    /// Its wrapper keys, each with what stands under it.
+    pub wrapper_keys: Vec<WrapperKeyUse>,
     /// What SQLite's `quick_check` found; empty if all is well.
     pub damage: Vec<String>,
 }

@@ -8,6 +8,7 @@
 //! | `apply` | what one commit does inside the batch's transaction |
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys and of the log |
+//! | `jobs` | jobs over all keys: which keys are left, starting, ending, retiring |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
 //! | `inspect` | looking at a file, and copying it, from outside |
@@ -20,6 +21,7 @@ mod backup;
 mod config;
 mod error;
 mod inspect;
+mod jobs;
 mod list;
 mod open;
 mod read;
@@ -43,10 +45,10 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt, Remembered, StoreError,
-    StoredEntry, StoredKey,
+    Commit, CommitError, Dependents, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt, Remembered,
+    StoreError, StoredEntry, StoredKey, Wanted, WrapperKeyUse,
 };
-use crate::domain::{KeyId, KeyRecord, KeyState, Timestamp, WrapperKey};
+use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use config::{Mode, OpenStoreError, SqliteConfig};
 pub use inspect::{Inspection, copy, inspect};
@@ -117,8 +119,33 @@ impl KeyStore for SqliteStore {
         self.look_up(read::wrapper_keys).await
     }
 
-    async fn keys_by_wrapper_key(&self) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
+    async fn keys_by_wrapper_key(&self) -> Result<Vec<WrapperKeyUse>, StoreError> {
         self.list(read::keys_by_wrapper_key).await
+    }
+
+    async fn wraps_by_state(&self) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError> {
+        self.list(read::wraps_by_state).await
+    }
+
+    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+        self.list(move |db| jobs::left(db, wanted, page)).await
+    }
+
+    async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
+        let holders = holders.to_vec();
+        self.list(move |db| jobs::dependents(db, wrapper_key, &holders)).await
+    }
+
+    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+        self.list(move |db| jobs::jobs(db, kind, page)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.list(move |db| jobs::job(db, id)).await
+    }
+
+    async fn running_job(&self) -> Result<Option<Job>, StoreError> {
+        self.look_up(jobs::running).await
     }
 
     async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {

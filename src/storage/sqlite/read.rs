@@ -3,13 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    IdempotencyScope, Outline, Remembered, StoreError, StoredKey,
+    IdempotencyScope, Outline, Remembered, StoreError, StoredKey, WrapperKeyUse,
     error::corrupt,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
 use crate::{
     audit::Entry,
-    domain::{KeyId, KeyState, StateChange, Timestamp, WrapperKey},
+    domain::{KeyId, KeyState, ProviderKind, StateChange, Timestamp, UnknownText, WrapperKey, WrapperState},
 };
 
 /// A key, its wraps, its newest state change in the log and the store's revision. The caller's transaction makes them one snapshot.
@@ -80,16 +80,34 @@ pub(super) fn wrapper_keys(db: &Connection) -> Result<Vec<WrapperKey>, StoreErro
 }
 
 /// All wrapper keys, oldest first, each with the number of keys that have a wrap under it, quarantined or not.
-pub(super) fn keys_by_wrapper_key(db: &Connection) -> Result<Vec<(WrapperKey, u64)>, StoreError> {
+pub(super) fn keys_by_wrapper_key(db: &Connection) -> Result<Vec<WrapperKeyUse>, StoreError> {
     let sql = format!(
-        "SELECT {WRAPPER_KEY_COLUMNS}, (SELECT count(DISTINCT key) FROM wraps WHERE wrapper_key = wrapper_keys.id) AS keys
+        "SELECT {WRAPPER_KEY_COLUMNS}, last_used_at, (SELECT count(DISTINCT key) FROM wraps WHERE wrapper_key = wrapper_keys.id) AS keys
          FROM wrapper_keys ORDER BY position"
     );
     let mut sql = db.prepare_cached(&sql)?;
     let mut rows = sql.query([])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
-        all.push((rows::wrapper_key(row)?, unsigned(row.get("keys")?)?));
+        let last_used_at = row.get::<_, Option<i64>>("last_used_at")?.map(Timestamp::from_micros);
+        all.push(WrapperKeyUse { key: rows::wrapper_key(row)?, keys: unsigned(row.get("keys")?)?, last_used_at });
+    }
+    Ok(all)
+}
+
+/// How many wraps that open there are under wrapper keys of each provider and state.
+pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError> {
+    let sql = "SELECT provider, state, sum(wraps) FROM
+                   (SELECT provider, state, (SELECT count(*) FROM wraps WHERE wrapper_key = wrapper_keys.id AND quarantined = 0) AS wraps
+                    FROM wrapper_keys)
+               GROUP BY provider, state";
+    let mut sql = db.prepare_cached(sql)?;
+    let mut rows = sql.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let unreadable = |error: UnknownText| corrupt("wrapper_keys", error);
+        let (provider, state): (String, String) = (row.get(0)?, row.get(1)?);
+        all.push((provider.parse().map_err(unreadable)?, state.parse().map_err(unreadable)?, unsigned(row.get(2)?)?));
     }
     Ok(all)
 }

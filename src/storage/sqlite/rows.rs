@@ -119,8 +119,8 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
     let Facts { id, node, purpose, spec, usages, class, origin, exportable } = facts;
     let id = id.to_string();
     let sql = "INSERT INTO keys (id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, created_at,
-               generation, revision, lifecycle, successor, delete_at, row_tag, sealed)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+               generation, revision, lifecycle, successor, delete_at, row_tag, sealed, sealed_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?12)";
     db.prepare_cached(sql)?.execute(params![
         id,
         node.as_str(),
@@ -145,7 +145,7 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
     wraps.iter().try_for_each(|wrap| insert_wrap(db, &id, wrap))
 }
 
-fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(), StoreError> {
+pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(), StoreError> {
     let Wrap { wrapper_key, generation, wrapped, created_at, verified_at, quarantined } = wrap;
     let sql = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -1,5 +1,6 @@
 //! What the vault does by itself, a file each; [`run`] starts all of them and they end with the vault.
 
+mod all_keys;
 mod deferred;
 mod destroy;
 mod gauges;
@@ -11,6 +12,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Vault;
+
+pub(in crate::vault) use all_keys::Beat;
+pub use all_keys::JobsConfig;
 
 /// How often the cache is swept, the refusals are summed up and what was deferred is tried again.
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,6 +30,8 @@ pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(every_second(Arc::clone(vault), stop.clone()));
     tasks.spawn(now_and_then(Arc::clone(vault), stop.clone()));
     tasks.spawn(watch_wrapper(Arc::clone(vault), stop.clone()));
+    tasks.spawn(Arc::clone(vault).work_on_jobs(stop.clone()));
+    tasks.spawn(Arc::clone(vault).fill_standbys(stop.clone()));
 }
 
 async fn every_second(vault: Arc<Vault>, stop: CancellationToken) {

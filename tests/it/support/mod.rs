@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod aws_vault;
+pub(crate) mod jobs;
 pub(crate) mod kms;
 pub(crate) mod line;
 pub(crate) mod listener;

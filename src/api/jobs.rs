@@ -1,0 +1,193 @@
+//! `/v1/wrapper-keys/rotations`, `/v1/keys/reseals` and `/v1/keys/{id}/reseal`: work over all keys, and what it does to one.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    domain::{JobId, JobKind, JobState, KeyId, Operation, Timestamp, Work, WrapperKeyId},
+    vault::{Part, VaultError},
+};
+
+use super::{
+    Api, Problem,
+    ask::{Ask, Nothing},
+    keys::Key,
+    page::{List, ListQuery},
+    problem::{OrProblem as _, Problems},
+};
+
+/// A job over all keys.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Job {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: JobId,
+    /// What it does.
+    pub kind: JobKind,
+    /// Of a rotation: the wrapper key that was active before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<WrapperKeyId>,
+    /// Of a rotation: the wrapper key that is active since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<WrapperKeyId>,
+    /// How far it is. A job that runs goes on after a restart.
+    pub state: JobState,
+    /// How many keys there are to do: now, or at its end.
+    pub total: u64,
+    /// How many of them are done.
+    pub done: u64,
+    /// How many were tried in vain and not done since.
+    pub failed: u64,
+    /// Why, for at most 20 of them.
+    pub errors: Vec<JobError>,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Why a job did not do one key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct JobError {
+    /// Which key.
+    #[schema(value_type = String)]
+    pub key_id: KeyId,
+    /// The problem code.
+    pub code: String,
+    /// For whoever must act.
+    pub detail: String,
+}
+
+impl From<crate::domain::Job> for Job {
+    fn from(job: crate::domain::Job) -> Self {
+        let crate::domain::Job { id, work, state, total, done, failed, errors, started_at, finished_at } = job;
+        let (from, to) = match work {
+            Work::Rotation { from, to } => (Some(from), Some(to)),
+            Work::Reseal => (None, None),
+        };
+        let told = |crate::domain::JobError { key_id, code, detail }| JobError { key_id, code, detail };
+        let errors = errors.into_iter().map(told).collect();
+        Self { id, kind: work.kind(), from, to, state, total, done, failed, errors, started_at, finished_at }
+    }
+}
+
+/// Where to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StartRotation {
+    /// A registered wrapper key: active from now on.
+    #[schema(value_type = String)]
+    to: WrapperKeyId,
+}
+
+/// Start a rotation
+///
+/// The wrapper key proves itself and is active for new keys at once; a job then gives every key a verified wrap under it. No private key
+/// is opened. It resumes by itself after a restart; what it did stays when it is aborted, and the way back is another rotation. To the
+/// wrapper key that is active already, it does the keys that an earlier rotation left.
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = Job), Problems))]
+pub(super) async fn start_rotation(
+    State(api): State<Arc<Api>>,
+    ask: Ask<Nothing, Nothing, StartRotation>,
+) -> Result<(StatusCode, Json<Job>), Problem> {
+    let answer = api.vault.start_rotation(&ask.call, ask.body.to).await.or_problem(&ask.call)?;
+    Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
+}
+
+/// Where to continue.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobsQuery {
+    /// Where to continue: the `next_cursor` of the answer before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+    /// 1 to 1000; 100 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+}
+
+/// List rotations
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
+pub(super) async fn list_rotations(State(api): State<Arc<Api>>, ask: Ask<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+    list(&api, ask, JobKind::Rotation, Operation::ListRotations).await
+}
+
+/// Show a rotation
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
+pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+    show(&api, ask, JobKind::Rotation).await
+}
+
+/// Abort a rotation
+///
+/// What is done stays done, and every key opens as before. The way back is a rotation to `from`.
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
+pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+    abort(&api, ask, JobKind::Rotation).await
+}
+
+/// Seal a key anew
+///
+/// A new data key, for when the old one may be known. The private key and its id stay.
+#[utoipa::path(post, path = "/v1/keys/{id}/reseal", operation_id = "keys.reseal", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: Ask<KeyId>) -> Result<Json<Key>, Problem> {
+    let answer = api.vault.reseal_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+/// Seal all keys anew
+///
+/// As a job. Quarantined keys are left, and named in its errors.
+#[utoipa::path(post, path = "/v1/keys/reseals", operation_id = "reseals.start", tag = "life", responses((status = 202, body = Job), Problems))]
+pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: Ask) -> Result<(StatusCode, Json<Job>), Problem> {
+    let answer = api.vault.start_reseal(&ask.call).await.or_problem(&ask.call)?;
+    Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
+}
+
+/// List re-seals of all keys
+#[utoipa::path(get, path = "/v1/keys/reseals", operation_id = "reseals.list", tag = "life", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
+pub(super) async fn list_reseals(State(api): State<Arc<Api>>, ask: Ask<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+    list(&api, ask, JobKind::Reseal, Operation::ListReseals).await
+}
+
+/// Show a re-seal of all keys
+#[utoipa::path(get, path = "/v1/keys/reseals/{id}", operation_id = "reseals.show", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
+pub(super) async fn show_reseal(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+    show(&api, ask, JobKind::Reseal).await
+}
+
+/// Abort a re-seal of all keys
+#[utoipa::path(post, path = "/v1/keys/reseals/{id}/abort", operation_id = "reseals.abort", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
+pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+    abort(&api, ask, JobKind::Reseal).await
+}
+
+async fn list(api: &Api, ask: Ask<Nothing, JobsQuery>, kind: JobKind, operation: Operation) -> Result<Json<List<Job>>, Problem> {
+    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+    let JobsQuery { cursor, limit } = ask.query;
+    let cursor = match (ListQuery { cursor, limit }).read() {
+        Ok(cursor) => cursor,
+        Err(error) => return Err(problem(api.vault.reject(&ask.call, operation, None, error).await)),
+    };
+    let Part { items, next } = api.vault.list_jobs(&ask.call, kind, cursor).await.map_err(problem)?.into_value();
+    Ok(Json(List::new(items.into_iter().map(Job::from), next)))
+}
+
+async fn show(api: &Api, ask: Ask<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+    let answer = api.vault.show_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+async fn abort(api: &Api, ask: Ask<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+    let answer = api.vault.abort_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}

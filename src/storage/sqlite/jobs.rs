@@ -1,0 +1,233 @@
+//! Jobs over all keys, in SQL: which keys are left, and what starting, ending, re-sealing and retiring check in their transaction.
+
+use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
+
+use super::{
+    CommitError, Dependents, Page, Positioned, StoreError, Wanted,
+    apply::{active_wrapper_key, execute, exists, update_key},
+    error::{corrupt, signed},
+    rows::{self, unsigned},
+};
+use crate::{
+    domain::{Job, JobId, JobKind, JobState, KeyId, SealedKey, Timestamp, Work, WrapperKeyId},
+    storage::{JobEnd, Reseal, Retirement},
+};
+
+/// Keys that can have what is wanted: all but tombstones.
+const ALL: &str = "sealed IS NOT NULL";
+/// A wrap that opens its key, of the generation in force.
+const GOOD_WRAP: &str =
+    "wraps.key = keys.id AND wraps.generation = keys.generation AND wraps.verified_at IS NOT NULL AND wraps.quarantined = 0";
+const COLUMNS: &str = "position, id, kind, from_key, to_key, state, total, done, failed, errors, started_at, finished_at";
+
+/// The condition for a key that is left, and the value that it is about.
+fn is_left(wanted: Wanted) -> (String, Box<dyn ToSql>) {
+    match wanted {
+        Wanted::WrapUnder(wrapper_key) => {
+            let sql = format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key = ?1)");
+            (sql, Box::new(wrapper_key.to_string()))
+        }
+        Wanted::SealedSince(then) => (format!("{ALL} AND sealed_at < ?1"), Box::new(then.micros())),
+    }
+}
+
+/// Keys that do not have what is wanted, in the order of creation.
+pub(super) fn left(db: &Connection, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+    let (is_left, about) = is_left(wanted);
+    let mut sql = db.prepare_cached(&format!("SELECT position, id FROM keys WHERE {is_left} AND position > ?2 ORDER BY position"))?;
+    let mut rows = sql.query(params![about, signed(page.after)?])?;
+    let mut keys = Vec::new();
+    // No LIMIT: a row left out must not make the page look like the last one.
+    while keys.len() < page.limit as usize {
+        let Some(row) = rows.next()? else { break };
+        match row.get::<_, String>(1)?.parse() {
+            Ok(item) => keys.push(Positioned { position: unsigned(row.get(0)?)?, item }),
+            Err(error) => tracing::error!(%error, "a key is left out of a job, since its row cannot be read"),
+        }
+    }
+    Ok(keys)
+}
+
+fn count(db: &Connection, condition: &str, values: impl rusqlite::Params) -> Result<u64, StoreError> {
+    unsigned(db.prepare_cached(&format!("SELECT count(*) FROM keys WHERE {condition}"))?.query_row(values, |row| row.get(0))?)
+}
+
+/// How many keys there are for a job, and how many of them are done.
+fn numbers(db: &Connection, wanted: Wanted) -> Result<(u64, u64), StoreError> {
+    let (is_left, about) = is_left(wanted);
+    let (total, left) = (count(db, ALL, [])?, count(db, &is_left, [about])?);
+    Ok((total, total.saturating_sub(left)))
+}
+
+/// What would be lost if the wraps under a wrapper key went.
+pub(super) fn dependents(db: &Connection, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
+    let under = "SELECT count(*), count(DISTINCT key) FROM wraps WHERE wrapper_key = ?1";
+    let (wraps, keys) = db.prepare_cached(under)?.query_row([wrapper_key.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let left = not_held(holders);
+    let holders = || params_from_iter(holders.iter().map(ToString::to_string));
+    let mut sql = db.prepare(&format!("SELECT id FROM keys WHERE {left} ORDER BY position LIMIT {EXAMPLES}"))?;
+    let examples = sql.query_map(holders(), |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(Dependents {
+        wraps: unsigned(wraps)?,
+        keys: unsigned(keys)?,
+        left: count(db, &left, holders())?,
+        examples: examples.iter().filter_map(|id| id.parse().ok()).collect(),
+    })
+}
+
+/// The condition for a key without a verified wrap of its generation under one of so many holders.
+fn not_held(holders: &[WrapperKeyId]) -> String {
+    let places = vec!["?"; holders.len()].join(", ");
+    format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key IN ({places}))")
+}
+
+/// A page of jobs; a running one with its numbers as of now.
+pub(super) fn jobs(db: &Connection, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE kind = ?1 AND position > ?2 ORDER BY position LIMIT ?3");
+    let mut sql = db.prepare_cached(&sql)?;
+    let mut rows = sql.query(params![kind.as_str(), signed(page.after)?, page.limit])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        jobs.push(Positioned { position: unsigned(row.get("position")?)?, item: with_numbers(db, read(row)?)? });
+    }
+    Ok(jobs)
+}
+
+/// One job; a running one with its numbers as of now.
+pub(super) fn job(db: &Connection, id: JobId) -> Result<Option<Job>, StoreError> {
+    let found = first(db, &format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"), [id.to_string()])?;
+    found.map(|job| with_numbers(db, job)).transpose()
+}
+
+/// The job that runs, without its numbers.
+pub(super) fn running(db: &Connection) -> Result<Option<Job>, StoreError> {
+    first(db, &format!("SELECT {COLUMNS} FROM jobs WHERE state = 'running'"), [])
+}
+
+fn first(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Option<Job>, StoreError> {
+    let mut sql = db.prepare_cached(sql)?;
+    let mut rows = sql.query(values)?;
+    rows.next()?.map(read).transpose()
+}
+
+fn with_numbers(db: &Connection, mut job: Job) -> Result<Job, StoreError> {
+    if job.state == JobState::Running {
+        (job.total, job.done) = numbers(db, Wanted::by(job.work, job.started_at))?;
+    }
+    Ok(job)
+}
+
+fn read(row: &Row<'_>) -> Result<Job, StoreError> {
+    let unreadable = |what: &dyn std::fmt::Display| corrupt("jobs", what);
+    let text = |column: &str| row.get::<_, String>(column);
+    let wrapper_key = |column: &str| -> Result<WrapperKeyId, StoreError> { text(column)?.parse().map_err(|error| unreadable(&error)) };
+    let number = |column: &str| unsigned(row.get(column)?);
+    Ok(Job {
+        id: text("id")?.parse().map_err(|error| unreadable(&error))?,
+        work: match text("kind")?.parse().map_err(|error| unreadable(&error))? {
+            JobKind::Rotation => Work::Rotation { from: wrapper_key("from_key")?, to: wrapper_key("to_key")? },
+            JobKind::Reseal => Work::Reseal,
+        },
+        state: text("state")?.parse().map_err(|error| unreadable(&error))?,
+        total: number("total")?,
+        done: number("done")?,
+        failed: number("failed")?,
+        errors: serde_json::from_str(&text("errors")?).map_err(|error| unreadable(&error))?,
+        started_at: Timestamp::from_micros(row.get("started_at")?),
+        finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp::from_micros),
+    })
+}
+
+/// Begins a job, and with a rotation a new active wrapper key.
+pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
+    if running(db)?.is_some() {
+        return Err(CommitError::JobRunning);
+    }
+    let (mut from_key, mut to_key) = (None, None);
+    if let Work::Rotation { from, to } = job.work {
+        let (from, to) = (from.to_string(), to.to_string());
+        let active = active_wrapper_key(db)?;
+        // A rotation to what is active already does the keys that an earlier one left.
+        if active.as_ref() != Some(&to) {
+            if active.as_ref() != Some(&from) {
+                return Err(CommitError::ActiveWrapperChanged);
+            }
+            execute(db, "UPDATE wrapper_keys SET state = 'draining' WHERE id = ?1", [&from])?;
+            let sql = "UPDATE wrapper_keys SET state = 'active' WHERE id = ?1 AND state IN ('standby', 'draining', 'retiring')";
+            if execute(db, sql, [&to])? == 0 {
+                return Err(CommitError::WrapperKeyNotFilled);
+            }
+        }
+        (from_key, to_key) = (Some(from), Some(to));
+    }
+    let sql = "INSERT INTO jobs (id, kind, from_key, to_key, started_at, state, total, done, failed, errors)
+               VALUES (?1, ?2, ?3, ?4, ?5, 'running', 0, 0, 0, '[]')";
+    execute(db, sql, params![job.id.to_string(), job.work.kind().as_str(), from_key, to_key, job.started_at.micros()])?;
+    Ok(())
+}
+
+/// Ends a job with its numbers; a success counts no key that is left.
+pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
+    let JobEnd { id, state, errors, at } = end;
+    let Some(job) = running(db)?.filter(|job| job.id == *id) else { return Err(CommitError::LostRace) };
+    let (total, done) = numbers(db, Wanted::by(job.work, job.started_at))?;
+    let left = total - done;
+    if *state == JobState::Succeeded && left > 0 {
+        return Err(CommitError::KeysLeft(left));
+    }
+    let failed = if *state == JobState::Failed { left } else { errors.len() as u64 };
+    let errors = serde_json::to_string(errors).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let sql = "UPDATE jobs SET state = ?2, total = ?3, done = ?4, failed = ?5, errors = ?6, finished_at = ?7 WHERE id = ?1";
+    execute(db, sql, params![id.to_string(), state.as_str(), signed(total)?, signed(done)?, signed(failed)?, errors, at.micros()])?;
+    Ok(())
+}
+
+/// New sealed bytes, a new row tag and a new first wrap; the wraps of the generation before go in the same transaction.
+pub(super) fn reseal(db: &Connection, reseal: &Reseal) -> Result<(), CommitError> {
+    let Reseal { update, sealed, sealed_at, wrap } = reseal;
+    let id = update.key.to_string();
+    if active_wrapper_key(db)? != Some(wrap.wrapper_key.to_string()) {
+        return Err(CommitError::ActiveWrapperChanged);
+    }
+    update_key(db, update)?;
+    let sql = "UPDATE keys SET generation = ?2, sealed = ?3, sealed_at = ?4 WHERE id = ?1 AND generation = ?2 - 1 AND sealed IS NOT NULL";
+    if execute(db, sql, params![id, wrap.generation, SealedKey::as_bytes(sealed), sealed_at.micros()])? == 0 {
+        return Err(CommitError::LostRace);
+    }
+    execute(db, "DELETE FROM wraps WHERE key = ?1", [&id])?;
+    Ok(rows::insert_wrap(db, &id, wrap)?)
+}
+
+/// From standby or draining to retiring.
+pub(super) fn begin_retirement(db: &Connection, wrapper_key: WrapperKeyId) -> Result<(), CommitError> {
+    let sql = "UPDATE wrapper_keys SET state = 'retiring' WHERE id = ?1 AND state IN ('standby', 'draining')";
+    if execute(db, sql, [wrapper_key.to_string()])? == 0 { Err(CommitError::LostRace) } else { Ok(()) }
+}
+
+/// Drops the wraps under a retiring wrapper key, if every key is held without them.
+pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), CommitError> {
+    let Retirement { wrapper_key, holders, wraps } = retirement;
+    let id = wrapper_key.to_string();
+    if holders.contains(wrapper_key) || !exists(db, "SELECT 1 FROM wrapper_keys WHERE id = ?1 AND state = 'retiring'", [&id])? {
+        return Err(CommitError::LostRace);
+    }
+    // A holder that is being retired itself holds nothing for long.
+    let lasting = "SELECT id FROM wrapper_keys WHERE state IN ('active', 'standby', 'draining')";
+    let lasting = db.prepare_cached(lasting).and_then(|mut sql| sql.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>());
+    let lasting = lasting.map_err(StoreError::from)?;
+    if !holders.iter().all(|holder| lasting.contains(&holder.to_string())) {
+        return Err(CommitError::LostRace);
+    }
+    let left = count(db, &not_held(holders), params_from_iter(holders.iter().map(ToString::to_string)))?;
+    if left > 0 {
+        return Err(CommitError::KeysLeft(left));
+    }
+    if execute(db, "DELETE FROM wraps WHERE wrapper_key = ?1", [&id])? as u64 != *wraps {
+        return Err(CommitError::LostRace);
+    }
+    execute(db, "UPDATE wrapper_keys SET state = 'retired' WHERE id = ?1", [&id])?;
+    Ok(())
+}
+
+/// How many keys are named at most.
+const EXAMPLES: u32 = 10;

@@ -1,0 +1,272 @@
+//! Work over all keys: the job that runs, resumed after a restart, and the filling of standby wrapper keys.
+//!
+//! A pass goes through the keys that are left and does each by itself; the store says when none is left. What fails is tried again by
+//! the next pass: for as long as time may cure it, and a few times where it may not. Whatever is cut off where leaves every key with
+//! the wraps it had.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{AuditEvent, Job, JobError, JobId, JobKind, JobState, KeyId, Operation, Work, WrapperKey, WrapperKeyId, WrapperState},
+    storage::{Change, CommitError, JobEnd, Page, Wanted},
+    vault::{Vault, VaultError, commit::Done},
+};
+
+/// `[jobs]`: how fast work over all keys goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobsConfig {
+    /// At most so many keys a second; each costs two or three calls of the KMS. Default 50.
+    pub keys_per_second: u32,
+    /// At most so many keys at the same time. Default 4.
+    pub concurrency: usize,
+    /// After a pass in which no key could be done the next waits so long, and longer each time, up to 30 times as long. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub retry_pause: Duration,
+}
+
+impl Default for JobsConfig {
+    fn default() -> Self {
+        Self { keys_per_second: 50, concurrency: 4, retry_pause: Duration::from_secs(1) }
+    }
+}
+
+/// How often somebody looks for a job or for keys without a standby wrap, if no bell rings.
+const LOOK: Duration = Duration::from_secs(5);
+/// Keys that are looked up at once.
+const PAGE: u32 = 100;
+/// After so many failures of wrapper keys in a row a pass ends: it is not the keys.
+const IN_A_ROW: usize = 20;
+/// A job fails after so many passes in which no key could be done for reasons that time does not cure.
+const PATIENCE: u32 = 4;
+
+/// The beat that all work over all keys keeps together.
+pub(in crate::vault) struct Beat {
+    ticks: Mutex<Interval>,
+    concurrency: usize,
+    pause: Duration,
+}
+
+impl Beat {
+    pub(in crate::vault) fn new(config: &JobsConfig) -> Self {
+        let mut ticks = interval(Duration::from_secs(1) / config.keys_per_second.max(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks: Mutex::new(ticks), concurrency: config.concurrency.max(1), pause: config.retry_pause }
+    }
+
+    fn pause(&self, fruitless: u32) -> Duration {
+        self.pause.saturating_mul(1 << fruitless.min(5)).min(self.pause.saturating_mul(30))
+    }
+}
+
+/// What came of a pass.
+#[derive(Default)]
+struct Tally {
+    done: u64,
+    /// Failures that time may cure.
+    passing: u64,
+    /// Failures that it does not.
+    lasting: u64,
+}
+
+/// What a pass does, and for whom.
+#[derive(Clone, Copy)]
+enum Errand<'a> {
+    /// Adds wraps under the wrapper key, for a rotation.
+    Rotate(&'a Job, &'a WrapperKey),
+    /// Seals anew, for a job.
+    Reseal(&'a Job),
+    /// Adds wraps under a standby wrapper key.
+    Fill(&'a WrapperKey),
+}
+
+impl Errand<'_> {
+    const fn wanted(self) -> Wanted {
+        match self {
+            Self::Rotate(_, to) | Self::Fill(to) => Wanted::WrapUnder(to.id),
+            Self::Reseal(job) => Wanted::SealedSince(job.started_at),
+        }
+    }
+
+    const fn job(self) -> Option<JobId> {
+        match self {
+            Self::Rotate(job, _) | Self::Reseal(job) => Some(job.id),
+            Self::Fill(_) => None,
+        }
+    }
+}
+
+impl Vault {
+    /// Works on the job that runs, whenever one does.
+    pub(in crate::vault) async fn work_on_jobs(self: Arc<Self>, stop: CancellationToken) {
+        let (mut bell, mut fruitless, mut wait) = (self.job_bell.subscribe(), 0_u32, Duration::ZERO);
+        while next_look(&stop, &mut bell, wait).await {
+            let job = match self.store.running_job().await {
+                Ok(Some(job)) if self.in_service().is_ok() => job,
+                _ => {
+                    (fruitless, wait) = (0, LOOK);
+                    continue;
+                }
+            };
+            let tally = self.pass_of(&job, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            fruitless = if tally.done > 0 { 0 } else { fruitless.saturating_add(1) };
+            wait = if fruitless == 0 { Duration::ZERO } else { self.beat.pause(fruitless) };
+            let hopeless = tally.passing == 0 && fruitless >= PATIENCE;
+            match self.end_job(&job, hopeless).await {
+                Ok(()) => (fruitless, wait) = (0, LOOK),
+                Err(CommitError::KeysLeft(_) | CommitError::LostRace) => {}
+                Err(error) => tracing::warn!(job = %job.id, %error, "the end of a job could not be recorded; this is tried again"),
+            }
+        }
+    }
+
+    async fn pass_of(self: &Arc<Self>, job: &Job, stop: &CancellationToken) -> Tally {
+        let Work::Rotation { to, .. } = job.work else { return self.pass(Errand::Reseal(job), stop).await };
+        let Ok(keys) = self.wrapper_keys().await else { return Tally { passing: 1, ..Tally::default() } };
+        match keys.iter().find(|key| key.id == to) {
+            Some(to) => self.pass(Errand::Rotate(job, to), stop).await,
+            None => Tally { lasting: 1, ..Tally::default() },
+        }
+    }
+
+    /// Once through the keys that are left.
+    async fn pass(self: &Arc<Self>, errand: Errand<'_>, stop: &CancellationToken) -> Tally {
+        let (mut tally, mut after, mut in_a_row) = (Tally::default(), 0, 0);
+        while !stop.is_cancelled() && self.is_wanted(errand).await {
+            let left = match self.store.left(errand.wanted(), Page { after, limit: PAGE }).await {
+                Ok(left) => left,
+                Err(error) => {
+                    tracing::warn!(%error, "the keys that are left could not be looked up");
+                    tally.passing += 1;
+                    break;
+                }
+            };
+            let Some(last) = left.last() else { break };
+            after = last.position;
+            let keys = left.into_iter().map(|found| found.item);
+            let mut results = stream::iter(keys.map(|key| self.one(errand, key))).buffer_unordered(self.beat.concurrency);
+            while let Some((key, result)) = results.next().await {
+                in_a_row = if matches!(result, Err(VaultError::Wrapper(_))) { in_a_row + 1 } else { 0 };
+                self.note(&mut tally, errand.job(), key, result);
+                if in_a_row >= IN_A_ROW {
+                    return tally;
+                }
+            }
+        }
+        tally
+    }
+
+    /// One key, at the beat.
+    async fn one(self: &Arc<Self>, errand: Errand<'_>, key: KeyId) -> (KeyId, Result<(), VaultError>) {
+        self.beat.ticks.lock().await.tick().await;
+        let result = match errand {
+            Errand::Rotate(_, to) | Errand::Fill(to) => self.rewrap(key, to).await,
+            Errand::Reseal(job) => self.reseal_for_job(key, job.started_at).await,
+        };
+        (key, result)
+    }
+
+    /// Whether there is still somebody who wants it; asked before every page.
+    async fn is_wanted(&self, errand: Errand<'_>) -> bool {
+        self.in_service().is_ok()
+            && match errand {
+                Errand::Rotate(job, _) | Errand::Reseal(job) => {
+                    matches!(self.store.running_job().await, Ok(Some(running)) if running.id == job.id)
+                }
+                Errand::Fill(key) => self
+                    .wrapper_keys()
+                    .await
+                    .is_ok_and(|keys| keys.iter().any(|now| now.id == key.id && now.state == WrapperState::Standby)),
+            }
+    }
+
+    fn note(&self, tally: &mut Tally, job: Option<JobId>, key: KeyId, result: Result<(), VaultError>) {
+        let failure = match result {
+            Ok(()) => {
+                tally.done += 1;
+                None
+            }
+            Err(error) => {
+                *(if error.may_pass() { &mut tally.passing } else { &mut tally.lasting }) += 1;
+                tracing::warn!(%key, %error, "work over all keys could not do this one");
+                Some(JobError { key_id: key, code: error.code().as_str().to_owned(), detail: error.to_string() })
+            }
+        };
+        if let Some(job) = job {
+            self.progress.note(job, key, failure);
+        }
+    }
+
+    /// Ends a job: as succeeded if no key is left, as failed if that is hopeless.
+    async fn end_job(&self, job: &Job, hopeless: bool) -> Result<(), CommitError> {
+        let (errors, _) = self.progress.failures(job.id);
+        match self.write_end(job, JobState::Succeeded, Vec::new()).await {
+            Err(CommitError::KeysLeft(_)) if hopeless => self.write_end(job, JobState::Failed, errors).await,
+            ended => ended,
+        }
+    }
+
+    async fn write_end(&self, job: &Job, state: JobState, errors: Vec<JobError>) -> Result<(), CommitError> {
+        let operation = match job.work.kind() {
+            JobKind::Rotation => Operation::EndRotation,
+            JobKind::Reseal => Operation::EndReseal,
+        };
+        let permit = self.policy().permit_system(operation, None);
+        let event = AuditEvent { subject: Some(format!("{} {state}", job.id)), ..self.system_event(operation) };
+        let end = JobEnd { id: job.id, state, errors, at: (self.clock)() };
+        self.commit(event, Done::changed(permit, (), Change::EndJob(end))).await?;
+        tracing::info!(job = %job.id, %state, "a job over all keys ended");
+        Ok(())
+    }
+
+    /// Keeps standby wrapper keys filled: every key gets a wrap under each.
+    pub(in crate::vault) async fn fill_standbys(self: Arc<Self>, stop: CancellationToken) {
+        let mut rest: HashMap<WrapperKeyId, (u32, Instant)> = HashMap::new();
+        let mut filled_at = HashMap::new();
+        let (mut bell, mut wait) = (self.job_bell.subscribe(), Duration::ZERO);
+        while next_look(&stop, &mut bell, wait).await {
+            wait = LOOK;
+            let Ok(keys) = self.wrapper_keys().await else { continue };
+            for key in keys.iter().filter(|key| key.state == WrapperState::Standby) {
+                let (revision, now) = (self.store.revision(), Instant::now());
+                let rests = rest.get(&key.id).is_some_and(|(_, until)| now < *until);
+                if rests || filled_at.get(&key.id) == Some(&revision) {
+                    continue;
+                }
+                let Tally { done, passing, lasting } = self.pass(Errand::Fill(key), &stop).await;
+                if passing + lasting == 0 {
+                    rest.remove(&key.id);
+                    // What came meanwhile moved the revision on, and is found at the next look.
+                    filled_at.insert(key.id, revision);
+                } else {
+                    let fruitless = if done > 0 { 0 } else { rest.get(&key.id).map_or(0, |(times, _)| times.saturating_add(1)) };
+                    rest.insert(key.id, (fruitless, now + self.beat.pause(fruitless.saturating_add(2))));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the bell, which may have rung meanwhile, or the time; `false` once the work is to end.
+async fn next_look(stop: &CancellationToken, bell: &mut watch::Receiver<()>, wait: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        rung = bell.changed() => rung.is_ok(),
+        () = tokio::time::sleep(wait) => true,
+    }
+}
