@@ -47,7 +47,7 @@ pub enum Words {
     Regions,
 }
 
-const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "describe"]);
+const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "rewrap", "describe"]);
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[

@@ -33,6 +33,11 @@ impl AwsKey {
         format!("arn:{}:kms:{region}:{}:key/{}", self.partition, self.account, self.key_id)
     }
 
+    /// The part of AWS that it is in: `aws`, `aws-cn`, …
+    pub(super) fn partition(&self) -> &str {
+        &self.partition
+    }
+
     /// The account that owns it, 12 digits.
     pub(super) fn account(&self) -> &str {
         &self.account

@@ -47,7 +47,7 @@ impl Providers {
         let allowed = config.check()?;
         Ok(Self {
             #[cfg(feature = "aws-kms")]
-            aws: super::aws_kms::Clients::new(&config),
+            aws: super::aws_kms::Clients::new(&config, &allowed),
             config,
             allowed,
             random,

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     crypto::{Random, SecretBytes},
-    domain::EncryptionContext,
+    domain::{EncryptionContext, WrapperKey},
 };
 
-use super::{Description, Limits, Outage, Unwrapped, Wrapped, Wrapper, WrapperError};
+use super::{Description, Foreign, Limits, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, apart};
 
 pub(super) use breaker::Breaker;
 pub(super) use denials::Denials;
@@ -61,21 +61,38 @@ impl Wrapper for Guard {
             return Err(WrapperError::Misconfigured { reference: self.reference.clone(), what: "a data key has 32 bytes".to_owned() });
         }
         let call = Call::wrap(context);
-        self.unless_just_refused(call, self.call("wrap", move |wrapper| wrapper.wrap(data_key, context))).await
+        self.unless_just_refused(call, self.call("wrap", &self.everywhere(), move |wrapper| wrapper.wrap(data_key, context))).await
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
         let call = Call::unwrap(wrapped, context);
-        let found = self.unless_just_refused(call, self.call("unwrap", move |wrapper| wrapper.unwrap(wrapped, context))).await?;
+        let found = self
+            .unless_just_refused(call, self.call("unwrap", &self.everywhere(), move |wrapper| wrapper.unwrap(wrapped, context)))
+            .await?;
         if found.data_key.expose().len() != DATA_KEY_LENGTH {
             return Err(WrapperError::Invalid { reference: self.reference.clone(), request_id: found.receipt.request_id });
         }
         Ok(found)
     }
 
+    /// Whether there is a region where both live.
+    fn meets(&self, other: &WrapperKey) -> bool {
+        self.sites.iter().any(|site| site.wrapper.meets(other))
+    }
+
+    /// In the regions where both live, in this key's order.
+    async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        let common: Vec<&Site> = self.sites.iter().filter(|site| site.wrapper.meets(from.key)).collect();
+        if common.is_empty() {
+            return Err(apart(&self.reference, from.key));
+        }
+        let call = Call::rewrap(from, context);
+        self.unless_just_refused(call, self.call("rewrap", &common, move |wrapper| wrapper.rewrap(from, context))).await
+    }
+
     /// Always asks: this is how one finds out that a refusal is over.
     async fn describe(&self) -> Result<Description, WrapperError> {
-        self.call("describe", |wrapper| wrapper.describe()).await
+        self.call("describe", &self.everywhere(), |wrapper| wrapper.describe()).await
     }
 }
 
@@ -95,10 +112,15 @@ impl Guard {
         answer
     }
 
-    /// All rounds over all regions, within the time limit of one call.
+    fn everywhere(&self) -> Vec<&Site> {
+        self.sites.iter().collect()
+    }
+
+    /// All rounds over these regions, within the time limit of one call.
     async fn call<'a, T>(
         &'a self,
         operation: &'static str,
+        sites: &[&'a Site],
         send: impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync,
     ) -> Result<T, WrapperError> {
         let deadline = Instant::now() + self.limits.timeout;
@@ -111,7 +133,7 @@ impl Guard {
                 }
                 sleep(pause).await;
             }
-            for site in &self.sites {
+            for site in sites {
                 match self.attempt(site, operation, deadline, &send).await {
                     Err(error) if self.goes_on_after(&error) => last = worse(last, error),
                     answer => return answer,

@@ -52,7 +52,7 @@ pub trait Wrapper: Send + Sync {
     /// [`WrapperError`]; `Invalid` if the other key did not make these bytes for this context, `Unfit` if the two do not meet.
     async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         let _ = context;
-        Err(WrapperError::Unfit { reference: from.key.reference.clone(), what: "these two wrapper keys do not meet in one KMS".to_owned() })
+        Err(apart("this wrapper key", from.key))
     }
 
     /// Says what the key is and whether it can be used, by asking the KMS.
@@ -60,6 +60,11 @@ pub trait Wrapper: Send + Sync {
     /// # Errors
     /// [`WrapperError`].
     async fn describe(&self) -> Result<Description, WrapperError>;
+}
+
+/// The refusal to re-wrap between two keys that do not meet.
+fn apart(reference: &str, other: &WrapperKey) -> WrapperError {
+    WrapperError::Unfit { reference: reference.to_owned(), what: format!("it does not meet {} in one KMS", other.reference) }
 }
 
 /// A data key as another wrapper key wrapped it.

@@ -45,4 +45,5 @@ mod transport;
 mod vault_smoke;
 mod wrapper_aws_kms;
 mod wrapper_conformance;
+mod wrapper_rewrap;
 mod wycheproof;

@@ -10,7 +10,8 @@ POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "regi
     drop                                      the connection is closed without an answer
   {"mode": "none", "key": …} takes away the faults for that key, {"mode": "none"} all.
 
-Each request is one JSON line in the file of --log: action, key_id, context, region, fault, request_id.
+Each request is one JSON line in the file of --log: action, key_id, context, region, fault, request_id. Of ReEncrypt, `context` is that
+of the destination, and source_key_id, destination_key_id and source_context come besides; "key" of a fault matches either key.
 """
 
 import argparse
@@ -88,12 +89,20 @@ class Double:
             parameters = json.loads(body or b"{}")
         except ValueError:
             parameters = {}
-        return {
+        request = {
             "action": environ.get("HTTP_X_AMZ_TARGET", "").removeprefix("TrentService."),
             "key_id": parameters.get("KeyId"),
             "context": parameters.get("EncryptionContext"),
             "region": scope and scope.group(1),
         }
+        if request["action"] == "ReEncrypt":
+            request |= {
+                "source_key_id": parameters.get("SourceKeyId"),
+                "destination_key_id": parameters.get("DestinationKeyId"),
+                "source_context": parameters.get("SourceEncryptionContext"),
+                "context": parameters.get("DestinationEncryptionContext"),
+            }
+        return request
 
     def set_fault(self, fault):
         with self.lock:
@@ -103,12 +112,13 @@ class Double:
                 self.faults.insert(0, fault)
 
     def take_fault(self, request):
+        keys = [request.get(name) or "" for name in ("key_id", "source_key_id", "destination_key_id")]
         with self.lock:
             for fault in self.faults:
                 matches = (
                     fault.get("only") in (None, request["action"])
                     and fault.get("region") in (None, request["region"])
-                    and fault.get("key", "") in (request["key_id"] or "")
+                    and any(fault.get("key", "") in key for key in keys)
                 )
                 if matches:
                     if "count" in fault:

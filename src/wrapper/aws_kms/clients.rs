@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use super::{
     super::{
         Config,
+        allowed::Allowed,
         aws_key::AwsKey,
         guard::{Breaker, Pace, Site},
     },
@@ -21,6 +22,7 @@ use super::{
 /// The clients of one configuration.
 pub(in crate::wrapper) struct Clients {
     config: Config,
+    allowed: Arc<Allowed>,
     pub(super) pace: Arc<Pace>,
     /// Instead of the standard chain.
     pub(super) credentials: Option<SharedCredentialsProvider>,
@@ -38,15 +40,17 @@ struct Regional {
 
 impl Clients {
     /// No client yet. Bounds hold for all regions together.
-    pub(in crate::wrapper) fn new(config: &Config) -> Self {
+    pub(in crate::wrapper) fn new(config: &Config, allowed: &Allowed) -> Self {
         let pace = Arc::new(Pace::bounded(config.limits.max_concurrency, config.limits.rate_limit));
-        Self { config: config.clone(), pace, credentials: None, shared: OnceCell::new(), regions: Mutex::default() }
+        let allowed = Arc::new(allowed.clone());
+        Self { config: config.clone(), allowed, pace, credentials: None, shared: OnceCell::new(), regions: Mutex::default() }
     }
 
     /// The key named `target`, as `region` has it. Does not speak to AWS.
     pub(super) async fn site(&self, region: &str, target: String, must_be_enabled: bool) -> Site {
         let Regional { client, breaker, label } = self.regional(region).await;
-        let wrapper = Arc::new(RegionKey { client, region: region.to_owned(), target, must_be_enabled });
+        let wrapper =
+            Arc::new(RegionKey { client, region: region.to_owned(), target, must_be_enabled, allowed: Arc::clone(&self.allowed) });
         Site { region: label, breaker, wrapper }
     }
 

@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// The published error codes of `Encrypt`, `Decrypt`, `DescribeKey` and of AWS in common.
+/// The published error codes of `Encrypt`, `Decrypt`, `ReEncrypt`, `DescribeKey` and of AWS in common.
 fn by_code(code: &str, status: u16) -> Kind {
     match code {
         "AccessDeniedException"
@@ -68,7 +68,7 @@ fn by_code(code: &str, status: u16) -> Kind {
         "KMSInvalidStateException" => Kind::Denied(Denial::InvalidState),
         "NotFoundException" | "InvalidArnException" => Kind::Denied(Denial::NotFound),
         "InvalidKeyUsageException" | "UnsupportedOperationException" => Kind::Denied(Denial::WrongKind),
-        // IncorrectKey: made by another key than the one that was named.
+        // IncorrectKey: made by another key than the one that was named; by ReEncrypt, as its source.
         "InvalidCiphertextException" | "IncorrectKeyException" => Kind::Invalid,
         "ThrottlingException" | "Throttling" | "LimitExceededException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
             Kind::Outage(Outage::Throttled)
@@ -118,6 +118,7 @@ mod tests {
             ("NotFoundException", 400, denied(Denial::NotFound)),
             ("InvalidKeyUsageException", 400, denied(Denial::WrongKind)),
             ("IncorrectKeyException", 400, WrapperError::Invalid { reference: "k".into(), request_id: None }),
+            ("InvalidCiphertextException", 400, WrapperError::Invalid { reference: "k".into(), request_id: None }),
             ("ThrottlingException", 400, outage(Outage::Throttled)),
             ("KeyUnavailableException", 500, outage(Outage::ServerError)),
             ("SomethingNew", 503, outage(Outage::ServerError)),

@@ -1,10 +1,12 @@
-//! A wrapper key in AWS KMS, in one region: `Encrypt`, `Decrypt` and `DescribeKey`, always naming the key and the context.
+//! A wrapper key in AWS KMS, in one region: `Encrypt`, `Decrypt`, `ReEncrypt` and `DescribeKey`, always naming the keys and the context.
 //!
 //! Retries belong to the guard, so the SDK's are off. What AWS answers is sorted into denials and outages in `error`.
 
 mod clients;
 mod error;
 mod register;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_kms::{
@@ -14,9 +16,14 @@ use aws_sdk_kms::{
     types::{KeyMetadata, KeySpec, KeyState, KeyUsageType},
 };
 
-use crate::{crypto::SecretBytes, domain::EncryptionContext};
+use crate::{
+    crypto::SecretBytes,
+    domain::{EncryptionContext, ProviderKind, WrapperKey},
+};
 
-use super::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, aws_key::AwsKey};
+use super::{
+    Denial, Description, Foreign, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, allowed::Allowed, apart, aws_key::AwsKey,
+};
 
 pub(super) use clients::Clients;
 
@@ -30,6 +37,8 @@ struct RegionKey {
     target: String,
     /// Whether `describe` refuses a key that is not enabled, and says why.
     must_be_enabled: bool,
+    /// Which keys may be re-wrapped from.
+    allowed: Arc<Allowed>,
 }
 
 #[async_trait]
@@ -56,6 +65,30 @@ impl Wrapper for RegionKey {
         Ok(Unwrapped { data_key, receipt })
     }
 
+    fn meets(&self, other: &WrapperKey) -> bool {
+        self.here(other).is_ok()
+    }
+
+    async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        let source = self.here(from.key)?;
+        let invalid = |request_id| WrapperError::Invalid { reference: source.clone(), request_id };
+        if !(1..=MAX_CIPHERTEXT).contains(&from.wrapped.len()) {
+            return Err(invalid(None));
+        }
+        // KMS names the key that it refuses in its text alone, which is nothing to rely on.
+        let either = format!("{} (or {source}, from which it was to take over)", self.target);
+        let request = self.client.re_encrypt().ciphertext_blob(Blob::new(from.wrapped));
+        let request = request.source_key_id(&source).set_source_encryption_context(Some(pairs(context)));
+        let request = request.destination_key_id(&self.target).set_destination_encryption_context(Some(pairs(context)));
+        let answer = request.send().await.map_err(|error| match sort(&either, &error) {
+            WrapperError::Invalid { request_id, .. } => invalid(request_id),
+            other => other,
+        })?;
+        let receipt = self.receipt(&answer);
+        let bytes = answer.ciphertext_blob.ok_or_else(|| unusable_answer(&self.target))?.into_inner();
+        Ok(Wrapped { bytes, receipt })
+    }
+
     async fn describe(&self) -> Result<Description, WrapperError> {
         let answer = self.client.describe_key().key_id(&self.target).send().await.map_err(|error| sort(&self.target, &error))?;
         let request_id = answer.request_id().map(str::to_owned);
@@ -75,6 +108,27 @@ impl Wrapper for RegionKey {
 }
 
 impl RegionKey {
+    /// The ARN of another key in this region: where it is registered, or at least where it was first found.
+    fn here(&self, other: &WrapperKey) -> Result<String, WrapperError> {
+        let elsewhere = |_| apart(&self.target, other);
+        if other.provider != ProviderKind::AwsKms {
+            return Err(apart(&self.target, other));
+        }
+        let key: AwsKey = other.identity.parse().map_err(elsewhere)?;
+        let (named, home) = AwsKey::from_arn(&other.reference).map_err(elsewhere)?;
+        let lives_here = if other.regions.is_empty() { home == self.region } else { other.regions.contains(&self.region) };
+        let arn = key.arn(&self.region);
+        match (lives_here && named == key && self.shares_partition(&key), self.allowed.aws(&key, &self.region)) {
+            (true, true) => Ok(arn),
+            (true, false) => Err(WrapperError::NotAllowed { reference: arn }),
+            (false, _) => Err(apart(&self.target, other)),
+        }
+    }
+
+    fn shares_partition(&self, other: &AwsKey) -> bool {
+        AwsKey::from_arn(&self.target).is_ok_and(|(own, _)| own.partition() == other.partition())
+    }
+
     fn receipt(&self, answer: &impl RequestId) -> KmsReceipt {
         KmsReceipt { region: Some(self.region.clone()), request_id: answer.request_id().map(str::to_owned) }
     }

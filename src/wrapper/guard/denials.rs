@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::domain::EncryptionContext;
 
-use super::{super::Denial, WrapperError};
+use super::{
+    super::{Denial, Foreign},
+    WrapperError,
+};
 
 /// The refusals of one wrapper key, each remembered for a second.
 #[derive(Default)]
@@ -19,7 +22,11 @@ pub(in crate::wrapper) struct Denials(Mutex<HashMap<About, (Instant, WrapperErro
 
 /// One call, as far as a refusal may depend on it: its direction, its ciphertext, its context.
 #[derive(Clone, Copy)]
-pub(super) struct Call([u8; 32]);
+pub(super) struct Call {
+    digest: [u8; 32],
+    /// Whether another wrapper key takes part, whose fault a refusal may be.
+    of_two: bool,
+}
 
 /// What a refusal is about.
 #[derive(PartialEq, Eq, Hash)]
@@ -33,13 +40,22 @@ enum About {
 impl Call {
     /// A wrap for `context`.
     pub(super) fn wrap(context: &EncryptionContext) -> Self {
-        Self(Sha256::new().chain_update(b"wrap").chain_update(context.canonical_bytes()).finalize().into())
+        Self::of(Sha256::new().chain_update(b"wrap"), context, false)
     }
 
     /// An unwrap of `wrapped` for `context`.
     pub(super) fn unwrap(wrapped: &[u8], context: &EncryptionContext) -> Self {
-        let digest = Sha256::new().chain_update(b"unwrap").chain_update(Sha256::digest(wrapped));
-        Self(digest.chain_update(context.canonical_bytes()).finalize().into())
+        Self::of(Sha256::new().chain_update(b"unwrap").chain_update(Sha256::digest(wrapped)), context, false)
+    }
+
+    /// A re-wrap of what another key wrapped for `context`.
+    pub(super) fn rewrap(from: Foreign<'_>, context: &EncryptionContext) -> Self {
+        let digest = Sha256::new().chain_update(b"rewrap").chain_update(Sha256::digest(&from.key.identity));
+        Self::of(digest.chain_update(Sha256::digest(from.wrapped)), context, true)
+    }
+
+    fn of(digest: Sha256, context: &EncryptionContext, of_two: bool) -> Self {
+        Self { digest: digest.chain_update(context.canonical_bytes()).finalize().into(), of_two }
     }
 }
 
@@ -47,7 +63,7 @@ impl Denials {
     /// How this call, or any call to the key, was refused within the last second.
     pub(super) fn recall(&self, call: Call) -> Option<WrapperError> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        [About::Key, About::Call(call.0)]
+        [About::Key, About::Call(call.digest)]
             .iter()
             .filter_map(|about| refusals.get(about))
             .find(|(at, _)| at.elapsed() < REMEMBERED)
@@ -57,7 +73,8 @@ impl Denials {
     /// Remembers a refusal; an outage is none.
     pub(super) fn remember(&self, call: Call, error: &WrapperError) {
         let about = match error {
-            WrapperError::Denied { denial: Denial::AccessDenied, .. } | WrapperError::Invalid { .. } => About::Call(call.0),
+            WrapperError::Denied { denial: Denial::AccessDenied, .. } | WrapperError::Invalid { .. } => About::Call(call.digest),
+            WrapperError::Denied { .. } if call.of_two => About::Call(call.digest),
             WrapperError::Denied { .. } => About::Key,
             WrapperError::Unavailable { .. }
             | WrapperError::NotAllowed { .. }

@@ -87,11 +87,12 @@ impl Kms {
         self.send(http::Request::post("/_fault").header("host", &self.address), fault).await;
     }
 
-    /// The requests so far that name this key: `{action, key_id, context, region, fault, request_id}`.
+    /// The requests so far that name this key, as `tests/kms/server.py` documents them.
     pub(crate) fn log(&self, key: &str) -> Vec<Value> {
         let lines = std::fs::read_to_string(self.log.path()).unwrap();
         let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        all.filter(|entry| entry["key_id"].as_str().is_some_and(|id| id.contains(key))).collect()
+        let names = |entry: &Value, field: &str| entry[field].as_str().is_some_and(|id| id.contains(key));
+        all.filter(|entry| ["key_id", "source_key_id", "destination_key_id"].iter().any(|field| names(entry, field))).collect()
     }
 
     async fn send(&self, request: http::request::Builder, body: Value) -> Bytes {
