@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{NewWrapperKey, Part, Retired, VaultError, WrapperKeyView},
+    vault::{NewWrapperKey, Part, Retired, VaultError, WrapperHealth, WrapperKeyView},
 };
 
 use super::{
@@ -36,6 +36,11 @@ pub struct WrapperKey {
     pub state: WrapperState,
     /// How many keys have a wrap under it.
     pub keys: u64,
+    /// How it fared when this process last asked it.
+    pub health: WrapperHealth,
+    /// Why it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -64,9 +69,10 @@ pub struct Retirement {
 }
 
 impl From<WrapperKeyView> for WrapperKey {
-    fn from(WrapperKeyView { key, keys, last_used_at }: WrapperKeyView) -> Self {
+    fn from(WrapperKeyView { key, keys, last_used_at, health, fault }: WrapperKeyView) -> Self {
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
-        Self { id, provider, reference, identity, regions, state, keys, created_at, last_used_at, retirement: None }
+        let fault = fault.map(|fault| fault.to_string());
+        Self { id, provider, reference, identity, regions, state, keys, health, fault, created_at, last_used_at, retirement: None }
     }
 }
 

@@ -24,6 +24,11 @@ pub struct Answer<T> {
 }
 
 impl<T> Answer<T> {
+    /// The result, for the vault itself.
+    pub(super) const fn value(&self) -> &T {
+        &self.value
+    }
+
     /// The result.
     pub fn into_value(self) -> T {
         self.value

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{AuditEvent, Grant, KeyId, NodeName, Operation, Principal, Target, WrapperKeyId};
+use crate::domain::{AuditEvent, Grant, KeyId, NodeName, Operation, Principal, Target, WrapperKeyId, WrapperState};
 
 use super::{Answer, Call, Code, Vault, VaultError, commit::Done, error::denied};
 
@@ -142,19 +142,17 @@ impl Vault {
 
     /// How the vault is, from what it knows already: asks neither KMS nor disk.
     pub fn status(&self) -> Status {
-        let wrapper = self.health.wrapper_fault().map(|fault| VaultError::Wrapper(fault).code());
+        let (faults, wrapper_down) = self.wrapper_faults();
         let reasons: Vec<Code> = [
             self.health.stopping().then_some(Code::ShuttingDown),
             self.health.audit_failing().then_some(Code::AuditUnavailable),
             self.frozen().then_some(Code::Frozen),
-            wrapper,
-            (wrapper.is_none() && self.known_active().is_none()).then_some(Code::WrapperUnavailable),
         ]
         .into_iter()
         .flatten()
+        .chain(faults)
         .collect();
         // A KMS that is away leaves the keys in memory; a frozen vault must stay reachable for its unfreeze.
-        let wrapper_down = wrapper.is_some() || self.known_active().is_none();
         let useless = self.health.stopping() || self.health.audit_failing() || (wrapper_down && self.cache.len() == 0);
         Status {
             ready: !useless,
@@ -165,5 +163,22 @@ impl Vault {
             policy_revision: self.policy().revision().to_string(),
             active_wrapper: self.known_active(),
         }
+    }
+    /// What is wrong with the wrapper keys in use, each code once; and whether none of them can be used, as far as is known.
+    fn wrapper_faults(&self) -> (Vec<Code>, bool) {
+        let keys = Arc::clone(&self.wrapper_keys.load().1);
+        let in_use = || keys.iter().filter(|key| key.state != WrapperState::Retired);
+        let all_down = in_use().all(|key| self.health.wrapper_fault(key.id).is_some());
+        let mut codes = Vec::new();
+        for fault in in_use().filter_map(|key| self.health.wrapper_fault(key.id)) {
+            let code = VaultError::Wrapper(fault).code();
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+        }
+        if codes.is_empty() && self.known_active().is_none() {
+            codes.push(self.no_wrapper_key().code());
+        }
+        (codes, all_down)
     }
 }

@@ -59,6 +59,7 @@ pub use drill::Drilled;
 pub use error::{Code, VaultError};
 pub use explain::{Decision, Question, Status, Whoami};
 pub use export::Exported;
+pub use health::WrapperHealth;
 pub use import::{ImportKey, Imported, MaterialFormat};
 pub use jobs::JobsConfig;
 pub use limits::{LimitsConfig, Slot};

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use crate::{
     domain::{AuditEvent, KeyId, Operation, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    storage::{Change, Dependents, Retirement},
+    storage::{Change, Dependents, Retirement, WrapperKeyUse},
 };
 
 use super::{
@@ -97,7 +97,7 @@ impl Vault {
         let Dependents { wraps, keys: held, .. } = dependents;
         event.subject = Some(format!("{id} {}, {wraps} wraps of {held} keys, last used {}", key.identity, when(last_used_at)));
         let key = WrapperKey { state: WrapperState::Retired, ..key.clone() };
-        let retired = Retired { view: WrapperKeyView { key, keys: 0, last_used_at }, wraps_dropped: wraps, keys: held };
+        let retired = Retired { view: self.wrapper_view(WrapperKeyUse { key, keys: 0, last_used_at }), wraps_dropped: wraps, keys: held };
         Ok(Done::changed(permit, retired, Change::Retire(Retirement { wrapper_key: id, holders, wraps })))
     }
 

@@ -121,7 +121,7 @@ impl Vault {
         }
         let Some(data_key) = self.unwrap(from, record, wrap, context, kms).await? else { return Ok(None) };
         let answer = target.wrap(&data_key, context).await;
-        self.health.wrapper(&answer);
+        self.health.wrapper(to.id, &answer);
         let Wrapped { bytes, receipt } = answer?;
         kms.took(to.id, receipt.request_id);
         Ok(Some((bytes, How::Unwrapped)))
@@ -138,7 +138,7 @@ impl Vault {
         kms: &mut KmsUse,
     ) -> Result<bool, VaultError> {
         let answer = target.unwrap(wrapped, context).await;
-        self.health.wrapper(&answer);
+        self.health.wrapper(to.id, &answer);
         let unwrapped = answer?;
         kms.took(to.id, unwrapped.receipt.request_id);
         Ok(on_wiped_stack(|| envelope::commits(&unwrapped.data_key, sealed, context)))

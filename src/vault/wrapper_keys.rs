@@ -14,6 +14,7 @@ use crate::{
 use super::{
     Answer, Call, Cursor, Part, Vault, VaultError,
     commit::Done,
+    health::WrapperHealth,
     wrappers::{canary_context, wrap_and_prove},
 };
 
@@ -49,6 +50,10 @@ pub struct WrapperKeyView {
     pub keys: u64,
     /// When a data key was last wrapped or unwrapped under it for something in the log.
     pub last_used_at: Option<Timestamp>,
+    /// What this process knows of it.
+    pub health: WrapperHealth,
+    /// Why it did not work when it was last asked.
+    pub fault: Option<WrapperError>,
 }
 
 impl Vault {
@@ -59,7 +64,12 @@ impl Vault {
     pub async fn add_wrapper_key(self: &Arc<Self>, call: &Call, new: NewWrapperKey) -> Result<Answer<WrapperKeyView>, VaultError> {
         let mut event = self.event(call, Operation::AddWrapperKey);
         let done = self.try_add(&mut event, call, new).await;
-        self.conclude(event, done).await
+        let answer = self.conclude(event, done).await?;
+        let view = answer.value();
+        if view.health == WrapperHealth::Ok {
+            self.health.canary(view.key.id, &Ok(()));
+        }
+        Ok(answer)
     }
 
     async fn try_add(&self, event: &mut AuditEvent, call: &Call, new: NewWrapperKey) -> Result<Done<WrapperKeyView>, VaultError> {
@@ -88,7 +98,7 @@ impl Vault {
         };
         let key = self.prove(provider, description, &mut event.kms).await?;
         event.subject = Some(format!("{} {}", key.id, key.identity));
-        let view = WrapperKeyView { key: key.clone(), keys: 0, last_used_at: None };
+        let view = WrapperKeyView { key: key.clone(), keys: 0, last_used_at: None, health: WrapperHealth::Ok, fault: None };
         let idempotency = self.remember(once, &key.id);
         Ok(Done { idempotency, ..Done::changed(permit, view, Change::InsertWrapperKey(Box::new(key))) })
     }
@@ -160,13 +170,15 @@ impl Vault {
     }
 
     async fn wrapper_key_views(&self) -> Result<Vec<WrapperKeyView>, VaultError> {
-        Ok(self
-            .store
-            .keys_by_wrapper_key()
-            .await?
-            .into_iter()
-            .map(|WrapperKeyUse { key, keys, last_used_at }| WrapperKeyView { key, keys, last_used_at })
-            .collect())
+        let views = self.store.keys_by_wrapper_key().await?.into_iter();
+        Ok(views.map(|found| self.wrapper_view(found)).collect())
+    }
+
+    /// A wrapper key with what is known of it.
+    pub(super) fn wrapper_view(&self, found: WrapperKeyUse) -> WrapperKeyView {
+        let WrapperKeyUse { key, keys, last_used_at } = found;
+        let (health, fault) = (self.health.of_wrapper(key.id), self.health.wrapper_fault(key.id));
+        WrapperKeyView { key, keys, last_used_at, health, fault }
     }
 
     /// Registers `[wrapper]` of the configuration in an empty store; afterwards the store alone decides.
@@ -184,16 +196,16 @@ impl Vault {
             self.prove(config.provider, found, &mut event.kms).await
         };
         let proved = proved.await;
-        match &proved {
-            Ok(_) => self.health.canary(&Ok(())),
-            Err(VaultError::Wrapper(error)) => self.health.canary::<()>(&Err(error.clone())),
-            Err(_) => {}
+        if let Err(VaultError::Wrapper(error)) = &proved {
+            self.health.no_first_wrapper(error);
         }
         let key = proved?;
+        let id = key.id;
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let change = Some(Change::InsertWrapperKey(Box::new(key)));
         self.write(Commit { change, idempotency: None, unchanged: None, event }).await?;
         self.wrapper_keys().await?;
+        self.health.canary(id, &Ok(()));
         Ok(())
     }
 
@@ -203,7 +215,7 @@ impl Vault {
             Ok(wrapper) => self.opens_canary(key, &*wrapper).await,
             Err(error) => Err(error),
         };
-        self.health.canary(&result);
+        self.health.canary(key.id, &result);
     }
 
     /// A warning that names both, if the configuration means another wrapper key than the active one: the store decides.

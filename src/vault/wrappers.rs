@@ -26,6 +26,7 @@ impl Vault {
         }
         let keys: Arc<Vec<WrapperKey>> = Arc::new(self.store.wrapper_keys().await?);
         self.wrapper_keys.store(Arc::new((revision, Arc::clone(&keys))));
+        self.health.know_only(&keys);
         Ok(keys)
     }
 
@@ -36,8 +37,8 @@ impl Vault {
     }
 
     /// Why there is none: what kept the first one from being registered may be nothing that time cures.
-    fn no_wrapper_key(&self) -> VaultError {
-        self.health.wrapper_fault().map_or(VaultError::NoWrapperKey, VaultError::Wrapper)
+    pub(super) fn no_wrapper_key(&self) -> VaultError {
+        self.health.first_wrapper_fault().map_or(VaultError::NoWrapperKey, VaultError::Wrapper)
     }
 
     /// Wraps a data key under the active wrapper key, and proves that it comes back.
@@ -50,7 +51,7 @@ impl Vault {
         let active = self.active_wrapper().await?;
         let wrapper = self.wrapper(&active).await?;
         let proof = wrap_and_prove(&*wrapper, data_key, context, kms).await;
-        self.health.wrapper(&proof);
+        self.health.wrapper(active.id, &proof);
         let wrap = proof?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
         kms.wrapper_key = Some(active.id);
         Ok((active.id, wrap))
@@ -95,7 +96,7 @@ impl Vault {
     ) -> Result<Option<SecretBytes>, VaultError> {
         let wrapper = self.wrapper(key).await?;
         let result = wrapper.unwrap(&wrap.wrapped, context).await;
-        self.health.wrapper(&result);
+        self.health.wrapper(key.id, &result);
         let request_id = match result {
             Ok(Unwrapped { data_key, receipt }) => {
                 kms.took(key.id, receipt.request_id.clone());
@@ -138,7 +139,7 @@ impl Vault {
     pub(super) async fn wrapper(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, VaultError> {
         let wrapper = self.ring.get(key).await;
         if wrapper.is_err() {
-            self.health.wrapper(&wrapper);
+            self.health.wrapper(key.id, &wrapper);
         }
         Ok(wrapper?)
     }

@@ -4,6 +4,7 @@
 mod at_rest;
 mod audit_query;
 mod aws_faults;
+mod aws_health;
 mod aws_outage;
 mod aws_regions;
 mod aws_storm;

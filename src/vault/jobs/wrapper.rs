@@ -1,5 +1,7 @@
 //! Recovery by itself: a vault that started without its KMS registers its first wrapper key late, and one that lost it looks again.
 
+use futures_util::future::join_all;
+
 use crate::{
     domain::WrapperState,
     vault::{Vault, VaultError},
@@ -7,7 +9,7 @@ use crate::{
 };
 
 impl Vault {
-    /// Registers the first wrapper key, asks the active one whether a fault is over, and holds it once against the configuration.
+    /// Registers the first wrapper key, asks those in use whether a fault is over, and holds the active one once against the configuration.
     pub(in crate::vault) async fn watch_wrapper(&self) {
         let Ok(keys) = self.wrapper_keys().await else { return };
         let Some(active) = keys.iter().find(|key| key.state == WrapperState::Active) else {
@@ -17,10 +19,9 @@ impl Vault {
             }
             return;
         };
-        if self.health.wants_canary() {
-            self.probe(active).await;
-        }
-        if self.health.wrapper_fault().is_none() && self.health.wants_comparison() {
+        let in_doubt = keys.iter().filter(|key| key.state != WrapperState::Retired && self.health.wants_canary(key.id));
+        join_all(in_doubt.map(|key| self.probe(key))).await;
+        if self.health.wrapper_fault(active.id).is_none() && self.health.wants_comparison() {
             match self.differs_from_configured(active).await {
                 Ok(None) => {}
                 Ok(Some(warning)) => tracing::warn!("{warning}"),
