@@ -36,6 +36,7 @@ mod sign;
 mod start;
 mod step;
 mod use_key;
+mod wrap_order;
 mod wrapper_keys;
 mod wrappers;
 

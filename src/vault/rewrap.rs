@@ -9,7 +9,7 @@ use crate::{
     wrapper::{Foreign, Wrapped, Wrapper, WrapperError},
 };
 
-use super::{Vault, VaultError, commit::Done, wrappers::live_wraps};
+use super::{Vault, VaultError, commit::Done};
 
 /// How a data key came under another wrapper key; the log tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Vault {
         kms: &mut KmsUse,
     ) -> Result<Made, VaultError> {
         let keys = self.wrapper_keys().await?;
-        let mut sources = live_wraps(&keys, record, false);
+        let mut sources = self.in_order(&keys, record, false);
         sources.retain(|(key, _)| key.id != to.id);
         sources.sort_by_key(|(key, _)| !target.meets(key));
         let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
@@ -119,7 +119,7 @@ impl Vault {
                 Err(error) => return Err(error.into()),
             }
         }
-        let Some(data_key) = self.unwrap(from, record, wrap, context, kms).await? else { return Ok(None) };
+        let Some(data_key) = self.unwrap(from, record, wrap, context, false, kms).await? else { return Ok(None) };
         let answer = target.wrap(&data_key, context).await;
         self.health.wrapper(to.id, &answer);
         let Wrapped { bytes, receipt } = answer?;

@@ -1,12 +1,14 @@
 //! The registered wrapper keys as the vault uses them: the active one for new keys, any live wrap to open.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use crate::{
     crypto::{SecretBytes, envelope, on_wiped_stack},
     domain::{EncryptionContext, KeyRecord, KeyState, KmsUse, VaultId, Wrap, WrapperKey, WrapperKeyId, WrapperState},
     storage::Change,
-    wrapper::{Unwrapped, Wrapped, Wrapper, WrapperError},
+    wrapper::{Outage, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
 use super::{Vault, VaultError, open::TagRule};
@@ -62,7 +64,7 @@ impl Vault {
     ///
     /// # Errors
     /// `State(Quarantined)` if every wrap is broken, else the error of the wrapper keys, an outage before a denial: the outage
-    /// may pass.
+    /// may pass. A denial ends it, unless `failover_on_denied`.
     pub(super) async fn data_key(
         &self,
         record: &KeyRecord,
@@ -72,15 +74,24 @@ impl Vault {
     ) -> Result<(SecretBytes, Option<WrapperKeyId>), VaultError> {
         let (mut refused, mut outage): (Option<VaultError>, Option<VaultError>) = (None, None);
         let keys = self.wrapper_keys().await?;
-        for (key, wrap) in live_wraps(&keys, record, tag == TagRule::MayBeAbsent) {
-            match self.unwrap(key, record, wrap, context, kms).await {
+        let mut wraps = self.in_order(&keys, record, tag == TagRule::MayBeAbsent).into_iter().peekable();
+        while let Some((key, wrap)) = wraps.next() {
+            match self.unwrap(key, record, wrap, context, wraps.peek().is_some(), kms).await {
                 Ok(Some(data_key)) => return Ok((data_key, wrap.quarantined.then_some(key.id))),
                 Ok(None) => {
-                    refused.get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None }))
+                    refused
+                        .get_or_insert(VaultError::Wrapper(WrapperError::Invalid { reference: key.reference.clone(), request_id: None }));
                 }
-                Err(error @ VaultError::Wrapper(WrapperError::Unavailable { .. })) => outage.insert(error),
-                Err(error) => refused.insert(error),
-            };
+                Err(error @ VaultError::Wrapper(WrapperError::Unavailable { .. })) => outage = Some(error),
+                Err(VaultError::Wrapper(error)) => {
+                    let ends = !self.next_after(&error);
+                    refused = Some(error.into());
+                    if ends {
+                        break;
+                    }
+                }
+                Err(error) => refused = Some(error),
+            }
         }
         Err(outage.or(refused).unwrap_or(VaultError::State(KeyState::Quarantined)))
     }
@@ -92,10 +103,14 @@ impl Vault {
         record: &KeyRecord,
         wrap: &Wrap,
         context: &EncryptionContext,
+        has_next: bool,
         kms: &mut KmsUse,
     ) -> Result<Option<SecretBytes>, VaultError> {
         let wrapper = self.wrapper(key).await?;
-        let result = wrapper.unwrap(&wrap.wrapped, context).await;
+        // Where another wrap can open it, one that hangs costs a round, not a whole call; a little more, so that its breaker learns.
+        let patience = if has_next { wrapper.one_round().saturating_add(A_LITTLE) } else { Duration::MAX };
+        let late = |_| Err(WrapperError::Unavailable { reference: key.reference.clone(), outage: Outage::TimedOut, request_id: None });
+        let result = timeout(patience, wrapper.unwrap(&wrap.wrapped, context)).await.unwrap_or_else(late);
         self.health.wrapper(key.id, &result);
         let request_id = match result {
             Ok(Unwrapped { data_key, receipt }) => {
@@ -159,15 +174,4 @@ pub(super) async fn wrap_and_prove(
     Ok(back.same(data_key).then_some(bytes))
 }
 
-/// The wraps that may open a record: those of the active wrapper key first, then standby, then the rest; quarantined ones last or never.
-pub(super) fn live_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
-    let mut live: Vec<(&WrapperKey, &Wrap)> = record
-        .wraps
-        .iter()
-        .filter(|wrap| (quarantined_too || !wrap.quarantined) && wrap.generation == record.generation)
-        .filter_map(|wrap| keys.iter().find(|key| key.id == wrap.wrapper_key).map(|key| (key, wrap)))
-        .filter(|(key, _)| key.state != WrapperState::Retired)
-        .collect();
-    live.sort_by_key(|(key, wrap)| (wrap.quarantined, key.state));
-    live
-}
+const A_LITTLE: Duration = Duration::from_millis(100);

@@ -35,10 +35,14 @@ pub struct Config {
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
     pub allowed: Vec<String>,
+    /// Through which wrapper keys keys are opened first, where several could: patterns as in `allowed`, the first ones first. Keys that
+    /// match none come last, the active one first.
+    #[serde(default)]
+    pub prefer: Vec<String>,
     /// Whether KMS keys and replicas may be created, which costs money and needs permissions. `local` keys always may.
     #[serde(default)]
     pub may_create: bool,
-    /// Whether another region is tried when one *refuses*. Off, since somebody may have disabled the key on purpose.
+    /// Whether another region, or another wrapper key, is tried when one *refuses*. Off, since somebody may have disabled the key on purpose.
     #[serde(default)]
     pub failover_on_denied: bool,
     /// Time limits, retries and quotas of KMS calls.
@@ -90,7 +94,7 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed`.
+    /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed` and `prefer`.
     pub fn resolve(&mut self, folder: &Path) {
         let absolute =
             |path: &str| std::path::absolute(folder.join(path)).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
@@ -98,7 +102,7 @@ impl Config {
             self.reference = absolute(&self.reference);
         }
         let is_file = |entry: &str| !entry.contains(':') && !entry.chars().all(|c| c.is_ascii_digit() || c == '*');
-        for entry in self.allowed.iter_mut().filter(|entry| is_file(entry)) {
+        for entry in self.allowed.iter_mut().chain(&mut self.prefer).filter(|entry| is_file(entry)) {
             *entry = absolute(entry);
         }
     }

@@ -16,12 +16,14 @@ use super::{
     aws_key::AwsKey,
     guard::{Breaker, Denials, Guard, Pace, Site},
     local::{LocalWrapper, create_key_file_in, in_background},
+    prefer::Preferred,
 };
 
 /// The providers as configured. Cheap to keep, needs no KMS to be up.
 pub struct Providers {
     pub(super) config: Config,
     pub(super) allowed: Allowed,
+    preferred: Preferred,
     pub(super) random: Arc<dyn Random>,
     #[cfg(feature = "aws-kms")]
     pub(super) aws: super::aws_kms::Clients,
@@ -45,13 +47,20 @@ impl Providers {
     /// `Misconfigured`, if the section cannot be meant.
     pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
         let allowed = config.check()?;
+        let preferred = Preferred::parse(&config.prefer).map_err(|what| misconfigured(&config.reference, &what))?;
         Ok(Self {
             #[cfg(feature = "aws-kms")]
             aws: super::aws_kms::Clients::new(&config, &allowed),
             config,
             allowed,
+            preferred,
             random,
         })
+    }
+
+    /// Where a wrapper key stands in the order of preference: the smaller, the earlier keys are opened through it.
+    pub fn preference(&self, key: &WrapperKey) -> usize {
+        self.preferred.place(key)
     }
 
     /// The configuration they were made from.

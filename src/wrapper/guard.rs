@@ -5,6 +5,7 @@
 
 mod breaker;
 mod denials;
+mod measure;
 mod pace;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ pub(super) use denials::Denials;
 pub(super) use pace::Pace;
 
 use denials::Call;
+use measure::measure;
 
 /// A wrapper key behind its guard.
 pub(super) struct Guard {
@@ -88,6 +90,10 @@ impl Wrapper for Guard {
         }
         let call = Call::rewrap(from, context);
         self.unless_just_refused(call, self.call("rewrap", &common, move |wrapper| wrapper.rewrap(from, context))).await
+    }
+
+    fn one_round(&self) -> Duration {
+        self.limits.attempt_timeout.saturating_mul(u32::try_from(self.sites.len()).unwrap_or(u32::MAX))
     }
 
     /// Always asks: this is how one finds out that a refusal is over.
@@ -158,16 +164,15 @@ impl Guard {
         let pass = site.breaker.admit();
         let turn = if pass.is_some() { self.pace.turn(deadline).await } else { None };
         let (Some(pass), Some(_turn)) = (pass, turn) else {
-            count(operation, site, "not_tried");
-            return Err(self.unavailable(Outage::NotTried));
+            let not_tried = Err(self.unavailable(Outage::NotTried));
+            measure(operation, &site.region, None, &not_tried);
+            return not_tried;
         };
         let start = Instant::now();
         let limit = start + self.limits.attempt_timeout;
         let answer =
             timeout_at(deadline.min(limit), send(&*site.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
-        metrics::histogram!("keyvault_kms_call_seconds", "operation" => operation, "region" => Arc::clone(&site.region))
-            .record(start.elapsed());
-        count(operation, site, outcome(&answer));
+        measure(operation, &site.region, Some(start.elapsed()), &answer);
         match &answer {
             // Cut short by what others took: says nothing of this region.
             Err(WrapperError::Unavailable { outage: Outage::TimedOut, .. }) if deadline < limit => drop(pass),
@@ -209,27 +214,6 @@ fn worse(last: WrapperError, new: WrapperError) -> WrapperError {
         _ => 1,
     };
     if rank(&new) >= rank(&last) { new } else { last }
-}
-
-fn count(operation: &'static str, site: &Site, outcome: &'static str) {
-    metrics::counter!("keyvault_kms_calls_total", "operation" => operation, "region" => Arc::clone(&site.region), "outcome" => outcome)
-        .increment(1);
-}
-
-fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
-    match answer {
-        Ok(_) => "ok",
-        Err(WrapperError::Denied { .. }) => "denied",
-        Err(WrapperError::Invalid { .. }) => "invalid",
-        Err(WrapperError::NotAllowed { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
-        Err(WrapperError::Unavailable { outage, .. }) => match outage {
-            Outage::Unreachable => "unreachable",
-            Outage::TimedOut => "timed_out",
-            Outage::Throttled => "throttled",
-            Outage::ServerError => "server_error",
-            Outage::NotTried => "not_tried",
-        },
-    }
 }
 
 const DATA_KEY_LENGTH: usize = 32;

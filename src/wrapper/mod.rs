@@ -11,7 +11,10 @@ mod connect;
 #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
 mod guard;
 mod local;
+mod prefer;
 mod ring;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -53,6 +56,11 @@ pub trait Wrapper: Send + Sync {
     async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         let _ = context;
         Err(apart("this wrapper key", from.key))
+    }
+
+    /// How long one attempt in each region takes at most: a caller with another way to go on need not wait longer.
+    fn one_round(&self) -> Duration {
+        Duration::MAX
     }
 
     /// Says what the key is and whether it can be used, by asking the KMS.

@@ -10,6 +10,7 @@ mod aws_regions;
 mod aws_storm;
 mod aws_vault;
 mod aws_wrapper_keys;
+mod aws_wraps;
 mod backup;
 mod bad_input;
 mod canton_vectors;

@@ -1,0 +1,155 @@
+//! A key with wraps under several wrapper keys: through which one it is opened, and what a slow or refusing one costs.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use crate::support::{
+    aws_vault::{AwsVault, Setup},
+    vault::until,
+    wrapper::CENTRAL,
+};
+
+#[tokio::test]
+async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
+    // A whole call would take 30 s.
+    let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"30s\"\nretries = 100\nbreaker_pause = \"300ms\"");
+    let (aws, two) = Two::new(Setup { limits, ..Setup::default() }).await;
+    let arns = &two.arns;
+    let cold = [two.key(&aws).await, two.key(&aws).await, two.key(&aws).await];
+    aws.kms.fault(json!({ "mode": "slow", "delay_ms": 4000, "key": arns[0] })).await;
+    let began = Instant::now();
+    aws.sign(&cold[0]).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(opened_through(&aws, &cold[0]), [arns[0].clone(), arns[1].clone()], "the active one first");
+
+    for key in &cold[1..] {
+        aws.sign(key).await.unwrap();
+        assert_eq!(opened_through(&aws, key), [arns[1].clone()], "the one that fails is passed over");
+    }
+    assert!(aws.is_ready(200, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);
+
+    aws.kms.fault(json!({ "mode": "none", "key": arns[0] })).await;
+    until("it is well again", || async { aws.is_ready(200, &[]).await }).await;
+    let back = two.key(&aws).await;
+    aws.sign(&back).await.unwrap();
+    assert_eq!(opened_through(&aws, &back), [arns[0].clone()], "and is used again");
+}
+
+#[tokio::test]
+async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted() {
+    for (setting, wanted) in [("", false), ("failover_on_denied = true", true)] {
+        let (aws, two) = Two::new(Setup { wrapper: setting.into(), ..Setup::default() }).await;
+        let arns = &two.arns;
+        let cold = [two.key(&aws).await, two.key(&aws).await];
+        aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": arns[0] })).await;
+        // The second one when the fault is known: it is not passed over either.
+        for key in &cold {
+            if wanted {
+                aws.sign(key).await.unwrap();
+            } else {
+                let refused = aws.refused(key).await;
+                assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (502, "wrapper_denied", false));
+            }
+            let through = opened_through(&aws, key);
+            assert_eq!(through.contains(&arns[1]), wanted, "{through:?}");
+            until("it is told", || async { aws.is_ready(200, &["wrapper_denied"]).await }).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_told_before_a_denial_of_another() {
+    let (aws, two) = Two::new(Setup::default()).await;
+    let arns = &two.arns;
+    let cold = two.key(&aws).await;
+    aws.kms.fault(json!({ "mode": "drop", "key": arns[0] })).await;
+    aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": arns[1] })).await;
+    let refused = aws.refused(&cold).await;
+    assert_eq!((refused.code.as_str(), refused.retryable), ("wrapper_unavailable", true));
+    aws.kms.fault(json!({ "mode": "none", "key": arns[0] })).await;
+    until("it opens when the outage is over", || async { aws.sign(&cold).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_broken_wrap_is_set_aside_and_the_next_one_opens() {
+    let (aws, two) = Two::new(Setup::default()).await;
+    let arns = &two.arns;
+    let cold = two.key(&aws).await;
+    let breaking = "UPDATE wraps SET wrapped = (SELECT canary FROM wrapper_keys WHERE id = ?2) WHERE key = ?1 AND wrapper_key = ?2";
+    assert_eq!(aws.vault.database().execute(breaking, [&cold, &two.ids[0]]).unwrap(), 1);
+    aws.sign(&cold).await.unwrap();
+    assert_eq!(opened_through(&aws, &cold), [arns[0].clone(), arns[1].clone()]);
+    let wraps = "SELECT wrapper_key FROM wraps WHERE key = ?1 AND quarantined";
+    let quarantined: String = aws.vault.database().query_row(wraps, [&cold], |row| row.get(0)).unwrap();
+    assert_eq!((quarantined, aws.state(&cold).await), (two.ids[0].clone(), json!("active")));
+    assert!(aws.is_ready(200, &[]).await, "{:?}", aws.readyz().await);
+}
+
+#[tokio::test]
+async fn the_configuration_says_which_is_opened_through_first() {
+    let (mut aws, two) = Two::new(Setup::default()).await;
+    let arns = &two.arns;
+    let cold = two.key(&aws).await;
+    let path = aws.vault.path("keyvault.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    for (prefer, expected) in [(json!([arns[1]]), 1), (json!([arns[0], "123456789012"]), 0), (json!([]), 0)] {
+        let preferring = config.replace("[wrapper.limits]", &format!("prefer = {prefer}\n[wrapper.limits]"));
+        std::fs::write(&path, preferring).unwrap();
+        aws.vault.restart();
+        let before = asked(&aws, &cold).len();
+        aws.sign(&cold).await.unwrap();
+        assert_eq!(asked(&aws, &cold)[before..], [arns[expected].clone()], "{prefer}");
+    }
+}
+
+// --- helpers ---
+
+/// An active and a standby wrapper key.
+struct Two {
+    ids: [String; 2],
+    arns: [String; 2],
+}
+
+impl Two {
+    async fn new(setup: Setup) -> (AwsVault, Self) {
+        let aws = AwsVault::start(setup).await;
+        let standby = aws.kms.create_key(CENTRAL, false).await;
+        let (admin, new) = (aws.vault.client("wrapper-admin"), json!({ "provider": "aws-kms", "reference": standby }));
+        let added = admin.create("/v1/wrapper-keys", &new).await.unwrap();
+        let first = admin.get("/v1/wrapper-keys").await.unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
+        let two = Self { ids: [first, added["id"].as_str().unwrap().to_owned()], arns: [aws.arn.clone(), standby] };
+        (aws, two)
+    }
+
+    /// A new key that has a wrap under both, and is in nobody's memory. A standby job would make the second one just so.
+    async fn key(&self, aws: &AwsVault) -> String {
+        let key = aws.key().await;
+        let database = aws.vault.database();
+        let wrapped: Vec<u8> = database.query_row("SELECT wrapped FROM wraps WHERE key = ?1", [&key], |row| row.get(0)).unwrap();
+        let context = aws.kms_calls(&key)[0]["context"].clone();
+        let moved = json!({ "CiphertextBlob": STANDARD.encode(wrapped), "SourceKeyId": self.arns[0], "DestinationKeyId": self.arns[1],
+                            "SourceEncryptionContext": context, "DestinationEncryptionContext": context });
+        let moved = aws.kms.call(CENTRAL, "ReEncrypt", moved).await;
+        let wrapped = STANDARD.decode(moved["CiphertextBlob"].as_str().unwrap()).unwrap();
+        let add = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
+                   SELECT key, ?2, generation, ?3, created_at, verified_at, 0 FROM wraps WHERE key = ?1";
+        assert_eq!(database.execute(add, rusqlite::params![key, self.ids[1], wrapped]).unwrap(), 1);
+        key
+    }
+}
+
+/// The wrapper keys that were asked to open a key since it was made, each once, in order.
+fn opened_through(aws: &AwsVault, key: &str) -> Vec<String> {
+    let mut through = asked(aws, key);
+    through.dedup();
+    through
+}
+
+/// The same, call by call.
+fn asked(aws: &AwsVault, key: &str) -> Vec<String> {
+    let decrypts = aws.kms_calls(key).into_iter().filter(|call| call["action"] == "Decrypt");
+    // The first is the proof of the fresh wrap.
+    decrypts.skip(1).map(|call| call["key_id"].as_str().unwrap().to_owned()).collect()
+}
