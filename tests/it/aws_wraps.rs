@@ -7,15 +7,17 @@ use serde_json::json;
 
 use crate::support::{
     aws_vault::{AwsVault, Setup},
-    vault::until,
-    wrapper::CENTRAL,
+    kms::Kms,
+    line::Line,
+    vault::{problem, until},
+    wrapper::{CENTRAL, WEST},
 };
 
 #[tokio::test]
 async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
     // A whole call would take 30 s.
     let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"30s\"\nretries = 100\nbreaker_pause = \"300ms\"");
-    let (aws, two) = Two::new(Setup { limits, ..Setup::default() }).await;
+    let (aws, two) = Two::new(CENTRAL, Setup { limits, ..Setup::default() }).await;
     let arns = &two.arns;
     let cold = [two.key(&aws).await, two.key(&aws).await, two.key(&aws).await];
     aws.kms.fault(json!({ "mode": "slow", "delay_ms": 4000, "key": arns[0] })).await;
@@ -37,10 +39,32 @@ async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
     assert_eq!(opened_through(&aws, &back), [arns[0].clone()], "and is used again");
 }
 
+/// The active wrapper key is in one region, the standby one in another, and the first region goes away.
+#[tokio::test]
+async fn a_standby_key_elsewhere_opens_when_a_region_is_gone_and_steps_back_when_it_returns() {
+    let line = Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
+    let wrapper = format!("endpoints = {{ {CENTRAL} = {:?} }}", line.url());
+    let (aws, two) = Two::new(WEST, Setup { wrapper, ..Setup::default() }).await;
+    let cold = [two.key(&aws).await, two.key(&aws).await, two.key(&aws).await];
+    line.cut();
+    for key in &cold[..2] {
+        let began = Instant::now();
+        aws.sign(key).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(opened_through(&aws, key), [two.arns[1].clone()]);
+    }
+    assert!(aws.is_ready(200, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);
+    assert_eq!(problem(aws.create().await).code, "wrapper_unavailable", "a standby key takes no new keys by itself");
+    line.mend();
+    until("the region is back", || async { aws.is_ready(200, &[]).await }).await;
+    aws.sign(&cold[2]).await.unwrap();
+    assert_eq!(opened_through(&aws, &cold[2]), [two.arns[0].clone()]);
+}
+
 #[tokio::test]
 async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted() {
     for (setting, wanted) in [("", false), ("failover_on_denied = true", true)] {
-        let (aws, two) = Two::new(Setup { wrapper: setting.into(), ..Setup::default() }).await;
+        let (aws, two) = Two::new(CENTRAL, Setup { wrapper: setting.into(), ..Setup::default() }).await;
         let arns = &two.arns;
         let cold = [two.key(&aws).await, two.key(&aws).await];
         aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": arns[0] })).await;
@@ -61,7 +85,7 @@ async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted()
 
 #[tokio::test]
 async fn an_outage_is_told_before_a_denial_of_another() {
-    let (aws, two) = Two::new(Setup::default()).await;
+    let (aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
     let cold = two.key(&aws).await;
     aws.kms.fault(json!({ "mode": "drop", "key": arns[0] })).await;
@@ -74,7 +98,7 @@ async fn an_outage_is_told_before_a_denial_of_another() {
 
 #[tokio::test]
 async fn a_broken_wrap_is_set_aside_and_the_next_one_opens() {
-    let (aws, two) = Two::new(Setup::default()).await;
+    let (aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
     let cold = two.key(&aws).await;
     let breaking = "UPDATE wraps SET wrapped = (SELECT canary FROM wrapper_keys WHERE id = ?2) WHERE key = ?1 AND wrapper_key = ?2";
@@ -89,7 +113,7 @@ async fn a_broken_wrap_is_set_aside_and_the_next_one_opens() {
 
 #[tokio::test]
 async fn the_configuration_says_which_is_opened_through_first() {
-    let (mut aws, two) = Two::new(Setup::default()).await;
+    let (mut aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
     let cold = two.key(&aws).await;
     let path = aws.vault.path("keyvault.toml");
@@ -110,16 +134,18 @@ async fn the_configuration_says_which_is_opened_through_first() {
 struct Two {
     ids: [String; 2],
     arns: [String; 2],
+    /// Where the second one lives.
+    region: &'static str,
 }
 
 impl Two {
-    async fn new(setup: Setup) -> (AwsVault, Self) {
+    async fn new(region: &'static str, setup: Setup) -> (AwsVault, Self) {
         let aws = AwsVault::start(setup).await;
-        let standby = aws.kms.create_key(CENTRAL, false).await;
+        let standby = aws.kms.create_key(region, false).await;
         let (admin, new) = (aws.vault.client("wrapper-admin"), json!({ "provider": "aws-kms", "reference": standby }));
         let added = admin.create("/v1/wrapper-keys", &new).await.unwrap();
         let first = admin.get("/v1/wrapper-keys").await.unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
-        let two = Self { ids: [first, added["id"].as_str().unwrap().to_owned()], arns: [aws.arn.clone(), standby] };
+        let two = Self { ids: [first, added["id"].as_str().unwrap().to_owned()], arns: [aws.arn.clone(), standby], region };
         (aws, two)
     }
 
@@ -129,10 +155,11 @@ impl Two {
         let database = aws.vault.database();
         let wrapped: Vec<u8> = database.query_row("SELECT wrapped FROM wraps WHERE key = ?1", [&key], |row| row.get(0)).unwrap();
         let context = aws.kms_calls(&key)[0]["context"].clone();
-        let moved = json!({ "CiphertextBlob": STANDARD.encode(wrapped), "SourceKeyId": self.arns[0], "DestinationKeyId": self.arns[1],
-                            "SourceEncryptionContext": context, "DestinationEncryptionContext": context });
-        let moved = aws.kms.call(CENTRAL, "ReEncrypt", moved).await;
-        let wrapped = STANDARD.decode(moved["CiphertextBlob"].as_str().unwrap()).unwrap();
+        let ask = json!({ "KeyId": self.arns[0], "CiphertextBlob": STANDARD.encode(wrapped), "EncryptionContext": context });
+        let data_key = aws.kms.call(CENTRAL, "Decrypt", ask).await["Plaintext"].take();
+        let ask = json!({ "KeyId": self.arns[1], "Plaintext": data_key, "EncryptionContext": context });
+        let made = aws.kms.call(self.region, "Encrypt", ask).await;
+        let wrapped = STANDARD.decode(made["CiphertextBlob"].as_str().unwrap()).unwrap();
         let add = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
                    SELECT key, ?2, generation, ?3, created_at, verified_at, 0 FROM wraps WHERE key = ?1";
         assert_eq!(database.execute(add, rusqlite::params![key, self.ids[1], wrapped]).unwrap(), 1);
@@ -150,6 +177,6 @@ fn opened_through(aws: &AwsVault, key: &str) -> Vec<String> {
 /// The same, call by call.
 fn asked(aws: &AwsVault, key: &str) -> Vec<String> {
     let decrypts = aws.kms_calls(key).into_iter().filter(|call| call["action"] == "Decrypt");
-    // The first is the proof of the fresh wrap.
-    decrypts.skip(1).map(|call| call["key_id"].as_str().unwrap().to_owned()).collect()
+    // The first is the proof of the fresh wrap, the second our own.
+    decrypts.skip(2).map(|call| call["key_id"].as_str().unwrap().to_owned()).collect()
 }
