@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -16,13 +17,14 @@ use crate::{
     config::Config,
     crypto::{Random, SystemRandom},
     domain::{KeyId, NodeName},
-    storage::{Mode, copy},
+    storage::{KeyStore as _, Mode, copy},
     vault::{Drilled, Parts, Vault},
     wrapper::Providers,
 };
 
 use super::{
     Failure, Format,
+    progress::{Counts, Progress},
     serve::{clock, open_store, runtime},
 };
 
@@ -70,6 +72,13 @@ struct Report {
     failed: Vec<(KeyId, NodeName, String)>,
 }
 
+impl Report {
+    fn counts(&self, total: u64) -> Counts {
+        let failed = u64::try_from(self.failed.len()).unwrap_or(u64::MAX);
+        Counts { done: self.opened + self.destroyed, failed, total }
+    }
+}
+
 pub(super) fn drill(args: &DrillArgs) -> Result<(), Failure> {
     let mut config = Config::load(&args.config).map_err(anyhow::Error::from)?;
     let scratch = Scratch::new(&args.file)?;
@@ -111,11 +120,15 @@ async fn open_all(config: &Config) -> Result<Report, Failure> {
         jobs: config.jobs.clone(),
     })
     .await?;
-    let mut report = Report::default();
-    let tell = |id: KeyId, node: &NodeName, drilled| match drilled {
-        Drilled::Opens => report.opened += 1,
-        Drilled::Destroyed => report.destroyed += 1,
-        Drilled::Fails(error) => report.failed.push((id, node.clone(), error.to_string())),
+    let total = store.keys_by_state().await.map_err(anyhow::Error::from)?.iter().map(|(_, keys)| keys).sum();
+    let (mut report, mut progress) = (Report::default(), Progress::new("drill"));
+    let tell = |id: KeyId, node: &NodeName, drilled| {
+        match drilled {
+            Drilled::Opens => report.opened += 1,
+            Drilled::Destroyed => report.destroyed += 1,
+            Drilled::Fails(error) => report.failed.push((id, node.clone(), error.to_string())),
+        }
+        progress.show(report.counts(total), Instant::now());
     };
     vault.drill(tell).await?;
     store.close().await;

@@ -19,6 +19,7 @@ pub mod metrics;
 mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
+mod progress;
 pub mod reload;
 mod serve;
 mod vault;
