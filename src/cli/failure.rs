@@ -16,6 +16,17 @@ pub enum Failure {
     /// The vault answered something that the command cannot work with.
     #[error("{0}")]
     Unexpected(String),
+    /// The job that was waited for did not succeed.
+    #[error("{detail}")]
+    Job {
+        /// For a program: `job_failed` or `job_aborted`.
+        code: &'static str,
+        /// For a person, over several lines: how far it came, and which keys it could not do.
+        detail: String,
+    },
+    /// Waiting was ended by Ctrl-C; the text says what goes on, and how to look again.
+    #[error("{0}")]
+    Interrupted(String),
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Write(#[from] io::Error),
@@ -25,15 +36,18 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1: the vault, or the work, said no. 2: the command line cannot be used. 3: the vault did not answer.
+    /// 1: the vault, or the work, said no. 2: the command line cannot be used. 3: the vault did not answer. 130 (128 and SIGINT, as shells
+    /// have it): Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Client(ClientError::Usage(_)) => 2,
             Self::Client(ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. }) => 3,
             Self::Client(ClientError::Problem(_) | ClientError::Unreadable { .. })
             | Self::Unexpected(_)
+            | Self::Job { .. }
             | Self::Write(_)
             | Self::Other(_) => 1,
+            Self::Interrupted(_) => 130,
         }
     }
 
@@ -45,10 +59,19 @@ impl Failure {
             (_, Format::Text) => eprintln!("error: {}", super::output::printable(&self.to_string())),
             (Self::Client(error), Format::Json) => eprintln!("{}", error.document()),
             (_, Format::Json) => {
-                let code = if self.exit_code() == 2 { "usage" } else { "failed" };
-                eprintln!("{}", serde_json::json!({ "code": code, "detail": self.to_string(), "retryable": false }));
+                eprintln!("{}", serde_json::json!({ "code": self.code(), "detail": self.to_string(), "retryable": false }));
             }
         }
         ExitCode::from(self.exit_code())
+    }
+
+    /// For a program, where there is no problem document of the vault.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Job { code, .. } => code,
+            Self::Interrupted(_) => "interrupted",
+            Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Other(_) => "failed",
+        }
     }
 }

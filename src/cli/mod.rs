@@ -14,6 +14,7 @@ mod dev;
 mod failure;
 pub mod harden;
 mod input;
+mod job;
 mod keys;
 pub mod metrics;
 mod output;
@@ -44,8 +45,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 refused or failed, 2 the command line cannot be used, 3 the vault cannot be reached or did not answer.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line cannot be used, 3 the vault cannot be reached or did not answer, 130 Ctrl-C.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -61,9 +61,9 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Open every key of a copy, and import nothing
     Drill(backup::DrillArgs),
-    /// Create, import, use, govern and export keys
+    /// Create, import, use, govern, re-seal and export keys
     Keys(Group<keys::KeysCommand>),
-    /// Create, register and look at wrapper keys
+    /// Create, register, rotate, retire and look at wrapper keys
     Wrapper(Group<wrapper::WrapperCommand>),
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
@@ -198,10 +198,21 @@ mod tests {
             "keys supersede ID",
             "keys delete ID --days 7",
             "keys cancel-deletion ID",
+            "keys reseal ID",
+            "keys reseal --all --wait",
+            "keys reseal-status --wait",
+            "keys reseal-abort job-001122334455",
             "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",
             "wrapper register --provider aws-kms --reference arn:aws:kms:eu-west-1:1:key/x",
             "wrapper list",
             "wrapper show wk-001122334455",
+            "wrapper rotate --to wk-001122334455 --wait",
+            "wrapper status",
+            "wrapper status job-001122334455 --wait",
+            "wrapper abort",
+            "wrapper abort job-001122334455",
+            "wrapper retire wk-001122334455",
+            "wrapper replicate wk-001122334455 --region eu-central-1",
             "audit query --key-id ID --operation keys.sign --outcome denied --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z",
             "freeze",
             "unfreeze",
@@ -238,6 +249,13 @@ mod tests {
             ("keys export ID --format pkcs8", MissingRequiredArgument),
             ("keys delete ID --days 6", ValueValidation),
             ("keys list --limit 0", ValueValidation),
+            ("keys reseal", MissingRequiredArgument),
+            ("keys reseal ID --all", ArgumentConflict),
+            ("keys reseal ID --wait", ArgumentConflict),
+            ("wrapper rotate --wait", MissingRequiredArgument),
+            ("wrapper rotate --to alias/x", ValueValidation),
+            ("wrapper status wk-001122334455", ValueValidation),
+            ("wrapper replicate wk-001122334455", MissingRequiredArgument),
             ("audit query --from yesterday", ValueValidation),
             ("authorize --operation keys.sign --key-id ID --node n", ArgumentConflict),
             ("bench --rate 0", ValueValidation),

@@ -1,6 +1,7 @@
 //! The client half of the command line, run as a program against a fake vault: what is sent, what is printed, how it ends.
 
 mod fake;
+mod jobs;
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use fake::{FakeVault, Reply, Seen};
 
 const PAIR: &str = "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd809";
+const JOB: &str = "job-001122334455";
 const SYMMETRIC: &str = "sym-00112233445566778899aabbccddeeff";
 
 fn text(bytes: &[u8]) -> &str {
@@ -38,6 +40,7 @@ fn agreeable(seen: &Seen) -> Reply {
     let path = seen.target.split('?').next().unwrap();
     let answer = match (seen.method.as_str(), path.rsplit('/').next().unwrap()) {
         ("GET", "keys" | "wrapper-keys" | "entries") => json!({"items": [], "next_cursor": null}),
+        ("GET", "rotations" | "reseals") => json!({"items": [jobs::job("succeeded", 2)], "next_cursor": null}),
         (_, "sign") => json!({"key_id": PAIR, "algorithm": "ed25519", "signature": "c2ln", "signature_format": "concat"}),
         (_, "decrypt") => json!({"plaintext": "cGxhaW4="}),
         (_, "encrypt") => json!({"ciphertext": "Y2lwaGVy"}),
@@ -138,6 +141,23 @@ fn every_command_makes_its_one_call() {
         ),
         ("wrapper list", "GET", "/v1/wrapper-keys".into(), none.clone(), false),
         ("wrapper show wk-001122334455", "GET", "/v1/wrapper-keys/wk-001122334455".into(), none.clone(), false),
+        ("wrapper rotate --to wk-001122334455", "POST", "/v1/wrapper-keys/rotations".into(), json!({"to": "wk-001122334455"}), false),
+        ("wrapper status", "GET", "/v1/wrapper-keys/rotations".into(), none.clone(), false),
+        ("wrapper status JOB", "GET", format!("/v1/wrapper-keys/rotations/{JOB}"), none.clone(), false),
+        ("wrapper abort JOB", "POST", format!("/v1/wrapper-keys/rotations/{JOB}/abort"), json!({}), false),
+        ("wrapper retire wk-001122334455", "POST", "/v1/wrapper-keys/wk-001122334455/retire".into(), json!({}), false),
+        (
+            "wrapper replicate wk-001122334455 --region eu-west-1",
+            "POST",
+            "/v1/wrapper-keys/wk-001122334455/replicas".into(),
+            json!({"region": "eu-west-1"}),
+            false,
+        ),
+        ("keys reseal KEY", "POST", format!("{key}/reseal"), json!({}), false),
+        ("keys reseal --all", "POST", "/v1/keys/reseals".into(), json!({}), false),
+        ("keys reseal-status", "GET", "/v1/keys/reseals".into(), none.clone(), false),
+        ("keys reseal-status JOB", "GET", format!("/v1/keys/reseals/{JOB}"), none.clone(), false),
+        ("keys reseal-abort JOB", "POST", format!("/v1/keys/reseals/{JOB}/abort"), json!({}), false),
         (
             "audit query --key-id KEY --node p1 --principal dns:p1 --operation keys.sign --outcome ok \
              --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z --limit 10",
@@ -163,7 +183,7 @@ fn every_command_makes_its_one_call() {
     ];
     for (line, method, target, body, creates) in table {
         for format in ["text", "json"] {
-            let line = line.replace("KEY", PAIR).replace("SYM", SYMMETRIC) + " --output " + format;
+            let line = line.replace("KEY", PAIR).replace("SYM", SYMMETRIC).replace("JOB", JOB) + " --output " + format;
             assert_done(&line, &vault.run(&line));
             let seen = vault.take_seen();
             let [seen] = seen.as_slice() else { panic!("{line}: {seen:?}") };

@@ -1,15 +1,20 @@
-//! `keys …`: create, import, look at, use, govern and export keys.
+//! `keys …`: create, import, look at, use, govern, re-seal and export keys.
 
 mod create;
 mod export;
 mod import;
 mod lifecycle;
 mod list;
+mod reseal;
 mod using;
 
 use clap::Subcommand;
 
-use super::{Failure, connection::Remote};
+use super::{
+    Failure,
+    connection::Remote,
+    job::{AbortArgs, RESEALS, StatusArgs},
+};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -42,6 +47,12 @@ pub enum KeysCommand {
     Delete(lifecycle::DeleteArgs),
     /// Undo `delete` while the waiting time runs
     CancelDeletion(lifecycle::KeyArgs),
+    /// Seal a key, or all, anew under fresh data keys: for when a data key may be known. The keys stay the same
+    Reseal(reseal::ResealArgs),
+    /// Show how far a re-sealing of all keys is
+    ResealStatus(StatusArgs),
+    /// Stop a re-sealing of all keys; the ones that are done stay so
+    ResealAbort(AbortArgs),
 }
 
 /// Does it.
@@ -61,5 +72,8 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Supersede(args) => lifecycle::step(&args, "supersede", &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::step(&args, "cancel-deletion", &remote).await,
+        KeysCommand::Reseal(args) => reseal::run(&args, &remote).await,
+        KeysCommand::ResealStatus(args) => RESEALS.status(&args, &remote).await,
+        KeysCommand::ResealAbort(args) => RESEALS.abort(&args, &remote).await,
     }
 }

@@ -1,0 +1,293 @@
+//! Jobs over all keys, seen from a client: started, looked at, waited for, aborted. A job is the vault's: it goes on whether anybody
+//! waits or not, and waiting survives outages of the vault.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Failure,
+    client::{Call, ClientError},
+    connection::Remote,
+    progress::{Counts, Progress},
+};
+use crate::domain::{JobError, JobId, JobState, Timestamp};
+
+/// One kind of job.
+pub(super) struct Jobs {
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// Where the API has it.
+    pub(super) path: &'static str,
+    /// The command that shows one.
+    pub(super) status: &'static str,
+    /// The command that aborts one.
+    pub(super) abort: &'static str,
+}
+
+/// Every key gets a wrap under another wrapper key.
+pub(super) const ROTATIONS: Jobs =
+    Jobs { name: "rotation", path: "/v1/wrapper-keys/rotations", status: "wrapper status", abort: "wrapper abort" };
+
+/// Every key gets a new data key.
+pub(super) const RESEALS: Jobs =
+    Jobs { name: "re-seal", path: "/v1/keys/reseals", status: "keys reseal-status", abort: "keys reseal-abort" };
+
+/// Whether to wait for a job.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct WaitArgs {
+    /// Wait for the end, with progress on standard error; Ctrl-C ends the waiting, not the job. Exit code 0 only if it succeeded
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Which job to look at.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Id of the job, job-…; without it the running one, or else the newest
+    job: Option<JobId>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// Which job to stop.
+#[derive(Debug, Args)]
+pub struct AbortArgs {
+    /// Id of the job, job-…; without it the running one
+    job: Option<JobId>,
+}
+
+/// What the vault says of a job, as far as a client acts on it.
+#[derive(Debug, Deserialize)]
+struct Job {
+    id: JobId,
+    state: JobState,
+    total: u64,
+    done: u64,
+    failed: u64,
+    #[serde(default)]
+    errors: Vec<JobError>,
+    started_at: Timestamp,
+}
+
+impl Jobs {
+    /// Starts one, and shows it: as it begins, or as it ends.
+    pub(super) async fn start(&self, body: &Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
+        let job = remote.client.post(self.path, body).await?;
+        self.show(job, wait, remote).await
+    }
+
+    /// Shows one.
+    pub(super) async fn status(&self, args: &StatusArgs, remote: &Remote) -> Result<(), Failure> {
+        let job = match args.job {
+            Some(id) => remote.client.get(&self.of(id)).await?,
+            None => self.newest(remote).await?.ok_or_else(|| Failure::Unexpected(format!("no {} was ever started", self.name)))?,
+        };
+        self.show(job, args.wait, remote).await
+    }
+
+    /// Stops one, and shows it. What it did stays.
+    pub(super) async fn abort(&self, args: &AbortArgs, remote: &Remote) -> Result<(), Failure> {
+        let id = match args.job {
+            Some(id) => id,
+            None => match self.newest(remote).await?.map(|job| Job::read(&job)).transpose()? {
+                Some(job) if job.state == JobState::Running => job.id,
+                _ => return Err(Failure::Unexpected(format!("no {} is running", self.name))),
+            },
+        };
+        remote.print(&remote.client.post(&format!("{}/abort", self.of(id)), &json!({})).await?)
+    }
+
+    fn of(&self, id: JobId) -> String {
+        format!("{}/{id}", self.path)
+    }
+
+    /// The running one, or else the one that began last.
+    async fn newest(&self, remote: &Remote) -> Result<Option<Value>, Failure> {
+        let (mut newest, mut cursor) = (None, None);
+        loop {
+            let call = Call::get(self.path).query_if("cursor", cursor.as_ref());
+            let page: Page = remote.client.success(call).await?.parse()?;
+            for value in page.items {
+                let job = Job::read(&value)?;
+                let rank = (job.state == JobState::Running, job.started_at);
+                if newest.as_ref().is_none_or(|(best, _)| rank >= *best) {
+                    newest = Some((rank, value));
+                }
+            }
+            if page.next_cursor.is_none() || page.next_cursor == cursor {
+                return Ok(newest.map(|(_, job)| job));
+            }
+            cursor = page.next_cursor;
+        }
+    }
+
+    async fn show(&self, job: Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
+        if !wait.wait {
+            return remote.print(&job);
+        }
+        let id = Job::read(&job)?.id;
+        let last = tokio::select! {
+            last = self.last(job, remote) => last?,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                let Self { name, status, abort, .. } = self;
+                return Err(Failure::Interrupted(format!(
+                    "no longer waiting; the {name} {id} goes on in the vault. To wait again: canton-keyvault {status} {id} --wait; \
+                     to stop it: canton-keyvault {abort} {id}"
+                )));
+            }
+        };
+        remote.print(&last)?;
+        self.verdict(&Job::read(&last)?)
+    }
+
+    /// The job once it has ended. While the vault cannot answer, it says so and goes on waiting.
+    async fn last(&self, mut job: Value, remote: &Remote) -> Result<Value, Failure> {
+        let (began, mut away, mut told) = (Instant::now(), false, BTreeSet::new());
+        let mut progress = Progress::new(self.name);
+        loop {
+            let seen = Job::read(&job)?;
+            progress.show(Counts { done: seen.done, failed: seen.failed, total: seen.total }, Instant::now());
+            if seen.state != JobState::Running {
+                return Ok(job);
+            }
+            // One of each kind, while there is time to mend it: the job tries again.
+            for JobError { key_id, code, detail } in seen.errors.iter().filter(|error| told.insert(error.code.clone())) {
+                progress.note(&format!("cannot do {key_id} as yet: {code}: {detail}"));
+            }
+            job = loop {
+                tokio::time::sleep(pause(began.elapsed())).await;
+                match remote.client.get(&self.of(seen.id)).await {
+                    Ok(job) => break job,
+                    Err(error) if !passes(&error) => return Err(error.into()),
+                    Err(error) if !away => {
+                        away = true;
+                        progress.note(&format!("still waiting, although the vault does not answer: {}", brief(&error)));
+                    }
+                    Err(_) => {}
+                }
+            };
+            if std::mem::take(&mut away) {
+                progress.note("the vault answers again");
+            }
+        }
+    }
+
+    fn verdict(&self, job: &Job) -> Result<(), Failure> {
+        let (name, Job { id, total, done, failed, errors, .. }) = (self.name, job);
+        let (code, mut detail) = match job.state {
+            JobState::Succeeded | JobState::Running => return Ok(()),
+            JobState::Failed => ("job_failed", format!("the {name} {id} failed: {failed} of {total} keys could not be done")),
+            JobState::Aborted => ("job_aborted", format!("the {name} {id} was aborted: {done} of {total} keys are done, and stay so")),
+        };
+        for JobError { key_id, code, detail: why } in errors {
+            let _ = write!(detail, "\n  {key_id}: {code}: {why}");
+        }
+        let unnamed = failed.saturating_sub(u64::try_from(errors.len()).unwrap_or(u64::MAX));
+        if unnamed > 0 && !errors.is_empty() {
+            let _ = write!(detail, "\n  and {unnamed} more");
+        }
+        Err(Failure::Job { code, detail })
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Value>,
+    next_cursor: Option<String>,
+}
+
+impl Job {
+    fn read(value: &Value) -> Result<Self, ClientError> {
+        Self::deserialize(value).map_err(|error| ClientError::Unreadable { status: 200, reason: format!("not a job: {error}") })
+    }
+}
+
+/// How long to wait before the next look: short at first, for small vaults; then a second; at length up to ten, since each is an entry
+/// in the log.
+fn pause(waited: Duration) -> Duration {
+    let soon = (waited / 2).clamp(Duration::from_millis(200), Duration::from_secs(1));
+    soon.max(waited / 60).min(Duration::from_secs(10))
+}
+
+/// Whether waiting can outlast it: the vault is away, restarts, or says itself that it will pass.
+fn passes(error: &ClientError) -> bool {
+    match error {
+        ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } => true,
+        ClientError::Problem(problem) => problem.retryable,
+        // What stands before a vault that is away, and speaks for it.
+        ClientError::Unreadable { status, .. } => *status >= 500,
+        ClientError::Usage(_) => false,
+    }
+}
+
+fn brief(error: &ClientError) -> String {
+    match error {
+        ClientError::Problem(problem) => format!("{}: {}", problem.code, problem.detail),
+        ClientError::CannotConnect { reason, .. } | ClientError::NoAnswer { reason, .. } | ClientError::Unreadable { reason, .. } => {
+            reason.clone()
+        }
+        ClientError::Usage(text) => text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::Problem;
+
+    fn problem(status: u16, retryable: bool) -> ClientError {
+        let body = json!({ "code": "c", "retryable": retryable }).to_string();
+        ClientError::Problem(Box::new(Problem::decode(status, body.as_bytes()).unwrap()))
+    }
+
+    #[test]
+    fn looks_become_rarer() {
+        for (waited, expected) in [(0, 200), (600, 300), (2_000, 1_000), (59_000, 1_000), (300_000, 5_000), (3_600_000, 10_000)] {
+            assert_eq!(pause(Duration::from_millis(waited)), Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn waiting_outlasts_what_passes_and_nothing_else() {
+        let (url, reason) = (String::new(), String::new());
+        for (error, expected) in [
+            (ClientError::CannotConnect { url: url.clone(), reason: reason.clone() }, true),
+            (ClientError::NoAnswer { url, reason: reason.clone() }, true),
+            (problem(503, true), true),
+            (problem(429, true), true),
+            (problem(404, false), false),
+            (problem(500, false), false),
+            (ClientError::Unreadable { status: 502, reason: reason.clone() }, true),
+            (ClientError::Unreadable { status: 200, reason }, false),
+        ] {
+            assert_eq!(passes(&error), expected, "{error}");
+        }
+    }
+
+    fn ended(state: &str, errors: &Value) -> (&'static str, String) {
+        let job = json!({ "id": "job-001122334455", "kind": "rotation", "from": "wk-000000000000", "to": "wk-111111111111", "state": state,
+            "total": 30, "done": 27, "failed": 3, "errors": errors, "started_at": "2026-01-31T12:00:00Z", "finished_at": null });
+        match ROTATIONS.verdict(&Job::read(&job).unwrap()) {
+            Err(Failure::Job { code, detail }) => (code, detail),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_that_did_not_succeed_says_why() {
+        let errors = json!([{ "key_id": "sym-00112233445566778899aabbccddeeff", "code": "wrapper_denied", "detail": "no" }]);
+        let told = "the rotation job-001122334455 failed: 3 of 30 keys could not be done\n  \
+                    sym-00112233445566778899aabbccddeeff: wrapper_denied: no\n  and 2 more";
+        assert_eq!(ended("failed", &errors), ("job_failed", told.into()));
+        let told = "the rotation job-001122334455 was aborted: 27 of 30 keys are done, and stay so";
+        assert_eq!(ended("aborted", &json!([])), ("job_aborted", told.into()));
+    }
+}
