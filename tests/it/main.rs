@@ -46,6 +46,7 @@ mod tamper;
 mod transport;
 mod vault_smoke;
 mod wrapper_aws_kms;
+mod wrapper_cli;
 mod wrapper_conformance;
 mod wrapper_rewrap;
 mod wycheproof;

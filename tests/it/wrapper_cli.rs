@@ -1,0 +1,149 @@
+//! Rotation, retirement and re-seal by the command line alone, against the real vault.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::vault::{TestVault, until};
+
+/// A command of a principal, answering JSON.
+fn command(vault: &TestVault, principal: &str, line: &str) -> Command {
+    let options = vault.options(principal);
+    let mut command = vault.command(&line.split_whitespace().collect::<Vec<_>>());
+    command.args(["--output", "json", "--url", &options.url]);
+    command.arg("--ca").arg(&options.ca).arg("--cert").arg(&options.cert).arg("--key").arg(&options.key);
+    command
+}
+
+fn done(line: &str, output: &Output) -> Value {
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn run(vault: &TestVault, principal: &str, line: &str) -> Value {
+    done(line, &command(vault, principal, line).output().unwrap())
+}
+
+/// The code of the last document on standard error.
+fn refused(vault: &TestVault, principal: &str, line: &str) -> String {
+    let output = command(vault, principal, line).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{line}");
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    error["code"].as_str().unwrap().to_owned()
+}
+
+fn create(vault: &TestVault) -> String {
+    let key = run(vault, "participant1", "keys create --node participant1 --purpose signing --spec ec-curve25519");
+    key["id"].as_str().unwrap().to_owned()
+}
+
+fn sign(vault: &TestVault, id: &str) {
+    run(vault, "participant1", &format!("keys sign {id} --algorithm ed25519 --message-text hello"));
+}
+
+#[test]
+fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
+    let mut vault = TestVault::start();
+    let keys: Vec<String> = (0..3).map(|_| create(&vault)).collect();
+    let old = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(refused(&vault, "wrapper-admin", "wrapper status"), "failed");
+    let new = run(&vault, "wrapper-admin", "wrapper create --provider local");
+    assert_eq!(new["state"], "standby");
+    let new = new["id"].as_str().unwrap();
+
+    let rotate = format!("wrapper rotate --to {new} --wait");
+    assert_eq!(refused(&vault, "participant1", &rotate), "forbidden");
+    let job = run(&vault, "wrapper-admin", &rotate);
+    let expected =
+        json!({"kind": "rotation", "from": old, "to": new, "state": "succeeded", "total": 3, "done": 3, "failed": 0, "errors": []});
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&job[field], value, "{job}");
+    }
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(run(&vault, "wrapper-admin", "wrapper status"), job);
+    assert_eq!(run(&vault, "auditor", &format!("wrapper status {id} --wait")), job);
+    assert_eq!(refused(&vault, "wrapper-admin", "wrapper abort"), "failed");
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper abort {id}")), "job_ended");
+    let state = |id: &str| run(&vault, "wrapper-admin", &format!("wrapper show {id}"));
+    assert_eq!((&state(&old)["state"], &state(new)["state"], &state(new)["keys"]), (&json!("draining"), &json!("active"), &json!(3)));
+
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper retire {new}")), "wrong_wrapper_state");
+    let retired = run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
+    assert_eq!(
+        (&retired["state"], &retired["retirement"]["wraps_dropped"], &retired["retirement"]["keys"]),
+        (&json!("retired"), &json!(3), &json!(3))
+    );
+    assert_eq!((&state(&old)["state"], &state(&old)["keys"]), (&json!("retired"), &json!(0)));
+
+    // Nothing needs the old one any more, and nothing that is open in memory hides that.
+    fs::remove_file(vault.path("wrapper.key")).unwrap();
+    vault.restart();
+    keys.iter().for_each(|key| sign(&vault, key));
+
+    let before = run(&vault, "key-admin", &format!("keys show {}", keys[0]));
+    let resealed = run(&vault, "key-admin", &format!("keys reseal {}", keys[0]));
+    assert_eq!((&resealed["id"], &resealed["public_key"]), (&before["id"], &before["public_key"]));
+    assert_ne!(resealed["wraps"], before["wraps"]);
+    assert_eq!(refused(&vault, "wrapper-admin", "keys reseal --all"), "forbidden");
+    let job = run(&vault, "key-admin", "keys reseal --all --wait");
+    assert_eq!((&job["kind"], &job["state"], &job["done"]), (&json!("reseal"), &json!("succeeded"), &json!(3)), "{job}");
+    assert_eq!(run(&vault, "key-admin", "keys reseal-status"), job);
+    assert_eq!(refused(&vault, "key-admin", "keys reseal-abort"), "failed");
+    vault.restart();
+    keys.iter().for_each(|key| sign(&vault, key));
+}
+
+#[tokio::test]
+async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
+    // The port is the same after the crash.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut vault = TestVault::start_with(|config| {
+        let with_port = config.replacen("api = \"127.0.0.1:0\"", &format!("api = \"127.0.0.1:{port}\""), 1);
+        assert_ne!(config, with_port);
+        with_port + "\n[jobs]\nkeys_per_second = 1\nconcurrency = 1\n"
+    });
+    let keys: Vec<String> = (0..6).map(|_| create(&vault)).collect();
+    let first = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
+
+    let started = run(&vault, "key-admin", "keys reseal --all");
+    assert_eq!(started["state"], "running");
+    let line = "keys reseal-status --wait";
+    let mut waiting = command(&vault, "key-admin", line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let looked = || async {
+        let path = "/v1/audit/entries?operation=reseals.show&limit=1";
+        !vault.client("auditor").get(path).await.unwrap()["items"].as_array().unwrap().is_empty()
+    };
+    until("somebody waits", looked).await;
+    vault.kill();
+    let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(told.any(|line| line.contains("still waiting, although the vault does not answer")));
+    vault.serve();
+    assert!(told.any(|line| line == "re-seal: the vault answers again"));
+    let job = done(line, &waiting.wait_with_output().unwrap());
+    assert_eq!((&job["id"], &job["state"], &job["done"]), (&started["id"], &json!("succeeded"), &json!(6)));
+
+    // An abort ends the waiting too, as a failure.
+    let new = run(&vault, "wrapper-admin", "wrapper create --provider local")["id"].as_str().unwrap().to_owned();
+    let started = run(&vault, "wrapper-admin", &format!("wrapper rotate --to {new}"));
+    let waiting = command(&vault, "wrapper-admin", "wrapper status --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper rotate --to {first}")), "job_running");
+    let aborted = run(&vault, "wrapper-admin", "wrapper abort");
+    assert_eq!((&aborted["id"], &aborted["state"]), (&started["id"], &json!("aborted")));
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let last: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(last["state"], "aborted");
+    let told = String::from_utf8(output.stderr).unwrap();
+    let error: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(error["code"], "job_aborted", "{told}");
+
+    // The way back.
+    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {first} --wait"));
+    run(&vault, "wrapper-admin", &format!("wrapper retire {new}"));
+    vault.restart();
+    keys.iter().for_each(|key| sign(&vault, key));
+}
