@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{KeyState, Operation};
+use crate::domain::{KeyState, Operation, ProviderKind, WrapperState};
 
 use super::Failure;
 
@@ -43,6 +43,10 @@ pub enum Words {
     Operations,
     /// The states of a key.
     KeyStates,
+    /// The kinds of KMS.
+    Providers,
+    /// The states of a wrapper key.
+    WrapperStates,
     /// The regions of `[wrapper]`, `local` for a key file, and `other`.
     Regions,
 }
@@ -92,6 +96,18 @@ pub const METRICS: &[Metric] = &[
         "keyvault_cache_evictions_total",
         &[("cause", Words::These(&["expired", "explicit", "replaced", "size"]))],
         "Keys that were wiped from memory: by time, by a change of state or a freeze, by being opened anew, for want of room.",
+    ),
+    counter("keyvault_keys_opened_total", &[], "Private keys that came out of their seal, for whatever purpose. A rotation opens none."),
+    gauge(
+        "keyvault_wraps",
+        &[("provider", Words::Providers), ("state", Words::WrapperStates)],
+        "Wraps that open, by provider and state of their wrapper key. While a wrapper key is active or on standby, it should have as many as \
+         there are keys.",
+    ),
+    gauge(
+        "keyvault_job_keys",
+        &[("kind", Words::These(&["rotation", "reseal"])), ("progress", Words::These(&["done", "left", "failed"]))],
+        "Keys of the job that runs; 0 without one.",
     ),
     gauge("keyvault_keys", &[("state", Words::KeyStates)], "Keys in the store."),
     gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
@@ -186,6 +202,8 @@ impl Words {
             Self::These(words) => Some(words.to_vec()),
             Self::Operations => Some(Operation::ALL.iter().map(|operation| operation.as_str()).chain(["none"]).collect()),
             Self::KeyStates => Some(KeyState::ALL.iter().map(|state| state.as_str()).collect()),
+            Self::Providers => Some(ProviderKind::ALL.iter().map(|provider| provider.as_str()).collect()),
+            Self::WrapperStates => Some(WrapperState::ALL.iter().map(|state| state.as_str()).collect()),
             Self::Regions => None,
         }
     }
@@ -195,6 +213,8 @@ impl Words {
             Self::These(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ").into(),
             Self::Operations => "an operation of the audit log, or `none`".into(),
             Self::KeyStates => "a state of a key".into(),
+            Self::Providers => "a kind of KMS".into(),
+            Self::WrapperStates => "a state of a wrapper key".into(),
             Self::Regions => "a region of `[wrapper]`, `local`, or `other`".into(),
         }
     }

@@ -112,7 +112,10 @@ impl Vault {
             Err(error) => return Err(self.if_unopenable(record, error).await),
         };
         let opened = match on_wiped_stack(|| envelope::open(&data_key, sealed, &context)) {
-            Ok(opened) => opened,
+            Ok(opened) => {
+                metrics::counter!("keyvault_keys_opened_total").increment(1);
+                opened
+            }
             Err(OpenError::UnknownVersion) => return Err(self.quarantine(record, "sealed by an unknown version").await),
             Err(OpenError::Malformed | OpenError::Commitment | OpenError::Sealed) => {
                 return Err(self.quarantine(record, "the seal does not hold").await);

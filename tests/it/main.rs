@@ -7,6 +7,7 @@ mod aws_faults;
 mod aws_health;
 mod aws_outage;
 mod aws_regions;
+mod aws_rotation;
 mod aws_storm;
 mod aws_vault;
 mod aws_wrapper_keys;

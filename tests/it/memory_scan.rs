@@ -53,7 +53,7 @@ fn memory(pid: u32, mut visit: impl FnMut(&str, &[u8])) {
 }
 
 /// Where in the process any of the patterns stands.
-fn scan(pid: u32, patterns: &Patterns) -> Vec<String> {
+pub(crate) fn scan(pid: u32, patterns: &Patterns) -> Vec<String> {
     let mut found = Vec::new();
     memory(pid, |region, bytes| found.extend(patterns.find(bytes).into_iter().map(|(at, name)| format!("{name} at {at:#x} of {region}"))));
     found
