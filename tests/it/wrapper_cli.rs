@@ -41,8 +41,10 @@ fn create(vault: &TestVault) -> String {
     key["id"].as_str().unwrap().to_owned()
 }
 
-fn sign(vault: &TestVault, id: &str) {
-    run(vault, "participant1", &format!("keys sign {id} --algorithm ed25519 --message-text hello"));
+fn sign_all(vault: &TestVault, keys: &[String]) {
+    for key in keys {
+        run(vault, "participant1", &format!("keys sign {key} --algorithm ed25519 --message-text hello"));
+    }
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     // Nothing needs the old one any more, and nothing that is open in memory hides that.
     fs::remove_file(vault.path("wrapper.key")).unwrap();
     vault.restart();
-    keys.iter().for_each(|key| sign(&vault, key));
+    sign_all(&vault, &keys);
 
     let before = run(&vault, "key-admin", &format!("keys show {}", keys[0]));
     let resealed = run(&vault, "key-admin", &format!("keys reseal {}", keys[0]));
@@ -94,7 +96,7 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     assert_eq!(run(&vault, "key-admin", "keys reseal-status"), job);
     assert_eq!(refused(&vault, "key-admin", "keys reseal-abort"), "failed");
     vault.restart();
-    keys.iter().for_each(|key| sign(&vault, key));
+    sign_all(&vault, &keys);
 }
 
 #[tokio::test]
@@ -145,5 +147,5 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
     run(&vault, "wrapper-admin", &format!("wrapper rotate --to {first} --wait"));
     run(&vault, "wrapper-admin", &format!("wrapper retire {new}"));
     vault.restart();
-    keys.iter().for_each(|key| sign(&vault, key));
+    sign_all(&vault, &keys);
 }
