@@ -35,6 +35,7 @@ mod reseal;
 mod retire;
 mod revoke;
 mod rotation;
+mod runbooks;
 mod schemes;
 mod secrets;
 mod storage_conformance;
