@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     crypto::{Random, SystemRandom},
     domain::{KeyId, NodeName},
     storage::{KeyStore as _, Mode, copy},
-    vault::{Drilled, Parts, Vault},
+    vault::{Code, Drilled, Parts, Vault},
     wrapper::Providers,
 };
 
@@ -65,11 +66,20 @@ pub struct DrillArgs {
     pub(super) output: Format,
 }
 
+/// A key that does not open, and why.
+#[derive(Serialize)]
+struct Fault {
+    key_id: KeyId,
+    node: NodeName,
+    code: Code,
+    why: String,
+}
+
 #[derive(Default)]
 struct Report {
     opened: u64,
     destroyed: u64,
-    failed: Vec<(KeyId, NodeName, String)>,
+    failed: Vec<Fault>,
 }
 
 impl Report {
@@ -88,13 +98,12 @@ pub(super) fn drill(args: &DrillArgs) -> Result<(), Failure> {
     let Report { opened, destroyed, failed } = &report;
     match args.output {
         Format::Text => {
-            for (id, node, why) in failed {
-                writeln!(std::io::stdout(), "{id} of {node} does not open: {why}")?;
+            for Fault { key_id, node, code, why } in failed {
+                writeln!(std::io::stdout(), "{key_id} of {node} does not open: {code}: {why}")?;
             }
             writeln!(std::io::stdout(), "{opened} keys open, {} do not, {destroyed} are tombstones", failed.len())?;
         }
         Format::Json => {
-            let failed: Vec<_> = failed.iter().map(|(id, node, why)| json!({ "key_id": id, "node": node, "why": why })).collect();
             writeln!(std::io::stdout(), "{}", json!({ "opened": opened, "destroyed": destroyed, "failed": failed }))?;
         }
     }
@@ -122,11 +131,13 @@ async fn open_all(config: &Config) -> Result<Report, Failure> {
     .await?;
     let total = store.keys_by_state().await.map_err(anyhow::Error::from)?.iter().map(|(_, keys)| keys).sum();
     let (mut report, mut progress) = (Report::default(), Progress::new("drill"));
-    let tell = |id: KeyId, node: &NodeName, drilled| {
+    let tell = |key_id: KeyId, node: &NodeName, drilled| {
         match drilled {
             Drilled::Opens => report.opened += 1,
             Drilled::Destroyed => report.destroyed += 1,
-            Drilled::Fails(error) => report.failed.push((id, node.clone(), error.to_string())),
+            Drilled::Fails(error) => {
+                report.failed.push(Fault { key_id, node: node.clone(), code: error.code(), why: error.to_string() });
+            }
         }
         progress.show(report.counts(total), Instant::now());
     };

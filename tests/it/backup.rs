@@ -85,6 +85,7 @@ async fn a_drill_names_the_key_that_does_not_open() {
     let (ok, drilled) = run(&vault, &["drill", copy.to_str().unwrap(), "--output", "json"]);
     assert!(!ok);
     assert_eq!((&drilled["opened"], &drilled["failed"][0]["key_id"]), (&json!(1), &lost), "{drilled} {kept}");
+    assert_eq!(drilled["failed"][0]["code"], "key_quarantined", "{drilled}");
     assert!(fs::read(&copy).unwrap() == before, "a drill changes nothing");
 }
 
