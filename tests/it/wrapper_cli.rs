@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -146,6 +147,54 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
     // The way back.
     run(&vault, "wrapper-admin", &format!("wrapper rotate --to {first} --wait"));
     run(&vault, "wrapper-admin", &format!("wrapper retire {new}"));
+    vault.restart();
+    sign_all(&vault, &keys);
+}
+
+#[test]
+fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
+    let mut vault = TestVault::start();
+    let keys: Vec<String> = (0..2).map(|_| create(&vault)).collect();
+    let backup = |vault: &TestVault, file: &str| assert!(vault.command(&["backup", file]).output().unwrap().status.success());
+    let old = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
+    backup(&vault, "before.db");
+    let made = run(&vault, "wrapper-admin", "wrapper create --provider local");
+    let (new, reference) = (made["id"].as_str().unwrap(), made["reference"].as_str().unwrap());
+    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {new} --wait"));
+    backup(&vault, "between.db");
+    run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
+    backup(&vault, "after.db");
+    vault.terminate();
+
+    // What opens while both keys live, without the old one, and without the new one.
+    let drill = |file: &str| {
+        let output = vault.command(&["drill", file, "--output", "json"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.success(), told["failed"] == json!([]), "{told}");
+        told["opened"].as_u64().unwrap()
+    };
+    let drill_without = |key: &Path| {
+        let aside = key.with_extension("aside");
+        fs::rename(key, &aside).unwrap();
+        let opened = ["before.db", "between.db", "after.db"].map(&drill);
+        fs::rename(&aside, key).unwrap();
+        opened
+    };
+    assert_eq!(["before.db", "between.db", "after.db"].map(&drill), [2, 2, 2]);
+    assert_eq!(drill_without(&vault.path("wrapper.key")), [0, 2, 2]);
+    assert_eq!(drill_without(Path::new(reference)), [2, 2, 0]);
+
+    // The oldest is restored, and rotated once more: the key of later is registered again.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(vault.path(&format!("keyvault.db{suffix}")));
+    }
+    fs::copy(vault.path("before.db"), vault.path("keyvault.db")).unwrap();
+    vault.serve();
+    sign_all(&vault, &keys);
+    assert_eq!(run(&vault, "wrapper-admin", "wrapper list")["items"].as_array().unwrap().len(), 1);
+    let again = run(&vault, "wrapper-admin", &format!("wrapper register --provider local --reference {reference}"));
+    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {} --wait", again["id"].as_str().unwrap()));
+    run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
     vault.restart();
     sign_all(&vault, &keys);
 }
