@@ -9,6 +9,8 @@ text_enum!(
         Local = "local",
         /// AWS KMS.
         AwsKms = "aws-kms",
+        /// The transit engine of OpenBao.
+        OpenbaoTransit = "openbao-transit",
     }
 );
 
@@ -35,9 +37,10 @@ pub struct WrapperKey {
     pub id: WrapperKeyId,
     /// Which kind of KMS.
     pub provider: ProviderKind,
-    /// The identity, never an alias, region apart: `aws:<partition>:<account>:<key id>`, or `local:<16 hex of the key's digest>`.
+    /// The identity, never an alias, region apart: `aws:<partition>:<account>:<key id>`,
+    /// `openbao:<cluster id>:<mount>:<name>:<second of its making>`, or `local:<16 hex of the key's digest>`.
     pub identity: String,
-    /// What was asked for, as resolved: an ARN, or a file path.
+    /// What was asked for, as resolved: an ARN, a URL, or a file path.
     pub reference: String,
     /// Where it lives, in the order to try; empty for providers without regions.
     pub regions: Vec<String>,

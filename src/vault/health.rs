@@ -61,12 +61,15 @@ impl Health {
     }
 
     /// Notes how a call for one key ended. An invalid wrap is not the wrapper key's fault, and neither is, by itself, a refusal of
-    /// access: IAM may refuse one key's context and allow all others. So these two leave the verdict to the canary.
+    /// access: IAM may refuse one key's context and allow all others. Nor is a wrap of an old version. So these leave the verdict to the
+    /// canary.
     pub(super) fn wrapper<T>(&self, id: WrapperKeyId, result: &Result<T, WrapperError>) {
         let mut wrappers = self.wrappers();
         let heard = wrappers.entry(id).or_insert_with(Heard::nothing);
         match result {
-            Err(WrapperError::Invalid { .. } | WrapperError::Denied { denial: Denial::AccessDenied, .. }) => heard.settled = false,
+            Err(WrapperError::Invalid { .. } | WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. }) => {
+                heard.settled = false;
+            }
             other => heard.last = Some(other.as_ref().map(drop).map_err(Clone::clone)),
         }
         heard.at = Instant::now();

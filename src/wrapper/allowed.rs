@@ -10,7 +10,7 @@ pub(super) struct Allowed(Vec<Pattern>);
 enum Pattern {
     /// Every key of an AWS account.
     Account(String),
-    /// An identity, an ARN or a path, with `*` for any run of characters within one part.
+    /// An identity, an ARN, a URL or a path, with `*` for any run of characters within one part.
     Text(String),
 }
 
@@ -43,6 +43,21 @@ impl Allowed {
         self.local_path(path) || self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
     }
 
+    /// Whether the transit key at `url` may be used, whatever it is.
+    pub(super) fn openbao_url(&self, url: &str) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, url)))
+    }
+
+    /// Whether some transit keys are allowed by what they are.
+    pub(super) fn names_openbao_identities(&self) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("openbao:")))
+    }
+
+    /// Whether the transit key with `identity` may be used.
+    pub(super) fn openbao_identity(&self, identity: &str) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
+    }
+
     /// Whether a key could match whose id nobody knows yet.
     pub(super) fn a_new_aws_key(&self) -> bool {
         self.0.iter().any(|pattern| match pattern {
@@ -62,6 +77,12 @@ impl Pattern {
             Some(("arn", _)) => parts == 6,
             Some(("aws", _)) => parts == 4,
             Some(("local", _)) => parts == 2,
+            Some(("openbao", _)) => parts == 5,
+            // https://host:port/<mount>/keys/<name>
+            Some(("https" | "http", rest)) => rest
+                .strip_prefix("//")
+                .and_then(|rest| rest.rsplit_once('/')?.0.strip_suffix("/keys"))
+                .is_some_and(|rest| rest.contains('/')),
             _ => text.starts_with('/') && !text.split('/').any(|part| part == ".."),
         };
         if good {
@@ -69,7 +90,8 @@ impl Pattern {
         } else {
             Err(format!(
                 "{text:?} under [wrapper] allowed can match nothing: it is neither an account id, a key ARN (arn:…, 6 parts), \
-                 an identity (aws:…, 4 parts; local:…), nor an absolute path"
+                 the URL of a transit key (https://host:port/<mount>/keys/<name>), an identity (aws:…, 4 parts; openbao:…, 5 parts; local:…), \
+                 nor an absolute path"
             ))
         }
     }
@@ -146,8 +168,41 @@ mod tests {
     }
 
     #[test]
+    fn a_transit_key_is_allowed_by_url_or_identity() {
+        let identity = "openbao:81cbc3cc-3cf2-f57a-fee8-ef210c6ad65e:team/transit:canton:1795319440";
+        for (pattern, by_url, by_identity) in [
+            ("https://bao:8200/team/transit/keys/canton", true, false),
+            ("https://bao:8200/team/transit/keys/*", true, false),
+            ("https://*:8200/*/transit/keys/canton", true, false),
+            ("https://bao:8200/*/keys/canton", false, false), // `*` does not cross the `/` of team/transit
+            ("http://bao:8200/team/transit/keys/canton", false, false),
+            ("https://bao/team/transit/keys/canton", false, false),
+            (identity, false, true),
+            ("openbao:*:team/transit:*:*", false, true),
+            ("openbao:*:transit:*:*", false, false),
+            ("openbao:*:*/*:canton:1795319441", false, false),
+        ] {
+            let allowed = allowed(pattern);
+            let found = (allowed.openbao_url("https://bao:8200/team/transit/keys/canton"), allowed.openbao_identity(identity));
+            assert_eq!(found, (by_url, by_identity), "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_pattern_that_can_match_nothing_is_refused_and_no_pattern_allows_nothing() {
-        for pattern in ["", "*", "alias/canton", "relative/path", "/a/../b", "arn:aws:kms:*", "1111", "https://kms.example"] {
+        for pattern in [
+            "",
+            "*",
+            "alias/canton",
+            "relative/path",
+            "/a/../b",
+            "arn:aws:kms:*",
+            "1111",
+            "https://kms.example",
+            "https://bao/keys/x",
+            "https:/bao/transit/keys/x",
+            "openbao:*:*:*",
+        ] {
             assert!(Allowed::parse(&[pattern.to_owned()]).is_err(), "{pattern}");
         }
         assert!(!Allowed::parse(&[]).unwrap().aws(&MRK.parse().unwrap(), "eu-central-1"));

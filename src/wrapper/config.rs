@@ -1,22 +1,29 @@
 //! The `[wrapper]` section of the configuration: which wrapper key to begin with, and which ones may be used at all.
 
-use std::{collections::BTreeMap, fmt, path::Path, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::domain::ProviderKind;
 
 use super::{
-    WrapperError,
+    OpenbaoConfig, WrapperError,
     allowed::Allowed,
     aws_key::{AwsKey, is_key_id, is_region},
+    openbao_key::from_reference,
 };
 
 /// The `[wrapper]` section. `provider` and `reference` are required.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Which kind of KMS holds the first wrapper key: `local` or `aws-kms`.
+    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms` or `openbao-transit`.
     pub provider: ProviderKind,
-    /// Which key: the path of a key file, or a KMS key ARN, key id or alias.
+    /// Which key: the path of a key file, a KMS key ARN, key id or alias, or `https://host:port/<mount>/keys/<name>` of a transit key.
     pub reference: String,
     /// The regions that may be spoken to, in the order to try. Empty: whatever regions the keys live in.
     #[serde(default)]
@@ -29,9 +36,9 @@ pub struct Config {
     pub endpoints: BTreeMap<String, Endpoint>,
     /// Which wrapper keys may be registered *and used*: checked at every load, so that an edited row opens nothing.
     ///
-    /// Each entry is an AWS account id (`111122223333`), a key ARN, an identity as shown by the API
-    /// (`aws:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
-    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN or key id.
+    /// Each entry is an AWS account id (`111122223333`), a key ARN, the URL of a transit key, an identity as shown by the API
+    /// (`aws:…`, `openbao:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
+    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id or a URL.
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
     pub allowed: Vec<String>,
@@ -48,6 +55,9 @@ pub struct Config {
     /// Time limits, retries and quotas of KMS calls.
     #[serde(default)]
     pub limits: Limits,
+    /// The OpenBao clusters that wrapper keys lie in, whatever the provider of the first one.
+    #[serde(default)]
+    pub openbao: Vec<OpenbaoConfig>,
 }
 
 /// The `[wrapper.limits]` section: time limits, retries and quotas of KMS calls.
@@ -105,6 +115,7 @@ impl Config {
         for entry in self.allowed.iter_mut().chain(&mut self.prefer).filter(|entry| is_file(entry)) {
             *entry = absolute(entry);
         }
+        self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
     }
 
     /// What an operator should be told at every start, if there is something.
@@ -112,7 +123,7 @@ impl Config {
         (self.provider == ProviderKind::Local).then(|| {
             format!(
                 "THE WRAPPER KEY IS A FILE ({}): whoever reads that file and the database has every key, and nobody can switch it off. \
-                 Use provider = \"aws-kms\" for anything of value.",
+                 Use provider = \"aws-kms\" or \"openbao-transit\" for anything of value.",
                 self.reference
             )
         })
@@ -133,6 +144,17 @@ impl Config {
         if times.iter().any(|time| time.is_zero()) || *max_concurrency == 0 || *rate_limit == 0 || *breaker_failures == 0 {
             return wrong("under [wrapper.limits] only retries may be 0".to_owned());
         }
+        let mut addresses = BTreeSet::new();
+        for cluster in &self.openbao {
+            match cluster.check() {
+                Ok(all) => {
+                    if let Some(twice) = all.iter().find(|address| !addresses.insert(address.to_string())) {
+                        return wrong(format!("{twice} is twice under [[wrapper.openbao]] addresses"));
+                    }
+                }
+                Err(what) => return wrong(what),
+            }
+        }
         match (self.provider, self.allowed.is_empty()) {
             (_, false) => Allowed::parse(&self.allowed).or_else(wrong),
             (ProviderKind::Local, true) => wrong(
@@ -140,6 +162,10 @@ impl Config {
                     .to_owned(),
             ),
             (ProviderKind::AwsKms, true) => self.only_the_reference().map_or_else(wrong, Ok),
+            (ProviderKind::OpenbaoTransit, true) => match from_reference(&self.reference) {
+                Ok((address, path)) => Allowed::parse(&[address.reference(&path)]).or_else(wrong),
+                Err(_) => wrong("reference is not the URL of a transit key: https://host:port/<mount>/keys/<name>".to_owned()),
+            },
         }
     }
 

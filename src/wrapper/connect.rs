@@ -27,6 +27,8 @@ pub struct Providers {
     pub(super) random: Arc<dyn Random>,
     #[cfg(feature = "aws-kms")]
     pub(super) aws: super::aws_kms::Clients,
+    #[cfg(feature = "openbao-transit")]
+    pub(super) openbao: Vec<Arc<super::openbao::Cluster>>,
 }
 
 /// What kind of wrapper key to create.
@@ -51,6 +53,8 @@ impl Providers {
         Ok(Self {
             #[cfg(feature = "aws-kms")]
             aws: super::aws_kms::Clients::new(&config, &allowed),
+            #[cfg(feature = "openbao-transit")]
+            openbao: super::openbao::clusters(&config),
             config,
             allowed,
             preferred,
@@ -79,6 +83,10 @@ impl Providers {
             ProviderKind::AwsKms => Box::pin(self.resolve_aws(reference, regions)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
+            #[cfg(feature = "openbao-transit")]
+            ProviderKind::OpenbaoTransit => Box::pin(self.resolve_openbao(reference, regions)).await,
+            #[cfg(not(feature = "openbao-transit"))]
+            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
         }
     }
 
@@ -104,10 +112,14 @@ impl Providers {
             ProviderKind::AwsKms => Box::pin(self.connect_aws(key)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
+            #[cfg(feature = "openbao-transit")]
+            ProviderKind::OpenbaoTransit => self.connect_openbao(key),
+            #[cfg(not(feature = "openbao-transit"))]
+            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
         }
     }
 
-    /// Creates a wrapper key: a file next to the configured one, or a KMS key if `may_create`.
+    /// Creates a wrapper key: a file next to the configured one, or a key in a KMS if `may_create`.
     ///
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created, if what is created could not be used.
@@ -118,6 +130,10 @@ impl Providers {
             ProviderKind::AwsKms => Box::pin(self.create_aws(options)).await,
             #[cfg(not(feature = "aws-kms"))]
             ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
+            #[cfg(feature = "openbao-transit")]
+            ProviderKind::OpenbaoTransit => Box::pin(self.create_openbao(options)).await,
+            #[cfg(not(feature = "openbao-transit"))]
+            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
         }
     }
 
@@ -207,3 +223,5 @@ pub(super) fn misconfigured(reference: &str, what: &str) -> WrapperError {
 
 #[cfg(not(feature = "aws-kms"))]
 const WITHOUT_AWS: &str = "this binary was built without the feature aws-kms";
+#[cfg(not(feature = "openbao-transit"))]
+const WITHOUT_OPENBAO: &str = "this binary was built without the feature openbao-transit";

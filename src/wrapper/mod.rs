@@ -1,6 +1,6 @@
 //! Wrapper keys in a KMS: one small trait, one file for each provider, and a guard in front of all.
 
-#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
+#[cfg_attr(not(all(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "each provider needs a part of it"))]
 mod allowed;
 #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
 mod aws_key;
@@ -8,9 +8,14 @@ mod aws_key;
 mod aws_kms;
 mod config;
 mod connect;
-#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
+#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "a key in a file needs a part of it"))]
 mod guard;
 mod local;
+#[cfg(feature = "openbao-transit")]
+mod openbao;
+mod openbao_config;
+#[cfg_attr(not(feature = "openbao-transit"), allow(dead_code, reason = "only OpenBao needs all of it"))]
+mod openbao_key;
 mod prefer;
 mod ring;
 
@@ -26,6 +31,7 @@ use crate::{
 pub use config::{Config, Endpoint, Limits};
 pub use connect::{CreateOptions, Providers};
 pub use local::create_key_file;
+pub use openbao_config::OpenbaoConfig;
 pub use ring::Ring;
 
 /// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
@@ -115,7 +121,7 @@ pub struct KmsReceipt {
 pub struct Description {
     /// The identity, never an alias, region apart.
     pub identity: String,
-    /// The resolved reference: an ARN, a file path.
+    /// The resolved reference: an ARN, a URL, a file path.
     pub reference: String,
     /// Where it lives.
     pub regions: Vec<String>,
@@ -196,6 +202,12 @@ pub enum Denial {
     /// A key of another kind.
     #[error("the key is not a symmetric encryption key")]
     WrongKind,
+    /// Whoever has the right to it can take the key out of the KMS: nothing new is wrapped under it.
+    #[error("the key can be exported or backed up, so nothing is wrapped under it any more")]
+    Exposed,
+    /// The version of the key that made this wrap is switched off; newer ones may work.
+    #[error("the version of the key that made this wrap may not decrypt any more")]
+    OldVersion,
 }
 
 /// How an outage showed.

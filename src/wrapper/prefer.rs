@@ -23,6 +23,7 @@ impl Preferred {
 fn matches(pattern: &Allowed, key: &WrapperKey) -> bool {
     match key.provider {
         ProviderKind::Local => pattern.local(&key.identity, &key.reference),
+        ProviderKind::OpenbaoTransit => pattern.openbao_url(&key.reference) || pattern.openbao_identity(&key.identity),
         ProviderKind::AwsKms => {
             let Ok(aws) = key.identity.parse::<AwsKey>() else { return false };
             let home = AwsKey::from_arn(&key.reference).map(|(_, region)| region).ok();

@@ -20,10 +20,11 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
     ("Config", "src/wrapper/config.rs", "wrapper"),
     ("Limits", "src/wrapper/config.rs", "wrapper.limits"),
+    ("OpenbaoConfig", "src/wrapper/openbao_config.rs", "wrapper.openbao"),
 ];
 
 /// Options without a default to show: what stands in the example is only an example.
-const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl"];
+const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "[[wrapper.openbao]]"];
 
 #[test]
 fn the_example_is_good_as_it_is() {
@@ -73,12 +74,19 @@ fn example() -> String {
     source("deploy/keyvault.toml")
 }
 
-/// The example with its commented options put in force: lines such as `# retries = 2`.
+/// The example with its commented options put in force: lines such as `# retries = 2`. A section such as `# [[wrapper.openbao]]` reaches
+/// to the next empty line, and is wanted or not as a whole.
 fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
+    let mut left_out = false;
     let line = |line: &str| {
+        left_out &= !line.is_empty();
+        if let Some(section) = line.strip_prefix("# ").filter(|rest| rest.starts_with('[')) {
+            left_out = !wanted(section);
+            return if left_out { line } else { section }.to_owned();
+        }
         let option = line.strip_prefix("# ").and_then(|rest| Some((rest, rest.split_once(" = ")?.0)));
         match option {
-            Some((rest, name)) if is_option(name) && wanted(name) => rest.to_owned(),
+            Some((rest, name)) if is_option(name) && wanted(name) && !left_out => rest.to_owned(),
             _ => line.to_owned(),
         }
     };

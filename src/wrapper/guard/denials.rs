@@ -33,7 +33,7 @@ pub(super) struct Call {
 enum About {
     /// The wrapper key as such: disabled, deleted, of another kind.
     Key,
-    /// This call only: IAM may allow one context and refuse another, and a bad ciphertext says nothing of others.
+    /// This call only: IAM may allow one context and refuse another, and a bad or old ciphertext says nothing of others.
     Call([u8; 32]),
 }
 
@@ -73,7 +73,9 @@ impl Denials {
     /// Remembers a refusal; an outage is none.
     pub(super) fn remember(&self, call: Call, error: &WrapperError) {
         let about = match error {
-            WrapperError::Denied { denial: Denial::AccessDenied, .. } | WrapperError::Invalid { .. } => About::Call(call.digest),
+            WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. } | WrapperError::Invalid { .. } => {
+                About::Call(call.digest)
+            }
             WrapperError::Denied { .. } if call.of_two => About::Call(call.digest),
             WrapperError::Denied { .. } => About::Key,
             WrapperError::Unavailable { .. }

@@ -1,0 +1,113 @@
+//! `[[wrapper.openbao]]`: an OpenBao cluster, how it is reached, and how the vault logs in there.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Endpoint,
+    openbao_key::{Address, is_path},
+};
+
+/// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever a wrapper key lies there, be it the first one or not.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenbaoConfig {
+    /// Its servers, `https://host:port`, in the order to try. Plain `http` only on loopback.
+    pub addresses: Vec<Endpoint>,
+    /// PEM file of the CAs that may vouch for the servers; the system's are not asked. Needed for `https`, read with every connection.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// File that holds the token, and nothing else. It is read again when it changes, and the token is renewed before it ends.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// PEM file of a client certificate, leaf first: instead of a token, one logs in by TLS certificate (`auth/cert/login`).
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the private key of `certificate`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The certificate role to log in to; none lets the server find one that fits.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Where the certificate login is mounted, below `auth/`.
+    #[serde(default = "cert")]
+    pub auth_mount: String,
+    /// The namespace to log in to. Keys are named by their whole path, so their namespaces stand in the reference.
+    #[serde(default)]
+    pub namespace: String,
+    /// The transit mount in which new wrapper keys are made, namespaces in front.
+    #[serde(default = "transit")]
+    pub mount: String,
+}
+
+impl OpenbaoConfig {
+    /// Makes file names relative to the folder of the configuration.
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        for file in [&mut self.ca, &mut self.token_file, &mut self.certificate, &mut self.key].into_iter().flatten() {
+            *file = folder.join(&file);
+        }
+    }
+
+    /// The addresses, if every option can be meant; else what to mend.
+    pub(super) fn check(&self) -> Result<Vec<Address>, String> {
+        let wrong = |what: &str| Err(format!("[[wrapper.openbao]] {what}"));
+        let addresses = self.addresses.iter().map(|address| address.as_str().parse::<Address>()).collect::<Result<Vec<_>, _>>();
+        let Ok(addresses) = addresses else {
+            return wrong("addresses: write https://host:port, with nothing after the port");
+        };
+        if addresses.is_empty() {
+            return wrong("addresses is empty; name the servers of the cluster");
+        }
+        if addresses.iter().any(|address| !address.tls && !address.is_loopback()) {
+            return wrong("addresses: plain http would show the token and every data key to the network; write https");
+        }
+        if addresses.iter().any(|address| address.tls) && self.ca.is_none() {
+            return wrong("ca is missing: name the PEM file of the CA that vouches for the servers");
+        }
+        match (&self.token_file, &self.certificate, &self.key) {
+            (Some(_), None, None) if self.role.is_some() => return wrong("role belongs to a certificate login, and token_file is set"),
+            (Some(_), None, None) => {}
+            (None, Some(_), Some(_)) if addresses.iter().all(|address| address.tls) => {}
+            (None, Some(_), Some(_)) => return wrong("certificate logs in over https only"),
+            _ => return wrong("needs either token_file, or certificate and key"),
+        }
+        if !is_path(&self.mount) || !is_path(&self.auth_mount) || !(self.namespace.is_empty() || is_path(&self.namespace)) {
+            return wrong("mount, auth_mount and namespace are paths like team/transit, without a slash at either end");
+        }
+        Ok(addresses)
+    }
+}
+
+fn cert() -> String {
+    "cert".to_owned()
+}
+
+fn transit() -> String {
+    "transit".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_cannot_be_meant_is_refused_with_what_to_mend() {
+        for (text, says) in [
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ntoken_file = 't'", ""),
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ncertificate = 'c'\nkey = 'k'\nrole = 'vault'", ""),
+            ("addresses = ['http://127.0.0.1:8200']\ntoken_file = 't'\nnamespace = 'a/b'", ""),
+            ("addresses = []\ntoken_file = 't'", "empty"),
+            ("addresses = ['http://bao:8200']\ntoken_file = 't'", "https"),
+            ("addresses = ['https://bao:8200/v1']\nca = 'ca.pem'\ntoken_file = 't'", "nothing after the port"),
+            ("addresses = ['https://bao:8200']\ntoken_file = 't'", "ca is missing"),
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'", "either"),
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ntoken_file = 't'\ncertificate = 'c'\nkey = 'k'", "either"),
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ncertificate = 'c'", "either"),
+            ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ntoken_file = 't'\nrole = 'r'", "role"),
+            ("addresses = ['http://localhost']\ncertificate = 'c'\nkey = 'k'", "https only"),
+            ("addresses = ['http://localhost']\ntoken_file = 't'\nmount = '/transit'", "slash"),
+        ] {
+            let error = toml::from_str::<OpenbaoConfig>(text).unwrap().check().err().unwrap_or_default();
+            assert!(error.contains(says) && error.is_empty() == says.is_empty(), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A transit key of OpenBao as what it is: cluster, mount, name and the second it was made. Never an address, and never a name alone.
+
+use std::{fmt, str::FromStr};
+
+use http::{Uri, uri::Authority};
+
+/// Where an OpenBao server is: scheme, host and port. Shown as a URL, the port left out where it is the scheme's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Whether TLS is spoken.
+    pub(super) tls: bool,
+    /// A name or an IP address, lower case, without brackets.
+    pub(super) host: String,
+    /// Its port.
+    pub(super) port: u16,
+}
+
+/// The path of a transit key, namespaces and all: `<mount>/keys/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyPath {
+    /// Where the transit engine is mounted, the namespaces in front: `transit`, `team/kms/transit`.
+    pub(super) mount: String,
+    /// The name of the key there.
+    pub(super) name: String,
+}
+
+/// A transit key. Shown and stored as `openbao:<cluster id>:<mount>:<name>:<second>`.
+///
+/// The second in which its version 1 was made is part of it: a key that is deleted and made anew under the same name is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpenbaoKey {
+    /// The id that the cluster gives itself, which stays when it moves to other machines and names.
+    pub(super) cluster: String,
+    /// Where it is in there.
+    pub(super) path: KeyPath,
+    /// Seconds since 1970.
+    pub(super) created: i64,
+}
+
+/// The text is not of the form that was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotAKey;
+
+/// Reads `https://host[:port]/<mount>/keys/<name>`.
+pub(super) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKey> {
+    let uri: Uri = reference.parse().map_err(|_| NotAKey)?;
+    let path = uri.path().strip_prefix('/').ok_or(NotAKey)?;
+    // What the parser of URLs leaves away is compared, so that nobody reads the reference otherwise than we do.
+    if uri.query().is_some() || reference.contains('#') {
+        return Err(NotAKey);
+    }
+    Ok((Address::from_uri(&uri)?, path.parse()?))
+}
+
+impl Address {
+    fn from_uri(uri: &Uri) -> Result<Self, NotAKey> {
+        let authority: &Authority = uri.authority().ok_or(NotAKey)?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(NotAKey),
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() || authority.as_str().contains('@') {
+            return Err(NotAKey);
+        }
+        Ok(Self { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
+    }
+
+    /// Whether it is this very machine: the only place where plain HTTP may be spoken.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.host.parse().map_or(self.host == "localhost", |ip: std::net::IpAddr| ip.is_loopback())
+    }
+
+    /// `host:port`, as in a `Host` header.
+    pub(super) fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The URL of a key there.
+    pub(super) fn reference(&self, path: &KeyPath) -> String {
+        format!("{self}/{path}")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+impl FromStr for Address {
+    type Err = NotAKey;
+
+    /// Reads `https://host[:port]`, with nothing after it.
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let uri: Uri = text.parse().map_err(|_| NotAKey)?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(NotAKey);
+        }
+        Self::from_uri(&uri)
+    }
+}
+
+impl KeyPath {
+    /// A key on a mount.
+    pub(super) fn new(mount: &str, name: &str) -> Result<Self, NotAKey> {
+        let good = is_name(name) && is_path(mount);
+        if good { Ok(Self { mount: mount.to_owned(), name: name.to_owned() }) } else { Err(NotAKey) }
+    }
+
+    /// The path of an operation of the transit engine with this key: `/v1/<mount>/<operation>/<name>`.
+    pub(super) fn api(&self, operation: &str) -> String {
+        format!("/v1/{}/{operation}/{}", self.mount, self.name)
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/keys/{}", self.mount, self.name)
+    }
+}
+
+impl FromStr for KeyPath {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let (rest, name) = text.rsplit_once('/').ok_or(NotAKey)?;
+        Self::new(rest.strip_suffix("/keys").ok_or(NotAKey)?, name)
+    }
+}
+
+impl fmt::Display for OpenbaoKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster, path: KeyPath { mount, name }, created } = self;
+        write!(f, "openbao:{cluster}:{mount}:{name}:{created}")
+    }
+}
+
+impl FromStr for OpenbaoKey {
+    type Err = NotAKey;
+
+    fn from_str(identity: &str) -> Result<Self, NotAKey> {
+        let parts: Vec<&str> = identity.split(':').collect();
+        let ["openbao", cluster, mount, name, created] = parts.as_slice() else { return Err(NotAKey) };
+        if !is_cluster(cluster) {
+            return Err(NotAKey);
+        }
+        let path = KeyPath::new(mount, name)?;
+        let key = Self { cluster: (*cluster).to_owned(), path, created: created.parse().map_err(|_| NotAKey)? };
+        // One text for one key: `+1` is no second.
+        if key.to_string() == identity { Ok(key) } else { Err(NotAKey) }
+    }
+}
+
+/// Whether a text can be the id of a cluster: a UUID.
+pub(super) fn is_cluster(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Whether it is a path of mounts or namespaces. What would need escaping in a URL, or could climb in it, is refused.
+pub(super) fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.split('/').all(is_name)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !text.bytes().all(|b| b == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: &str = "81cbc3cc-3cf2-f57a-fee8-ef210c6ad65e";
+
+    #[test]
+    fn a_reference_is_an_address_and_a_path_and_back() {
+        for (reference, canonical) in [
+            ("https://bao.example.org:8200/transit/keys/canton", "https://bao.example.org:8200/transit/keys/canton"),
+            ("https://BAO.example.org:443/transit/keys/canton", "https://bao.example.org/transit/keys/canton"),
+            ("http://[::1]:8200/team/kms/transit/keys/a.b-c_d", "http://[::1]:8200/team/kms/transit/keys/a.b-c_d"),
+        ] {
+            let (address, path) = from_reference(reference).unwrap();
+            assert_eq!(address.reference(&path), canonical);
+        }
+        let (address, path) = from_reference("https://bao:8200/team/transit/keys/k").unwrap();
+        assert_eq!((address.port, path.mount.as_str(), path.api("encrypt")), (8200, "team/transit", "/v1/team/transit/encrypt/k".into()));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_no_reference() {
+        for text in [
+            "transit/keys/canton",
+            "ftp://bao/transit/keys/canton",
+            "https://user@bao/transit/keys/canton",
+            "https://bao/transit/keys/canton?version=1",
+            "https://bao/transit/keys/canton#x",
+            "https://bao/transit/keys/",
+            "https://bao/keys/canton",
+            "https://bao/transit/canton",
+            "https://bao/transit//keys/canton",
+            "https://bao/../keys/canton",
+            "https://bao/transit/keys/..",
+            "https://bao/tr%61nsit/keys/canton",
+        ] {
+            assert_eq!(from_reference(text), Err(NotAKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_has_one_text() {
+        let text = format!("openbao:{CLUSTER}:team/transit:canton:1795319440");
+        let key: OpenbaoKey = text.parse().unwrap();
+        assert_eq!((key.to_string(), key.path.to_string(), key.created), (text.clone(), "team/transit/keys/canton".into(), 1_795_319_440));
+        for other in [text.replace(":1795", ":+1795"), text.replace(CLUSTER, "x"), text.replace("team/", "team/../"), format!("{text}:1")] {
+            assert_eq!(other.parse::<OpenbaoKey>(), Err(NotAKey), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (address, expected) in
+            [("http://127.0.0.1:8200", true), ("http://[::1]", true), ("http://localhost", true), ("http://127.0.0.1.example.org", false)]
+        {
+            assert_eq!(address.parse::<Address>().unwrap().is_loopback(), expected, "{address}");
+        }
+    }
+}
