@@ -8,9 +8,12 @@ use canton_keyvault::{
     wrapper::{CreateOptions, Denial, Description, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file},
 };
 
+use serde_json::json;
+
 use crate::support::{
     kms::Kms,
-    wrapper::{CENTRAL, aws, context, data_key, local, providers_on, registered},
+    openbao::Openbao,
+    wrapper::{CENTRAL, aws, context, data_key, local, openbao, providers_on, registered},
 };
 
 // --- every provider ---
@@ -25,7 +28,7 @@ async fn what_is_wrapped_unwraps_and_says_who_did_it() {
         let unwrapped = wrapper.unwrap(&wrapped.bytes, &context("participant1")).await.unwrap();
         assert_eq!(unwrapped.data_key.expose(), data_key().expose());
         assert_eq!(unwrapped.receipt.region, key.regions.first().cloned());
-        assert_eq!(unwrapped.receipt.request_id.is_some(), key.provider == ProviderKind::AwsKms);
+        assert_eq!(unwrapped.receipt.request_id.is_some(), key.provider != ProviderKind::Local);
 
         let description = wrapper.describe().await.unwrap();
         let Description { identity, reference, regions, usable } = description;
@@ -163,10 +166,10 @@ struct Case {
     others: WrapperKey,
     other: Arc<dyn Wrapper>,
     strict: Providers,
-    _directory: tempfile::TempDir,
+    _files: Box<dyn std::any::Any>,
 }
 
-async fn cases() -> [Case; 2] {
+async fn cases() -> [Case; 3] {
     let kms = Kms::shared().await;
     let directory = tempfile::tempdir().unwrap();
     let paths = ["one.key", "two.key"].map(|name| directory.path().join(name).display().to_string());
@@ -177,9 +180,16 @@ async fn cases() -> [Case; 2] {
     let no_files = local(&format!("reference = {:?}\nallowed = ['/elsewhere/*']", paths[0]));
     let arns = [kms.create_key(CENTRAL, false).await, kms.create_key(CENTRAL, false).await];
     let strict = format!("reference = {:?}\nendpoint = {:?}\nallowed = ['000000000000']", arns[0], kms.endpoint());
+    let server = Openbao::shared().await;
+    let login = server.token_file().await;
+    let urls = [server.url(&server.create_key(json!({})).await), server.url(&server.create_key(json!({})).await)];
+    let file = format!("token_file = {:?}", login.path());
+    let transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("*")), &file);
+    let no_transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("other-*")), &file);
     [
         Case::new(ProviderKind::Local, files, &paths, no_files, directory).await,
         Case::new(ProviderKind::AwsKms, providers_on(kms, &[CENTRAL], ""), &arns, aws(&strict), tempfile::tempdir().unwrap()).await,
+        Case::new(ProviderKind::OpenbaoTransit, transit, &urls, no_transit, login).await,
     ]
 }
 
@@ -189,12 +199,12 @@ impl Case {
         providers: Providers,
         references: &[String; 2],
         strict: Providers,
-        directory: tempfile::TempDir,
+        files: impl std::any::Any,
     ) -> Self {
         let key = registered(provider, providers.resolve(provider, &references[0], &[]).await.unwrap());
         let others = registered(provider, providers.resolve(provider, &references[1], &[]).await.unwrap());
         let (wrapper, other) = (providers.connect(&key).await.unwrap(), providers.connect(&others).await.unwrap());
-        Self { providers: Arc::new(providers), key, wrapper, others, other, strict, _directory: directory }
+        Self { providers: Arc::new(providers), key, wrapper, others, other, strict, _files: Box::new(files) }
     }
 }
 

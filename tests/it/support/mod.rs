@@ -6,6 +6,7 @@ pub(crate) mod jobs;
 pub(crate) mod kms;
 pub(crate) mod line;
 pub(crate) mod listener;
+pub(crate) mod openbao;
 pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod vault;

@@ -10,7 +10,7 @@ use canton_keyvault::{
 };
 use serde_json::json;
 
-use super::kms::Kms;
+use super::{kms::Kms, openbao::Openbao};
 
 pub(crate) const CENTRAL: &str = "eu-central-1";
 pub(crate) const WEST: &str = "eu-west-1";
@@ -47,6 +47,21 @@ pub(crate) fn aws(settings: &str) -> Providers {
     let config = config(&format!("provider = 'aws-kms'\n{settings}\n{limits}"));
     let credentials = Credentials::new("AKIATEST", "test", None, None, "test");
     Providers::new(config, random()).unwrap().with_aws_credentials(SharedCredentialsProvider::new(credentials))
+}
+
+/// Providers that log in to an OpenBao server as `login` says: `token_file = …`, or certificate and key.
+pub(crate) fn openbao(server: &Openbao, settings: &str, login: &str) -> Providers {
+    openbao_at(&[&server.address()], server, settings, login)
+}
+
+/// The same, over other addresses.
+pub(crate) fn openbao_at(addresses: &[&str], server: &Openbao, settings: &str, login: &str) -> Providers {
+    let limits = "[limits]\nattempt_timeout = '1500ms'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_pause = '300ms'";
+    let text = format!(
+        "provider = 'openbao-transit'\n{settings}\n{limits}\n[[openbao]]\naddresses = {addresses:?}\nca = {:?}\n{login}",
+        server.file("ca.pem")
+    );
+    Providers::new(config(&text), random()).unwrap()
 }
 
 pub(crate) fn local(settings: &str) -> Providers {

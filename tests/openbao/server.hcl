@@ -1,0 +1,16 @@
+# The OpenBao server of the tests: everything in memory, TLS on loopback, and a log of every request. PORT is put in by the tests.
+storage "inmem" {}
+
+listener "tcp" {
+  address       = "127.0.0.1:PORT"
+  tls_cert_file = "server.pem"
+  tls_key_file  = "server.key"
+}
+
+api_addr = "https://127.0.0.1:PORT"
+
+audit "file" "requests" {
+  options {
+    file_path = "requests.log"
+  }
+}
