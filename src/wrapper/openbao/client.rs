@@ -134,18 +134,26 @@ impl Server {
 
     /// Sends a request and waits for the whole answer, whatever its status. Time limits are the caller's.
     pub(super) async fn send(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
-        let request = || ask.request(&self.address.authority(), token).map_err(|_| Kind::Misconfigured("the token is no text".to_owned()));
         // The server may have closed what was idle: then a new connection decides. Every request here may be sent twice.
         if let Some(mut kept) = self.kept()
-            && let Ok(answer) = exchange(&mut kept, request()?).await
+            && let Ok(answer) = exchange(&mut kept, self.request(ask, token)?).await
         {
             self.keep(kept);
             return Ok(answer);
         }
+        self.send_anew(ask, token).await
+    }
+
+    /// Sends a request over a connection of its own, which shows the certificate that the files hold now.
+    pub(super) async fn send_anew(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
         let mut fresh = connect(self).await?;
-        let answer = exchange(&mut fresh, request()?).await?;
+        let answer = exchange(&mut fresh, self.request(ask, token)?).await?;
         self.keep(fresh);
         Ok(answer)
+    }
+
+    fn request(&self, ask: &Ask, token: Option<&str>) -> Result<Request<Full<Bytes>>, Kind> {
+        ask.request(&self.address.authority(), token).map_err(|_| Kind::Misconfigured("the token is no text".to_owned()))
     }
 
     /// The id of the cluster, which an open server tells everybody.

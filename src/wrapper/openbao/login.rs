@@ -111,7 +111,7 @@ impl Cluster {
                     #[serde(skip_serializing_if = "Option::is_none")]
                     name: Option<&'a str>,
                 }
-                let answer = server.send(&Ask::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
+                let answer = server.send_anew(&Ask::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
                 match answer.status {
                     200 => {
                         let auth = answer.read::<serde::de::IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)?;
