@@ -98,6 +98,11 @@ impl Openbao {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The root token.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
     /// A file of the server's folder: `ca.pem`, and `vault.pem` and `vault.key` for one who logs in.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -190,11 +195,11 @@ impl Openbao {
         let _ = self.script.wait();
     }
 
-    /// The requests so far whose path ends so: from the server's own log.
-    pub(crate) fn requests(&self, end: &str) -> Vec<Value> {
+    /// The requests so far to this path: from the server's own log.
+    pub(crate) fn requests(&self, path: &str) -> Vec<Value> {
         let lines = std::fs::read_to_string(self.file("requests.log")).unwrap();
         let all = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        all.filter(|entry| entry["type"] == "request" && entry["request"]["path"].as_str().is_some_and(|path| path.ends_with(end)))
+        all.filter(|entry| entry["type"] == "request" && entry["request"]["path"] == path)
             .map(|mut entry| entry["request"].take())
             .collect()
     }
