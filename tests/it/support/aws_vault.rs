@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) reference: Option<String>,
     /// Where KMS is, if not at the double.
     pub(crate) endpoint: Option<String>,
+    /// More patterns under `[wrapper] allowed`.
+    pub(crate) allowed: Vec<String>,
     /// More lines of `[wrapper]`.
     pub(crate) wrapper: String,
     /// What `[wrapper.limits]` says, if not that calls end soon.
@@ -49,7 +51,8 @@ impl AwsVault {
     /// Everything but the process.
     pub(crate) async fn prepare(setup: Setup) -> Self {
         let kms = Kms::shared().await;
-        let Setup { arn, reference, endpoint, wrapper, limits, sections } = setup;
+        let Setup { arn, reference, endpoint, mut allowed, wrapper, limits, sections } = setup;
+        allowed.push(ACCOUNT.to_owned());
         let arn = match arn {
             Some(arn) => arn,
             None => kms.create_key(CENTRAL, false).await,
@@ -57,7 +60,7 @@ impl AwsVault {
         let (reference, endpoint) = (reference.unwrap_or_else(|| arn.clone()), endpoint.unwrap_or_else(|| kms.endpoint()));
         let limits = limits.unwrap_or("attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_pause = \"300ms\"");
         let section = format!(
-            "[wrapper]\nprovider = \"aws-kms\"\nreference = {reference:?}\nendpoint = {endpoint:?}\nallowed = [{ACCOUNT:?}]\n{wrapper}\n\
+            "[wrapper]\nprovider = \"aws-kms\"\nreference = {reference:?}\nendpoint = {endpoint:?}\nallowed = {allowed:?}\n{wrapper}\n\
              [wrapper.limits]\n{limits}\n{sections}\n"
         );
         let mut vault = TestVault::prepare(|config| {
