@@ -9,7 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::vault::{TestVault, until};
+use crate::support::{
+    aws_vault::{AwsVault, Setup},
+    vault::{TestVault, until},
+    wrapper::CENTRAL,
+};
 
 /// A command of a principal, answering JSON.
 fn command(vault: &TestVault, principal: &str, line: &str) -> Command {
@@ -153,7 +157,8 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
 
 #[test]
 fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
-    let mut vault = TestVault::start();
+    // Else a wrapper key that is gone ends a call, as one that somebody disabled on purpose does.
+    let mut vault = TestVault::start_with(|config| config.replacen("[wrapper]\n", "[wrapper]\nfailover_on_denied = true\n", 1));
     let keys: Vec<String> = (0..2).map(|_| create(&vault)).collect();
     let backup = |vault: &TestVault, file: &str| assert!(vault.command(&["backup", file]).output().unwrap().status.success());
     let old = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
@@ -197,4 +202,24 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
     run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
     vault.restart();
     sign_all(&vault, &keys);
+}
+
+#[tokio::test]
+async fn a_filled_standby_takes_over_while_the_active_kms_key_is_disabled() {
+    let mut aws = AwsVault::start(Setup::default()).await;
+    let keys = [aws.key().await, aws.key().await];
+    let other = aws.kms.create_key(CENTRAL, false).await;
+    let standby = run(&aws.vault, "wrapper-admin", &format!("wrapper register --provider aws-kms --reference {other}"));
+    let show = format!("wrapper show {}", standby["id"].as_str().unwrap());
+    until("the standby is filled", || async { run(&aws.vault, "wrapper-admin", &show)["keys"] == 2 }).await;
+
+    aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": aws.arn })).await;
+    aws.vault.restart();
+    assert_eq!(aws.refused(&keys[0]).await.code, "wrapper_denied", "somebody may have meant it");
+    let job = run(&aws.vault, "wrapper-admin", &format!("wrapper rotate --to {} --wait", standby["id"].as_str().unwrap()));
+    assert_eq!((&job["state"], &job["done"]), (&json!("succeeded"), &json!(2)), "{job}");
+    for key in [&keys[0], &keys[1], &aws.key().await] {
+        aws.sign(key).await.unwrap();
+    }
+    run(&aws.vault, "wrapper-admin", &format!("wrapper retire {}", job["from"].as_str().unwrap()));
 }
