@@ -43,19 +43,14 @@ impl Allowed {
         self.local_path(path) || self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
     }
 
-    /// Whether the transit key at `url` may be used, whatever it is.
-    pub(super) fn openbao_url(&self, url: &str) -> bool {
-        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, url)))
+    /// Whether a transit key may be used by this name of it: its URL on a server, or its identity.
+    pub(super) fn openbao(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, name)))
     }
 
     /// Whether some transit keys are allowed by what they are.
     pub(super) fn names_openbao_identities(&self) -> bool {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("openbao:")))
-    }
-
-    /// Whether the transit key with `identity` may be used.
-    pub(super) fn openbao_identity(&self, identity: &str) -> bool {
-        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
     }
 
     /// Whether a key could match whose id nobody knows yet.
@@ -183,7 +178,7 @@ mod tests {
             ("openbao:*:*/*:canton:1795319441", false, false),
         ] {
             let allowed = allowed(pattern);
-            let found = (allowed.openbao_url("https://bao:8200/team/transit/keys/canton"), allowed.openbao_identity(identity));
+            let found = (allowed.openbao("https://bao:8200/team/transit/keys/canton"), allowed.openbao(identity));
             assert_eq!(found, (by_url, by_identity), "{pattern}");
         }
     }

@@ -23,7 +23,7 @@ impl Preferred {
 fn matches(pattern: &Allowed, key: &WrapperKey) -> bool {
     match key.provider {
         ProviderKind::Local => pattern.local(&key.identity, &key.reference),
-        ProviderKind::OpenbaoTransit => pattern.openbao_url(&key.reference) || pattern.openbao_identity(&key.identity),
+        ProviderKind::OpenbaoTransit => pattern.openbao(&key.identity) || pattern.openbao(&key.reference),
         ProviderKind::AwsKms => {
             let Ok(aws) = key.identity.parse::<AwsKey>() else { return false };
             let home = AwsKey::from_arn(&key.reference).map(|(_, region)| region).ok();
@@ -52,19 +52,23 @@ mod tests {
 
     #[test]
     fn the_first_pattern_that_matches_gives_the_place() {
-        let patterns = ["arn:aws:kms:eu-west-1:*:key/*", "111122223333", "/etc/keyvault/*.key"].map(String::from);
+        let patterns = ["arn:aws:kms:eu-west-1:*:key/*", "111122223333", "/etc/keyvault/*.key", "https://bao:8200/transit/keys/canton"];
+        let patterns = patterns.map(String::from);
         let preferred = Preferred::parse(&patterns).unwrap();
         let (id, uuid) = ("mrk-0123456789abcdef0123456789abcdef", "00000000-0000-0000-0000-000000000000");
         let aws = |account: &str, id: &str, region: &str, regions: &[&str]| {
             key(ProviderKind::AwsKms, &format!("aws:aws:{account}:{id}"), &format!("arn:aws:kms:{region}:{account}:key/{id}"), regions)
         };
+        let transit = |url: &str| key(ProviderKind::OpenbaoTransit, "openbao:81cbc3cc-3cf2-f57a-fee8-ef210c6ad65e:transit:k:1", url, &[]);
         for (key, place) in [
             (aws("111122223333", id, "eu-central-1", &["eu-central-1", "eu-west-1"]), 0),
             (aws("111122223333", uuid, "eu-central-1", &[]), 1),
             (aws("444455556666", uuid, "eu-west-1", &[]), 0),
-            (aws("444455556666", uuid, "eu-central-1", &[]), 3),
+            (aws("444455556666", uuid, "eu-central-1", &[]), 4),
             (key(ProviderKind::Local, "local:0011223344556677", "/etc/keyvault/wrapper.key", &[]), 2),
-            (key(ProviderKind::Local, "local:0011223344556677", "/tmp/wrapper.key", &[]), 3),
+            (key(ProviderKind::Local, "local:0011223344556677", "/tmp/wrapper.key", &[]), 4),
+            (transit("https://bao:8200/transit/keys/canton"), 3),
+            (transit("https://bao:8200/transit/keys/other"), 4),
         ] {
             assert_eq!(preferred.place(&key), place, "{key:?}");
         }

@@ -9,7 +9,7 @@ use canton_keyvault::{
 use serde_json::json;
 
 use crate::support::{
-    openbao::{LEAST, Openbao, write_token},
+    openbao::{LEAST, Openbao, token_line, write_token},
     pki::{Ca, Spec, dns},
     vault::until,
     wrapper::{context, data_key, openbao, registered},
@@ -21,7 +21,7 @@ async fn a_token_that_was_revoked_is_denied_until_its_file_holds_another() {
     let policy = server.policy(&LEAST).await;
     let token = server.token(json!({ "policies": [policy] })).await;
     let file = write_token(&token);
-    let (_providers, wrapper) = key(server, &format!("token_file = {:?}", file.path())).await;
+    let (_providers, wrapper) = key(server, &token_line(file.path())).await;
     wrap(&*wrapper).await.unwrap();
     server.revoke(&token).await;
     assert_denied(wrap(&*wrapper).await);
@@ -33,7 +33,7 @@ async fn a_token_that_was_revoked_is_denied_until_its_file_holds_another() {
 async fn a_token_file_that_changes_is_read_again_though_the_old_token_is_good() {
     let server = Openbao::shared().await;
     let file = server.token_file().await;
-    let (_providers, wrapper) = key(server, &format!("token_file = {:?}", file.path())).await;
+    let (_providers, wrapper) = key(server, &token_line(file.path())).await;
     wrap(&*wrapper).await.unwrap();
     // One that may do nothing, to see which is used.
     std::fs::write(file.path(), server.token(json!({ "policies": ["default"] })).await).unwrap();
@@ -47,7 +47,7 @@ async fn a_token_is_renewed_before_it_ends() {
     let server = Openbao::start().await;
     let policy = server.policy(&LEAST).await;
     let file = write_token(&server.token(json!({ "policies": [policy], "period": "2s" })).await);
-    let (_providers, wrapper) = key(&server, &format!("token_file = {:?}", file.path())).await;
+    let (_providers, wrapper) = key(&server, &token_line(file.path())).await;
     until("it is renewed", || async { server.requests("auth/token/renew-self").len() >= 5 }).await;
     wrap(&*wrapper).await.unwrap();
     assert_eq!(server.requests("auth/token/lookup-self").len(), 1);
@@ -57,14 +57,14 @@ async fn a_token_is_renewed_before_it_ends() {
 async fn nobody_is_bothered_for_a_token_that_does_not_end_and_nobody_keeps_one_that_is_not_used() {
     let server = Openbao::start().await;
     let root = write_token(server.root());
-    let (providers, wrapper) = key(&server, &format!("token_file = {:?}", root.path())).await;
+    let (providers, wrapper) = key(&server, &token_line(root.path())).await;
     until("it is looked up", || async { server.requests("auth/token/lookup-self").len() == 1 }).await;
     wrap(&*wrapper).await.unwrap();
     drop((providers, wrapper));
 
     let policy = server.policy(&LEAST).await;
     let file = write_token(&server.token(json!({ "policies": [policy], "period": "2s" })).await);
-    let (providers, wrapper) = key(&server, &format!("token_file = {:?}", file.path())).await;
+    let (providers, wrapper) = key(&server, &token_line(file.path())).await;
     until("it is renewed", || async { !server.requests("auth/token/renew-self").is_empty() }).await;
     drop((providers, wrapper));
     // One may be on its way.
@@ -79,14 +79,14 @@ async fn a_token_file_that_cannot_be_used_is_for_a_person_to_mend() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = Openbao::shared().await;
     let good = server.token_file().await;
-    let (providers, wrapper) = key(server, &format!("token_file = {:?}", good.path())).await;
+    let (providers, wrapper) = key(server, &token_line(good.path())).await;
     drop((providers, wrapper));
     let open = server.token_file().await;
     std::fs::set_permissions(open.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
     let (missing, empty) = (server.file("no-token"), write_token("\n"));
     for (path, says) in [(open.path(), "chmod"), (&missing, "No such file"), (empty.path(), "no token")] {
         let url = server.url("any");
-        let providers = openbao(server, &format!("reference = {url:?}"), &format!("token_file = {path:?}"));
+        let providers = openbao(server, &format!("reference = {url:?}"), &token_line(path));
         let error = providers.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.err();
         assert!(matches!(&error, Some(WrapperError::Misconfigured { what, .. }) if what.contains(says)), "{error:?}");
     }
@@ -167,7 +167,7 @@ async fn role(server: &Openbao, name: &str, ttl: &str) -> String {
 
 fn certificate(server: &Openbao, name: &str, role: &str) -> String {
     let file = |kind: &str| server.file(&format!("{name}.{kind}"));
-    format!("certificate = {:?}\nkey = {:?}\n{role}", file("pem"), file("key"))
+    format!("certificate = '{}'\nkey = '{}'\n{role}", file("pem").display(), file("key").display())
 }
 
 fn assert_denied(answer: Result<Wrapped, WrapperError>) {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::{
     kms::Kms,
-    openbao::Openbao,
+    openbao::{Openbao, token_line},
     wrapper::{CENTRAL, aws, context, data_key, local, openbao, providers_on, registered},
 };
 
@@ -183,7 +183,7 @@ async fn cases() -> [Case; 3] {
     let server = Openbao::shared().await;
     let login = server.token_file().await;
     let urls = [server.url(&server.create_key(json!({})).await), server.url(&server.create_key(json!({})).await)];
-    let file = format!("token_file = {:?}", login.path());
+    let file = token_line(login.path());
     let transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("*")), &file);
     let no_transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("other-*")), &file);
     [

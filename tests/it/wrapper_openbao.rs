@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::support::{
     line::Line,
-    openbao::{LEAST, Openbao, write_token},
+    openbao::{LEAST, Openbao, token_line, write_token},
     vault::until,
     wrapper::{context, data_key, openbao, openbao_at, registered},
 };
@@ -171,7 +171,7 @@ async fn what_is_not_there_is_denied_and_what_is_no_reference_is_unfit() {
     let unmounted = server.url("x").replace("/transit/", "/nothing/");
     // Without a right to the mount, nobody is told whether it exists.
     for (login, expected) in [(server.token_file().await, Denial::AccessDenied), (write_token(server.root()), Denial::NotFound)] {
-        let providers = openbao(server, &format!("reference = {unmounted:?}"), &token_line(&login));
+        let providers = openbao(server, &format!("reference = {unmounted:?}"), &token_line(login.path()));
         let error = providers.resolve(ProviderKind::OpenbaoTransit, &unmounted, &[]).await.err();
         assert_eq!(error.as_ref().and_then(denial), Some(expected), "{error:?}");
     }
@@ -190,7 +190,7 @@ async fn a_key_is_what_it_is_by_whatever_address_and_namespace() {
     let server = Openbao::shared().await;
     let transit = Transit::new(server).await;
     let localhost = server.address().replace("127.0.0.1", "localhost");
-    let login = token_line(&transit.login);
+    let login = token_line(transit.login.path());
     let two = openbao_at(
         &[&localhost, &server.address()],
         server,
@@ -214,7 +214,7 @@ async fn a_key_is_what_it_is_by_whatever_address_and_namespace() {
     server.call("POST", "team/kms/transit/keys/canton", json!({ "type": "aes256-gcm96" })).await;
     let url = format!("{}/team/kms/transit/keys/canton", server.address());
     let root = write_token(server.root());
-    let nested = openbao(server, &format!("reference = {url:?}"), &token_line(&root));
+    let nested = openbao(server, &format!("reference = {url:?}"), &token_line(root.path()));
     let found = nested.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.unwrap();
     assert!(found.identity.contains(":team/kms/transit:canton:"), "{}", found.identity);
     let wrapper = nested.connect(&registered(ProviderKind::OpenbaoTransit, found)).await.unwrap();
@@ -226,7 +226,7 @@ async fn a_key_is_what_it_is_by_whatever_address_and_namespace() {
 async fn keys_are_created_only_where_the_configuration_says_so() {
     let server = Openbao::shared().await;
     let root = write_token(server.root());
-    let providers = |settings: &str| openbao(server, &format!("reference = {:?}\n{settings}", server.url("x")), &token_line(&root));
+    let providers = |settings: &str| openbao(server, &format!("reference = {:?}\n{settings}", server.url("x")), &token_line(root.path()));
     let create = async |settings: &str| providers(settings).create(ProviderKind::OpenbaoTransit, &CreateOptions::default()).await;
     let all = format!("allowed = ['{}']", server.url("canton-keyvault-*"));
 
@@ -279,7 +279,7 @@ async fn the_next_server_serves_while_one_is_away_and_is_left_when_it_is_back() 
     let line = Line::to(&server.authority(), true);
     let first = line.url().replace("http", "https");
     let settings = format!("reference = {:?}\nallowed = ['openbao:*:transit:*:*']", server.url(&transit.name));
-    let providers = openbao_at(&[&first, &server.address()], server, &settings, &token_line(&transit.login));
+    let providers = openbao_at(&[&first, &server.address()], server, &settings, &token_line(transit.login.path()));
     let wrapper = providers.connect(&transit.key).await.unwrap();
     let wrap = async || wrapper.wrap(&data_key(), &context("participant1")).await;
     wrap().await.unwrap();
@@ -304,7 +304,7 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
             "provider = 'openbao-transit'\nreference = {:?}\n[[openbao]]\naddresses = [{:?}]\nca = {ca:?}\n{}",
             transit.key.reference,
             server.address(),
-            token_line(&transit.login)
+            token_line(transit.login.path())
         );
         let providers = Providers::new(toml::from_str(&text).unwrap(), crate::support::wrapper::random()).unwrap();
         providers.connect(&transit.key).await.unwrap().wrap(&data_key(), &context("participant1")).await.err()
@@ -338,7 +338,7 @@ impl<'a> Transit<'a> {
     async fn with(server: &'a Openbao, login: NamedTempFile) -> Self {
         let name = server.create_key(json!({})).await;
         let settings = format!("reference = {:?}\nallowed = ['{}']", server.url(&name), server.url("*"));
-        let providers = openbao(server, &settings, &token_line(&login));
+        let providers = openbao(server, &settings, &token_line(login.path()));
         let found = providers.resolve(ProviderKind::OpenbaoTransit, &server.url(&name), &[]).await.unwrap();
         let key = registered(ProviderKind::OpenbaoTransit, found);
         let wrapper = providers.connect(&key).await.unwrap();
@@ -375,10 +375,6 @@ impl<'a> Transit<'a> {
         }
         answer
     }
-}
-
-fn token_line(login: &NamedTempFile) -> String {
-    format!("token_file = {:?}", login.path())
 }
 
 fn denial(error: &WrapperError) -> Option<Denial> {

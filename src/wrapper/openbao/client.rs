@@ -194,9 +194,9 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     let mut body = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
     let mut frames = Limited::new(answer.into_body(), MAX_ANSWER);
     while let Some(frame) = frames.frame().await {
-        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
-            true => Kind::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned()),
-            false => Kind::Outage(Outage::Unreachable),
+        let frame = frame.map_err(|error| {
+            let endless = || Kind::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned());
+            if error.is::<LengthLimitError>() { endless() } else { Kind::Outage(Outage::Unreachable) }
         })?;
         body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
     }

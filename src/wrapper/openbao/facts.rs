@@ -8,6 +8,7 @@ use super::super::Denial;
 
 /// The answer of `GET <mount>/keys/<name>`, as far as it matters here.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "as OpenBao has them")]
 pub(super) struct Facts {
     #[serde(rename = "type")]
     kind: String,

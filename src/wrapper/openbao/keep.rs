@@ -66,9 +66,9 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
                     return None;
                 }
                 if is_due && !asked {
-                    (due, asked) = looked_up(cluster.look_up(lookup, &session).await);
+                    (due, asked) = looked_up(&cluster.look_up(lookup, &session).await);
                 } else if is_due {
-                    due = renewed(cluster.renew(renew, &session).await);
+                    due = renewed(&cluster.renew(renew, &session).await);
                 }
             }
         }
@@ -83,10 +83,10 @@ struct Token {
     renewable: bool,
 }
 
-fn looked_up(found: Result<Token, Kind>) -> (Due, bool) {
+fn looked_up(found: &Result<Token, Kind>) -> (Due, bool) {
     match found {
         Ok(Token { ttl: 0, .. }) | Err(Kind::Denied(_)) => (Due::Never, true),
-        Ok(Token { ttl, renewable: true }) => (halfway(Duration::from_secs(ttl)), true),
+        Ok(Token { ttl, renewable: true }) => (halfway(Duration::from_secs(*ttl)), true),
         Ok(Token { ttl, renewable: false }) => {
             tracing::warn!(seconds = ttl, "the OpenBao token ends, and cannot be renewed: put another one into its file in time");
             (Due::Never, true)
@@ -95,9 +95,9 @@ fn looked_up(found: Result<Token, Kind>) -> (Due, bool) {
     }
 }
 
-fn renewed(found: Result<Auth, Kind>) -> Due {
+fn renewed(found: &Result<Auth, Kind>) -> Due {
     match found {
-        Ok(Auth { lease_duration, renewable: true, .. }) => halfway(Duration::from_secs(lease_duration)),
+        Ok(Auth { lease_duration, renewable: true, .. }) => halfway(Duration::from_secs(*lease_duration)),
         Ok(Auth { lease_duration, .. }) => {
             tracing::warn!(
                 seconds = lease_duration,

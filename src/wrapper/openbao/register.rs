@@ -70,7 +70,7 @@ impl Providers {
         if !self.allows_path(cluster, &path) {
             // Its second is known once it is made; whether it will be allowed can be told before by any other second.
             let id = cluster.first(|server| async move { server.cluster_id().await }).await.map_err(|kind| kind.about(&reference))?;
-            if !self.allowed.openbao_identity(&OpenbaoKey { cluster: id, path: path.clone(), created: 0 }.to_string()) {
+            if !self.allowed.openbao(&OpenbaoKey { cluster: id, path: path.clone(), created: 0 }.to_string()) {
                 return Err(WrapperError::NotAllowed { reference });
             }
         }
@@ -103,7 +103,7 @@ impl Providers {
     }
 
     fn check_openbao(&self, cluster: &Cluster, path: &KeyPath, identity: &str) -> Result<(), WrapperError> {
-        if self.allows_path(cluster, path) || self.allowed.openbao_identity(identity) {
+        if self.allows_path(cluster, path) || self.allowed.openbao(identity) {
             return Ok(());
         }
         Err(WrapperError::NotAllowed { reference: canonical(cluster, path) })
@@ -111,7 +111,7 @@ impl Providers {
 
     /// Whether the key may be used whatever it is, by its URL on one of the servers.
     fn allows_path(&self, cluster: &Cluster, path: &KeyPath) -> bool {
-        cluster.servers().any(|server| self.allowed.openbao_url(&server.address.reference(path)))
+        cluster.servers().any(|server| self.allowed.openbao(&server.address.reference(path)))
     }
 }
 

@@ -81,8 +81,8 @@ impl Openbao {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let made = self.call("POST", "sys/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).await;
-        self.root = made["root_token"].as_str().unwrap().to_owned();
-        self.unseal_key = made["keys_base64"][0].as_str().unwrap().to_owned();
+        self.root = made["root_token"].as_str().unwrap().into();
+        self.unseal_key = made["keys_base64"][0].as_str().unwrap().into();
         self.unseal().await;
         self.call("POST", "sys/mounts/transit", json!({ "type": "transit" })).await;
         self.call("POST", "sys/auth/cert", json!({ "type": "cert" })).await;
@@ -247,9 +247,14 @@ pub(crate) fn write_token(token: &str) -> tempfile::NamedTempFile {
     file
 }
 
+/// How the configuration names it.
+pub(crate) fn token_line(file: &Path) -> String {
+    format!("token_file = '{}'", file.display())
+}
+
 fn unique(what: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);

@@ -58,8 +58,8 @@ pub(crate) fn openbao(server: &Openbao, settings: &str, login: &str) -> Provider
 pub(crate) fn openbao_at(addresses: &[&str], server: &Openbao, settings: &str, login: &str) -> Providers {
     let limits = "[limits]\nattempt_timeout = '1500ms'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_pause = '300ms'";
     let text = format!(
-        "provider = 'openbao-transit'\n{settings}\n{limits}\n[[openbao]]\naddresses = {addresses:?}\nca = {:?}\n{login}",
-        server.file("ca.pem")
+        "provider = 'openbao-transit'\n{settings}\n{limits}\n[[openbao]]\naddresses = {addresses:?}\nca = '{}'\n{login}",
+        server.file("ca.pem").display()
     );
     Providers::new(config(&text), random()).unwrap()
 }
