@@ -42,6 +42,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(wrapper_keys::add, wrapper_keys::list))
         .routes(routes!(wrapper_keys::show))
         .routes(routes!(wrapper_keys::retire))
+        .routes(routes!(wrapper_keys::replicate))
         .routes(routes!(jobs::start_rotation, jobs::list_rotations))
         .routes(routes!(jobs::show_rotation))
         .routes(routes!(jobs::abort_rotation))

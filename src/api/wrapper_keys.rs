@@ -174,3 +174,25 @@ pub(super) async fn retire(State(api): State<Arc<Api>>, ask: Ask<WrapperKeyId>) 
     let retirement = Retirement { wraps_dropped, keys, last_used_at: view.last_used_at, audit_position };
     Ok(Json(WrapperKey { retirement: Some(retirement), ..view.into() }))
 }
+
+/// Where to make a replica.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replicate {
+    /// The region, such as `eu-west-1`.
+    #[schema(max_length = 32)]
+    region: String,
+}
+
+/// Make a replica of a wrapper key
+///
+/// Of a multi-Region key, from its primary, under the key policy of its primary; needs `may_create`. The answer comes when the replica opens
+/// what the key wrapped. If that takes too long, repeat the call: a replica that exists is taken.
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper keys", params(("id" = String, Path)), request_body = Replicate, responses((status = 200, body = WrapperKey), Problems))]
+pub(super) async fn replicate(
+    State(api): State<Arc<Api>>,
+    ask: Ask<WrapperKeyId, Nothing, Replicate>,
+) -> Result<Json<WrapperKey>, Problem> {
+    let answer = api.vault.replicate_wrapper_key(&ask.call, ask.path, &ask.body.region).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}

@@ -41,6 +41,8 @@ text_enum!(
         ShowWrapperKey = "wrapper-keys.show",
         /// `POST /v1/wrapper-keys`
         AddWrapperKey = "wrapper-keys.add",
+        /// `POST /v1/wrapper-keys/{id}/replicas`
+        ReplicateWrapperKey = "wrapper-keys.replicate",
         /// `POST /v1/wrapper-keys/{id}/retire`
         RetireWrapperKey = "wrapper-keys.retire",
         /// `POST /v1/wrapper-keys/rotations`
@@ -145,6 +147,7 @@ impl Role {
                 O::ListWrapperKeys,
                 O::ShowWrapperKey,
                 O::AddWrapperKey,
+                O::ReplicateWrapperKey,
                 O::RetireWrapperKey,
                 O::StartRotation,
                 O::ListRotations,
@@ -181,6 +184,7 @@ impl Operation {
             Self::ListWrapperKeys
                 | Self::ShowWrapperKey
                 | Self::AddWrapperKey
+                | Self::ReplicateWrapperKey
                 | Self::RetireWrapperKey
                 | Self::StartRotation
                 | Self::ListRotations

@@ -211,6 +211,15 @@ pub enum Change {
     Retire(Retirement),
     /// A new wrapper key. Its identity must be new.
     InsertWrapperKey(Box<WrapperKey>),
+    /// A wrapper key lives in other regions than before, compare-and-swap on those it had.
+    SetWrapperKeyRegions {
+        /// Which one.
+        id: WrapperKeyId,
+        /// The regions that the row must have now.
+        from: Vec<String>,
+        /// Those it has from now on, in the order to try.
+        to: Vec<String>,
+    },
     /// The incident switch.
     SetFrozen(bool),
 }

@@ -27,6 +27,7 @@ mod quarantine;
 mod refreshing;
 mod refusals;
 mod reject;
+mod replicate;
 mod reseal;
 mod retire;
 mod rewrap;

@@ -8,7 +8,7 @@ use crate::{
     crypto::envelope,
     domain::{AuditEvent, KmsUse, Operation, Outcome, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     storage::{Change, Commit, WrapperKeyUse},
-    wrapper::{CreateOptions, Description, WrapperError},
+    wrapper::{CreateOptions, Description, Outage, WrapperError},
 };
 
 use super::{
@@ -80,6 +80,7 @@ impl Vault {
             event.subject = Some(format!("{id}, repeated"));
             return Ok(Done::read(permit, self.wrapper_key_view(id).await?));
         }
+        let created = matches!(new, NewWrapperKey::Create { .. });
         let (provider, description) = match new {
             NewWrapperKey::Register { provider, reference, regions } => {
                 event.subject = Some(reference.clone());
@@ -97,6 +98,10 @@ impl Vault {
             }
         };
         let key = self.prove(provider, description, &mut event.kms).await?;
+        // Replicas of a moment ago take a while.
+        for region in key.regions.iter().skip(1).filter(|_| created) {
+            self.until_usable_in(&key, region).await.map_err(|error| made_in_vain(error, &key, region))?;
+        }
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let view = WrapperKeyView { key: key.clone(), keys: 0, last_used_at: None, health: WrapperHealth::Ok, fault: None };
         let idempotency = self.remember(once, &key.id);
@@ -233,9 +238,23 @@ impl Vault {
 }
 
 /// What the caller asked for cannot be: that is the caller's to mend, and says nothing of the KMS.
-fn unfit(error: WrapperError) -> VaultError {
+pub(super) fn unfit(error: WrapperError) -> VaultError {
     match error {
         WrapperError::Unfit { .. } => VaultError::InvalidFacts(error.to_string()),
         other => other.into(),
     }
+}
+
+/// A key was created, but not everywhere: repeated, the call would create another one.
+fn made_in_vain(error: WrapperError, key: &WrapperKey, region: &str) -> VaultError {
+    let what = match error {
+        WrapperError::Unavailable { outage: Outage::NotUsableYet, .. } => "its replica there cannot be used yet".to_owned(),
+        other => other.to_string(),
+    };
+    let reference = key.reference.clone();
+    WrapperError::Misconfigured {
+        reference,
+        what: format!("it was created, but not registered, for want of {region}: {what}; register it when it works there"),
+    }
+    .into()
 }

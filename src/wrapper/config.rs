@@ -84,6 +84,9 @@ pub struct Limits {
     /// For how long, more or less, a region is left alone before one call probes it.
     #[serde(with = "humantime_serde")]
     pub breaker_pause: Duration,
+    /// How long a call waits until a replica that was just made can be used.
+    #[serde(with = "humantime_serde")]
+    pub replica_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -99,6 +102,7 @@ impl Default for Limits {
             rate_limit: 550,
             breaker_failures: 5,
             breaker_pause: Duration::from_secs(5),
+            replica_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -138,9 +142,18 @@ impl Config {
         if let Some(region) = self.regions.iter().chain(self.endpoints.keys()).find(|region| !is_region(region)) {
             return wrong(format!("{region:?} under [wrapper] is not the name of a region, such as eu-central-1"));
         }
-        let Limits { connect_timeout, attempt_timeout, timeout, retries: _, max_concurrency, rate_limit, breaker_failures, breaker_pause } =
-            &self.limits;
-        let times = [connect_timeout, attempt_timeout, timeout, breaker_pause];
+        let Limits {
+            connect_timeout,
+            attempt_timeout,
+            timeout,
+            retries: _,
+            max_concurrency,
+            rate_limit,
+            breaker_failures,
+            breaker_pause,
+            replica_timeout,
+        } = &self.limits;
+        let times = [connect_timeout, attempt_timeout, timeout, breaker_pause, replica_timeout];
         if times.iter().any(|time| time.is_zero()) || *max_concurrency == 0 || *rate_limit == 0 || *breaker_failures == 0 {
             return wrong("under [wrapper.limits] only retries may be 0".to_owned());
         }

@@ -137,6 +137,31 @@ impl Providers {
         }
     }
 
+    /// Whether a replica of a registered key could be made in `region`: asks nobody.
+    ///
+    /// # Errors
+    /// `Unfit` or `NotAllowed`.
+    pub fn may_replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        match key.provider {
+            #[cfg(feature = "aws-kms")]
+            ProviderKind::AwsKms => self.may_replicate_aws(key, region),
+            _ => Err(unfit(&key.reference, &format!("only a multi-Region key of AWS KMS can have a replica in {region}"))),
+        }
+    }
+
+    /// Makes a replica of a registered key in `region`, or finds that there is one. It may take a while until it can be used.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
+    pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        self.may_replicate(key, region)?;
+        match key.provider {
+            #[cfg(feature = "aws-kms")]
+            ProviderKind::AwsKms => Box::pin(self.replicate_aws(key, region)).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn resolve_local(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         if !regions.is_empty() {
             return Err(unfit(reference, "a key file has no regions"));

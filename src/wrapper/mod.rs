@@ -225,6 +225,9 @@ pub enum Outage {
     /// The KMS failed.
     #[error("the KMS failed")]
     ServerError,
+    /// A replica exists, but does not work yet.
+    #[error("its replica cannot be used yet; repeat the call, which goes on waiting")]
+    NotUsableYet,
     /// The breaker is open after repeated failures, or too many calls are waiting.
     #[error("not tried, since recent calls failed or too many wait")]
     NotTried,

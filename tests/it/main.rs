@@ -8,6 +8,7 @@ mod aws_health;
 mod aws_outage;
 mod aws_regions;
 mod aws_rotation;
+mod aws_replicas;
 mod aws_storm;
 mod aws_vault;
 mod aws_wrapper_keys;

@@ -53,6 +53,7 @@ conformance!(
     a_wrap_is_quarantined,
     a_key_is_set_aside_from_where_the_log_stands,
     wrapper_keys_are_registered_once,
+    the_regions_of_a_wrapper_key_are_a_compare_and_swap,
     a_use_counts_only_while_its_key_is_unchanged,
     a_frozen_vault_takes_no_use,
     every_change_moves_the_revision_and_nothing_else_does,
@@ -248,6 +249,23 @@ async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
     let expected = vec![use_of(1, WrapperState::Active, 2), use_of(2, WrapperState::Standby, 1)];
     assert_eq!(store.keys_by_wrapper_key().await, Ok(expected.clone()));
     assert_eq!(store.wrapper_keys().await, Ok(expected.into_iter().map(|found| found.key).collect()));
+}
+
+async fn the_regions_of_a_wrapper_key_are_a_compare_and_swap(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    let had = wrapper_key(1, WrapperState::Active).regions;
+    let regions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let set = |number, from: &[String], to: &[String]| Commit {
+        change: Some(Change::SetWrapperKeyRegions { id: wrapper(number), from: from.to_vec(), to: to.to_vec() }),
+        ..commit(Operation::ReplicateWrapperKey, None)
+    };
+    let (one, two) = (regions(&["eu-central-1", "eu-west-1"]), regions(&["eu-central-1", "us-east-1"]));
+    let before = store.revision();
+    assert!(store.commit(set(1, &had, &one)).await.unwrap().store_revision > before, "whoever connected it must look again");
+    assert_eq!(store.commit(set(1, &had, &two)).await, Err(CommitError::LostRace));
+    assert_eq!(store.commit(set(9, &had, &two)).await, Err(CommitError::LostRace));
+    let expected = WrapperKey { regions: one, ..wrapper_key(1, WrapperState::Active) };
+    assert_eq!(store.wrapper_keys().await, Ok(vec![expected]));
 }
 
 async fn a_use_counts_only_while_its_key_is_unchanged(store: Arc<dyn KeyStore>) {

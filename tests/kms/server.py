@@ -4,7 +4,7 @@ Listens on 127.0.0.1, prints its address on one line, and ends when its standard
 
 POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "region": …, "count": 1, "delay_ms": 500}
   adds a fault for the requests that match ("only", "key", "region" narrow it; "count" ends it). Modes:
-    throttle, internal, unavailable, denied, missing   the error of KMS by that name
+    throttle, internal, unavailable, denied, missing, creating   the error of KMS by that name
     garbage                                   an answer that is not KMS's
     slow                                      the right answer, after delay_ms
     drop                                      the connection is closed without an answer
@@ -39,6 +39,7 @@ ERRORS = {
     "unavailable": (503, "DependencyTimeoutException"),
     "denied": (400, "AccessDeniedException"),
     "missing": (400, "NotFoundException"),
+    "creating": (400, "KMSInvalidStateException"),
 }
 
 

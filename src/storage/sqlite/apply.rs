@@ -148,6 +148,12 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
             }
             rows::insert_wrapper_key(db, wrapper_key)?;
         }
+        Change::SetWrapperKeyRegions { id, from, to } => {
+            let sql = "UPDATE wrapper_keys SET regions = ?3 WHERE id = ?1 AND regions = ?2";
+            if execute(db, sql, params![id.to_string(), rows::regions(from)?, rows::regions(to)?])? == 0 {
+                return Err(CommitError::LostRace);
+            }
+        }
         Change::SetFrozen(frozen) => {
             execute(db, "UPDATE meta SET frozen = ?1", [frozen])?;
             head.frozen = *frozen;

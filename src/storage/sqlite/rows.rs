@@ -164,7 +164,7 @@ pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(),
 /// Writes a new wrapper key.
 pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> Result<(), StoreError> {
     let WrapperKey { id, provider, identity, reference, regions, state, canary, created_at } = wrapper_key;
-    let regions = serde_json::to_string(regions).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let regions = self::regions(regions)?;
     let sql = "INSERT INTO wrapper_keys (id, provider, identity, reference, regions, state, canary, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     db.prepare_cached(sql)?.execute(params![
@@ -178,6 +178,11 @@ pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> R
         created_at.micros()
     ])?;
     Ok(())
+}
+
+/// Regions as they stand in a row.
+pub(super) fn regions(regions: &[String]) -> Result<String, StoreError> {
+    serde_json::to_string(regions).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// The revision that a key's row has now; `None` if there is no such key.

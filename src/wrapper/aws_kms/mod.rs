@@ -5,6 +5,7 @@
 mod clients;
 mod error;
 mod register;
+mod replicate;
 
 use std::sync::Arc;
 

@@ -112,7 +112,7 @@ impl Providers {
         AwsKey::from_arn(arn).map(|(key, _)| key).map_err(|_| unusable_answer(&reference))
     }
 
-    async fn in_time<T>(&self, reference: &str, call: impl Future<Output = Result<T, WrapperError>>) -> Result<T, WrapperError> {
+    pub(super) async fn in_time<T>(&self, reference: &str, call: impl Future<Output = Result<T, WrapperError>>) -> Result<T, WrapperError> {
         let late = || WrapperError::Unavailable { reference: reference.to_owned(), outage: Outage::TimedOut, request_id: None };
         tokio::time::timeout(self.config.limits.timeout, call).await.unwrap_or_else(|_| Err(late()))
     }
@@ -120,7 +120,7 @@ impl Providers {
     /// The registered regions in the order of the configuration, which also bounds them.
     ///
     /// A multi-Region key that is registered for other regions only is used in the configured ones: a database restored elsewhere.
-    fn regions_to_use(&self, key: &AwsKey, registered: &WrapperKey, home: String) -> Result<Vec<String>, WrapperError> {
+    pub(super) fn regions_to_use(&self, key: &AwsKey, registered: &WrapperKey, home: String) -> Result<Vec<String>, WrapperError> {
         let known = if registered.regions.is_empty() { vec![home] } else { registered.regions.clone() };
         let configured = &self.config.regions;
         if configured.is_empty() {
@@ -145,7 +145,7 @@ impl Providers {
             .ok_or_else(|| unfit(reference, "no region is named, neither here nor under [wrapper] regions"))
     }
 
-    fn check_region(&self, reference: &str, region: &str) -> Result<(), WrapperError> {
+    pub(super) fn check_region(&self, reference: &str, region: &str) -> Result<(), WrapperError> {
         if !is_region(region) {
             return Err(unfit(reference, &format!("{region:?} is not the name of a region")));
         }
@@ -155,7 +155,7 @@ impl Providers {
         Ok(())
     }
 
-    fn check_allowed(&self, key: &AwsKey, region: &str) -> Result<(), WrapperError> {
+    pub(super) fn check_allowed(&self, key: &AwsKey, region: &str) -> Result<(), WrapperError> {
         if self.allowed.aws(key, region) { Ok(()) } else { Err(WrapperError::NotAllowed { reference: key.arn(region) }) }
     }
 }
@@ -166,7 +166,8 @@ fn region_of(reference: &str) -> Option<String> {
     Some(region.to_owned())
 }
 
-fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
+/// The tags of what this vault makes.
+pub(super) fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
     let pairs = [Some(("canton-keyvault", "wrapper-key")), options.request.as_deref().map(|request| ("canton-keyvault:request", request))];
     let tag = |(name, value)| {
         Tag::builder().tag_key(name).tag_value(value).build().map_err(|_| misconfigured("a new KMS key", "its tags cannot be built"))
@@ -174,4 +175,5 @@ fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
     pairs.into_iter().flatten().map(tag).collect()
 }
 
-const DESCRIPTION: &str = "canton-keyvault wrapper key: wraps the data keys of a vault";
+/// What AWS shows of a key or a replica that this vault made.
+pub(super) const DESCRIPTION: &str = "canton-keyvault wrapper key: wraps the data keys of a vault";

@@ -21,7 +21,7 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
         Err(WrapperError::NotAllowed { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
         Err(WrapperError::Unavailable { outage, .. }) => match outage {
             Outage::Unreachable => "unreachable",
-            Outage::TimedOut => "timed_out",
+            Outage::TimedOut | Outage::NotUsableYet => "timed_out",
             Outage::Throttled => "throttled",
             Outage::ServerError => "server_error",
             Outage::NotTried => "not_tried",
