@@ -9,7 +9,7 @@ use crate::{
     api::transport::{ExpiryKind, Files, Material, Trust},
     config::Config,
     crypto::{Random, SystemRandom, envelope},
-    domain::{EncryptionContext, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     storage::{WrapperKeyUse, inspect},
     wrapper::{Providers, Wrapper},
 };
@@ -72,6 +72,9 @@ fn lines(file: &Path) -> Result<Vec<Line>, Failure> {
     push("server key file", private(&config.tls.key));
     push("storage", storage(&config));
     push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
+    for found in runtime()?.block_on(openbao_servers(&config)) {
+        push("OpenBao server", found);
+    }
     push("wrapper key", runtime()?.block_on(wrapper(&config)));
     for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
         push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
@@ -129,6 +132,16 @@ fn storage(config: &Config) -> Result<String, String> {
     Ok(format!("{} keys in {}", found.keys, path.display()))
 }
 
+/// Every server of OpenBao answers, is unsealed, and lets the vault in.
+async fn openbao_servers(config: &Config) -> Vec<Result<String, String>> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    match Providers::new(config.wrapper.clone(), random) {
+        Ok(providers) => providers.openbao_servers().await,
+        // Said of the wrapper key.
+        Err(_) => Vec::new(),
+    }
+}
+
 /// The configured wrapper key wraps and unwraps now, with the permissions this process has.
 async fn wrapper(config: &Config) -> Result<String, String> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
@@ -157,8 +170,14 @@ async fn wrapper(config: &Config) -> Result<String, String> {
 async fn round_trip(wrapper: &dyn Wrapper, config: &Config) -> Result<(), String> {
     let context = EncryptionContext::new(vec![("version", "1".into()), ("vault", config.vault.id.to_string()), ("canary", "check".into())]);
     let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| error.to_string())?;
-    let made = wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap (kms:Encrypt): {error}"))?;
-    let back = wrapper.unwrap(&made.bytes, &context).await.map_err(|error| format!("it does not unwrap (kms:Decrypt): {error}"))?;
+    // What the KMS calls the rights that it takes.
+    let (wraps, unwraps) = match config.wrapper.provider {
+        ProviderKind::Local => ("read the file", "read the file"),
+        ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
+        ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
+    };
+    let made = wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap ({wraps}): {error}"))?;
+    let back = wrapper.unwrap(&made.bytes, &context).await.map_err(|error| format!("it does not unwrap ({unwraps}): {error}"))?;
     if back.data_key.same(&data_key) { Ok(()) } else { Err("it gave back another data key".into()) }
 }
 

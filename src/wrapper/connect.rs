@@ -162,6 +162,13 @@ impl Providers {
         }
     }
 
+    /// There are no servers of OpenBao for a binary without it.
+    #[cfg(not(feature = "openbao-transit"))]
+    #[expect(clippy::unused_async, reason = "as with the feature")]
+    pub async fn openbao_servers(&self) -> Vec<Result<String, String>> {
+        Vec::new()
+    }
+
     async fn resolve_local(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         if !regions.is_empty() {
             return Err(unfit(reference, "a key file has no regions"));

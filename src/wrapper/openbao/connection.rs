@@ -13,7 +13,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -24,34 +24,54 @@ use super::{
 
 /// Opens a connection and leaves its driver to the current runtime.
 pub(super) async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, Kind> {
-    tokio::time::timeout(server.connect_timeout, open(server)).await.unwrap_or(Err(Kind::Outage(Outage::TimedOut)))
+    let (kind, why) = match timeout(server.connect_timeout, open(server)).await {
+        Ok(Ok(sender)) => return Ok(sender),
+        Ok(Err(Failure::Files(what))) => return Err(Kind::Misconfigured(what)),
+        Ok(Err(Failure::Network(why))) => (Outage::Unreachable, why),
+        Err(_) => (Outage::TimedOut, "no connection in time".to_owned()),
+    };
+    // The one place that knows why; the caller only needs to know that it may pass.
+    tracing::warn!(address = %server.address, why, "OpenBao cannot be reached");
+    Err(Kind::Outage(kind))
 }
 
-async fn open(server: &Server) -> Result<SendRequest<Full<Bytes>>, Kind> {
+/// Why no connection can be opened, for a person; `None` if one can.
+pub(super) async fn why_not(server: &Server) -> Option<String> {
+    match timeout(server.connect_timeout, open(server)).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(Failure::Files(why) | Failure::Network(why))) => Some(why),
+        Err(_) => Some("no connection in time: is the address right, and no firewall between?".to_owned()),
+    }
+}
+
+enum Failure {
+    /// The network, the server or its certificate.
+    Network(String),
+    /// A file of ours.
+    Files(String),
+}
+
+async fn open(server: &Server) -> Result<SendRequest<Full<Bytes>>, Failure> {
     let address = &server.address;
-    let unreachable = |error: io::Error| {
-        // The one place that knows why; the caller only needs to know that it may pass.
-        tracing::warn!(%address, %error, "OpenBao cannot be reached");
-        Kind::Outage(Outage::Unreachable)
-    };
+    let unreachable = |error: io::Error| Failure::Network(error.to_string());
     if !address.tls {
         return spawn(TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?).await;
     }
-    let name = ServerName::try_from(address.host.clone()).map_err(|_| Kind::Misconfigured(format!("{address} has no name to check")))?;
+    let name = ServerName::try_from(address.host.clone()).map_err(|_| Failure::Files(format!("{address} has no name to check")))?;
     let files = server.files.clone();
-    let config = tokio::task::spawn_blocking(move || client_config(&files)).await.map_err(|_| Kind::Outage(Outage::Unreachable))?;
-    let connector = TlsConnector::from(Arc::new(config.map_err(Kind::Misconfigured)?));
+    let config = tokio::task::spawn_blocking(move || client_config(&files)).await.map_err(|error| Failure::Network(error.to_string()))?;
+    let connector = TlsConnector::from(Arc::new(config.map_err(Failure::Files)?));
     let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
     // Requests are one small write each: Nagle would hold them back for a delayed ACK.
     tcp.set_nodelay(true).map_err(unreachable)?;
     spawn(connector.connect(name, tcp).await.map_err(unreachable)?).await
 }
 
-async fn spawn<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Kind>
+async fn spawn<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
 where
     TokioIo<S>: Read + Write + Unpin + Send + 'static,
 {
-    let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|_| Kind::Outage(Outage::Unreachable))?;
+    let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| Failure::Network(error.to_string()))?;
     // What ends the connection is told to the request that was on it.
     tokio::spawn(async move { drop(driver.await) });
     Ok(sender)

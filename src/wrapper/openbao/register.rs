@@ -14,6 +14,7 @@ use super::{
     },
     Cluster,
     client::{Ask, Server},
+    connection::why_not,
     error::{Kind, done},
 };
 
@@ -92,6 +93,23 @@ impl Providers {
             async move { cluster.ask(&server, ask).await.and_then(done) }
         });
         made.await.map(drop)
+    }
+
+    /// Every configured server of OpenBao, and what is so or what to do about it: for `check`.
+    pub async fn openbao_servers(&self) -> Vec<Result<String, String>> {
+        let mut found = Vec::new();
+        for (cluster, server) in self.openbao.iter().flat_map(|cluster| cluster.servers().map(move |server| (cluster, server))) {
+            let address = &server.address;
+            let state = match why_not(server).await {
+                Some(why) => Err(why),
+                None => match server.cluster_id().await {
+                    Ok(id) => cluster.session(server).await.map(|_| id).map_err(|kind| format!("no login: {}", kind.about("OpenBao"))),
+                    Err(_) => Err("it is sealed, or no OpenBao: ask `bao status`".to_owned()),
+                },
+            };
+            found.push(state.map(|id| format!("{address} is open, cluster {id}")).map_err(|why| format!("{address}: {why}")));
+        }
+        found
     }
 
     /// By the address of the reference. Where there is one cluster, it is that one: servers get other names, and the identity decides.
