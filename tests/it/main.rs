@@ -32,6 +32,7 @@ mod memory_scan;
 mod metrics;
 mod moving;
 mod openbao_login;
+mod openbao_vault;
 mod readme;
 mod reload;
 mod reseal;
