@@ -25,11 +25,15 @@ pub struct Providers {
     pub(super) allowed: Allowed,
     preferred: Preferred,
     pub(super) random: Arc<dyn Random>,
+    decorate: Option<Decorate>,
     #[cfg(feature = "aws-kms")]
     pub(super) aws: super::aws_kms::Clients,
     #[cfg(feature = "openbao-transit")]
     pub(super) openbao: Vec<Arc<super::openbao::Cluster>>,
 }
+
+/// Puts something around each wrapper that is connected.
+type Decorate = Box<dyn Fn(&WrapperKey, Arc<dyn Wrapper>) -> Arc<dyn Wrapper> + Send + Sync>;
 
 /// What kind of wrapper key to create.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +63,15 @@ impl Providers {
             allowed,
             preferred,
             random,
+            decorate: None,
         })
+    }
+
+    /// The same, with something around each wrapper that is connected from now on, outside of the guard: faults, counters.
+    #[must_use]
+    pub fn decorated(mut self, decorate: impl Fn(&WrapperKey, Arc<dyn Wrapper>) -> Arc<dyn Wrapper> + Send + Sync + 'static) -> Self {
+        self.decorate = Some(Box::new(decorate));
+        self
     }
 
     /// Where a wrapper key stands in the order of preference: the smaller, the earlier keys are opened through it.
@@ -106,7 +118,7 @@ impl Providers {
     /// # Errors
     /// `NotAllowed`; `Misconfigured` for facts that contradict each other or the configuration; for a local key, what reading its file gives.
     pub async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
-        match key.provider {
+        let wrapper = match key.provider {
             ProviderKind::Local => self.connect_local(key).await,
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => Box::pin(self.connect_aws(key)).await,
@@ -116,7 +128,11 @@ impl Providers {
             ProviderKind::OpenbaoTransit => self.connect_openbao(key),
             #[cfg(not(feature = "openbao-transit"))]
             ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
-        }
+        }?;
+        Ok(match &self.decorate {
+            Some(decorate) => decorate(key, wrapper),
+            None => wrapper,
+        })
     }
 
     /// Creates a wrapper key: a file next to the configured one, or a key in a KMS if `may_create`.

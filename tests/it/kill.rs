@@ -2,8 +2,8 @@
 //!
 //! `KEYVAULT_KILL_CYCLES=300 cargo test --test it -- kill` is the long form; `KEYVAULT_KILL_SEED` repeats a run's choices.
 
-mod load;
-mod look;
+pub(crate) mod load;
+pub(crate) mod look;
 
 use std::{
     sync::{

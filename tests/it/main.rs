@@ -22,6 +22,7 @@ mod disk_full;
 mod example_config;
 mod frozen_envelopes;
 mod import_export;
+mod job_crash;
 mod kill;
 mod known;
 mod layers;

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::support::vault::TestVault;
 
 /// Splitmix64: the same seed throws the same.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -30,14 +30,14 @@ impl Dice {
 
 /// What a key's owner was told last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Known {
-    pub(super) disabled: bool,
-    pub(super) pending_deletion: bool,
-    pub(super) rotated: bool,
+pub(crate) struct Known {
+    pub(crate) disabled: bool,
+    pub(crate) pending_deletion: bool,
+    pub(crate) rotated: bool,
 }
 
 impl Known {
-    pub(super) fn state(self) -> &'static str {
+    pub(crate) fn state(self) -> &'static str {
         match self {
             Self { pending_deletion: true, .. } => "pending-deletion",
             Self { disabled: true, .. } => "disabled",
@@ -59,7 +59,7 @@ impl Known {
 
 /// A call on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Sign,
     Disable,
     Enable,
@@ -70,46 +70,46 @@ pub(super) enum Step {
 
 /// A key and what must be true of it.
 #[derive(Debug)]
-pub(super) struct Owned {
-    pub(super) algorithm: &'static str,
-    pub(super) known: Known,
+pub(crate) struct Owned {
+    pub(crate) algorithm: &'static str,
+    pub(crate) known: Known,
     /// A call that got no answer: done or not, but wholly.
-    pub(super) maybe: Option<Known>,
-    pub(super) touched: bool,
+    pub(crate) maybe: Option<Known>,
+    pub(crate) touched: bool,
 }
 
 /// One client.
-pub(super) struct Worker {
-    pub(super) node: &'static str,
+pub(crate) struct Worker {
+    pub(crate) node: &'static str,
     dice: Dice,
-    pub(super) keys: HashMap<String, Owned>,
+    pub(crate) keys: HashMap<String, Owned>,
     /// `x-request-id` of every answer since the last look.
-    pub(super) answered: Vec<String>,
-    pub(super) acknowledged: u64,
-    pub(super) cut_off: u64,
+    pub(crate) answered: Vec<String>,
+    pub(crate) acknowledged: u64,
+    pub(crate) cut_off: u64,
 }
 
 /// Whom a worker speaks as.
-pub(super) struct Clients {
+pub(crate) struct Clients {
     node: Client,
     admin: Client,
 }
 
 impl Clients {
-    pub(super) fn new(vault: &TestVault, node: &str) -> Self {
+    pub(crate) fn new(vault: &TestVault, node: &str) -> Self {
         Self { node: vault.client(node), admin: vault.client("key-admin") }
     }
 }
 
 impl Worker {
-    pub(super) fn new(seed: u64, number: u64) -> Self {
+    pub(crate) fn new(seed: u64, number: u64) -> Self {
         let node = if number.is_multiple_of(2) { "participant1" } else { "participant2" };
         let dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         Self { node, dice, keys: HashMap::new(), answered: Vec::new(), acknowledged: 0, cut_off: 0 }
     }
 
     /// Calls until the vault does not answer any more, which it must not do before it is `over`.
-    pub(super) async fn work(&mut self, clients: &Clients, over: &AtomicBool) {
+    pub(crate) async fn work(&mut self, clients: &Clients, over: &AtomicBool) {
         loop {
             let pick = self.dice.below(10);
             let went_on = if self.keys.len() < 2 || pick == 0 { self.create(clients).await } else { self.step(clients).await };
@@ -191,6 +191,6 @@ impl Worker {
     }
 }
 
-pub(super) fn sign(algorithm: &str) -> Value {
+pub(crate) fn sign(algorithm: &str) -> Value {
     json!({ "algorithm": algorithm, "message": STANDARD.encode("message") })
 }

@@ -12,15 +12,15 @@ use super::load::{Worker, sign};
 
 /// Reads the log on from where it was read before.
 #[derive(Default)]
-pub(super) struct Auditor {
-    pub(super) entries: i64,
+pub(crate) struct Auditor {
+    pub(crate) entries: i64,
     /// Of each key, what its newest state change says: revision and marks.
     newest: HashMap<String, (i64, String)>,
 }
 
 impl Auditor {
     /// Faults of the log and the rows, and answers without an entry.
-    pub(super) fn log_faults(&mut self, db: &Connection, workers: &mut [Worker]) -> Vec<String> {
+    pub(crate) fn log_faults(&mut self, db: &Connection, workers: &mut [Worker]) -> Vec<String> {
         let first = self.entries;
         let mut faults = self.store_faults(db);
         let mut sql = db.prepare("SELECT entry FROM audit_entries WHERE sequence > ?1").unwrap();
@@ -34,7 +34,7 @@ impl Auditor {
     }
 
     /// Gaps, wrong leaves, and rows that are not what the log says.
-    pub(super) fn store_faults(&mut self, db: &Connection) -> Vec<String> {
+    pub(crate) fn store_faults(&mut self, db: &Connection) -> Vec<String> {
         let mut faults = Vec::new();
         let mut sql = db.prepare("SELECT sequence, entry, leaf FROM audit_entries WHERE sequence > ?1 ORDER BY sequence").unwrap();
         let mut rows = sql.query([self.entries]).unwrap();
@@ -71,8 +71,9 @@ impl Auditor {
         let mut faults = Vec::new();
         let mut sql = db
             .prepare(
-                "SELECT id, revision, lifecycle, row_tag IS NULL AND lifecycle = 'active' OR sealed IS NULL
-                 OR NOT EXISTS (SELECT 1 FROM wraps WHERE key = id AND wraps.generation = keys.generation AND NOT quarantined)
+                "SELECT id, revision, lifecycle, row_tag IS NULL AND lifecycle = 'active'
+                 OR (state = 'destroyed') != (sealed IS NULL)
+                 OR (state = 'destroyed') = EXISTS (SELECT 1 FROM wraps WHERE key = id AND wraps.generation = keys.generation AND NOT quarantined)
                  OR successor IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys AS next WHERE next.id = keys.successor AND next.predecessor = keys.id)
                  OR predecessor IS NOT NULL AND NOT EXISTS (SELECT 1 FROM keys AS old WHERE old.id = keys.predecessor AND old.successor = keys.id)
                  FROM keys",
@@ -100,7 +101,7 @@ impl Auditor {
 }
 
 /// Faults seen through the API: of the keys touched since the last look, or of all; then every worker knows what its keys are.
-pub(super) async fn look_after(vault: &TestVault, workers: &mut [Worker], all: bool) -> Vec<String> {
+pub(crate) async fn look_after(vault: &TestVault, workers: &mut [Worker], all: bool) -> Vec<String> {
     let admin = vault.client("key-admin");
     let mut faults = Vec::new();
     for worker in workers {

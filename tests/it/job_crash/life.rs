@@ -1,0 +1,157 @@
+//! One life of a vault: from the opening of its files to the moment at which the power goes.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use canton_keyvault::{
+    audit::Source,
+    crypto::{Random, SystemRandom},
+    domain::{Grant, KeyId, NodeScope, Policy, Principal, Role, Timestamp, VaultId},
+    storage::{Mode, SqliteConfig, SqliteStore},
+    vault::{CacheConfig, Call, JobsConfig, LimitsConfig, Parts, Vault, jobs},
+    wrapper::{Providers, create_key_file},
+};
+use tokio::runtime::Runtime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{storage_disk::Disk, support::pki::NOW};
+
+use super::{
+    sky::Sky,
+    watched::{Found, Spoil, Watched},
+};
+
+/// What outlives a life: the files, the KMS, the time, and what the vault has promised.
+pub(super) struct World {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) sky: Arc<Sky>,
+    pub(super) failover_on_denied: bool,
+    began: Instant,
+    /// Microseconds by which the clock was moved on.
+    moved: AtomicI64,
+    /// Keys whose creation was acknowledged.
+    pub(super) promised: Mutex<Vec<KeyId>>,
+    pub(super) spoil: Option<Spoil>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, spoil: Option<Spoil>) -> Arc<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        create_key_file(&folder.path().join("wrapper.key"), &SystemRandom::default()).unwrap();
+        Arc::new(Self {
+            folder,
+            sky: Sky::new(seed),
+            failover_on_denied: seed.is_multiple_of(3),
+            began: Instant::now(),
+            moved: AtomicI64::new(0),
+            promised: Mutex::default(),
+            spoil,
+        })
+    }
+
+    pub(super) fn database(&self) -> std::path::PathBuf {
+        self.folder.path().join("keyvault.db")
+    }
+
+    fn now(&self) -> Timestamp {
+        let moved = Duration::from_micros(self.moved.load(Ordering::Relaxed).unsigned_abs());
+        NOW.plus(self.began.elapsed()).plus(moved)
+    }
+
+    pub(super) fn move_on(&self, duration: Duration) {
+        self.moved.fetch_add(i64::try_from(duration.as_micros()).unwrap(), Ordering::Relaxed);
+    }
+
+    fn providers(&self, random: &Arc<dyn Random>) -> Providers {
+        let (folder, sky) = (self.folder.path().display(), Arc::clone(&self.sky));
+        let config = format!(
+            "provider = 'local'\nreference = '{folder}/wrapper.key'\nallowed = ['{folder}/*']\nfailover_on_denied = {}",
+            self.failover_on_denied
+        );
+        Providers::new(toml::from_str(&config).unwrap(), Arc::clone(random)).unwrap().decorated(move |key, plain| sky.under(key, plain))
+    }
+}
+
+/// A vault that runs, with all that it does by itself.
+pub(super) struct Life {
+    pub(super) runtime: Runtime,
+    pub(super) vault: Arc<Vault>,
+    pub(super) watched: Arc<Watched>,
+    pub(super) disk: Arc<Disk>,
+}
+
+impl Life {
+    pub(super) fn begin(world: &Arc<World>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let disk = Arc::new(Disk::new());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let id: VaultId = "crash".parse().unwrap();
+        let source = Source { vault: id.to_string(), instance: "test".into(), version: "0".into() };
+        let config = SqliteConfig {
+            vfs: Some(disk.vfs()),
+            wal_pages: 40,
+            // A busy machine is no fault of the store.
+            commit_timeout: Duration::from_secs(60),
+            ..SqliteConfig::new(world.database(), Mode::Production)
+        };
+        let store = Arc::new(SqliteStore::open(config, source, &id, random.as_ref(), world.now()).unwrap());
+        let (sky, spoil) = (Arc::clone(&world.sky), world.spoil);
+        let watched = Arc::new(Watched::new(store, &world.database(), Arc::clone(&disk), sky, id.clone(), spoil));
+        let clock = Arc::clone(world);
+        let parts = Parts {
+            id,
+            version: "0".into(),
+            store: Arc::clone(&watched) as _,
+            providers: Arc::new(world.providers(&random)),
+            clock: Arc::new(move || clock.now()),
+            random,
+            policy: Arc::new(ArcSwap::from_pointee(policy())),
+            cache: CacheConfig::default(),
+            limits: LimitsConfig {
+                cold_opens_per_second: 1_000_000,
+                creations_per_minute: 1_000_000,
+                refusals_per_second: 1_000_000,
+                ..LimitsConfig::default()
+            },
+            jobs: JobsConfig { keys_per_second: 10_000, retry_pause: Duration::from_millis(1), ..JobsConfig::default() },
+        };
+        let vault = runtime.block_on(Vault::start(parts)).unwrap();
+        runtime.block_on(async { jobs::run(&vault, &TaskTracker::new(), &CancellationToken::new()) });
+        Self { runtime, vault, watched, disk }
+    }
+
+    /// The power goes, if it is not gone yet, and with it every task wherever it is.
+    pub(super) fn end(self, seed: u64) -> Found {
+        let Self { runtime, vault, watched, disk } = self;
+        if !disk.is_off() {
+            disk.cut_power_after(0, seed);
+        }
+        runtime.shutdown_timeout(Duration::from_secs(60));
+        drop(vault);
+        let found = watched.found();
+        let store = Arc::clone(&watched.store);
+        assert!(Arc::into_inner(watched).is_some(), "somebody still holds the store");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.close());
+        found
+    }
+}
+
+fn policy() -> Policy {
+    let grant = |principal: &str, role| Grant { principal: principal.into(), role, nodes: NodeScope::All };
+    let grants = [("node", Role::Node), ("key-admin", Role::KeyAdmin), ("wrapper-admin", Role::WrapperAdmin), ("auditor", Role::Auditor)];
+    let grants = grants.map(|(name, role)| grant(&format!("dns:{name}"), role)).into();
+    Policy::new(["n1".parse().unwrap()].into(), grants, "p".into()).unwrap()
+}
+
+/// A call of a principal.
+pub(super) fn as_(name: &str) -> Call {
+    let principal = Principal { name: format!("dns:{name}").into(), certificate: None };
+    Call { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
+}

@@ -1,0 +1,381 @@
+//! A store that is looked at after every commit: whatever stands in the file then must open every key.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use canton_keyvault::{
+    crypto::envelope,
+    domain::{
+        EncryptionContext, Facts, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, SealedKey, Timestamp, VaultId, WrapperKey,
+        WrapperKeyId, WrapperState,
+    },
+    storage::{
+        Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt,
+        Remembered, SqliteStore, StoreError, StoredEntry, StoredKey, Wanted, WrapperKeyUse,
+    },
+};
+use rusqlite::{Connection, OpenFlags, Row};
+
+use crate::storage_disk::Disk;
+
+use super::sky::Sky;
+
+/// The store, and who looks at it.
+pub(super) struct Watched {
+    pub(super) store: Arc<SqliteStore>,
+    disk: Arc<Disk>,
+    sky: Arc<Sky>,
+    vault: VaultId,
+    beside: Mutex<Connection>,
+    /// What was found to open before: (sealed bytes, wrapped data key).
+    known: Mutex<HashSet<(Vec<u8>, Vec<u8>)>>,
+    plan: Mutex<Option<Cut>>,
+    found: Mutex<Found>,
+    spoil: Option<Spoil>,
+}
+
+/// When the power goes: within a commit of a step.
+pub(super) struct Cut {
+    pub(super) step: &'static str,
+    /// After so many others of that step.
+    pub(super) after: u64,
+    /// After so many writes and syncs of it.
+    pub(super) operations: u64,
+    pub(super) seed: u64,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What must not be.
+    pub(super) wrong: Vec<String>,
+    /// Commits looked at, by step.
+    pub(super) commits: BTreeMap<&'static str, u64>,
+    /// What the first commit that failed for want of power was about to do.
+    pub(super) cut_in: Option<&'static str>,
+}
+
+/// The control: what a broken vault or store would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoil {
+    /// A wrap of another data key is added.
+    ForeignWrap,
+    /// A re-seal keeps the wrap of the data key before.
+    StaleWrap,
+    /// A retirement that begins takes the wraps at once.
+    EarlyDrop,
+    /// A rotation leaves nothing active.
+    NothingActive,
+}
+
+impl Watched {
+    pub(super) fn new(store: Arc<SqliteStore>, path: &Path, disk: Arc<Disk>, sky: Arc<Sky>, vault: VaultId, spoil: Option<Spoil>) -> Self {
+        let beside = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk.vfs().as_str()).unwrap();
+        beside.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        Self {
+            store,
+            disk,
+            sky,
+            vault,
+            beside: Mutex::new(beside),
+            known: Mutex::default(),
+            plan: Mutex::default(),
+            found: Mutex::default(),
+            spoil,
+        }
+    }
+
+    pub(super) fn plan(&self, cut: Cut) {
+        *self.plan.lock().unwrap() = Some(cut);
+    }
+
+    pub(super) fn found(&self) -> Found {
+        std::mem::take(&mut self.found.lock().unwrap())
+    }
+
+    fn wrong(&self, what: String) {
+        self.found.lock().unwrap().wrong.push(what);
+    }
+
+    fn cut_if_planned(&self, step: &'static str) {
+        let mut plan = self.plan.lock().unwrap();
+        let Some(cut) = plan.as_mut().filter(|cut| cut.step == step) else { return };
+        if cut.after > 0 {
+            cut.after -= 1;
+        } else if let Some(cut) = plan.take() {
+            self.disk.cut_power_after(cut.operations, cut.seed);
+        }
+    }
+
+    /// Looks at the file as it stands.
+    pub(super) async fn look(&self, after: &str) {
+        let seen = match look(&self.beside.lock().unwrap()) {
+            Ok(seen) => seen,
+            Err(_) if self.disk.is_off() => return,
+            Err(error) => return self.wrong(format!("after {after} the file cannot be read: {error}")),
+        };
+        if (seen.active, seen.running) != (seen.registered.min(1), seen.running.min(1)) {
+            self.wrong(format!("after {after} {} wrapper keys are active and {} jobs run", seen.active, seen.running));
+        }
+        for key in &seen.keys {
+            let mut opens = false;
+            for wrap in &key.wraps {
+                let good = self.opens(key, wrap).await;
+                if !good {
+                    self.wrong(format!("after {after} the wrap of {} under {} ({}) does not open it", key.id, wrap.under, wrap.state));
+                }
+                opens |= good && wrap.state != WrapperState::Retired;
+            }
+            if !opens {
+                self.wrong(format!("after {after} nothing opens {}: {:?}", key.id, key.wraps.iter().map(|wrap| wrap.state).collect::<Vec<_>>()));
+            }
+        }
+    }
+
+    async fn opens(&self, key: &SeenKey, wrap: &SeenWrap) -> bool {
+        if !wrap.verified || wrap.quarantined || wrap.generation != key.generation {
+            return false;
+        }
+        let this = (key.sealed.clone(), wrap.wrapped.clone());
+        if self.known.lock().unwrap().contains(&this) {
+            return true;
+        }
+        let Some(wrapper) = self.sky.plain(wrap.under) else { return false };
+        let context: EncryptionContext = key.facts.encryption_context(&self.vault);
+        let Ok(unwrapped) = wrapper.unwrap(&wrap.wrapped, &context).await else { return false };
+        let good = envelope::commits(&unwrapped.data_key, &SealedKey::from_stored(key.sealed.clone()), &context);
+        if good {
+            self.known.lock().unwrap().insert(this);
+        }
+        good
+    }
+
+    /// Does what a broken vault or store would do.
+    fn spoil(&self, commit: &mut Commit) {
+        match (self.spoil, &mut commit.change) {
+            (Some(Spoil::ForeignWrap), Some(Change::AddWrap { wrap, .. })) => {
+                let db = self.beside.lock().unwrap();
+                wrap.wrapped = db
+                    .query_row("SELECT wrapped FROM wraps WHERE wrapped != ?1 AND wrapper_key = ?2", (&wrap.wrapped, wrap.wrapper_key.to_string()), |row| row.get(0))
+                    .unwrap_or_else(|_| vec![1; wrap.wrapped.len()]);
+            }
+            (Some(Spoil::StaleWrap), Some(Change::Reseal(reseal))) => {
+                let db = self.beside.lock().unwrap();
+                let sql = "SELECT wrapped FROM wraps WHERE key = ?1 LIMIT 1";
+                reseal.wrap.wrapped = db.query_row(sql, [reseal.update.key.to_string()], |row| row.get(0)).unwrap();
+            }
+            (Some(Spoil::EarlyDrop), Some(Change::BeginRetirement(_))) => {
+                self.beside.lock().unwrap().execute("DELETE FROM wraps", []).unwrap();
+            }
+            (Some(Spoil::NothingActive), Some(Change::StartJob(_))) => {
+                self.beside.lock().unwrap().execute("UPDATE wrapper_keys SET state = 'draining' WHERE state = 'active'", []).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a commit does, in a word.
+fn step(change: Option<&Change>) -> &'static str {
+    match change {
+        None => "entry",
+        Some(Change::InsertKey { .. }) => "insert",
+        Some(Change::UpdateKey(_)) => "update",
+        Some(Change::SetAside { .. }) => "set aside",
+        Some(Change::QuarantineWrap { .. }) => "quarantine",
+        Some(Change::AddWrap { .. }) => "add wrap",
+        Some(Change::Reseal(_)) => "reseal",
+        Some(Change::StartJob(_)) => "start job",
+        Some(Change::EndJob(_)) => "end job",
+        Some(Change::BeginRetirement(_)) => "begin retirement",
+        Some(Change::Retire(_)) => "retire",
+        Some(Change::InsertWrapperKey(_)) => "insert wrapper key",
+        Some(Change::SetFrozen(_)) => "freeze",
+    }
+}
+
+/// The steps of jobs and of what races them: where the power is cut on purpose.
+pub(super) const STEPS: [&str; 9] =
+    ["start job", "add wrap", "reseal", "end job", "begin retirement", "retire", "insert", "update", "insert wrapper key"];
+
+struct Seen {
+    registered: u32,
+    active: u32,
+    running: u32,
+    keys: Vec<SeenKey>,
+}
+
+struct SeenKey {
+    id: KeyId,
+    facts: Facts,
+    generation: u32,
+    sealed: Vec<u8>,
+    wraps: Vec<SeenWrap>,
+}
+
+struct SeenWrap {
+    under: WrapperKeyId,
+    state: WrapperState,
+    generation: u32,
+    wrapped: Vec<u8>,
+    verified: bool,
+    quarantined: bool,
+}
+
+fn text<T: FromStr<Err: std::fmt::Debug>>(row: &Row<'_>, column: &str) -> T {
+    row.get::<_, String>(column).unwrap().parse().unwrap()
+}
+
+/// One snapshot.
+fn look(db: &Connection) -> rusqlite::Result<Seen> {
+    let transaction = db.unchecked_transaction()?;
+    let count = |sql| transaction.query_row(sql, [], |row| row.get(0));
+    let registered = count("SELECT count(*) FROM wrapper_keys")?;
+    let active = count("SELECT count(*) FROM wrapper_keys WHERE state = 'active'")?;
+    let running = count("SELECT count(*) FROM jobs WHERE state = 'running'")?;
+    let mut wraps = transaction.prepare_cached(
+        "SELECT wraps.*, wrapper_keys.state AS state FROM wraps JOIN wrapper_keys ON wrapper_keys.id = wraps.wrapper_key WHERE key = ?1",
+    )?;
+    let mut sql = transaction.prepare_cached("SELECT * FROM keys WHERE sealed IS NOT NULL")?;
+    let keys = sql.query_map([], |row| {
+        let id: KeyId = text(row, "id");
+        let wraps = wraps.query_map([id.to_string()], |row| {
+            Ok(SeenWrap {
+                under: text(row, "wrapper_key"),
+                state: text(row, "state"),
+                generation: row.get("generation")?,
+                wrapped: row.get("wrapped")?,
+                verified: row.get::<_, Option<i64>>("verified_at")?.is_some(),
+                quarantined: row.get("quarantined")?,
+            })
+        })?;
+        Ok(SeenKey {
+            id,
+            facts: Facts {
+                id,
+                node: text(row, "node"),
+                purpose: text(row, "purpose"),
+                spec: text(row, "spec"),
+                usages: text(row, "usages"),
+                class: text(row, "class"),
+                origin: text(row, "origin"),
+                exportable: row.get("exportable")?,
+            },
+            generation: row.get("generation")?,
+            sealed: row.get("sealed")?,
+            wraps: wraps.collect::<Result<_, _>>()?,
+        })
+    })?;
+    Ok(Seen { registered, active, running, keys: keys.collect::<Result<_, _>>()? })
+}
+
+#[async_trait]
+impl KeyStore for Watched {
+    async fn commit(&self, mut commit: Commit) -> Result<Receipt, CommitError> {
+        let step = step(commit.change.as_ref());
+        self.cut_if_planned(step);
+        self.spoil(&mut commit);
+        let result = self.store.commit(commit).await;
+        match &result {
+            Ok(_) => {
+                *self.found.lock().unwrap().commits.entry(step).or_default() += 1;
+                self.look(step).await;
+            }
+            Err(CommitError::Unavailable(_)) if self.disk.is_off() => {
+                self.found.lock().unwrap().cut_in.get_or_insert(step);
+            }
+            Err(CommitError::Unavailable(error)) => self.wrong(format!("{step}: {error}")),
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
+        self.store.key(id).await
+    }
+
+    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError> {
+        self.store.outline(id).await
+    }
+
+    async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
+        self.store.keys(filter, page).await
+    }
+
+    async fn due_for_destruction(&self, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+        self.store.due_for_destruction(now, limit).await
+    }
+
+    async fn keys_by_state(&self) -> Result<Vec<(KeyState, u64)>, StoreError> {
+        self.store.keys_by_state().await
+    }
+
+    async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError> {
+        self.store.wrapper_keys().await
+    }
+
+    async fn keys_by_wrapper_key(&self) -> Result<Vec<WrapperKeyUse>, StoreError> {
+        self.store.keys_by_wrapper_key().await
+    }
+
+    async fn wraps_by_state(&self) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError> {
+        self.store.wraps_by_state().await
+    }
+
+    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+        self.store.left(wanted, page).await
+    }
+
+    async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
+        self.store.dependents(wrapper_key, holders).await
+    }
+
+    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+        self.store.jobs(kind, page).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.store.job(id).await
+    }
+
+    async fn running_job(&self) -> Result<Option<Job>, StoreError> {
+        self.store.running_job().await
+    }
+
+    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
+        self.store.remembered(scope, now).await
+    }
+
+    async fn entries(&self, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError> {
+        self.store.entries(filter, page).await
+    }
+
+    async fn frozen(&self) -> Result<bool, StoreError> {
+        self.store.frozen().await
+    }
+
+    async fn hash_key(&self) -> Result<[u8; 32], StoreError> {
+        self.store.hash_key().await
+    }
+
+    async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        self.store.backup(to).await
+    }
+
+    fn free_disk(&self) -> Option<u64> {
+        self.store.free_disk()
+    }
+
+    fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    fn schema(&self) -> u32 {
+        self.store.schema()
+    }
+}
