@@ -139,7 +139,13 @@ fn calm(spoil: Spoil) -> Vec<String> {
     life.end(1).wrong
 }
 
-fn racer(world: &Arc<World>, life: &Life, seed: u64, answers: &Arc<Mutex<BTreeMap<String, u64>>>, wrong: &Arc<Mutex<Vec<String>>>) -> Racer {
+fn racer(
+    world: &Arc<World>,
+    life: &Life,
+    seed: u64,
+    answers: &Arc<Mutex<BTreeMap<String, u64>>>,
+    wrong: &Arc<Mutex<Vec<String>>>,
+) -> Racer {
     Racer {
         world: Arc::clone(world),
         vault: Arc::clone(&life.vault),
@@ -218,11 +224,7 @@ fn race(
 ) {
     life.runtime.block_on(async {
         let racer = |seed| racer(world, life, seed, answers, wrong);
-        tokio::join!(
-            racer(seeds[0]).use_keys(calls),
-            racer(seeds[1]).use_keys(calls),
-            racer(seeds[2]).use_wrapper_keys(calls / 3)
-        );
+        tokio::join!(racer(seeds[0]).use_keys(calls), racer(seeds[1]).use_keys(calls), racer(seeds[2]).use_wrapper_keys(calls / 3));
     });
 }
 

@@ -132,7 +132,11 @@ impl Watched {
                 opens |= good && wrap.state != WrapperState::Retired;
             }
             if !opens {
-                self.wrong(format!("after {after} nothing opens {}: {:?}", key.id, key.wraps.iter().map(|wrap| wrap.state).collect::<Vec<_>>()));
+                self.wrong(format!(
+                    "after {after} nothing opens {}: {:?}",
+                    key.id,
+                    key.wraps.iter().map(|wrap| wrap.state).collect::<Vec<_>>()
+                ));
             }
         }
     }
@@ -161,7 +165,11 @@ impl Watched {
             (Some(Spoil::ForeignWrap), Some(Change::AddWrap { wrap, .. })) => {
                 let db = self.beside.lock().unwrap();
                 wrap.wrapped = db
-                    .query_row("SELECT wrapped FROM wraps WHERE wrapped != ?1 AND wrapper_key = ?2", (&wrap.wrapped, wrap.wrapper_key.to_string()), |row| row.get(0))
+                    .query_row(
+                        "SELECT wrapped FROM wraps WHERE wrapped != ?1 AND wrapper_key = ?2",
+                        (&wrap.wrapped, wrap.wrapper_key.to_string()),
+                        |row| row.get(0),
+                    )
                     .unwrap_or_else(|_| vec![1; wrap.wrapped.len()]);
             }
             (Some(Spoil::StaleWrap), Some(Change::Reseal(reseal))) => {
