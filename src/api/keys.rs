@@ -57,6 +57,8 @@ pub struct Key {
     pub created_at: Timestamp,
     /// Counts its changes of state.
     pub revision: u64,
+    /// Counts its data keys: one more after a re-seal.
+    pub generation: u32,
     /// The key that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -125,6 +127,7 @@ impl From<KeyRecord> for Key {
             public_key: public_key.map(Base64),
             created_at,
             revision,
+            generation,
             successor,
             predecessor,
             delete_at,

@@ -36,7 +36,7 @@ async fn a_resealed_key_is_the_same_key_under_another_data_key() {
     let resealed = admin.post(&format!("/v1/keys/{id}/reseal"), &json!({})).await.unwrap();
     assert_eq!((&resealed["id"], &resealed["public_key"], &resealed["state"]), (&key["id"], &key["public_key"], &key["state"]));
     let (sealed_now, generation_now, wrapped_now) = row(&vault);
-    assert_eq!((generation, generation_now), (1, 2));
+    assert_eq!((generation, generation_now, &key["generation"], &resealed["generation"]), (1, 2, &json!(1), &json!(2)));
     assert!(sealed != sealed_now && wrapped != wrapped_now);
     assert_eq!(sign(&vault, id).await.unwrap()["signature"], before["signature"], "Ed25519 is deterministic");
     vault.restart();

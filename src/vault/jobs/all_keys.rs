@@ -211,11 +211,15 @@ impl Vault {
         }
     }
 
-    /// Ends a job: as succeeded if no key is left, as failed if that is hopeless.
+    /// Ends a job: as succeeded if no key is left, as failed if that is hopeless. Looks before it asks the writer to count, whom all wait for.
     async fn end_job(&self, job: &Job, hopeless: bool) -> Result<(), CommitError> {
-        let (errors, _) = self.progress.failures(job.id);
-        match self.write_end(job, JobState::Succeeded, Vec::new()).await {
-            Err(CommitError::KeysLeft(_)) if hopeless => self.write_end(job, JobState::Failed, errors).await,
+        let is_left = !self.store.left(Wanted::by(job.work, job.started_at), Page { after: 0, limit: 1 }).await?.is_empty();
+        let ended = if is_left { Err(CommitError::KeysLeft(1)) } else { self.write_end(job, JobState::Succeeded, Vec::new()).await };
+        match ended {
+            Err(CommitError::KeysLeft(_)) if hopeless => {
+                let (errors, _) = self.progress.failures(job.id);
+                self.write_end(job, JobState::Failed, errors).await
+            }
             ended => ended,
         }
     }
