@@ -170,11 +170,13 @@ impl Providers {
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
     pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
-        self.may_replicate(key, region)?;
         match key.provider {
             #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => Box::pin(self.replicate_aws(key, region)).await,
-            _ => Ok(()),
+            ProviderKind::AwsKms => {
+                self.may_replicate_aws(key, region)?;
+                Box::pin(self.replicate_aws(key, region)).await
+            }
+            _ => std::future::ready(self.may_replicate(key, region)).await,
         }
     }
 
