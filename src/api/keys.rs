@@ -259,6 +259,9 @@ pub(super) struct KeysQuery {
     node: Option<NodeName>,
     purpose: Option<Purpose>,
     state: Option<KeyState>,
+    class: Option<Class>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_before: Option<Timestamp>,
     /// Where to continue: the `next_cursor` of the answer before.
     #[param(value_type = Option<String>)]
     cursor: Option<String>,
@@ -272,13 +275,14 @@ pub(super) struct KeysQuery {
 /// Oldest first, on the nodes that the caller may see.
 #[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>), Problems))]
 pub(super) async fn list(State(api): State<Arc<Api>>, ask: Ask<Nothing, KeysQuery>) -> Result<Json<List<Key>>, Problem> {
-    let KeysQuery { node, purpose, state, cursor, limit } = ask.query;
+    let KeysQuery { node, purpose, state, class, created_before, cursor, limit } = ask.query;
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let cursor = match (ListQuery { cursor, limit }).read() {
         Ok(cursor) => cursor,
         Err(error) => return Err(problem(api.vault.reject(&ask.call, crate::domain::Operation::ListKeys, None, error).await)),
     };
-    let answer = api.vault.list_keys(&ask.call, KeyQuery { node, purpose, state }, cursor).await.map_err(problem)?;
+    let query = KeyQuery { node, purpose, state, class, created_before };
+    let answer = api.vault.list_keys(&ask.call, query, cursor).await.map_err(problem)?;
     let Part { items, next } = answer.into_value();
     Ok(Json(List::new(items.into_iter().map(Key::from), next)))
 }

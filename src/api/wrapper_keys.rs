@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{NewWrapperKey, Part, Retired, VaultError, WrapperHealth, WrapperKeyView},
+    domain::{KmsRotationKind, Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
+    vault::{KmsLook, NewWrapperKey, Part, Retired, VaultError, WrapperHealth, WrapperKeyView},
 };
 
 use super::{
@@ -48,6 +48,9 @@ pub struct WrapperKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
+    /// What its KMS says of it at this moment, in the answer to showing it alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms: Option<Kms>,
     /// What went with it, in the answer to its retirement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retirement: Option<Retirement>,
@@ -68,11 +71,78 @@ pub struct Retirement {
     pub audit_position: u64,
 }
 
+/// What a KMS says of a wrapper key; what it does not say is absent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Kms {
+    /// Whether it would use it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usable: Option<bool>,
+    /// How it rotates the key material; what was wrapped before a rotation stays wrapped under the older material.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<KmsRotation>,
+    /// How many long-term keys were created before the last rotation of the material; absent if none is known. `GET
+    /// /v1/keys?class=long-term&created_before=` lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_term_keys_older: Option<u64>,
+    /// Why something is absent that a KMS could say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How a KMS rotates the key material below a wrapper key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct KmsRotation {
+    /// Whether it does so by itself.
+    pub automatic: bool,
+    /// Days between two automatic rotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_days: Option<u32>,
+    /// When the next automatic one is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_at: Option<Timestamp>,
+    /// When the last one was, of either kind; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_at: Option<Timestamp>,
+    /// Which kind the last one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_kind: Option<KmsRotationKind>,
+    /// When one on demand began that is not done yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub on_demand_since: Option<Timestamp>,
+}
+
+impl From<KmsLook> for Kms {
+    fn from(KmsLook { usable, rotation, long_term_keys_older, reason }: KmsLook) -> Self {
+        let rotation = rotation.map(|rotation| {
+            let crate::domain::KmsRotation { automatic, period_days, next_at, last_at, last_kind, on_demand_since } = rotation;
+            KmsRotation { automatic, period_days, next_at, last_at, last_kind, on_demand_since }
+        });
+        Self { usable, rotation, long_term_keys_older, reason }
+    }
+}
+
 impl From<WrapperKeyView> for WrapperKey {
     fn from(WrapperKeyView { key, keys, last_used_at, health, fault }: WrapperKeyView) -> Self {
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
         let fault = fault.map(|fault| fault.to_string());
-        Self { id, provider, reference, identity, regions, state, keys, health, fault, created_at, last_used_at, retirement: None }
+        Self {
+            id,
+            provider,
+            reference,
+            identity,
+            regions,
+            state,
+            keys,
+            health,
+            fault,
+            created_at,
+            last_used_at,
+            kms: None,
+            retirement: None,
+        }
     }
 }
 
@@ -156,10 +226,12 @@ pub(super) async fn list(State(api): State<Arc<Api>>, ask: Ask<Nothing, WrapperK
 }
 
 /// Show a wrapper key
+///
+/// Asks its KMS, for 3 seconds at most, whether the key is usable and how its material is rotated.
 #[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
 pub(super) async fn show(State(api): State<Arc<Api>>, ask: Ask<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
-    let answer = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
-    Ok(Json(answer.into_value().into()))
+    let (view, look) = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?.into_value();
+    Ok(Json(WrapperKey { kms: look.map(Kms::from), ..view.into() }))
 }
 
 /// Retire a wrapper key

@@ -51,7 +51,7 @@ pub enum Words {
     Regions,
 }
 
-const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "rewrap", "describe"]);
+const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[

@@ -27,4 +27,4 @@ pub use spec::{Algorithm, Class, KeySpec, Origin, Purpose, Usage, Usages};
 pub use text::UnknownText;
 pub(crate) use text::{Hex, text_enum};
 pub use timestamp::{Clock, Timestamp};
-pub use wrapper_key::{ProviderKind, WrapperKey, WrapperState};
+pub use wrapper_key::{KmsRotation, KmsRotationKind, ProviderKind, WrapperKey, WrapperState};

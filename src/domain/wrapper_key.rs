@@ -30,6 +30,33 @@ text_enum!(
     }
 );
 
+text_enum!(
+    /// What made a KMS rotate its key.
+    KmsRotationKind as "kind of KMS rotation" {
+        /// Its calendar.
+        Automatic = "automatic",
+        /// Somebody.
+        OnDemand = "on-demand",
+    }
+);
+
+/// How a KMS rotates the key material below a wrapper key. What was wrapped before stays wrapped under the older material.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KmsRotation {
+    /// Whether the KMS does it by itself.
+    pub automatic: bool,
+    /// Days between two automatic rotations.
+    pub period_days: Option<u32>,
+    /// When the next automatic one is due.
+    pub next_at: Option<Timestamp>,
+    /// When the last one was, of either kind; `None` if there was none.
+    pub last_at: Option<Timestamp>,
+    /// Which kind the last one was.
+    pub last_kind: Option<KmsRotationKind>,
+    /// When one on demand began that is not done yet.
+    pub on_demand_since: Option<Timestamp>,
+}
+
 /// A registered wrapper key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrapperKey {

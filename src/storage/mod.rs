@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::{
     audit::Entry,
     domain::{
-        AuditEvent, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose,
+        AuditEvent, Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose,
         StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId, WrapperState,
     },
 };
@@ -44,6 +44,12 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`].
     async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError>;
+
+    /// How many keys there are, those whose rows cannot be read included. Takes longer the more keys there are.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn count_keys(&self, filter: &KeyFilter) -> Result<u64, StoreError>;
 
     /// Keys pending deletion whose time has come.
     ///
@@ -300,6 +306,17 @@ pub struct KeyFilter {
     pub purpose: Option<Purpose>,
     /// In this state.
     pub state: Option<KeyState>,
+    /// Of this class.
+    pub class: Option<Class>,
+    /// Created before.
+    pub created_before: Option<Timestamp>,
+}
+
+impl KeyFilter {
+    /// All keys of all nodes.
+    pub const fn all() -> Self {
+        Self { nodes: NodeScope::All, node: None, purpose: None, state: None, class: None, created_before: None }
+    }
 }
 
 /// Which entries to list. `from` is inclusive, `to` exclusive.

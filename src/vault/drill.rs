@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{KeyId, KmsUse, NodeName, NodeScope},
+    domain::{KeyId, KmsUse, NodeName},
     storage::{KeyFilter, Page},
 };
 
@@ -26,7 +26,7 @@ impl Vault {
     /// # Errors
     /// What the store says; a key that does not open is no error, but told.
     pub async fn drill(self: &Arc<Self>, mut tell: impl FnMut(KeyId, &NodeName, Drilled)) -> Result<(), VaultError> {
-        let filter = KeyFilter { nodes: NodeScope::All, node: None, purpose: None, state: None };
+        let filter = KeyFilter::all();
         let mut after = 0;
         loop {
             let page = self.store.keys(&filter, Page { after, limit: 100 }).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     audit::Entry,
-    domain::{AuditEvent, KeyId, KeyRecord, KeyState, NodeName, Operation, Outcome, Purpose, Timestamp},
+    domain::{AuditEvent, Class, KeyId, KeyRecord, KeyState, NodeName, Operation, Outcome, Purpose, Timestamp},
     storage::{EntryFilter, KeyFilter, Page, Positioned, StoredEntry},
 };
 
@@ -19,6 +19,10 @@ pub struct KeyQuery {
     pub purpose: Option<Purpose>,
     /// In this state.
     pub state: Option<KeyState>,
+    /// Of this class.
+    pub class: Option<Class>,
+    /// Created before.
+    pub created_before: Option<Timestamp>,
 }
 
 /// Which entries to list; `from` inclusive, `to` exclusive.
@@ -80,8 +84,8 @@ impl Vault {
 
     async fn try_list(&self, event: &AuditEvent, query: KeyQuery, cursor: Cursor) -> Result<Done<Part<KeyRecord>>, VaultError> {
         let permit = self.permit_inventory(event)?;
-        let KeyQuery { node, purpose, state } = query;
-        let filter = KeyFilter { nodes: permit.nodes().clone(), node, purpose, state };
+        let KeyQuery { node, purpose, state, class, created_before } = query;
+        let filter = KeyFilter { nodes: permit.nodes().clone(), node, purpose, state, class, created_before };
         let found = self.store.keys(&filter, page(cursor)).await?;
         Ok(Done::read(permit, part(found, cursor)))
     }

@@ -154,21 +154,6 @@ impl Vault {
         Ok(Done::read(permit, Part { items, next }))
     }
 
-    /// Shows one wrapper key.
-    ///
-    /// # Errors
-    /// `NotFound`, else as [`Vault::list_wrapper_keys`].
-    pub async fn show_wrapper_key(self: &Arc<Self>, call: &Call, id: WrapperKeyId) -> Result<Answer<WrapperKeyView>, VaultError> {
-        let event = AuditEvent { subject: Some(id.to_string()), ..self.event(call, Operation::ShowWrapperKey) };
-        let done = self.try_show_wrapper_key(&event, id).await;
-        self.conclude(event, done).await
-    }
-
-    async fn try_show_wrapper_key(&self, event: &AuditEvent, id: WrapperKeyId) -> Result<Done<WrapperKeyView>, VaultError> {
-        let permit = self.permit_vault(event)?;
-        Ok(Done::read(permit, self.wrapper_key_view(id).await?))
-    }
-
     pub(super) async fn wrapper_key_view(&self, id: WrapperKeyId) -> Result<WrapperKeyView, VaultError> {
         let found = self.wrapper_key_views().await?.into_iter().find(|view| view.key.id == id);
         found.ok_or(VaultError::NotFound("such wrapper key"))

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     crypto::{Random, SecretBytes},
-    domain::{EncryptionContext, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, WrapperKey},
 };
 
 use super::{Description, Foreign, Limits, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, apart};
@@ -99,6 +99,10 @@ impl Wrapper for Guard {
     /// Always asks: this is how one finds out that a refusal is over.
     async fn describe(&self) -> Result<Description, WrapperError> {
         self.call("describe", &self.everywhere(), |wrapper| wrapper.describe()).await
+    }
+
+    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
+        self.call("rotation", &self.everywhere(), |wrapper| wrapper.rotation()).await
     }
 }
 

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, WrapperKey},
 };
 
 pub use config::{Config, Endpoint, Limits};
@@ -74,6 +74,14 @@ pub trait Wrapper: Send + Sync {
     /// # Errors
     /// [`WrapperError`].
     async fn describe(&self) -> Result<Description, WrapperError>;
+
+    /// Says how the KMS rotates the key material, by asking it; `None` if it tells of no such thing.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; a denial is of this question alone.
+    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
+        Ok(None)
+    }
 }
 
 /// The refusal to re-wrap between two keys that do not meet.

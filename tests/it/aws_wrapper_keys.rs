@@ -189,7 +189,8 @@ async fn the_command_line_registers_makes_lists_and_shows() {
     let registered = json_of(run("wrapper-admin", &["register", "--provider", "aws-kms", "--reference", &candidate]));
     assert_eq!(registered["reference"], json!(candidate));
     let made = json_of(run("wrapper-admin", &["create", "--provider", "aws-kms", "--regions", CENTRAL]));
-    let shown = json_of(run("wrapper-admin", &["show", made["id"].as_str().unwrap()]));
+    let mut shown = json_of(run("wrapper-admin", &["show", made["id"].as_str().unwrap()]));
+    assert_eq!(shown.as_object_mut().unwrap().remove("kms").unwrap()["usable"], true, "showing one asks its KMS");
     assert_eq!(shown, made);
     let listed = json_of(run("wrapper-admin", &["list"]));
     assert_eq!(listed["items"].as_array().unwrap().len(), 3, "{listed}");

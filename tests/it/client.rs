@@ -84,6 +84,13 @@ fn every_command_makes_its_one_call() {
         ),
         ("keys list", "GET", "/v1/keys".into(), none.clone(), false),
         (
+            "keys list --class long-term --created-before 2026-01-31T12:00:00Z",
+            "GET",
+            "/v1/keys?class=long-term&created_before=2026-01-31T12%3A00%3A00Z".into(),
+            none.clone(),
+            false,
+        ),
+        (
             "keys list --node p1 --purpose signing --state active --limit 5 --cursor c/1",
             "GET",
             "/v1/keys?node=p1&purpose=signing&state=active&cursor=c%2F1&limit=5".into(),

@@ -5,6 +5,7 @@ mod at_rest;
 mod audit_query;
 mod aws_faults;
 mod aws_health;
+mod aws_kms_rotation;
 mod aws_outage;
 mod aws_regions;
 mod aws_replicas;

@@ -180,8 +180,8 @@ pub(crate) const fn page(after: u64, limit: u32) -> Page {
     Page { after, limit }
 }
 
-pub(crate) const fn all_keys() -> KeyFilter {
-    KeyFilter { nodes: NodeScope::All, node: None, purpose: None, state: None }
+pub(crate) fn all_keys() -> KeyFilter {
+    KeyFilter::all()
 }
 
 pub(crate) const fn all_entries() -> EntryFilter {

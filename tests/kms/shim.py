@@ -2,11 +2,13 @@
 
 Found in moto 5.2.5: ids of multi-Region keys do not fit the header of its ciphertexts; disabled keys and keys pending
 deletion go on working; a wrong KeyId on Decrypt is AccessDenied; contexts are joined without lengths; ARNs of another
-region are taken; an ARN is a server error where a key id is meant; replicas and deletion windows are not checked.
+region are taken; an ARN is a server error where a key id is meant; replicas and deletion windows are not checked; of rotation, neither
+the period nor the next date is told.
 """
 
 import re
 import struct
+import time
 import uuid
 
 from moto.core.exceptions import JsonRESTError
@@ -34,6 +36,8 @@ def install():
     backend.replicate_key = replicate_key(backend.replicate_key)
     response.schedule_key_deletion = schedule_key_deletion
     response.re_encrypt = re_encrypt(response.re_encrypt)
+    response.enable_key_rotation = enable_key_rotation
+    response.get_key_rotation_status = get_key_rotation_status
 
 
 def generate_key_id(multi_region=False):
@@ -138,3 +142,26 @@ def schedule_key_deletion(self):
         raise KmsError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
     date = self.kms_backend.schedule_key_deletion(key.id, days)
     return responses.json.dumps({"KeyId": key.arn, "DeletionDate": date, "KeyState": key.key_state, "PendingWindowInDays": days})
+
+
+def enable_key_rotation(self):
+    key_id = self._get_param("KeyId")
+    self._validate_cmk_id(key_id)
+    key = self.kms_backend.keys[self.kms_backend.get_key_id(key_id)]
+    check_usable(key)
+    days = self._get_param("RotationPeriodInDays") or 365
+    if not 90 <= days <= 2560:
+        raise KmsError("ValidationException", "RotationPeriodInDays must be between 90 and 2560.")
+    key.key_rotation_status, key.rotation_period = True, days
+    return ""
+
+
+def get_key_rotation_status(self):
+    key_id = self._get_param("KeyId")
+    self._validate_cmk_id(key_id)
+    key = self.kms_backend.keys[self.kms_backend.get_key_id(key_id)]
+    status = {"KeyId": key.id, "KeyRotationEnabled": key.key_rotation_status}
+    if key.key_rotation_status:
+        days = getattr(key, "rotation_period", 365)
+        status |= {"RotationPeriodInDays": days, "NextRotationDate": time.time() + days * 86400}
+    return responses.json.dumps(status)

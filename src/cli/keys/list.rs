@@ -6,8 +6,14 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    cli::{Failure, client::Call, connection::Remote, output::ListArgs, words::words},
-    domain::{KeyId, KeyState, NodeName, Purpose},
+    cli::{
+        Failure,
+        client::Call,
+        connection::Remote,
+        output::ListArgs,
+        words::{time, words},
+    },
+    domain::{Class, KeyId, KeyState, NodeName, Purpose, Timestamp},
 };
 
 const COLUMNS: &[&str] = &["id", "node", "name", "purpose", "spec", "usage", "class", "state"];
@@ -24,6 +30,12 @@ pub struct ListKeysArgs {
     /// In this state
     #[arg(long, value_parser = words::<KeyState>())]
     state: Option<KeyState>,
+    /// Of this class
+    #[arg(long, value_parser = words::<Class>())]
+    class: Option<Class>,
+    /// Created before this time, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    created_before: Option<Timestamp>,
     #[command(flatten)]
     page: ListArgs,
 }
@@ -40,8 +52,15 @@ pub struct ShowArgs {
 
 /// Lists keys.
 pub(super) async fn run(args: &ListKeysArgs, remote: &Remote) -> Result<(), Failure> {
-    let ListKeysArgs { node, purpose, state, page } = args;
-    let call = || Call::get("/v1/keys").query_if("node", node.as_ref()).query_if("purpose", *purpose).query_if("state", *state);
+    let ListKeysArgs { node, purpose, state, class, created_before, page } = args;
+    let call = || {
+        Call::get("/v1/keys")
+            .query_if("node", node.as_ref())
+            .query_if("purpose", *purpose)
+            .query_if("state", *state)
+            .query_if("class", *class)
+            .query_if("created_before", *created_before)
+    };
     remote.print_list(COLUMNS, page, call).await
 }
 

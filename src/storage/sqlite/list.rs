@@ -11,25 +11,14 @@ use super::{
 };
 use crate::{
     audit::Entry,
-    domain::{KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
+    domain::{Class, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
 };
 
 /// Keys in the order of creation. A key whose marks cannot be read is shown as quarantined; one whose bound facts cannot be read is left
 /// out and logged, so that it hides no other.
 pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
-    let KeyFilter { nodes, node, purpose, state } = filter;
     let mut conditions = Conditions::after("position", page.after)?;
-    conditions.nodes(nodes);
-    conditions.equal("node", node.as_ref().map(NodeName::as_str));
-    conditions.equal("purpose", purpose.map(Purpose::as_str));
-    match state {
-        // Also the rows whose state is no word at all.
-        Some(KeyState::Quarantined) => {
-            let others = KeyState::ALL.iter().filter(|state| **state != KeyState::Quarantined);
-            conditions.is_in("state", "NOT IN", others.map(|state| state.as_str()));
-        }
-        state => conditions.equal("state", state.map(KeyState::as_str)),
-    }
+    conditions.keys(filter);
     let sql = format!("SELECT {KEY_COLUMNS} FROM keys {conditions} ORDER BY position");
     let mut sql = db.prepare(&sql)?;
     let mut rows = sql.query(params_from_iter(conditions.values))?;
@@ -44,6 +33,14 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: Page) -> Result<Ve
         }
     }
     Ok(keys)
+}
+
+/// How many keys there are.
+pub(super) fn count_keys(db: &Connection, filter: &KeyFilter) -> Result<u64, StoreError> {
+    let mut conditions = Conditions::after("position", 0)?;
+    conditions.keys(filter);
+    let sql = format!("SELECT count(*) FROM keys {conditions}");
+    unsigned(db.query_row(&sql, params_from_iter(conditions.values), |row| row.get(0))?)
 }
 
 /// Entries in the order of the log.
@@ -105,6 +102,25 @@ impl Conditions {
     /// Only rows after the cursor.
     fn after(cursor: &str, position: u64) -> Result<Self, StoreError> {
         Ok(Self { texts: vec![format!("{cursor} > ?")], values: vec![signed(position)?.into()] })
+    }
+
+    fn keys(&mut self, filter: &KeyFilter) {
+        let KeyFilter { nodes, node, purpose, state, class, created_before } = filter;
+        self.nodes(nodes);
+        self.equal("node", node.as_ref().map(NodeName::as_str));
+        self.equal("purpose", purpose.map(Purpose::as_str));
+        match state {
+            // Also the rows whose state is no word at all.
+            Some(KeyState::Quarantined) => {
+                let others = KeyState::ALL.iter().filter(|state| **state != KeyState::Quarantined);
+                self.is_in("state", "NOT IN", others.map(|state| state.as_str()));
+            }
+            state => self.equal("state", state.map(KeyState::as_str)),
+        }
+        self.equal("class", class.map(Class::as_str));
+        if let Some(before) = created_before {
+            self.push("created_at < ?", [Value::from(before.micros())]);
+        }
     }
 
     fn push(&mut self, text: impl Into<String>, values: impl IntoIterator<Item = Value>) {

@@ -107,6 +107,11 @@ impl KeyStore for SqliteStore {
         self.list(move |db| list::keys(db, &filter, page)).await
     }
 
+    async fn count_keys(&self, filter: &KeyFilter) -> Result<u64, StoreError> {
+        let filter = filter.clone();
+        self.list(move |db| list::count_keys(db, &filter)).await
+    }
+
     async fn due_for_destruction(&self, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError> {
         self.list(move |db| read::due_for_destruction(db, now, limit)).await
     }

@@ -6,6 +6,7 @@ mod clients;
 mod error;
 mod register;
 mod replicate;
+mod rotation;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use aws_sdk_kms::{
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, ProviderKind, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, ProviderKind, WrapperKey},
 };
 
 use super::{
@@ -105,6 +106,10 @@ impl Wrapper for RegionKey {
         let arn = metadata.arn().unwrap_or_default();
         let (key, region) = AwsKey::from_arn(arn).map_err(|_| unusable_answer(&self.target))?;
         Ok(Description { identity: key.to_string(), reference: arn.to_owned(), regions: regions_of(&metadata, region), usable })
+    }
+
+    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
+        self.rotates().await.map(Some)
     }
 }
 

@@ -316,6 +316,10 @@ impl KeyStore for Watched {
         self.store.keys(filter, page).await
     }
 
+    async fn count_keys(&self, filter: &KeyFilter) -> Result<u64, StoreError> {
+        self.store.count_keys(filter).await
+    }
+
     async fn due_for_destruction(&self, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError> {
         self.store.due_for_destruction(now, limit).await
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use canton_keyvault::{
-    domain::{AuditEvent, KeyId, KeyState, Lifecycle, Operation, Outcome, Principal, Purpose, StateChange, Transition, WrapperState},
+    domain::{
+        AuditEvent, Class, Facts, KeyId, KeyRecord, KeyState, Lifecycle, Operation, Outcome, Principal, Purpose, StateChange, Transition,
+        WrapperState,
+    },
     storage::{Commit, EntryFilter, KeyFilter, KeyStore, KeyUpdate},
 };
 
@@ -11,9 +14,11 @@ use crate::storage_fixtures::{all_entries, all_keys, at, change, event, id, inse
 
 pub(super) async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
-    for number in 1..=9 {
+    for number in 1..=8 {
         store.commit(insert(&record(number))).await.unwrap();
     }
+    let facts = Facts { class: Class::Permanent, ..record(9).facts };
+    store.commit(insert(&KeyRecord { facts, created_at: at(20), ..record(9) })).await.unwrap();
     store.commit(change(&step(&record(3), Lifecycle::ACTIVE.after(Transition::Disable).unwrap()))).await.unwrap();
     let list = async |filter: KeyFilter| -> Vec<KeyId> {
         let (mut ids, mut after) = (Vec::new(), 0);
@@ -33,6 +38,18 @@ pub(super) async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
     assert_eq!(list(KeyFilter { state: Some(KeyState::Disabled), ..all_keys() }).await, ids(&[3]));
     assert_eq!(list(KeyFilter { purpose: Some(Purpose::Encryption), ..all_keys() }).await, []);
     assert_eq!(list(KeyFilter { purpose: Some(Purpose::Signing), node: Some(node(0)), ..all_keys() }).await, ids(&[3, 6, 9]));
+    let before = |micros| KeyFilter { created_before: Some(at(micros)), ..all_keys() };
+    for (filter, expected) in [
+        (KeyFilter { class: Some(Class::LongTerm), ..all_keys() }, ids(&[1, 2, 3, 4, 5, 6, 7, 8])),
+        (KeyFilter { class: Some(Class::Permanent), ..all_keys() }, ids(&[9])),
+        (before(10), ids(&[])),
+        (before(20), ids(&[1, 2, 3, 4, 5, 6, 7, 8])),
+        (KeyFilter { class: Some(Class::Permanent), ..before(21) }, ids(&[9])),
+        (KeyFilter { state: Some(KeyState::Disabled), ..before(11) }, ids(&[3])),
+    ] {
+        assert_eq!(store.count_keys(&filter).await, Ok(expected.len() as u64), "{filter:?}");
+        assert_eq!(list(filter).await, expected);
+    }
     let counts = store.keys_by_state().await.unwrap();
     assert!(counts.contains(&(KeyState::Active, 8)) && counts.contains(&(KeyState::Disabled, 1)));
     assert_eq!(store.keys(&all_keys(), page(0, 1)).await.unwrap()[0].item, record(1), "a list shows the whole record");
