@@ -11,6 +11,7 @@ use super::{
     Answer, Call, Vault, VaultError,
     commit::{ATTEMPTS, Done},
     open::TagRule,
+    opened::Ready,
 };
 
 /// A state that is in force, and whether the log has it yet: `false` only for a disable or freeze while the log is down.
@@ -130,7 +131,7 @@ impl Vault {
             let unsealed = self.unseal(stored, TagRule::of(stood.lifecycle), &mut event.kms).await?;
             record.row_tag = Some(unsealed.ready.row_key.tag(&record.tagged_bytes()));
             lift = unsealed.lift;
-        } else if let Some(ready) = self.cache.get(record.facts.id).await.and_then(|opened| opened.ready()) {
+        } else if let Some(ready) = self.open_as(stored).await {
             record.row_tag = Some(ready.row_key.tag(&record.tagged_bytes()));
         }
         let to = record.stands();
@@ -143,6 +144,12 @@ impl Vault {
             (record.sealed, record.wraps) = (None, Vec::new());
         }
         Ok(Done::changed(permit, record, change))
+    }
+
+    /// The open key of this very row: one of an earlier revision may be sealed under another data key, whose tags mean nothing now.
+    async fn open_as(&self, stored: &StoredKey) -> Option<Arc<Ready>> {
+        let opened = self.cache.get(stored.record.facts.id).await?;
+        if opened.revision == stored.record.revision { opened.ready() } else { None }
     }
 
     /// Disabling and scheduling a deletion go on while the vault is frozen: they take rights away.
