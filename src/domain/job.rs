@@ -63,6 +63,11 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Job {
+    /// So many errors are told; the rest is counted.
+    pub const TOLD: usize = 20;
+}
+
 /// Why a job did not do one key.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JobError {

@@ -43,7 +43,7 @@ pub struct JobEnd {
     pub id: JobId,
     /// How. `Succeeded` is refused as [`super::CommitError::KeysLeft`] while one key is left.
     pub state: JobState,
-    /// What kept keys from being done.
+    /// What kept keys from being done, as far as is known: counted, and told of the first, is what is left at the end.
     pub errors: Vec<JobError>,
     /// When.
     pub at: Timestamp,

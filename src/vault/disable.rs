@@ -99,6 +99,7 @@ impl Vault {
         let answer = self.conclude(event, Ok(Done::changed(permit, (), Change::SetFrozen(false)))).await?;
         self.deferred.unfrozen();
         self.set_frozen(false);
+        self.job_bell.send_replace(());
         Ok(answer)
     }
 }

@@ -7,9 +7,6 @@ use std::{
 
 use crate::domain::{Job, JobError, JobId, JobState, KeyId};
 
-/// So many errors are told; the rest is counted.
-const TOLD: usize = 20;
-
 /// The failures of the job that runs. A restart forgets them, and its first pass finds them again.
 #[derive(Default)]
 pub(super) struct Progress(Mutex<Known>);
@@ -17,30 +14,43 @@ pub(super) struct Progress(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     job: Option<JobId>,
-    failures: BTreeMap<KeyId, JobError>,
+    /// Each with the pass that noted it.
+    failures: BTreeMap<KeyId, (u64, JobError)>,
+    /// Passes that ended.
+    passes: u64,
 }
 
 impl Progress {
     /// Notes how a key fared.
     pub(super) fn note(&self, job: JobId, key: KeyId, failure: Option<JobError>) {
         let mut known = self.known(job);
+        let pass = known.passes;
         match failure {
-            Some(failure) => known.failures.insert(key, failure),
+            Some(failure) => known.failures.insert(key, (pass, failure)),
             None => known.failures.remove(&key),
         };
     }
 
-    /// The first failures of a job, and how many there are.
-    pub(super) fn failures(&self, job: JobId) -> (Vec<JobError>, usize) {
-        let known = self.known(job);
-        (known.failures.values().take(TOLD).cloned().collect(), known.failures.len())
+    /// A pass over all keys that are left ended: what failed in an earlier one, and was not left any more, was done by another hand.
+    pub(super) fn end_pass(&self, job: JobId) {
+        let mut known = self.known(job);
+        let this = known.passes;
+        known.failures.retain(|_, (pass, _)| *pass == this);
+        known.passes += 1;
+    }
+
+    /// The failures of a job.
+    pub(super) fn failures(&self, job: JobId) -> Vec<JobError> {
+        self.known(job).failures.values().map(|(_, failure)| failure.clone()).collect()
     }
 
     /// Adds to a running job what only this process knows.
     pub(super) fn fill_in(&self, job: &mut Job) {
         if job.state == JobState::Running {
-            let (errors, failed) = self.failures(job.id);
-            (job.errors, job.failed) = (errors, failed as u64);
+            let known = self.known(job.id);
+            job.errors = known.failures.values().take(Job::TOLD).map(|(_, failure)| failure.clone()).collect();
+            // What another hand did meanwhile is known to the store alone.
+            job.failed = (known.failures.len() as u64).min(job.total.saturating_sub(job.done));
         }
     }
 
@@ -48,7 +58,7 @@ impl Progress {
     fn known(&self, job: JobId) -> MutexGuard<'_, Known> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.job != Some(job) {
-            *known = Known { job: Some(job), failures: BTreeMap::new() };
+            *known = Known { job: Some(job), ..Known::default() };
         }
         known
     }

@@ -169,10 +169,14 @@ impl Vault {
     /// `NotFound`; `JobEnded` if it does not run; else as [`Vault::list_jobs`].
     pub async fn abort_job(self: &Arc<Self>, call: &Call, kind: JobKind, id: JobId) -> Result<Answer<Job>, VaultError> {
         let event = AuditEvent { subject: Some(id.to_string()), ..self.event(call, operations(kind).abort) };
-        let done = self.try_abort(&event, kind, id).await;
-        let answer = self.conclude(event, done).await?;
-        self.job_bell.send_replace(());
-        Ok(answer)
+        for _ in 0..ATTEMPTS {
+            let done = self.try_abort(&event, kind, id).await;
+            if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
+                self.job_bell.send_replace(());
+                return Ok(answer);
+            }
+        }
+        self.refuse(event, VaultError::Conflict).await
     }
 
     async fn try_abort(&self, event: &AuditEvent, kind: JobKind, id: JobId) -> Result<Done<Job>, VaultError> {
@@ -182,7 +186,7 @@ impl Vault {
             return Err(VaultError::JobEnded(job.state));
         }
         let at = (self.clock)();
-        let end = JobEnd { id, state: JobState::Aborted, errors: job.errors.clone(), at };
+        let end = JobEnd { id, state: JobState::Aborted, errors: self.progress.failures(id), at };
         (job.state, job.finished_at) = (JobState::Aborted, Some(at));
         Ok(Done::changed(permit, job, Change::EndJob(end)))
     }

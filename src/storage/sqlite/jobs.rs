@@ -170,13 +170,24 @@ pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
 pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     let JobEnd { id, state, errors, at } = end;
     let Some(job) = running(db)?.filter(|job| job.id == *id) else { return Err(CommitError::LostRace) };
-    let (total, done) = numbers(db, Wanted::by(job.work, job.started_at))?;
+    let wanted = Wanted::by(job.work, job.started_at);
+    let (total, done) = numbers(db, wanted)?;
     let left = total - done;
     if *state == JobState::Succeeded && left > 0 {
         return Err(CommitError::KeysLeft(left));
     }
-    let failed = if *state == JobState::Failed { left } else { errors.len() as u64 };
-    let errors = serde_json::to_string(errors).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let (is_left, about) = is_left(wanted);
+    let is_left = format!("SELECT 1 FROM keys WHERE {is_left} AND keys.id = ?2");
+    let mut failures = Vec::new();
+    for error in errors {
+        // What another hand did meanwhile is no failure.
+        if exists(db, &is_left, params![about, error.key_id.to_string()])? {
+            failures.push(error);
+        }
+    }
+    let failed = if *state == JobState::Failed { left } else { failures.len() as u64 };
+    failures.truncate(Job::TOLD);
+    let errors = serde_json::to_string(&failures).map_err(|error| StoreError::Failed(error.to_string()))?;
     let sql = "UPDATE jobs SET state = ?2, total = ?3, done = ?4, failed = ?5, errors = ?6, finished_at = ?7 WHERE id = ?1";
     execute(db, sql, params![id.to_string(), state.as_str(), signed(total)?, signed(done)?, signed(failed)?, errors, at.micros()])?;
     Ok(())

@@ -6,7 +6,11 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,9 +50,10 @@ impl Default for JobsConfig {
 const LOOK: Duration = Duration::from_secs(5);
 /// Keys that are looked up at once.
 const PAGE: u32 = 100;
-/// After so many failures of wrapper keys in a row a pass ends: it is not the keys.
+/// After so many failures in a row that may pass a pass ends: it is not the keys. The next one goes on behind them, since others
+/// may be better off.
 const IN_A_ROW: usize = 20;
-/// A job fails after so many passes in which no key could be done for reasons that time does not cure.
+/// A job fails after so many passes in a row that tried every key that is left, each in vain, for reasons that time does not cure.
 const PATIENCE: u32 = 4;
 
 /// The beat that all work over all keys keeps together.
@@ -60,7 +65,7 @@ pub(in crate::vault) struct Beat {
 
 impl Beat {
     pub(in crate::vault) fn new(config: &JobsConfig) -> Self {
-        let mut ticks = interval(Duration::from_secs(1) / config.keys_per_second.max(1));
+        let mut ticks = interval(Duration::from_secs(1) / config.keys_per_second.clamp(1, 1_000_000));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { ticks: Mutex::new(ticks), concurrency: config.concurrency.max(1), pause: config.retry_pause }
     }
@@ -78,6 +83,30 @@ struct Tally {
     passing: u64,
     /// Failures that it does not.
     lasting: u64,
+    /// Whether it went from the first key to the last.
+    whole: bool,
+}
+
+/// How the passes of an errand went so far.
+#[derive(Default)]
+struct Course {
+    /// Passes in a row in which no key could be done.
+    fruitless: u32,
+    /// Those of them in a row that leave no hope.
+    hopeless: u32,
+    /// Where the next pass goes on, if the one before gave up.
+    after: u64,
+}
+
+impl Course {
+    fn note(&mut self, tally: &Tally) {
+        self.fruitless = if tally.done > 0 { 0 } else { self.fruitless.saturating_add(1) };
+        if tally.done > 0 || tally.passing > 0 {
+            self.hopeless = 0;
+        } else if tally.whole {
+            self.hopeless = self.hopeless.saturating_add(1);
+        }
+    }
 }
 
 /// What a pass does, and for whom.
@@ -110,77 +139,101 @@ impl Errand<'_> {
 impl Vault {
     /// Works on the job that runs, whenever one does.
     pub(in crate::vault) async fn work_on_jobs(self: Arc<Self>, stop: CancellationToken) {
-        let (mut bell, mut fruitless, mut wait) = (self.job_bell.subscribe(), 0_u32, Duration::ZERO);
+        let (mut bell, mut wait) = (self.job_bell.subscribe(), Duration::ZERO);
+        let (mut course, mut of) = (Course::default(), None);
         while next_look(&stop, &mut bell, wait).await {
             let job = match self.store.running_job().await {
                 Ok(Some(job)) if self.in_service().is_ok() => job,
                 _ => {
-                    (fruitless, wait) = (0, LOOK);
+                    wait = LOOK;
                     continue;
                 }
             };
-            let tally = self.pass_of(&job, &stop).await;
+            if of.replace(job.id) != Some(job.id) {
+                course = Course::default();
+            }
+            let tally = self.pass_of(&job, &mut course, &stop).await;
             if stop.is_cancelled() {
                 return;
             }
-            fruitless = if tally.done > 0 { 0 } else { fruitless.saturating_add(1) };
-            wait = if fruitless == 0 { Duration::ZERO } else { self.beat.pause(fruitless) };
-            let hopeless = tally.passing == 0 && fruitless >= PATIENCE;
-            match self.end_job(&job, hopeless).await {
-                Ok(()) => (fruitless, wait) = (0, LOOK),
+            course.note(&tally);
+            if tally.whole {
+                self.progress.end_pass(job.id);
+            }
+            wait = if course.fruitless == 0 { Duration::ZERO } else { self.beat.pause(course.fruitless) };
+            match self.end_job(&job, course.hopeless >= PATIENCE).await {
+                Ok(()) => wait = LOOK,
                 Err(CommitError::KeysLeft(_) | CommitError::LostRace) => {}
                 Err(error) => tracing::warn!(job = %job.id, %error, "the end of a job could not be recorded; this is tried again"),
             }
         }
     }
 
-    async fn pass_of(self: &Arc<Self>, job: &Job, stop: &CancellationToken) -> Tally {
-        let Work::Rotation { to, .. } = job.work else { return self.pass(Errand::Reseal(job), stop).await };
+    async fn pass_of(self: &Arc<Self>, job: &Job, course: &mut Course, stop: &CancellationToken) -> Tally {
+        let Work::Rotation { to, .. } = job.work else { return self.pass(Errand::Reseal(job), course, stop).await };
         let Ok(keys) = self.wrapper_keys().await else { return Tally { passing: 1, ..Tally::default() } };
         match keys.iter().find(|key| key.id == to) {
-            Some(to) => self.pass(Errand::Rotate(job, to), stop).await,
-            None => Tally { lasting: 1, ..Tally::default() },
+            Some(to) => self.pass(Errand::Rotate(job, to), course, stop).await,
+            None => Tally { lasting: 1, whole: true, ..Tally::default() },
         }
     }
 
-    /// Once through the keys that are left.
-    async fn pass(self: &Arc<Self>, errand: Errand<'_>, stop: &CancellationToken) -> Tally {
-        let (mut tally, mut after, mut in_a_row) = (Tally::default(), 0, 0);
-        while !stop.is_cancelled() && self.is_wanted(errand).await {
+    /// Through the keys that are left, from where the pass before gave up, if it did.
+    async fn pass(self: &Arc<Self>, errand: Errand<'_>, course: &mut Course, stop: &CancellationToken) -> Tally {
+        let mut after = std::mem::take(&mut course.after);
+        let (mut tally, mut in_a_row) = (Tally { whole: after == 0, ..Tally::default() }, 0);
+        loop {
             let left = match self.store.left(errand.wanted(), Page { after, limit: PAGE }).await {
                 Ok(left) => left,
                 Err(error) => {
                     tracing::warn!(%error, "the keys that are left could not be looked up");
                     tally.passing += 1;
-                    break;
-                }
-            };
-            let Some(last) = left.last() else { break };
-            after = last.position;
-            let keys = left.into_iter().map(|found| found.item);
-            let mut results = stream::iter(keys.map(|key| self.one(errand, key))).buffer_unordered(self.beat.concurrency);
-            while let Some((key, result)) = results.next().await {
-                in_a_row = if matches!(result, Err(VaultError::Wrapper(_))) { in_a_row + 1 } else { 0 };
-                self.note(&mut tally, errand.job(), key, result);
-                if in_a_row >= IN_A_ROW {
+                    tally.whole = false;
                     return tally;
                 }
+            };
+            if left.is_empty() {
+                return tally;
+            }
+            // What was begun is finished: nothing is cut off in the middle.
+            let over = AtomicBool::new(false);
+            let mut results = stream::iter(left)
+                .take_while(|_| ready(!over.load(Ordering::Relaxed)))
+                .map(|found| async move { (found.position, found.item, self.one(errand, found.item, stop).await) })
+                .buffer_unordered(self.beat.concurrency);
+            while let Some((position, key, result)) = results.next().await {
+                after = after.max(position);
+                let Some(result) = result else {
+                    over.store(true, Ordering::Relaxed);
+                    continue;
+                };
+                in_a_row = if result.as_ref().is_err_and(VaultError::may_pass) { in_a_row + 1 } else { 0 };
+                self.note(&mut tally, errand.job(), key, result);
+                if in_a_row >= IN_A_ROW {
+                    over.store(true, Ordering::Relaxed);
+                }
+            }
+            drop(results);
+            if over.into_inner() {
+                (course.after, tally.whole) = (after, false);
+                return tally;
             }
         }
-        tally
     }
 
-    /// One key, at the beat.
-    async fn one(self: &Arc<Self>, errand: Errand<'_>, key: KeyId) -> (KeyId, Result<(), VaultError>) {
+    /// One key, at the beat; `None` if nobody wants it any more.
+    async fn one(self: &Arc<Self>, errand: Errand<'_>, key: KeyId, stop: &CancellationToken) -> Option<Result<(), VaultError>> {
         self.beat.ticks.lock().await.tick().await;
-        let result = match errand {
+        if stop.is_cancelled() || !self.is_wanted(errand).await {
+            return None;
+        }
+        Some(match errand {
             Errand::Rotate(_, to) | Errand::Fill(to) => self.rewrap(key, to).await,
             Errand::Reseal(job) => self.reseal_for_job(key, job.started_at).await,
-        };
-        (key, result)
+        })
     }
 
-    /// Whether there is still somebody who wants it; asked before every page.
+    /// Whether there is still somebody who wants it; asked before every key, so that an abort or a freeze is one at once.
     async fn is_wanted(&self, errand: Errand<'_>) -> bool {
         self.in_service().is_ok()
             && match errand {
@@ -216,10 +269,7 @@ impl Vault {
         let is_left = !self.store.left(Wanted::by(job.work, job.started_at), Page { after: 0, limit: 1 }).await?.is_empty();
         let ended = if is_left { Err(CommitError::KeysLeft(1)) } else { self.write_end(job, JobState::Succeeded, Vec::new()).await };
         match ended {
-            Err(CommitError::KeysLeft(_)) if hopeless => {
-                let (errors, _) = self.progress.failures(job.id);
-                self.write_end(job, JobState::Failed, errors).await
-            }
+            Err(CommitError::KeysLeft(_)) if hopeless => self.write_end(job, JobState::Failed, self.progress.failures(job.id)).await,
             ended => ended,
         }
     }
@@ -239,7 +289,7 @@ impl Vault {
 
     /// Keeps standby wrapper keys filled: every key gets a wrap under each.
     pub(in crate::vault) async fn fill_standbys(self: Arc<Self>, stop: CancellationToken) {
-        let mut rest: HashMap<WrapperKeyId, (u32, Instant)> = HashMap::new();
+        let mut courses: HashMap<WrapperKeyId, (Course, Instant)> = HashMap::new();
         let mut filled_at = HashMap::new();
         let (mut bell, mut wait) = (self.job_bell.subscribe(), Duration::ZERO);
         while next_look(&stop, &mut bell, wait).await {
@@ -247,18 +297,17 @@ impl Vault {
             let Ok(keys) = self.wrapper_keys().await else { continue };
             for key in keys.iter().filter(|key| key.state == WrapperState::Standby) {
                 let (revision, now) = (self.store.revision(), Instant::now());
-                let rests = rest.get(&key.id).is_some_and(|(_, until)| now < *until);
-                if rests || filled_at.get(&key.id) == Some(&revision) {
+                let (course, rests_until) = courses.entry(key.id).or_insert_with(|| (Course::default(), now));
+                if now < *rests_until || filled_at.get(&key.id) == Some(&revision) {
                     continue;
                 }
-                let Tally { done, passing, lasting } = self.pass(Errand::Fill(key), &stop).await;
-                if passing + lasting == 0 {
-                    rest.remove(&key.id);
+                let tally = self.pass(Errand::Fill(key), course, &stop).await;
+                course.note(&tally);
+                if tally.passing + tally.lasting > 0 {
+                    *rests_until = now + self.beat.pause(course.fruitless.saturating_add(2));
+                } else if tally.whole {
                     // What came meanwhile moved the revision on, and is found at the next look.
                     filled_at.insert(key.id, revision);
-                } else {
-                    let fruitless = if done > 0 { 0 } else { rest.get(&key.id).map_or(0, |(times, _)| times.saturating_add(1)) };
-                    rest.insert(key.id, (fruitless, now + self.beat.pause(fruitless.saturating_add(2))));
                 }
             }
         }
