@@ -5,10 +5,10 @@
 //! cut off at a seeded step some times, and then left in peace. `KEYVAULT_JOB_RUNS=1000 cargo test --test it -- job_crash` is the long
 //! form; `KEYVAULT_JOB_SEED` is the seed of the first run.
 
-mod life;
-mod racers;
-mod sky;
-mod watched;
+pub(crate) mod life;
+pub(crate) mod racers;
+pub(crate) mod sky;
+pub(crate) mod watched;
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -23,6 +23,7 @@ mod disk_full;
 mod example_config;
 mod frozen_envelopes;
 mod import_export;
+mod job_course;
 mod job_crash;
 mod kill;
 mod known;

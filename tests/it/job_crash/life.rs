@@ -28,20 +28,20 @@ use super::{
 };
 
 /// What outlives a life: the files, the KMS, the time, and what the vault has promised.
-pub(super) struct World {
-    pub(super) folder: tempfile::TempDir,
-    pub(super) sky: Arc<Sky>,
-    pub(super) failover_on_denied: bool,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) sky: Arc<Sky>,
+    pub(crate) failover_on_denied: bool,
     began: Instant,
     /// Microseconds by which the clock was moved on.
     moved: AtomicI64,
     /// Keys whose creation was acknowledged.
-    pub(super) promised: Mutex<Vec<KeyId>>,
-    pub(super) spoil: Option<Spoil>,
+    pub(crate) promised: Mutex<Vec<KeyId>>,
+    pub(crate) spoil: Option<Spoil>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, spoil: Option<Spoil>) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, spoil: Option<Spoil>) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         create_key_file(&folder.path().join("wrapper.key"), &SystemRandom::default()).unwrap();
         Arc::new(Self {
@@ -55,7 +55,7 @@ impl World {
         })
     }
 
-    pub(super) fn database(&self) -> std::path::PathBuf {
+    pub(crate) fn database(&self) -> std::path::PathBuf {
         self.folder.path().join("keyvault.db")
     }
 
@@ -64,7 +64,7 @@ impl World {
         NOW.plus(self.began.elapsed()).plus(moved)
     }
 
-    pub(super) fn move_on(&self, duration: Duration) {
+    pub(crate) fn move_on(&self, duration: Duration) {
         self.moved.fetch_add(i64::try_from(duration.as_micros()).unwrap(), Ordering::Relaxed);
     }
 
@@ -79,15 +79,20 @@ impl World {
 }
 
 /// A vault that runs, with all that it does by itself.
-pub(super) struct Life {
-    pub(super) runtime: Runtime,
-    pub(super) vault: Arc<Vault>,
-    pub(super) watched: Arc<Watched>,
-    pub(super) disk: Arc<Disk>,
+pub(crate) struct Life {
+    pub(crate) runtime: Runtime,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) watched: Arc<Watched>,
+    pub(crate) disk: Arc<Disk>,
 }
 
 impl Life {
-    pub(super) fn begin(world: &Arc<World>) -> Self {
+    pub(crate) fn begin(world: &Arc<World>) -> Self {
+        Self::begin_at(world, 10_000)
+    }
+
+    /// With jobs of so many keys a second.
+    pub(crate) fn begin_at(world: &Arc<World>, keys_per_second: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let disk = Arc::new(Disk::new());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
@@ -119,7 +124,7 @@ impl Life {
                 refusals_per_second: 1_000_000,
                 ..LimitsConfig::default()
             },
-            jobs: JobsConfig { keys_per_second: 10_000, retry_pause: Duration::from_millis(1), ..JobsConfig::default() },
+            jobs: JobsConfig { keys_per_second, retry_pause: Duration::from_millis(1), ..JobsConfig::default() },
         };
         let vault = runtime.block_on(Vault::start(parts)).unwrap();
         runtime.block_on(async { jobs::run(&vault, &TaskTracker::new(), &CancellationToken::new()) });
@@ -127,7 +132,7 @@ impl Life {
     }
 
     /// The power goes, if it is not gone yet, and with it every task wherever it is.
-    pub(super) fn end(self, seed: u64) -> Found {
+    pub(crate) fn end(self, seed: u64) -> Found {
         let Self { runtime, vault, watched, disk } = self;
         if !disk.is_off() {
             disk.cut_power_after(0, seed);
@@ -151,7 +156,7 @@ fn policy() -> Policy {
 }
 
 /// A call of a principal.
-pub(super) fn as_(name: &str) -> Call {
+pub(crate) fn as_(name: &str) -> Call {
     let principal = Principal { name: format!("dns:{name}").into(), certificate: None };
     Call { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
 }

@@ -19,22 +19,22 @@ use super::life::{World, as_};
 const ALL: Cursor = Cursor { after: 0, limit: 1000 };
 
 /// One caller after the other.
-pub(super) struct Racer {
-    pub(super) world: Arc<World>,
-    pub(super) vault: Arc<Vault>,
-    pub(super) disk: Arc<Disk>,
-    pub(super) seed: u64,
-    pub(super) answers: Arc<Mutex<BTreeMap<String, u64>>>,
-    pub(super) wrong: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Racer {
+    pub(crate) world: Arc<World>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) seed: u64,
+    pub(crate) answers: Arc<Mutex<BTreeMap<String, u64>>>,
+    pub(crate) wrong: Arc<Mutex<Vec<String>>>,
 }
 
 impl Racer {
-    pub(super) fn dice(&mut self, below: u64) -> u64 {
+    pub(crate) fn dice(&mut self, below: u64) -> u64 {
         split_mix(&mut self.seed) % below
     }
 
     /// So many calls on keys, or until the power goes.
-    pub(super) async fn use_keys(mut self, calls: u64) {
+    pub(crate) async fn use_keys(mut self, calls: u64) {
         for _ in 0..calls {
             let dice = self.dice(100);
             if let Some(id) = self.some_key() {
@@ -68,7 +68,7 @@ impl Racer {
     }
 
     /// So many calls on wrapper keys and jobs, or until the power goes.
-    pub(super) async fn use_wrapper_keys(mut self, calls: u64) {
+    pub(crate) async fn use_wrapper_keys(mut self, calls: u64) {
         for _ in 0..calls {
             match self.dice(20) {
                 0 | 1 => self.add_wrapper_key().await,
@@ -87,11 +87,13 @@ impl Racer {
 
     fn some_key(&mut self) -> Option<KeyId> {
         let promised = self.world.promised.lock().unwrap().clone();
+        // Every other call is on one of the newest, so that callers meet.
+        let among = if self.dice(2) == 0 { promised.len() } else { promised.len().min(3) };
         let dice = self.dice(u64::MAX);
-        (!promised.is_empty()).then(|| promised[usize::try_from(dice).unwrap() % promised.len()])
+        (among > 0).then(|| promised[promised.len() - 1 - usize::try_from(dice % among as u64).unwrap()])
     }
 
-    pub(super) async fn create(&mut self, spec: KeySpec) {
+    pub(crate) async fn create(&mut self, spec: KeySpec) {
         let purpose = if spec == KeySpec::Aes256 { Purpose::Symmetric } else { Purpose::Signing };
         let new = NewKey { node: "n1".parse().unwrap(), purpose, spec, usages: None, class: None, name: None, exportable: false };
         let made = self.vault.create_key(&as_("node"), new).await;
@@ -115,7 +117,7 @@ impl Racer {
         self.promise("import", made.map(|answer| answer.into_value().record.facts.id));
     }
 
-    async fn encrypt(&mut self, id: KeyId) {
+    pub(crate) async fn encrypt(&mut self, id: KeyId) {
         let done = if matches!(id, KeyId::Symmetric(_)) {
             self.vault.encrypt(&as_("node"), id, Algorithm::Aes256Gcm, SecretBytes::copy_of(b"message")).await.map(drop)
         } else {
@@ -124,7 +126,7 @@ impl Racer {
         self.did("use", done);
     }
 
-    pub(super) async fn add_wrapper_key(&mut self) {
+    pub(crate) async fn add_wrapper_key(&mut self) {
         if self.wrapper_keys().await.len() >= 6 {
             return;
         }

@@ -20,7 +20,7 @@ use crate::storage_disk::{Disk, split_mix};
 
 /// What a call of a KMS may end with, beside success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     TimedOut,
     Throttled,
     Unreachable,
@@ -70,7 +70,7 @@ enum Fate {
 }
 
 /// All wrapper keys of one run, over its restarts.
-pub(super) struct Sky {
+pub(crate) struct Sky {
     seed: Mutex<u64>,
     /// Of a thousand calls so many meet a fault.
     per_mille: AtomicU64,
@@ -83,11 +83,11 @@ pub(super) struct Sky {
     /// Cuts the power of a disk in so many calls.
     cut: Mutex<Option<(u64, Arc<Disk>)>>,
     /// What happened, for the report.
-    pub(super) met: Mutex<BTreeMap<String, u64>>,
+    pub(crate) met: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Sky {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             seed: Mutex::new(seed),
             per_mille: AtomicU64::new(0),
@@ -100,25 +100,30 @@ impl Sky {
     }
 
     /// Sets the weather; 0 also ends what was going on.
-    pub(super) fn weather(&self, per_mille: u64) {
+    pub(crate) fn weather(&self, per_mille: u64) {
         self.per_mille.store(per_mille, Ordering::Relaxed);
         if per_mille == 0 {
             self.spells.lock().unwrap().clear();
         }
     }
 
+    /// From now on a wrapper key fails, until the weather is 0.
+    pub(crate) fn fail(&self, key: WrapperKeyId, fault: Fault) {
+        self.spells.lock().unwrap().insert(key, (u32::MAX, fault));
+    }
+
     /// The power goes while the call after so many others is under way.
-    pub(super) fn cut_power_after(&self, calls: u64, disk: Arc<Disk>) {
+    pub(crate) fn cut_power_after(&self, calls: u64, disk: Arc<Disk>) {
         *self.cut.lock().unwrap() = Some((calls, disk));
     }
 
     /// The wrapper key without its weather.
-    pub(super) fn plain(&self, key: WrapperKeyId) -> Option<Arc<dyn Wrapper>> {
+    pub(crate) fn plain(&self, key: WrapperKeyId) -> Option<Arc<dyn Wrapper>> {
         self.plain.lock().unwrap().get(&key).cloned()
     }
 
     /// For `Providers::decorated`.
-    pub(super) fn under(self: &Arc<Self>, key: &WrapperKey, plain: Arc<dyn Wrapper>) -> Arc<dyn Wrapper> {
+    pub(crate) fn under(self: &Arc<Self>, key: &WrapperKey, plain: Arc<dyn Wrapper>) -> Arc<dyn Wrapper> {
         self.plain.lock().unwrap().insert(key.id, Arc::clone(&plain));
         Arc::new(Under { sky: Arc::clone(self), key: key.clone(), plain })
     }

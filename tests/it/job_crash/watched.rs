@@ -5,6 +5,7 @@ use std::{
     path::Path,
     str::FromStr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,8 +27,8 @@ use crate::storage_disk::Disk;
 use super::sky::Sky;
 
 /// The store, and who looks at it.
-pub(super) struct Watched {
-    pub(super) store: Arc<SqliteStore>,
+pub(crate) struct Watched {
+    pub(crate) store: Arc<SqliteStore>,
     disk: Arc<Disk>,
     sky: Arc<Sky>,
     vault: VaultId,
@@ -37,32 +38,34 @@ pub(super) struct Watched {
     plan: Mutex<Option<Cut>>,
     found: Mutex<Found>,
     spoil: Option<Spoil>,
+    /// Whoever makes a commit of this step hears of it so much later.
+    linger: Mutex<Option<(&'static str, Duration)>>,
 }
 
 /// When the power goes: within a commit of a step.
-pub(super) struct Cut {
-    pub(super) step: &'static str,
+pub(crate) struct Cut {
+    pub(crate) step: &'static str,
     /// After so many others of that step.
-    pub(super) after: u64,
+    pub(crate) after: u64,
     /// After so many writes and syncs of it.
-    pub(super) operations: u64,
-    pub(super) seed: u64,
+    pub(crate) operations: u64,
+    pub(crate) seed: u64,
 }
 
 /// What was seen.
 #[derive(Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// What must not be.
-    pub(super) wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// Commits looked at, by step.
-    pub(super) commits: BTreeMap<&'static str, u64>,
+    pub(crate) commits: BTreeMap<&'static str, u64>,
     /// What the first commit that failed for want of power was about to do.
-    pub(super) cut_in: Option<&'static str>,
+    pub(crate) cut_in: Option<&'static str>,
 }
 
 /// The control: what a broken vault or store would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoil {
+pub(crate) enum Spoil {
     /// A wrap of another data key is added.
     ForeignWrap,
     /// A re-seal keeps the wrap of the data key before.
@@ -74,9 +77,9 @@ pub(super) enum Spoil {
 }
 
 impl Watched {
-    pub(super) fn new(store: Arc<SqliteStore>, path: &Path, disk: Arc<Disk>, sky: Arc<Sky>, vault: VaultId, spoil: Option<Spoil>) -> Self {
+    pub(crate) fn new(store: Arc<SqliteStore>, path: &Path, disk: Arc<Disk>, sky: Arc<Sky>, vault: VaultId, spoil: Option<Spoil>) -> Self {
         let beside = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk.vfs().as_str()).unwrap();
-        beside.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        beside.busy_timeout(Duration::from_secs(5)).unwrap();
         Self {
             store,
             disk,
@@ -87,14 +90,19 @@ impl Watched {
             plan: Mutex::default(),
             found: Mutex::default(),
             spoil,
+            linger: Mutex::default(),
         }
     }
 
-    pub(super) fn plan(&self, cut: Cut) {
+    pub(crate) fn linger_after(&self, step: &'static str, time: Duration) {
+        *self.linger.lock().unwrap() = Some((step, time));
+    }
+
+    pub(crate) fn plan(&self, cut: Cut) {
         *self.plan.lock().unwrap() = Some(cut);
     }
 
-    pub(super) fn found(&self) -> Found {
+    pub(crate) fn found(&self) -> Found {
         std::mem::take(&mut self.found.lock().unwrap())
     }
 
@@ -113,7 +121,7 @@ impl Watched {
     }
 
     /// Looks at the file as it stands.
-    pub(super) async fn look(&self, after: &str) {
+    pub(crate) async fn look(&self, after: &str) {
         let seen = match look(&self.beside.lock().unwrap()) {
             Ok(seen) => seen,
             Err(_) if self.disk.is_off() => return,
@@ -209,7 +217,7 @@ fn step(change: Option<&Change>) -> &'static str {
 }
 
 /// The steps of jobs and of what races them: where the power is cut on purpose.
-pub(super) const STEPS: [&str; 9] =
+pub(crate) const STEPS: [&str; 9] =
     ["start job", "add wrap", "reseal", "end job", "begin retirement", "retire", "insert", "update", "insert wrapper key"];
 
 struct Seen {
@@ -294,6 +302,10 @@ impl KeyStore for Watched {
             Ok(_) => {
                 *self.found.lock().unwrap().commits.entry(step).or_default() += 1;
                 self.look(step).await;
+                let linger = *self.linger.lock().unwrap();
+                if let Some((_, time)) = linger.filter(|(after, _)| *after == step) {
+                    tokio::time::sleep(time).await;
+                }
             }
             Err(CommitError::Unavailable(_)) if self.disk.is_off() => {
                 self.found.lock().unwrap().cut_in.get_or_insert(step);
