@@ -29,12 +29,12 @@ fn unlimited(config: String) -> String {
     config + "\n[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\nrefusals_per_second = 1000000\n"
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
 /// Lets all workers work until the process is killed, after `moment`.
-async fn work_until_killed(vault: &mut TestVault, workers: Vec<Worker>, moment: Duration) -> Vec<Worker> {
+pub(crate) async fn work_until_killed(vault: &mut TestVault, workers: Vec<Worker>, moment: Duration) -> Vec<Worker> {
     let over = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = workers
         .into_iter()

@@ -42,6 +42,7 @@ mod reseal;
 mod retire;
 mod revoke;
 mod rotation;
+mod rotation_kill;
 mod runbooks;
 mod schemes;
 mod secrets;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::cli::client::{Call, Client};
+use canton_keyvault::cli::client::{Call, Client, Problem};
 use serde_json::{Value, json};
 
 use crate::support::vault::TestVault;
@@ -47,7 +47,7 @@ impl Known {
 
     fn after(self, step: Step) -> Self {
         match step {
-            Step::Sign => self,
+            Step::Sign | Step::Reseal => self,
             Step::Disable => Self { disabled: true, ..self },
             Step::Enable => Self { disabled: false, ..self },
             Step::Rotate => Self { rotated: true, ..self },
@@ -66,6 +66,8 @@ pub(crate) enum Step {
     Rotate,
     Delete,
     Cancel,
+    /// Only beside jobs.
+    Reseal,
 }
 
 /// A key and what must be true of it.
@@ -87,6 +89,10 @@ pub(crate) struct Worker {
     pub(crate) answered: Vec<String>,
     pub(crate) acknowledged: u64,
     pub(crate) cut_off: u64,
+    /// Whether it races jobs, under a KMS that fails now and then.
+    races_jobs: bool,
+    /// Calls that the KMS kept from being done.
+    pub(crate) refused: u64,
 }
 
 /// Whom a worker speaks as.
@@ -105,7 +111,19 @@ impl Worker {
     pub(crate) fn new(seed: u64, number: u64) -> Self {
         let node = if number.is_multiple_of(2) { "participant1" } else { "participant2" };
         let dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
-        Self { node, dice, keys: HashMap::new(), answered: Vec::new(), acknowledged: 0, cut_off: 0 }
+        Self { node, dice, keys: HashMap::new(), answered: Vec::new(), acknowledged: 0, cut_off: 0, races_jobs: false, refused: 0 }
+    }
+
+    /// One that races jobs.
+    pub(crate) fn beside_jobs(seed: u64, number: u64) -> Self {
+        Self { races_jobs: true, ..Self::new(seed, number) }
+    }
+
+    /// Creates its first keys.
+    pub(crate) async fn begin(&mut self, clients: &Clients, keys: usize) {
+        while self.keys.len() < keys {
+            self.create(clients).await.unwrap();
+        }
     }
 
     /// Calls until the vault does not answer any more, which it must not do before it is `over`.
@@ -124,9 +142,26 @@ impl Worker {
         let specs =
             [("ec-curve25519", "ed25519"), ("ec-p256", "ecdsa-sha256"), ("ec-p384", "ecdsa-sha384"), ("ec-secp256k1", "ecdsa-sha256")];
         let (spec, algorithm) = specs[usize::try_from(self.dice.below(4)).unwrap()];
+        if self.races_jobs && self.dice.below(3) == 0 {
+            return self.import(clients).await;
+        }
         let new = json!({ "node": self.node, "purpose": "signing", "spec": spec });
         let key = self.call(&clients.node, Call::post("/v1/keys").json(&new).unwrap()).await?;
-        self.own(&key, algorithm);
+        if let Some(key) = key {
+            self.own(&key, algorithm);
+        }
+        Ok(())
+    }
+
+    /// An Ed25519 key that was made elsewhere.
+    async fn import(&mut self, clients: &Clients) -> Result<(), String> {
+        let private = std::array::from_fn::<u64, 4, _>(|_| self.dice.below(u64::MAX)).map(u64::to_be_bytes).concat();
+        // RFC 8410, section 7: version 0, the algorithm, and the 32 bytes in an octet string of their own.
+        let pkcs8 = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20], private.as_slice()].concat();
+        let import = json!({ "node": self.node, "format": "pkcs8", "material": STANDARD.encode(pkcs8) });
+        if let Some(key) = self.call(&clients.admin, Call::post("/v1/keys/import").json(&import).unwrap()).await? {
+            self.own(&key, "ed25519");
+        }
         Ok(())
     }
 
@@ -143,6 +178,7 @@ impl Worker {
             Known { rotated: false, .. } if dice == 0 => Step::Rotate,
             _ if dice == 1 => Step::Delete,
             _ if dice < 5 => Step::Disable,
+            _ if dice < 7 && self.races_jobs => Step::Reseal,
             _ => Step::Sign,
         };
         let path = format!("/v1/keys/{id}");
@@ -153,15 +189,18 @@ impl Worker {
             Step::Rotate => (&clients.node, Call::post(&format!("{path}/rotate"))),
             Step::Delete => (&clients.node, Call::delete(&path)),
             Step::Cancel => (&clients.admin, Call::post(&format!("{path}/cancel-deletion"))),
+            Step::Reseal => (&clients.admin, Call::post(&format!("{path}/reseal"))),
         };
         let after = known.after(step);
         let owned = self.keys.get_mut(&id).unwrap();
         (owned.maybe, owned.touched) = (Some(after), true);
         let answer = self.call(client, call).await?;
         let owned = self.keys.get_mut(&id).unwrap();
-        (owned.known, owned.maybe) = (after, None);
+        owned.maybe = None;
+        let Some(answer) = answer else { return Ok(()) };
+        owned.known = after;
         match step {
-            Step::Sign => {}
+            Step::Sign | Step::Reseal => {}
             Step::Rotate => {
                 assert_eq!(answer["predecessor"], id);
                 self.own(&answer, algorithm);
@@ -178,16 +217,21 @@ impl Worker {
         self.keys.insert(id, Owned { algorithm, known: Known::default(), maybe: None, touched: true });
     }
 
-    /// An answer is success; anything but an answer is the end.
-    async fn call(&mut self, client: &Client, call: Call) -> Result<Value, String> {
+    /// An answer is success, or `None` for what the KMS kept from being done; anything but an answer is the end.
+    async fn call(&mut self, client: &Client, call: Call) -> Result<Option<Value>, String> {
         let answer = client.send(call).await.map_err(|error| {
             self.cut_off += 1;
             error.to_string()
         })?;
         self.answered.push(answer.headers["x-request-id"].to_str().unwrap().to_owned());
         self.acknowledged += 1;
+        let code = Problem::decode(answer.status.as_u16(), &answer.body).map_or_else(String::new, |problem| problem.code);
+        if self.races_jobs && matches!(code.as_str(), "wrapper_unavailable" | "wrapper_denied" | "conflict") {
+            self.refused += 1;
+            return Ok(None);
+        }
         assert!(answer.status.is_success(), "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
-        Ok(serde_json::from_slice(&answer.body).unwrap())
+        Ok(Some(serde_json::from_slice(&answer.body).unwrap()))
     }
 }
 
