@@ -47,7 +47,7 @@ pub enum Words {
     Providers,
     /// The states of a wrapper key.
     WrapperStates,
-    /// The regions of `[wrapper]`, `local` for a key file, and `other`.
+    /// The regions of `[wrapper]`, the numbered servers of OpenBao, `local` for a key file, and `other`.
     Regions,
 }
 
@@ -215,7 +215,9 @@ impl Words {
             Self::KeyStates => "a state of a key".into(),
             Self::Providers => "a kind of KMS".into(),
             Self::WrapperStates => "a state of a wrapper key".into(),
-            Self::Regions => "a region of `[wrapper]`, `local`, or `other`".into(),
+            Self::Regions => {
+                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `local`, or `other`".into()
+            }
         }
     }
 }
