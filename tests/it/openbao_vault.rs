@@ -1,23 +1,23 @@
-//! A vault on OpenBao from outside: one wrapper key there, several kinds of KMS at once, and keys that move between them.
+//! A vault on OpenBao from outside: its log and the server's name each other, and what the server refuses or fails is told apart.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::{crypto::SystemRandom, wrapper::create_key_file};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::support::{
-    kms::Kms,
     openbao::{LEAST, Openbao, token_line, write_token},
     vault::{TestVault, problem, until},
-    wrapper::{ACCOUNT, CENTRAL},
 };
 
 #[tokio::test]
 async fn a_vault_on_openbao_signs_again_after_a_restart_and_its_log_names_each_request() {
     let server = Openbao::shared().await;
     let name = server.create_key(json!({})).await;
-    let login = server.token_file().await;
-    let mut vault = start(server, &login, &format!("provider = 'openbao-transit'\nreference = {:?}", server.url(&name)));
+    // The policy as it is published.
+    let policy = include_str!("../../deploy/openbao/canton-keyvault.hcl").replace("/canton\"", &format!("/{name}\""));
+    server.call("PUT", "sys/policies/acl/published", json!({ "policy": policy })).await;
+    let login = write_token(&server.token(json!({ "policies": ["published"], "period": "24h" })).await);
+    let mut vault = start(server, &login, &name);
     let id = create(&vault).await;
     sign(&vault, &id).await.unwrap();
     sign(&vault, &id).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
     let name = server.create_key(json!({})).await;
     let policy = server.policy(&LEAST).await;
     let login = write_token(&server.token(json!({ "policies": [policy] })).await);
-    let mut vault = start(&server, &login, &format!("provider = 'openbao-transit'\nreference = {:?}", server.url(&name)));
+    let mut vault = start(&server, &login, &name);
     let id = create(&vault).await;
 
     server.set_policy(&policy, &["encrypt", "keys"]).await;
@@ -78,47 +78,12 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
     assert_eq!(state, "active", "nothing was called broken");
 }
 
-#[tokio::test]
-async fn keys_move_from_aws_to_openbao_to_a_file_and_back() {
-    let (kms, server) = (Kms::shared().await, Openbao::shared().await);
-    let login = server.token_file().await;
-    let (arn, name) = (kms.create_key(CENTRAL, false).await, server.create_key(json!({})).await);
-    let mut vault = start(server, &login, &format!("provider = 'aws-kms'\nreference = {arn:?}\nendpoint = {:?}", kms.endpoint()));
-    create_key_file(&vault.path("other.key"), &SystemRandom::default()).unwrap();
-    let file = vault.path("other.key").display().to_string();
-    let admin = vault.client("wrapper-admin");
-    let first = admin.get("/v1/wrapper-keys").await.unwrap()["items"][0]["id"].clone();
-    let mut keys = vec![create(&vault).await, create(&vault).await];
-
-    let stops =
-        [json!({ "provider": "openbao-transit", "reference": server.url(&name) }), json!({ "provider": "local", "reference": file })];
-    let mut ids = vec![first.clone()];
-    for stop in stops {
-        ids.push(admin.create("/v1/wrapper-keys", &stop).await.unwrap()["id"].clone());
-    }
-    ids.push(first);
-    for pair in ids.windows(2) {
-        // It is somewhere else after each restart.
-        let admin = vault.client("wrapper-admin");
-        let job = admin.post("/v1/wrapper-keys/rotations", &json!({ "to": pair[1] })).await.unwrap();
-        let path = format!("/v1/wrapper-keys/rotations/{}", job["id"].as_str().unwrap());
-        until("the rotation ends", || async { admin.get(&path).await.unwrap()["state"] != "running" }).await;
-        let job = admin.get(&path).await.unwrap();
-        assert_eq!((&job["state"], &job["failed"]), (&json!("succeeded"), &json!(0)), "{job}");
-        keys.push(create(&vault).await);
-        vault.restart();
-        for key in &keys {
-            sign(&vault, key).await.unwrap();
-        }
-    }
-    assert!(server.requests(&format!("transit/encrypt/{name}")).len() >= 3, "the canary, and a wrap of each key");
-}
-
 // --- helpers ---
 
-/// A vault whose `[wrapper]` begins so, that allows what AWS, the server and files of its folder have.
-fn start(server: &Openbao, login: &NamedTempFile, wrapper: &str) -> TestVault {
-    let allowed = format!("allowed = [{ACCOUNT:?}, {:?}, 'other.key']", server.url("*"));
+/// A vault whose first wrapper key is this one of the server.
+fn start(server: &Openbao, login: &NamedTempFile, name: &str) -> TestVault {
+    let wrapper = format!("provider = 'openbao-transit'\nreference = {:?}", server.url(name));
+    let allowed = format!("allowed = [{:?}]", server.url("*"));
     let limits = "[wrapper.limits]\nattempt_timeout = '1500ms'\ntimeout = '4s'\nretries = 1\nbreaker_pause = '300ms'";
     let cluster = format!(
         "[[wrapper.openbao]]\naddresses = [{:?}]\nca = '{}'\n{}",
@@ -131,9 +96,6 @@ fn start(server: &Openbao, login: &NamedTempFile, wrapper: &str) -> TestVault {
         let (_, after) = rest.split_once("[log]").unwrap();
         format!("{before}[wrapper]\n{wrapper}\n{allowed}\n{limits}\n{cluster}\n[log]{after}")
     });
-    for (name, value) in [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", CENTRAL)] {
-        vault.env(name, value);
-    }
     vault.serve();
     vault
 }

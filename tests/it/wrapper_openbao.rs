@@ -225,8 +225,12 @@ async fn a_key_is_what_it_is_by_whatever_address_and_namespace() {
 #[tokio::test]
 async fn keys_are_created_only_where_the_configuration_says_so() {
     let server = Openbao::shared().await;
-    let root = write_token(server.root());
-    let providers = |settings: &str| openbao(server, &format!("reference = {:?}\n{settings}", server.url("x")), &token_line(root.path()));
+    let paths = [("keys", "\"create\", \"update\", \"read\""), ("encrypt", "\"update\""), ("decrypt", "\"update\"")];
+    let path = |(operation, rights)| format!("path \"transit/{operation}/canton-keyvault-*\" {{ capabilities = [{rights}] }}\n");
+    let policy: String = paths.into_iter().map(path).collect();
+    server.call("PUT", "sys/policies/acl/creator", json!({ "policy": policy })).await;
+    let login = write_token(&server.token(json!({ "policies": ["creator"] })).await);
+    let providers = |settings: &str| openbao(server, &format!("reference = {:?}\n{settings}", server.url("x")), &token_line(login.path()));
     let create = async |settings: &str| providers(settings).create(ProviderKind::OpenbaoTransit, &CreateOptions::default()).await;
     let all = format!("allowed = ['{}']", server.url("canton-keyvault-*"));
 
