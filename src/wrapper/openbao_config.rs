@@ -90,6 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_lie_beside_the_configuration() {
+        let mut config: OpenbaoConfig = toml::from_str("addresses = []\nca = 'pki/ca.pem'\ntoken_file = '/run/token'").unwrap();
+        config.resolve(Path::new("/etc/keyvault"));
+        assert_eq!((config.ca, config.token_file), (Some("/etc/keyvault/pki/ca.pem".into()), Some("/run/token".into())));
+        assert_eq!((config.mount.as_str(), config.auth_mount.as_str(), config.namespace.as_str()), ("transit", "cert", ""));
+    }
+
+    #[test]
     fn an_entry_that_cannot_be_meant_is_refused_with_what_to_mend() {
         for (text, says) in [
             ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ntoken_file = 't'", ""),

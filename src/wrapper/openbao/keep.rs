@@ -55,7 +55,7 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
                 Ok(_) => return None,
                 Err(kind) => {
                     tracing::warn!(?kind, "the login to OpenBao cannot be made anew; this is tried again");
-                    due = soon();
+                    due = Due::At(Instant::now() + (lease.unwrap_or_default() / 16).clamp(RETRY, MAX_RETRY));
                 }
             },
             Method::Certificate { .. } => {}
@@ -143,3 +143,4 @@ fn soon() -> Due {
 /// How often a token file is looked at.
 const WATCH: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
+const MAX_RETRY: Duration = Duration::from_mins(1);
