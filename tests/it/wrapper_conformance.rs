@@ -5,7 +5,7 @@ use std::sync::Arc;
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, WrapperKey, WrapperState},
-    wrapper::{CreateOptions, Denial, Description, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file},
+    wrapper::{CreateOptions, Denial, Description, Foreign, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file},
 };
 
 use serde_json::json;
@@ -70,6 +70,18 @@ async fn what_another_key_wrapped_is_invalid() {
         let Wrapped { bytes, .. } = other.wrap(&data_key(), &context("participant1")).await.unwrap();
         assert_invalid(wrapper.unwrap(&bytes, &context("participant1")).await);
         assert!(other.unwrap(&bytes, &context("participant1")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn only_keys_of_one_aws_meet_in_a_kms_that_rewraps() {
+    for Case { wrapper, key, others, other, .. } in cases().await {
+        assert_eq!(wrapper.meets(&others), key.provider == ProviderKind::AwsKms, "{}", key.provider);
+        if !wrapper.meets(&others) {
+            let wrapped = &other.wrap(&data_key(), &context("participant1")).await.unwrap().bytes;
+            let refused = wrapper.rewrap(Foreign { key: &others, wrapped }, &context("participant1")).await.err();
+            assert!(matches!(refused, Some(WrapperError::Unfit { .. })), "{refused:?}");
+        }
     }
 }
 

@@ -296,6 +296,18 @@ async fn the_next_server_serves_while_one_is_away_and_is_left_when_it_is_back() 
     }
 }
 
+/// An agent or a proxy on the same machine.
+#[tokio::test]
+async fn plain_http_serves_on_loopback() {
+    let server = Openbao::shared().await;
+    let transit = Transit::new(server).await;
+    let settings = format!("reference = {:?}\nallowed = ['openbao:*:transit:*:*']", server.url(&transit.name));
+    let providers = openbao_at(&[&server.plain_address()], server, &settings, &token_line(transit.login.path()));
+    let wrapper = providers.connect(&transit.key).await.unwrap();
+    let wrapped = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap().bytes;
+    transit.unwrap(&wrapped).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_nobody_vouches_for_gets_nothing() {
     let server = Openbao::shared().await;

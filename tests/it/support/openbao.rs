@@ -26,6 +26,7 @@ use super::pki::{Ca, Spec, client, dns};
 pub(crate) struct Openbao {
     folder: TempDir,
     port: u16,
+    plain: u16,
     tls: Arc<ClientConfig>,
     ca: Ca,
     root: String,
@@ -55,9 +56,11 @@ impl Openbao {
         ca.issue(Spec::server()).write(folder.path(), "server");
         ca.issue(Spec::client(vec![dns("vault.example.org")])).write(folder.path(), "vault");
         std::fs::write(folder.path().join("ca.pem"), &ca.pem).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = [(), ()].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, plain] = free.map(|listener| listener.local_addr().unwrap().port());
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openbao");
         let config = std::fs::read_to_string(tests.join("server.hcl")).unwrap().replace("PORT", &port.to_string());
+        let config = config.replace("PLAIN", &plain.to_string());
         std::fs::write(folder.path().join("server.hcl"), config).unwrap();
         let run = tests.join("run.sh");
         let mut script = Command::new(&run)
@@ -71,7 +74,7 @@ impl Openbao {
         let process = line.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
         let process = process.unwrap_or_else(|| panic!("OpenBao did not start: see above"));
         let tls = client(&ca, None, b"http/1.1", &[&rustls::version::TLS13]);
-        Self { folder, port, tls, ca, root: String::new(), unseal_key: String::new(), process, script }
+        Self { folder, port, plain, tls, ca, root: String::new(), unseal_key: String::new(), process, script }
     }
 
     async fn initialise(&mut self) {
@@ -91,6 +94,11 @@ impl Openbao {
     /// `https://127.0.0.1:…`
     pub(crate) fn address(&self) -> String {
         format!("https://{}", self.authority())
+    }
+
+    /// `http://127.0.0.1:…`, the same without TLS.
+    pub(crate) fn plain_address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.plain)
     }
 
     /// `127.0.0.1:…`
