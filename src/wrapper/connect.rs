@@ -169,6 +169,7 @@ impl Providers {
     ///
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
+    #[cfg_attr(not(feature = "aws-kms"), expect(clippy::unused_async, reason = "as with the feature"))]
     pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
         match key.provider {
             #[cfg(feature = "aws-kms")]
