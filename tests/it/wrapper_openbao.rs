@@ -304,8 +304,8 @@ async fn plain_http_serves_on_loopback() {
     let settings = format!("reference = {:?}\nallowed = ['openbao:*:transit:*:*']", server.url(&transit.name));
     let providers = openbao_at(&[&server.plain_address()], server, &settings, &token_line(transit.login.path()));
     let wrapper = providers.connect(&transit.key).await.unwrap();
-    let wrapped = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap().bytes;
-    transit.unwrap(&wrapped).await.unwrap();
+    let Wrapped { bytes, .. } = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
+    transit.unwrap(&bytes).await.unwrap();
 }
 
 #[tokio::test]
