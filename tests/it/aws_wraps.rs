@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::support::{
@@ -19,24 +18,23 @@ async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
     let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"30s\"\nretries = 100\nbreaker_pause = \"300ms\"");
     let (aws, two) = Two::new(CENTRAL, Setup { limits, ..Setup::default() }).await;
     let arns = &two.arns;
-    let cold = [two.key(&aws).await, two.key(&aws).await, two.key(&aws).await];
+    let cold = two.keys(&aws, 4).await;
     aws.kms.fault(json!({ "mode": "slow", "delay_ms": 4000, "key": arns[0] })).await;
     let began = Instant::now();
-    aws.sign(&cold[0]).await.unwrap();
+    aws.sign(&cold[0].id).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(opened_through(&aws, &cold[0]), [arns[0].clone(), arns[1].clone()], "the active one first");
 
-    for key in &cold[1..] {
-        aws.sign(key).await.unwrap();
+    for key in &cold[1..3] {
+        aws.sign(&key.id).await.unwrap();
         assert_eq!(opened_through(&aws, key), [arns[1].clone()], "the one that fails is passed over");
     }
     assert!(aws.is_ready(200, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);
 
     aws.kms.fault(json!({ "mode": "none", "key": arns[0] })).await;
     until("it is well again", || async { aws.is_ready(200, &[]).await }).await;
-    let back = two.key(&aws).await;
-    aws.sign(&back).await.unwrap();
-    assert_eq!(opened_through(&aws, &back), [arns[0].clone()], "and is used again");
+    aws.sign(&cold[3].id).await.unwrap();
+    assert_eq!(opened_through(&aws, &cold[3]), [arns[0].clone()], "and is used again");
 }
 
 /// The active wrapper key is in one region, the standby one in another, and the first region goes away.
@@ -45,11 +43,11 @@ async fn a_standby_key_elsewhere_opens_when_a_region_is_gone_and_steps_back_when
     let line = Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
     let wrapper = format!("endpoints = {{ {CENTRAL} = {:?} }}", line.url());
     let (aws, two) = Two::new(WEST, Setup { wrapper, ..Setup::default() }).await;
-    let cold = [two.key(&aws).await, two.key(&aws).await, two.key(&aws).await];
+    let cold = two.keys(&aws, 3).await;
     line.cut();
     for key in &cold[..2] {
         let began = Instant::now();
-        aws.sign(key).await.unwrap();
+        aws.sign(&key.id).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!(opened_through(&aws, key), [two.arns[1].clone()]);
     }
@@ -57,7 +55,7 @@ async fn a_standby_key_elsewhere_opens_when_a_region_is_gone_and_steps_back_when
     assert_eq!(problem(aws.create().await).code, "wrapper_unavailable", "a standby key takes no new keys by itself");
     line.mend();
     until("the region is back", || async { aws.is_ready(200, &[]).await }).await;
-    aws.sign(&cold[2]).await.unwrap();
+    aws.sign(&cold[2].id).await.unwrap();
     assert_eq!(opened_through(&aws, &cold[2]), [two.arns[0].clone()]);
 }
 
@@ -66,14 +64,14 @@ async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted()
     for (setting, wanted) in [("", false), ("failover_on_denied = true", true)] {
         let (aws, two) = Two::new(CENTRAL, Setup { wrapper: setting.into(), ..Setup::default() }).await;
         let arns = &two.arns;
-        let cold = [two.key(&aws).await, two.key(&aws).await];
+        let cold = two.keys(&aws, 2).await;
         aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": arns[0] })).await;
         // The second one when the fault is known: it is not passed over either.
         for key in &cold {
             if wanted {
-                aws.sign(key).await.unwrap();
+                aws.sign(&key.id).await.unwrap();
             } else {
-                let refused = aws.refused(key).await;
+                let refused = aws.refused(&key.id).await;
                 assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (502, "wrapper_denied", false));
             }
             let through = opened_through(&aws, key);
@@ -87,27 +85,27 @@ async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted()
 async fn an_outage_is_told_before_a_denial_of_another() {
     let (aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
-    let cold = two.key(&aws).await;
+    let cold = two.keys(&aws, 1).await.remove(0);
     aws.kms.fault(json!({ "mode": "drop", "key": arns[0] })).await;
     aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": arns[1] })).await;
-    let refused = aws.refused(&cold).await;
+    let refused = aws.refused(&cold.id).await;
     assert_eq!((refused.code.as_str(), refused.retryable), ("wrapper_unavailable", true));
     aws.kms.fault(json!({ "mode": "none", "key": arns[0] })).await;
-    until("it opens when the outage is over", || async { aws.sign(&cold).await.is_ok() }).await;
+    until("it opens when the outage is over", || async { aws.sign(&cold.id).await.is_ok() }).await;
 }
 
 #[tokio::test]
 async fn a_broken_wrap_is_set_aside_and_the_next_one_opens() {
     let (aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
-    let cold = two.key(&aws).await;
+    let cold = two.keys(&aws, 1).await.remove(0);
     let breaking = "UPDATE wraps SET wrapped = (SELECT canary FROM wrapper_keys WHERE id = ?2) WHERE key = ?1 AND wrapper_key = ?2";
-    assert_eq!(aws.vault.database().execute(breaking, [&cold, &two.ids[0]]).unwrap(), 1);
-    aws.sign(&cold).await.unwrap();
+    assert_eq!(aws.vault.database().execute(breaking, [&cold.id, &two.ids[0]]).unwrap(), 1);
+    aws.sign(&cold.id).await.unwrap();
     assert_eq!(opened_through(&aws, &cold), [arns[0].clone(), arns[1].clone()]);
     let wraps = "SELECT wrapper_key FROM wraps WHERE key = ?1 AND quarantined";
-    let quarantined: String = aws.vault.database().query_row(wraps, [&cold], |row| row.get(0)).unwrap();
-    assert_eq!((quarantined, aws.state(&cold).await), (two.ids[0].clone(), json!("active")));
+    let quarantined: String = aws.vault.database().query_row(wraps, [&cold.id], |row| row.get(0)).unwrap();
+    assert_eq!((quarantined, aws.state(&cold.id).await), (two.ids[0].clone(), json!("active")));
     assert!(aws.is_ready(200, &[]).await, "{:?}", aws.readyz().await);
 }
 
@@ -115,7 +113,7 @@ async fn a_broken_wrap_is_set_aside_and_the_next_one_opens() {
 async fn the_configuration_says_which_is_opened_through_first() {
     let (mut aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
-    let cold = two.key(&aws).await;
+    let cold = two.keys(&aws, 1).await.remove(0);
     let path = aws.vault.path("keyvault.toml");
     let config = std::fs::read_to_string(&path).unwrap();
     for (prefer, expected) in [(json!([arns[1]]), 1), (json!([arns[0], "123456789012"]), 0), (json!([]), 0)] {
@@ -123,7 +121,7 @@ async fn the_configuration_says_which_is_opened_through_first() {
         std::fs::write(&path, preferring).unwrap();
         aws.vault.restart();
         let before = asked(&aws, &cold).len();
-        aws.sign(&cold).await.unwrap();
+        aws.sign(&cold.id).await.unwrap();
         assert_eq!(asked(&aws, &cold)[before..], [arns[expected].clone()], "{prefer}");
     }
 }
@@ -134,49 +132,56 @@ async fn the_configuration_says_which_is_opened_through_first() {
 struct Two {
     ids: [String; 2],
     arns: [String; 2],
-    /// Where the second one lives.
-    region: &'static str,
 }
 
 impl Two {
-    async fn new(region: &'static str, setup: Setup) -> (AwsVault, Self) {
+    async fn new(region: &str, setup: Setup) -> (AwsVault, Self) {
         let aws = AwsVault::start(setup).await;
         let standby = aws.kms.create_key(region, false).await;
         let (admin, new) = (aws.vault.client("wrapper-admin"), json!({ "provider": "aws-kms", "reference": standby }));
         let added = admin.create("/v1/wrapper-keys", &new).await.unwrap();
         let first = admin.get("/v1/wrapper-keys").await.unwrap()["items"][0]["id"].as_str().unwrap().to_owned();
-        let two = Self { ids: [first, added["id"].as_str().unwrap().to_owned()], arns: [aws.arn.clone(), standby], region };
+        let two = Self { ids: [first, added["id"].as_str().unwrap().to_owned()], arns: [aws.arn.clone(), standby] };
         (aws, two)
     }
 
-    /// A new key that has a wrap under both, and is in nobody's memory. A standby job would make the second one just so.
-    async fn key(&self, aws: &AwsVault) -> String {
-        let key = aws.key().await;
-        let database = aws.vault.database();
-        let wrapped: Vec<u8> = database.query_row("SELECT wrapped FROM wraps WHERE key = ?1", [&key], |row| row.get(0)).unwrap();
-        let context = aws.kms_calls(&key)[0]["context"].clone();
-        let ask = json!({ "KeyId": self.arns[0], "CiphertextBlob": STANDARD.encode(wrapped), "EncryptionContext": context });
-        let data_key = aws.kms.call(CENTRAL, "Decrypt", ask).await["Plaintext"].take();
-        let ask = json!({ "KeyId": self.arns[1], "Plaintext": data_key, "EncryptionContext": context });
-        let made = aws.kms.call(self.region, "Encrypt", ask).await;
-        let wrapped = STANDARD.decode(made["CiphertextBlob"].as_str().unwrap()).unwrap();
-        let add = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
-                   SELECT key, ?2, generation, ?3, created_at, verified_at, 0 FROM wraps WHERE key = ?1";
-        assert_eq!(database.execute(add, rusqlite::params![key, self.ids[1], wrapped]).unwrap(), 1);
-        key
+    /// New keys, in nobody's memory, that have a wrap under both, as the vault sees to it.
+    async fn keys(&self, aws: &AwsVault, count: usize) -> Vec<Cold> {
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            keys.push(aws.key().await);
+        }
+        let client = aws.vault.client("participant1");
+        let mut filled = Vec::new();
+        for id in keys {
+            until("the standby wrapper key is filled", || async {
+                let wraps = client.get(&format!("/v1/keys/{id}")).await.unwrap()["wraps"].clone();
+                self.ids.iter().all(|wrapper| wraps.as_array().unwrap().iter().any(|wrap| wrap["wrapper_key"] == *wrapper))
+            })
+            .await;
+            let before = aws.count(&id, "Decrypt");
+            filled.push(Cold { id, before });
+        }
+        filled
     }
 }
 
-/// The wrapper keys that were asked to open a key since it was made, each once, in order.
-fn opened_through(aws: &AwsVault, key: &str) -> Vec<String> {
+/// A key that was not opened yet.
+struct Cold {
+    id: String,
+    /// How often KMS unwrapped its data key so far, to prove its wraps.
+    before: usize,
+}
+
+/// The wrapper keys that were asked to open a key since it was filled, each once, in order.
+fn opened_through(aws: &AwsVault, key: &Cold) -> Vec<String> {
     let mut through = asked(aws, key);
     through.dedup();
     through
 }
 
 /// The same, call by call.
-fn asked(aws: &AwsVault, key: &str) -> Vec<String> {
-    let decrypts = aws.kms_calls(key).into_iter().filter(|call| call["action"] == "Decrypt");
-    // The first is the proof of the fresh wrap, the second our own.
-    decrypts.skip(2).map(|call| call["key_id"].as_str().unwrap().to_owned()).collect()
+fn asked(aws: &AwsVault, key: &Cold) -> Vec<String> {
+    let decrypts = aws.kms_calls(&key.id).into_iter().filter(|call| call["action"] == "Decrypt");
+    decrypts.skip(key.before).map(|call| call["key_id"].as_str().unwrap().to_owned()).collect()
 }
