@@ -32,9 +32,9 @@ impl Vault {
         id: WrapperKeyId,
         region: &str,
     ) -> Result<Answer<WrapperKeyView>, VaultError> {
-        let event = AuditEvent { subject: Some(format!("{id} in {region}")), ..self.event(call, Operation::ReplicateWrapperKey) };
+        let mut event = AuditEvent { subject: Some(format!("{id} in {region}")), ..self.event(call, Operation::ReplicateWrapperKey) };
         for _ in 0..ATTEMPTS {
-            let done = self.try_replicate(&event, id, region).await;
+            let done = self.try_replicate(&mut event, id, region).await;
             if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
                 return Ok(answer);
             }
@@ -42,7 +42,7 @@ impl Vault {
         self.refuse(event, VaultError::Conflict).await
     }
 
-    async fn try_replicate(&self, event: &AuditEvent, id: WrapperKeyId, region: &str) -> Result<Done<WrapperKeyView>, VaultError> {
+    async fn try_replicate(&self, event: &mut AuditEvent, id: WrapperKeyId, region: &str) -> Result<Done<WrapperKeyView>, VaultError> {
         let permit = self.permit_vault(event)?;
         self.in_service()?;
         let mut view = self.wrapper_key_view(id).await?;
@@ -53,7 +53,8 @@ impl Vault {
         // Something outside is about to be made: the intent is in the log before it is.
         let intent = AuditEvent { outcome: Outcome::Intent, ..event.clone() };
         self.write(Commit { change: None, idempotency: None, unchanged: None, event: intent }).await?;
-        self.providers.replicate(&view.key, region).await.map_err(unfit)?;
+        let request_id = self.providers.replicate(&view.key, region).await.map_err(unfit)?;
+        event.kms.request_ids.extend(request_id);
         self.until_usable_in(&view.key, region).await?;
 
         let from = view.key.regions.clone();

@@ -165,19 +165,20 @@ impl Providers {
         }
     }
 
-    /// Makes a replica of a registered key in `region`, or finds that there is one. It may take a while until it can be used.
+    /// Makes a replica of a registered key in `region`, and gives the KMS's id of the request; `None` if there is one already. It may
+    /// take a while until it can be used.
     ///
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
     #[cfg_attr(not(feature = "aws-kms"), expect(clippy::unused_async, reason = "as with the feature"))]
-    pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+    pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
         match key.provider {
             #[cfg(feature = "aws-kms")]
             ProviderKind::AwsKms => {
                 self.may_replicate_aws(key, region)?;
                 Box::pin(self.replicate_aws(key, region)).await
             }
-            _ => std::future::ready(self.may_replicate(key, region)).await,
+            _ => std::future::ready(self.may_replicate(key, region).map(|()| None)).await,
         }
     }
 

@@ -50,6 +50,8 @@ async fn a_replica_is_made_from_the_primary_and_serves() {
     let subject = json!(format!("{id} in {WEST}"));
     assert_eq!(told, [("intent", subject.clone()), ("ok", subject)]);
 
+    assert_eq!(entries[1]["kms_request_ids"], json!([call["request_id"]]), "CloudTrail has the same");
+
     line.cut();
     aws.sign(&key).await.unwrap();
     let through: Vec<_> = aws.kms_calls(&key).iter().filter(|call| call["region"] == WEST).map(|call| call["action"].clone()).collect();

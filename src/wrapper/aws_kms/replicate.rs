@@ -1,6 +1,9 @@
 //! Replicas of a multi-Region key: made from its primary, under the key policy of its primary, and found if they exist.
 
-use aws_sdk_kms::{operation::replicate_key::ReplicateKeyError, types::KeyMetadata};
+use aws_sdk_kms::{
+    operation::{RequestId, replicate_key::ReplicateKeyError},
+    types::KeyMetadata,
+};
 
 use crate::domain::WrapperKey;
 
@@ -25,13 +28,13 @@ impl Providers {
     }
 
     /// Asks the primary for a replica, unless there is one. Not tried twice: whoever repeats the call finds what the first one made.
-    pub(in crate::wrapper) async fn replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+    pub(in crate::wrapper) async fn replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
         let (aws, home) = AwsKey::from_arn(&key.reference).map_err(|_| unfit(&key.reference, "its reference is not a key ARN"))?;
         let metadata = self.look_at(key, &aws, home).await?;
         let regions = metadata.multi_region_configuration().ok_or_else(|| unusable_answer(&key.reference))?;
         let primary = regions.primary_key().and_then(|primary| primary.region()).ok_or_else(|| unusable_answer(&key.reference))?;
         if primary == region || regions.replica_keys().iter().any(|replica| replica.region() == Some(region)) {
-            return Ok(());
+            return Ok(None);
         }
         self.check_region(&key.reference, primary)?;
         self.check_allowed(&aws, primary)?;
@@ -47,8 +50,8 @@ impl Providers {
         let request = request.description(DESCRIPTION).set_tags(Some(tags(&CreateOptions::default())?));
         let made = async {
             match request.send().await {
-                Ok(_) => Ok(()),
-                Err(error) if error.as_service_error().is_some_and(ReplicateKeyError::is_already_exists_exception) => Ok(()),
+                Ok(made) => Ok(made.request_id().map(str::to_owned)),
+                Err(error) if error.as_service_error().is_some_and(ReplicateKeyError::is_already_exists_exception) => Ok(None),
                 Err(error) => Err(sort(&arn, &error)),
             }
         };
