@@ -11,7 +11,10 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::vault::{TestVault, problem, until};
+use crate::support::{
+    jobs::{ended, new_wrapper_key, rotate, wraps},
+    vault::{TestVault, problem, until},
+};
 
 /// A file system of a few megabytes. Fails, and says why, where it cannot be made.
 struct SmallDisk(TempDir);
@@ -47,8 +50,12 @@ impl Drop for SmallDisk {
 }
 
 fn vault_on(disk: &SmallDisk) -> TestVault {
+    vault_with(disk, "")
+}
+
+fn vault_with(disk: &SmallDisk, sections: &str) -> TestVault {
     let database = disk.path("keyvault.db");
-    TestVault::start_with(|config| config.replace("path = \"keyvault.db\"", &format!("path = \"{}\"", database.display())))
+    TestVault::start_with(|config| config.replace("path = \"keyvault.db\"", &format!("path = \"{}\"", database.display())) + sections)
 }
 
 async fn new_key(vault: &TestVault) -> String {
@@ -171,4 +178,45 @@ async fn a_crash_on_a_full_disk_is_harmless() {
         sign(&vault, id).await.unwrap();
     }
     assert!(!entries(&disk.path("keyvault.db")).is_empty());
+}
+
+/// A job waits for room and goes on by itself, with no key done twice or left out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_waits_out_a_full_disk() {
+    let disk = SmallDisk::new();
+    let vault = vault_with(&disk, "\n[jobs]\nkeys_per_second = 5\nretry_pause = \"50ms\"\n");
+    let mut keys = Vec::new();
+    for _ in 0..15 {
+        keys.push(new_key(&vault).await);
+    }
+    let (second, pid) = (new_wrapper_key(&vault).await, vault.pid());
+    let database = || rusqlite::Connection::open(disk.path("keyvault.db")).unwrap();
+    let under_second = || -> usize {
+        let sql = "SELECT count(*) FROM wraps WHERE wrapper_key = ?1";
+        usize::try_from(database().query_row(sql, [&second], |row| row.get::<_, i64>(0)).unwrap()).unwrap()
+    };
+    let job = rotate(&vault, &second).await;
+    until("it began", || async { under_second() > 1 }).await;
+    disk.fill();
+    until("uses are refused", || async { sign(&vault, &keys[0]).await.is_err() }).await;
+    let done = under_second();
+    assert!(done < keys.len(), "the disk was full too late");
+    until("the job met it", || async {
+        vault.log().iter().any(|line| line.to_string().contains("work over all keys could not do this one"))
+    })
+    .await;
+    let state: String = database().query_row("SELECT state FROM jobs", [], |row| row.get(0)).unwrap();
+    assert_eq!((state.as_str(), under_second()), ("running", done), "it waits");
+
+    disk.free();
+    until("the log can be written again", || async { ready(&vault).0 == 200 }).await;
+    let job = ended(&vault, &job).await;
+    assert_eq!((&job["state"], &job["done"], &job["failed"]), (&json!("succeeded"), &json!(keys.len()), &json!(0)), "{job}");
+    for key in &keys {
+        assert_eq!(wraps(&vault, key).await.len(), 2);
+        sign(&vault, key).await.unwrap();
+    }
+    assert_eq!(vault.pid(), pid, "without a restart");
+    let entries = entries(&disk.path("keyvault.db"));
+    assert_eq!(entries.iter().filter(|entry| entry.0 == "keys.rewrap" && entry.1 == "ok").count(), keys.len());
 }

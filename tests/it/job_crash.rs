@@ -40,7 +40,7 @@ use self::{
 
 const RUNS: u64 = 40;
 /// How long a job may take to end once the KMS works.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const ALL: Page = Page { after: 0, limit: 10_000 };
 
 fn number(name: &str, default: u64) -> u64 {

@@ -34,7 +34,7 @@ const FIRST_KEYS: usize = 10;
 /// In each of the two tests.
 const KILLS: u64 = 20;
 const SECTIONS: &str = "[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\nrefusals_per_second = 1000000\n\
-                        [jobs]\nkeys_per_second = 30\nretry_pause = \"20ms\"\n";
+                        [jobs]\nkeys_per_second = 25\nretry_pause = \"20ms\"\n";
 
 /// Where the wrapper keys are.
 enum Keys {
@@ -117,9 +117,10 @@ const MAY_BE: [&str; 8] = [
 
 /// Starts, aborts and lists jobs and retires wrapper keys, until the vault does not answer any more.
 async fn operate(admin: Client, keys: Client, seed: u64, over: Arc<AtomicBool>) -> Vec<String> {
-    let (mut dice, mut wrong) = (Dice::new(seed), Vec::new());
+    let (mut dice, mut wrong, mut first) = (Dice::new(seed), Vec::new(), true);
     loop {
-        let done = act(&admin, &keys, &mut dice).await;
+        let pick = if std::mem::take(&mut first) { dice.below(8) } else { dice.below(12) };
+        let done = act(&admin, &keys, pick, &mut dice).await;
         match done {
             Ok(_) => {}
             Err(ClientError::Problem(problem)) if MAY_BE.contains(&problem.code.as_str()) => {}
@@ -131,14 +132,14 @@ async fn operate(admin: Client, keys: Client, seed: u64, over: Arc<AtomicBool>) 
     }
 }
 
-async fn act(admin: &Client, keys: &Client, dice: &mut Dice) -> Result<Value, ClientError> {
+async fn act(admin: &Client, keys: &Client, pick: u64, dice: &mut Dice) -> Result<Value, ClientError> {
     let any = |items: &[Value], dice: &mut Dice| items[usize::try_from(dice.below(items.len() as u64)).unwrap()]["id"].clone();
     let wrapper_keys = |mut list: Value, states: &[&str]| {
         let mut items = std::mem::take(list["items"].as_array_mut().unwrap());
         items.retain(|key| states.contains(&key["state"].as_str().unwrap()));
         items
     };
-    match dice.below(12) {
+    match pick {
         0..6 => {
             let may = wrapper_keys(admin.get("/v1/wrapper-keys").await?, &["active", "standby", "draining", "retiring"]);
             admin.post("/v1/wrapper-keys/rotations", &json!({ "to": any(&may, dice) })).await
@@ -202,6 +203,14 @@ fn log_faults(auditor: &mut Auditor, vault: &TestVault, workers: &mut [Worker]) 
     auditor.log_faults(&snapshot, workers)
 }
 
+/// Gives a job some time to begin, which faults may keep it from.
+async fn a_job_runs(vault: &TestVault) {
+    let began = Instant::now();
+    while !look_at_jobs(vault).1 && began.elapsed() < Duration::from_millis(1_500) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 async fn no_job_runs(vault: &TestVault) {
     until("the job ends by itself", || async { !look_at_jobs(vault).1 }).await;
 }
@@ -250,7 +259,8 @@ async fn kill_and_look(mut vault: TestVault, mut keys: Keys) {
         let over = Arc::new(AtomicBool::new(false));
         let (admin, key_admin) = (vault.client("wrapper-admin"), vault.client("key-admin"));
         let operator = tokio::spawn(operate(admin, key_admin, dice.below(u64::MAX), Arc::clone(&over)));
-        let moment = Duration::from_micros(200_000 + dice.below(1_200_000));
+        a_job_runs(&vault).await;
+        let moment = Duration::from_micros(dice.below(1_000_000));
         let watch = tokio::spawn(async move {
             tokio::time::sleep(moment).await;
             over.store(true, Ordering::Release);

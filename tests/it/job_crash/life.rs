@@ -102,7 +102,7 @@ impl Life {
             vfs: Some(disk.vfs()),
             wal_pages: 40,
             // A busy machine is no fault of the store.
-            commit_timeout: Duration::from_secs(60),
+            commit_timeout: Duration::from_mins(1),
             ..SqliteConfig::new(world.database(), Mode::Production)
         };
         let store = Arc::new(SqliteStore::open(config, source, &id, random.as_ref(), world.now()).unwrap());
@@ -137,7 +137,7 @@ impl Life {
         if !disk.is_off() {
             disk.cut_power_after(0, seed);
         }
-        runtime.shutdown_timeout(Duration::from_secs(60));
+        runtime.shutdown_timeout(Duration::from_mins(1));
         drop(vault);
         let found = watched.found();
         let store = Arc::clone(&watched.store);
