@@ -38,7 +38,7 @@ use self::{
     watched::{Cut, Found, STEPS, Spoil},
 };
 
-const RUNS: u64 = 40;
+const RUNS: u64 = 24;
 /// How long a job may take to end once the KMS works.
 const PATIENCE: Duration = Duration::from_mins(1);
 const ALL: Page = Page { after: 0, limit: 10_000 };
