@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::domain::{KmsRotation, Timestamp};
+
 use super::super::Denial;
 
 /// The answer of `GET <mount>/keys/<name>`, as far as it matters here.
@@ -27,6 +29,9 @@ pub(super) struct Facts {
     min_decryption_version: u32,
     #[serde(default)]
     min_available_version: u32,
+    /// Seconds; 0 for never.
+    #[serde(default)]
+    auto_rotate_period: i64,
 }
 
 impl Facts {
@@ -85,6 +90,21 @@ impl Facts {
         None
     }
 
+    /// How its material is rotated: each version is one rotation after the first. OpenBao does not tell who made a version.
+    pub(super) fn rotation(&self) -> KmsRotation {
+        let newest = self.keys.iter().next_back().and_then(|(version, second)| Some((*version, second.as_i64()?)));
+        let at = |second: i64| second.checked_mul(1_000_000).map(Timestamp::from_micros);
+        let period = (self.auto_rotate_period > 0).then_some(self.auto_rotate_period);
+        KmsRotation {
+            automatic: period.is_some(),
+            period_days: period.and_then(|seconds| u32::try_from(seconds / SECONDS_A_DAY).ok()),
+            next_at: period.zip(newest).and_then(|(period, (_, second))| at(second.checked_add(period)?)),
+            last_at: newest.filter(|(version, _)| *version > 1).and_then(|(_, second)| at(second)),
+            last_kind: None,
+            on_demand_since: None,
+        }
+    }
+
     /// Whether it is an AEAD of 256 bits that takes associated data: the context.
     fn binds(&self) -> bool {
         matches!(self.kind.as_str(), "aes256-gcm96" | "chacha20-poly1305" | "xchacha20-poly1305") && !self.derived
@@ -108,6 +128,7 @@ pub(super) fn version_of(wrapped: &[u8]) -> Option<u32> {
     (plausible && STANDARD.decode(sealed).is_ok()).then_some(number)
 }
 
+const SECONDS_A_DAY: i64 = 86_400;
 /// Characters; a wrap of a data key has 80 to 100.
 const MAX_SEALED: usize = 4096;
 
@@ -157,6 +178,16 @@ mod tests {
         assert_eq!(facts(r#"{ "min_decryption_version": 2 }"#).opens_not(1), Some(Denial::OldVersion));
         assert_eq!(facts(r#"{ "min_available_version": 3 }"#).opens_not(2), Some(Denial::OldVersion));
         assert_eq!(facts(r#"{ "soft_deleted": true }"#).opens_not(1), Some(Denial::Disabled));
+    }
+
+    #[test]
+    fn each_further_version_is_a_rotation() {
+        let second = |second: i64| Some(Timestamp::from_micros(second * 1_000_000));
+        let by_hand = facts("{}").rotation();
+        assert_eq!((by_hand.automatic, by_hand.last_at, by_hand.next_at), (false, second(1_795_319_443), None));
+        let yearly = facts(r#"{ "keys": { "1": 1795319440 }, "auto_rotate_period": 31536000 }"#).rotation();
+        assert_eq!((yearly.automatic, yearly.period_days, yearly.last_at), (true, Some(365), None));
+        assert_eq!(yearly.next_at, second(1_795_319_440 + 31_536_000));
     }
 
     #[test]

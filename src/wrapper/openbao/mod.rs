@@ -19,7 +19,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{crypto::SecretBytes, domain::EncryptionContext};
+use crate::{
+    crypto::SecretBytes,
+    domain::{EncryptionContext, KmsRotation},
+};
 
 use super::{
     Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError,
@@ -76,6 +79,11 @@ impl Wrapper for TransitKey {
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
         self.try_unwrap(wrapped, context).await.map_err(|kind| kind.about(&self.reference))
+    }
+
+    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
+        let facts = self.look_as_registered().await.map_err(|kind| kind.about(&self.reference))?;
+        Ok(Some(facts.rotation()))
     }
 
     async fn describe(&self) -> Result<Description, WrapperError> {
