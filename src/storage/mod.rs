@@ -195,6 +195,8 @@ pub enum Change {
         wrapper_key: WrapperKeyId,
         /// Of which generation.
         generation: u32,
+        /// What was found not to open: a wrap that replaced it meanwhile is another.
+        wrapped: Vec<u8>,
     },
     /// A key gets a further wrap of its data key. Refused as [`CommitError::LostRace`] if the key is gone, has another generation or has such
     /// a wrap already, and as [`CommitError::WrapperKeyNotFilled`] unless the wrapper key is active or standby.

@@ -133,7 +133,8 @@ impl Vault {
         if wrap.quarantined {
             return Ok(None);
         }
-        let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key: wrap.wrapper_key, generation: wrap.generation };
+        let Wrap { wrapper_key, generation, wrapped, .. } = wrap.clone();
+        let change = Change::QuarantineWrap { key: record.facts.id, wrapper_key, generation, wrapped };
         self.set_aside(
             record.facts.id,
             Some(record.facts.node.clone()),

@@ -201,13 +201,15 @@ async fn a_destroyed_key_keeps_its_facts_alone(store: Arc<dyn KeyStore>) {
 async fn a_wrap_is_quarantined(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
-    let quarantine = |key, generation| Commit {
-        change: Some(Change::QuarantineWrap { key, wrapper_key: wrapper(1), generation }),
+    let quarantine = |key, generation, wrapped| Commit {
+        change: Some(Change::QuarantineWrap { key, wrapper_key: wrapper(1), generation, wrapped }),
         ..commit(Operation::Quarantine, Some(key))
     };
-    assert_eq!(store.commit(quarantine(id(1), 2)).await, Err(CommitError::LostRace));
-    assert_eq!(store.commit(quarantine(id(2), 1)).await, Err(CommitError::LostRace));
-    store.commit(quarantine(id(1), 1)).await.unwrap();
+    let broken = || wrap(1).wrapped;
+    assert_eq!(store.commit(quarantine(id(1), 2, broken())).await, Err(CommitError::LostRace));
+    assert_eq!(store.commit(quarantine(id(2), 1, broken())).await, Err(CommitError::LostRace));
+    assert_eq!(store.commit(quarantine(id(1), 1, vec![9; 60])).await, Err(CommitError::LostRace), "it was replaced meanwhile");
+    store.commit(quarantine(id(1), 1, broken())).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap().record;
     assert_eq!(stored, KeyRecord { wraps: vec![Wrap { quarantined: true, ..wrap(1) }], ..record(1) });
 }
@@ -297,7 +299,7 @@ async fn a_frozen_vault_takes_no_use(store: Arc<dyn KeyStore>) {
 async fn every_change_moves_the_revision_and_nothing_else_does(store: Arc<dyn KeyStore>) {
     let mut last = store.revision();
     let disabled = step(&record(1), Lifecycle::ACTIVE.after(Transition::Disable).unwrap());
-    let quarantine = Change::QuarantineWrap { key: id(1), wrapper_key: wrapper(1), generation: 1 };
+    let quarantine = Change::QuarantineWrap { key: id(1), wrapper_key: wrapper(1), generation: 1, wrapped: wrap(1).wrapped };
     for changing in [
         add(wrapper_key(1, WrapperState::Active)),
         insert(&record(1)),

@@ -132,7 +132,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
         }
         Change::UpdateKey(update) => update_key(db, update)?,
         Change::SetAside { key, to } => set_aside(db, *key, *to)?,
-        Change::QuarantineWrap { key, wrapper_key, generation } => quarantine_wrap(db, &key.to_string(), *wrapper_key, *generation)?,
+        Change::QuarantineWrap { key, wrapper_key, generation, wrapped } => quarantine_wrap(db, *key, *wrapper_key, *generation, wrapped)?,
         Change::AddWrap { key, wrap } => add_wrap(db, *key, wrap)?,
         Change::Reseal(reseal) => jobs::reseal(db, reseal)?,
         Change::StartJob(job) => jobs::start(db, job)?,
@@ -202,9 +202,9 @@ fn set_aside(db: &Connection, key: KeyId, to: StateChange) -> Result<(), CommitE
     if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-fn quarantine_wrap(db: &Connection, key: &str, wrapper_key: WrapperKeyId, generation: u32) -> Result<(), CommitError> {
-    let sql = "UPDATE wraps SET quarantined = 1 WHERE key = ?1 AND wrapper_key = ?2 AND generation = ?3";
-    let changed = execute(db, sql, params![key, wrapper_key.to_string(), generation])?;
+fn quarantine_wrap(db: &Connection, key: KeyId, wrapper_key: WrapperKeyId, generation: u32, wrapped: &[u8]) -> Result<(), CommitError> {
+    let sql = "UPDATE wraps SET quarantined = 1 WHERE key = ?1 AND wrapper_key = ?2 AND generation = ?3 AND wrapped = ?4";
+    let changed = execute(db, sql, params![key.to_string(), wrapper_key.to_string(), generation, wrapped])?;
     if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
