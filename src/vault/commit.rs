@@ -100,6 +100,7 @@ impl Vault {
                     | CommitError::IdempotencyKeyTaken,
                 ) => return Ok(ControlFlow::Continue(())),
             },
+            Err(VaultError::Conflict) => return Ok(ControlFlow::Continue(())),
             Err(error) => error,
         };
         self.refuse(event, error).await

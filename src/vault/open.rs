@@ -8,7 +8,7 @@ use crate::{
         envelope::{self, OpenError},
         on_wiped_stack,
     },
-    domain::{KeyId, KeyRecord, KmsUse, Lifecycle, Permit, Principal, WrapperKeyId},
+    domain::{KeyId, KeyRecord, KeyState, KmsUse, Lifecycle, Permit, Principal, WrapperKeyId},
     storage::StoredKey,
 };
 
@@ -152,7 +152,12 @@ impl Vault {
     /// Where no wrap is left that could ever open the key, the key itself is set aside, and that is the answer.
     async fn if_unopenable(&self, record: &KeyRecord, error: VaultError) -> VaultError {
         let id = record.facts.id;
-        let hopeless = match self.store.key(id).await {
+        let now = self.store.key(id).await;
+        // Read before its wrap under a wrapper key that was retired meanwhile was replaced: it opens through those that it has now.
+        if matches!((&error, &now), (VaultError::State(KeyState::Quarantined), Ok(Some(now))) if now.record.wraps != record.wraps) {
+            return VaultError::Conflict;
+        }
+        let hopeless = match now {
             Ok(Some(now)) => now.record.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.record.generation),
             _ => false,
         };
