@@ -193,3 +193,26 @@ fn a_key_that_is_disabled_while_it_is_sealed_anew_comes_back() {
     });
     assert_eq!(life.end(1).wrong, [""; 0]);
 }
+
+/// A row that was read before a rotation and a retirement, and is opened after both, is read again: the key is not called broken.
+#[test]
+fn a_call_that_a_whole_rotation_overtakes_succeeds() {
+    let world = World::new(1, None);
+    let life = Life::begin(&world);
+    life.runtime.block_on(async {
+        create(&world, &life, 1).await;
+        let (id, admin) = (world.promised.lock().unwrap()[0], as_("key-admin"));
+        let release = life.watched.hold_next_look_up();
+        let overtaking = async {
+            until("the row is read", async || life.watched.holds_none()).await;
+            let first = life.watched.wrapper_keys().await.unwrap()[0].id;
+            let job = rotate(&life, add(&world, &life).await).await;
+            until("it ends", async || show(&life, &job).await.state == JobState::Succeeded).await;
+            life.vault.retire_wrapper_key(&as_("wrapper-admin"), first).await.unwrap();
+            drop(release);
+        };
+        let (resealed, ()) = tokio::join!(life.vault.reseal_key(&admin, id), overtaking);
+        resealed.unwrap();
+    });
+    assert_eq!(life.end(1).wrong, [""; 0]);
+}

@@ -22,6 +22,8 @@ use canton_keyvault::{
 };
 use rusqlite::{Connection, OpenFlags, Row};
 
+use tokio::sync::oneshot;
+
 use crate::storage_disk::Disk;
 
 use super::sky::Sky;
@@ -40,6 +42,8 @@ pub(crate) struct Watched {
     spoil: Option<Spoil>,
     /// Whoever makes a commit of this step hears of it so much later.
     linger: Mutex<Option<(&'static str, Duration)>>,
+    /// The next look-up of a key is answered once this is.
+    hold: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 /// When the power goes: within a commit of a step.
@@ -91,7 +95,19 @@ impl Watched {
             found: Mutex::default(),
             spoil,
             linger: Mutex::default(),
+            hold: Mutex::default(),
         }
+    }
+
+    /// Holds the answer to the next look-up of a key back, until the sender is dropped.
+    pub(crate) fn hold_next_look_up(&self) -> oneshot::Sender<()> {
+        let (release, held) = oneshot::channel();
+        *self.hold.lock().unwrap() = Some(held);
+        release
+    }
+
+    pub(crate) fn holds_none(&self) -> bool {
+        self.hold.lock().unwrap().is_none()
     }
 
     pub(crate) fn linger_after(&self, step: &'static str, time: Duration) {
@@ -317,7 +333,12 @@ impl KeyStore for Watched {
     }
 
     async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
-        self.store.key(id).await
+        let found = self.store.key(id).await;
+        let held = self.hold.lock().unwrap().take();
+        if let Some(held) = held {
+            let _ = held.await;
+        }
+        found
     }
 
     async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError> {
