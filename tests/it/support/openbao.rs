@@ -189,6 +189,15 @@ impl Openbao {
     /// Stops it in its tracks: connections stay open, and nothing is answered.
     pub(crate) fn suspend(&self) {
         rustix::process::kill_process(self.process, rustix::process::Signal::STOP).unwrap();
+        // Its threads stop when they come by, which a busy machine puts off.
+        let tasks = format!("/proc/{}/task", self.process.as_raw_nonzero().get());
+        let stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap())) {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on.
