@@ -124,7 +124,7 @@ impl Entry {
             outcome,
             reason,
             policy_revision,
-            kms: KmsUse { request_ids, wrapper_key: _ },
+            kms: KmsUse { request_ids, wrapper_keys: _ },
             trace_id,
             request_id,
             change,

@@ -34,21 +34,28 @@ pub struct StateChange {
 pub struct KmsUse {
     /// Request ids that the KMS gave, for reconciliation with its own log.
     pub request_ids: Vec<String>,
-    /// The wrapper key that gave or took a data key: its row remembers when. The entry tells it by the request ids alone.
-    pub wrapper_key: Option<WrapperKeyId>,
+    /// The wrapper keys that gave or took a data key: their rows remember when. The entry tells it by the request ids alone.
+    pub wrapper_keys: Vec<WrapperKeyId>,
 }
 
 impl KmsUse {
     /// A wrapper key gave or took a data key, in this request.
     pub fn took(&mut self, wrapper_key: WrapperKeyId, request_id: Option<String>) {
         self.request_ids.extend(request_id);
-        self.wrapper_key = Some(wrapper_key);
+        self.took_part(wrapper_key);
     }
 
     /// Joins what was asked for another part of the same call.
     pub fn add(&mut self, other: Self) {
         self.request_ids.extend(other.request_ids);
-        self.wrapper_key = other.wrapper_key.or(self.wrapper_key);
+        other.wrapper_keys.into_iter().for_each(|wrapper_key| self.took_part(wrapper_key));
+    }
+
+    /// A wrapper key gave or took a data key.
+    pub fn took_part(&mut self, wrapper_key: WrapperKeyId) {
+        if !self.wrapper_keys.contains(&wrapper_key) {
+            self.wrapper_keys.push(wrapper_key);
+        }
     }
 }
 

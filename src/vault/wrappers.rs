@@ -55,7 +55,7 @@ impl Vault {
         let proof = wrap_and_prove(&*wrapper, data_key, context, kms).await;
         self.health.wrapper(active.id, &proof);
         let wrap = proof?.ok_or(VaultError::Internal("a fresh wrap gave another data key"))?;
-        kms.wrapper_key = Some(active.id);
+        kms.took_part(active.id);
         Ok((active.id, wrap))
     }
 
@@ -140,7 +140,7 @@ impl Vault {
             Some(record.facts.node.clone()),
             change,
             &format!("wrap under {}", key.id),
-            KmsUse { request_ids: request_id.into_iter().collect(), wrapper_key: None },
+            KmsUse { request_ids: request_id.into_iter().collect(), wrapper_keys: Vec::new() },
         )
         .await;
         Ok(None)

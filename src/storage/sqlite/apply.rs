@@ -37,7 +37,7 @@ impl Head {
 
 /// Makes one commit, whole or not at all; the others of the batch are not touched.
 pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
-    if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_key.is_none() {
+    if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty() {
         // A use, by far the most frequent commit, is one INSERT, which undoes itself.
         return whole(db, source, head, commit);
     }
@@ -256,7 +256,7 @@ fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) ->
         entry.revision.map(signed).transpose()?
     ];
     execute(db, sql, values)?;
-    if let Some(wrapper_key) = event.kms.wrapper_key {
+    for wrapper_key in &event.kms.wrapper_keys {
         let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
         execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;
     }

@@ -235,7 +235,7 @@ pub(super) async fn a_wrapper_key_remembers_its_last_use(store: Arc<dyn KeyStore
     register(&store, 1, WrapperState::Active).await;
     register(&store, 2, WrapperState::Standby).await;
     let use_at = |micros, number| {
-        let kms = KmsUse { request_ids: vec!["r".into()], wrapper_key: Some(wrapper(number)) };
+        let kms = KmsUse { request_ids: vec!["r".into()], wrapper_keys: vec![wrapper(number)] };
         Commit {
             change: None,
             idempotency: None,
