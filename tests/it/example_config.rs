@@ -16,7 +16,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("TlsConfig", "src/api/transport/config.rs", "tls"),
     ("ClientCaConfig", "src/api/transport/config.rs", "tls.client_cas"),
     ("CacheConfig", "src/vault/cache.rs", "cache"),
-    ("JobsConfig", "src/vault/jobs/all_keys.rs", "jobs"),
+    ("JobsConfig", "src/vault/jobs/beat.rs", "jobs"),
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
     ("Config", "src/wrapper/config.rs", "wrapper"),
     ("Limits", "src/wrapper/config.rs", "wrapper.limits"),

@@ -1,9 +1,11 @@
 //! What the vault does by itself, a file each; [`run`] starts all of them and they end with the vault.
 
 mod all_keys;
+mod beat;
 mod deferred;
 mod destroy;
 mod gauges;
+mod pass;
 mod wrapper;
 
 use std::{sync::Arc, time::Duration};
@@ -13,8 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Vault;
 
-pub(in crate::vault) use all_keys::Beat;
-pub use all_keys::JobsConfig;
+pub(in crate::vault) use beat::Beat;
+pub use beat::JobsConfig;
 
 /// How often the cache is swept, the refusals are summed up and what was deferred is tried again.
 const SECOND: Duration = Duration::from_secs(1);
