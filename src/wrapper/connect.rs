@@ -170,7 +170,6 @@ impl Providers {
     ///
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
-    #[cfg_attr(not(feature = "aws-kms"), expect(clippy::unused_async, reason = "as with the feature"))]
     pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
         match key.provider {
             #[cfg(feature = "aws-kms")]
