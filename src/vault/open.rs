@@ -151,16 +151,18 @@ impl Vault {
 
     /// Where no wrap is left that could ever open the key, the key itself is set aside, and that is the answer.
     async fn if_unopenable(&self, record: &KeyRecord, error: VaultError) -> VaultError {
-        let id = record.facts.id;
-        let now = self.store.key(id).await;
+        let nothing_opens = matches!(error, VaultError::State(KeyState::Quarantined));
+        let now = match self.store.key(record.facts.id).await {
+            Ok(Some(now)) => now.record,
+            // Then nobody knows how the key stands, and the caller may ask again.
+            Err(unreadable) if nothing_opens => return unreadable.into(),
+            Ok(None) | Err(_) => return error,
+        };
         // Read before its wrap under a wrapper key that was retired meanwhile was replaced: it opens through those that it has now.
-        if matches!((&error, &now), (VaultError::State(KeyState::Quarantined), Ok(Some(now))) if now.record.wraps != record.wraps) {
+        if nothing_opens && now.wraps != record.wraps {
             return VaultError::Conflict;
         }
-        let hopeless = match now {
-            Ok(Some(now)) => now.record.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.record.generation),
-            _ => false,
-        };
+        let hopeless = now.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.generation);
         if hopeless { self.quarantine(record, "no wrap opens it").await } else { error }
     }
 }
