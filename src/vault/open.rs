@@ -158,8 +158,9 @@ impl Vault {
             Err(unreadable) if nothing_opens => return unreadable.into(),
             Ok(None) | Err(_) => return error,
         };
-        // Read before its wrap under a wrapper key that was retired meanwhile was replaced: it opens through those that it has now.
-        if nothing_opens && now.wraps != record.wraps {
+        // Read before its wrap under a wrapper key that was retired meanwhile was replaced: it opens through those that it has now. Or
+        // read before it was destroyed, which took its wraps.
+        if now.lifecycle.is_destroyed() || (nothing_opens && now.wraps != record.wraps) {
             return VaultError::Conflict;
         }
         let hopeless = now.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != now.generation);
