@@ -193,6 +193,10 @@ async fn a_frozen_vault_rests_its_jobs() {
     admin.post("/v1/freeze", &json!({})).await.unwrap();
     let refused = problem(admin.post("/v1/wrapper-keys/rotations", &json!({ "to": second })).await);
     assert_eq!(refused.code, "frozen");
+    // Time in which all of them would have been done.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let frozen = admin.get(&format!("/v1/wrapper-keys/rotations/{}", job["id"].as_str().unwrap())).await.unwrap();
+    assert!(frozen["state"] == "running" && frozen["done"].as_u64().unwrap() < 10, "{frozen}");
     admin.post("/v1/unfreeze", &json!({})).await.unwrap();
     assert_eq!(ended(&vault, &job).await["state"], "succeeded");
 }
