@@ -61,7 +61,7 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
             Method::Certificate { .. } => {}
             Method::Token { file, lookup, renew } => {
                 // Unreadable for a moment, perhaps: whoever needs a token then says so.
-                let changed = token_in(file.clone()).await.is_ok_and(|token| token != session.token);
+                let changed = token_in(file.clone()).await.is_ok_and(|token| !session.is_of(&token));
                 if changed && matches!(cluster.log_in_again(&session).await, Ok(Some(_))) {
                     return None;
                 }

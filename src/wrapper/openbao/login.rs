@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::Serialize;
+use subtle::ConstantTimeEq as _;
 use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
@@ -41,6 +42,13 @@ pub(super) struct Session {
     /// How long the server said that it lives: after a login; of a token in a file it is asked later.
     pub(super) lease: Option<Duration>,
     taken: Instant,
+}
+
+impl Session {
+    /// Whether this is its token. In constant time, as every comparison of a secret.
+    pub(super) fn is_of(&self, token: &str) -> bool {
+        self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
 }
 
 impl Login {
@@ -90,7 +98,7 @@ impl Cluster {
             return Ok(None);
         }
         let session = self.log_in(server).await?;
-        if session.token == stale.token {
+        if stale.is_of(&session.token) {
             return Ok(None);
         }
         let session = Arc::new(session);
