@@ -3,9 +3,12 @@
 pub mod api;
 pub mod audit;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod kms;
+pub mod mtls;
+pub mod server;
 pub mod storage;
 pub mod vault;
-pub mod wrapper;

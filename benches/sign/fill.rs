@@ -15,9 +15,9 @@ use canton_keyvault::{
     config::Config,
     crypto::{Random, SystemRandom},
     domain::{Clock, KeySpec, Principal, Purpose, Timestamp},
+    kms::Providers,
     storage::{Mode, SqliteConfig, SqliteStore},
-    vault::{Call, JobsConfig, LimitsConfig, NewKey, Parts, Vault},
-    wrapper::Providers,
+    vault::{CallContext, JobsConfig, LimitsConfig, NewKey, Vault, VaultConfig},
 };
 
 /// Adds `keys` Ed25519 keys of the node `participant1` to the vault that `dev` made under `folder`; it must not be running.
@@ -31,7 +31,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
         let source = Source { vault: config.vault.id.to_string(), instance: "fill".into(), version: env!("CARGO_PKG_VERSION").into() };
         let sqlite = SqliteConfig::new(&config.storage.path, Mode::Dev);
         let store = Arc::new(SqliteStore::open(sqlite, source, &config.vault.id, random.as_ref(), clock())?);
-        let vault = Vault::start(Parts {
+        let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             store: Arc::clone(&store) as _,
@@ -59,7 +59,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
 
 async fn make(vault: Arc<Vault>, left: Arc<AtomicU32>) -> anyhow::Result<()> {
     let principal = Principal { name: "spiffe://dev.keyvault/participant1".into(), certificate: None };
-    let call = Call { principal, request_id: "fill".into(), trace_id: None, idempotency_key: None };
+    let call = CallContext { principal, request_id: "fill".into(), trace_id: None, idempotency_key: None };
     let new = NewKey {
         node: "participant1".parse()?,
         purpose: Purpose::Signing,

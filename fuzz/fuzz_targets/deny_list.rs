@@ -7,7 +7,7 @@ use std::{
 };
 
 use canton_keyvault::{
-    api::transport::{ClientCaConfig, DenyConfig, Files, Material, TlsConfig, TlsVersion},
+    mtls::{ClientCaConfig, DenyConfig, Files, Material, TlsConfig, TlsVersion},
     cli::pki::ensure_pki,
     domain::{Clock, Timestamp},
 };

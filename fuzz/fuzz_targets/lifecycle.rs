@@ -21,6 +21,6 @@ fuzz_target!(|text: &str| {
         let Ok(next) = lifecycle.after(step) else { continue };
         assert_eq!(next.to_string().parse(), Ok(next));
         assert!(!lifecycle.is_destroyed(), "nothing comes after the end");
-        assert!(next.makes_new() <= (next.state() == KeyState::Active));
+        assert!(next.can_sign() <= (next.state() == KeyState::Active));
     }
 });

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    wrapper::{Config, Providers, Wrapper, WrapperError, create_key_file},
+    kms::{Config, Providers, Wrapper, WrapperError, create_key_file},
 };
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};

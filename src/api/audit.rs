@@ -12,15 +12,15 @@ use utoipa::{
 use crate::{
     audit::Entry,
     domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
-    vault::{EntryQuery, LoggedEntry, Part, VaultError},
+    vault::{EntryQuery, ItemPage, LoggedEntry, VaultError},
 };
 
 use super::{
     Api, Problem,
-    ask::{Ask, Nothing},
-    bytes::Base64,
-    page::{List, ListQuery},
-    problem::{OrProblem as _, Problems},
+    base64::Base64,
+    extract::{ApiRequest, Nothing},
+    pagination::{List, ListQuery},
+    problem::{IntoProblem as _, Problems},
 };
 
 /// An entry, and the hash of its stored bytes.
@@ -90,7 +90,10 @@ pub(super) struct EntriesQuery {
 ///
 /// Oldest first. Auditors of some nodes see the entries of those nodes.
 #[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>), Problems))]
-pub(super) async fn entries(State(api): State<Arc<Api>>, ask: Ask<Nothing, EntriesQuery>) -> Result<Json<List<AuditEntry>>, Problem> {
+pub(super) async fn entries(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<Nothing, EntriesQuery>,
+) -> Result<Json<List<AuditEntry>>, Problem> {
     let EntriesQuery { key_id, node, principal, operation, outcome, from, to, cursor, limit } = ask.query;
     let cursor = match (ListQuery { cursor, limit }).read() {
         Ok(cursor) => cursor,
@@ -99,6 +102,6 @@ pub(super) async fn entries(State(api): State<Arc<Api>>, ask: Ask<Nothing, Entri
         }
     };
     let query = EntryQuery { key: key_id, node, principal, operation, outcome, from, to };
-    let Part { items, next } = api.vault.query_audit(&ask.call, query, cursor).await.or_problem(&ask.call)?.into_value();
+    let ItemPage { items, next } = api.vault.query_audit(&ask.call, query, cursor).await.or_problem(&ask.call)?.into_value();
     Ok(Json(List::new(items.into_iter().map(AuditEntry::from), next)))
 }

@@ -8,15 +8,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{JobId, JobKind, JobState, KeyId, Operation, Timestamp, Work, WrapperKeyId},
-    vault::{Part, VaultError},
+    vault::{ItemPage, VaultError},
 };
 
 use super::{
     Api, Problem,
-    ask::{Ask, Nothing},
+    extract::{ApiRequest, Nothing},
     keys::Key,
-    page::{List, ListQuery},
-    problem::{OrProblem as _, Problems},
+    pagination::{List, ListQuery},
+    problem::{IntoProblem as _, Problems},
 };
 
 /// A job over all keys.
@@ -96,7 +96,7 @@ pub(super) struct StartRotation {
 #[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = Job), Problems))]
 pub(super) async fn start_rotation(
     State(api): State<Arc<Api>>,
-    ask: Ask<Nothing, Nothing, StartRotation>,
+    ask: ApiRequest<Nothing, Nothing, StartRotation>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
     let answer = api.vault.start_rotation(&ask.call, ask.body.to).await.or_problem(&ask.call)?;
     Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
@@ -117,13 +117,13 @@ pub(super) struct JobsQuery {
 
 /// List rotations
 #[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
-pub(super) async fn list_rotations(State(api): State<Arc<Api>>, ask: Ask<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+pub(super) async fn list_rotations(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
     list(&api, ask, JobKind::Rotation, Operation::ListRotations).await
 }
 
 /// Show a rotation
 #[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
     show(&api, ask, JobKind::Rotation).await
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>) 
 ///
 /// What is done stays done, and every key opens as before. The way back is a rotation to `from`.
 #[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
     abort(&api, ask, JobKind::Rotation).await
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: Ask<JobId>)
 ///
 /// A new data key, for when the old one may be known. The private key and its id stay.
 #[utoipa::path(post, path = "/v1/keys/{id}/reseal", operation_id = "keys.reseal", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
-pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: Ask<KeyId>) -> Result<Json<Key>, Problem> {
+pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.reseal_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }
@@ -148,46 +148,46 @@ pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: Ask<KeyId>) -> Resu
 ///
 /// As a job. Quarantined keys are left, and named in its errors.
 #[utoipa::path(post, path = "/v1/keys/reseals", operation_id = "reseals.start", tag = "life", responses((status = 202, body = Job), Problems))]
-pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: Ask) -> Result<(StatusCode, Json<Job>), Problem> {
+pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<(StatusCode, Json<Job>), Problem> {
     let answer = api.vault.start_reseal(&ask.call).await.or_problem(&ask.call)?;
     Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
 }
 
 /// List re-seals of all keys
 #[utoipa::path(get, path = "/v1/keys/reseals", operation_id = "reseals.list", tag = "life", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
-pub(super) async fn list_reseals(State(api): State<Arc<Api>>, ask: Ask<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+pub(super) async fn list_reseals(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
     list(&api, ask, JobKind::Reseal, Operation::ListReseals).await
 }
 
 /// Show a re-seal of all keys
 #[utoipa::path(get, path = "/v1/keys/reseals/{id}", operation_id = "reseals.show", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn show_reseal(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+pub(super) async fn show_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
     show(&api, ask, JobKind::Reseal).await
 }
 
 /// Abort a re-seal of all keys
 #[utoipa::path(post, path = "/v1/keys/reseals/{id}/abort", operation_id = "reseals.abort", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: Ask<JobId>) -> Result<Json<Job>, Problem> {
+pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
     abort(&api, ask, JobKind::Reseal).await
 }
 
-async fn list(api: &Api, ask: Ask<Nothing, JobsQuery>, kind: JobKind, operation: Operation) -> Result<Json<List<Job>>, Problem> {
+async fn list(api: &Api, ask: ApiRequest<Nothing, JobsQuery>, kind: JobKind, operation: Operation) -> Result<Json<List<Job>>, Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let JobsQuery { cursor, limit } = ask.query;
     let cursor = match (ListQuery { cursor, limit }).read() {
         Ok(cursor) => cursor,
         Err(error) => return Err(problem(api.vault.reject(&ask.call, operation, None, error).await)),
     };
-    let Part { items, next } = api.vault.list_jobs(&ask.call, kind, cursor).await.map_err(problem)?.into_value();
+    let ItemPage { items, next } = api.vault.list_jobs(&ask.call, kind, cursor).await.map_err(problem)?.into_value();
     Ok(Json(List::new(items.into_iter().map(Job::from), next)))
 }
 
-async fn show(api: &Api, ask: Ask<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+async fn show(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
     let answer = api.vault.show_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }
 
-async fn abort(api: &Api, ask: Ask<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+async fn abort(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
     let answer = api.vault.abort_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }

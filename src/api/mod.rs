@@ -1,20 +1,17 @@
 //! The HTTP API: routes, identity, problem documents. Encodes answers of the vault, and nothing else.
 
-mod ask;
 mod audit;
-mod bytes;
+mod base64;
 mod docs;
+mod extract;
 mod jobs;
 mod keys;
 pub mod ops;
-mod page;
+mod pagination;
 mod problem;
 mod routes;
-mod steps;
+mod status;
 mod trace;
-pub mod transport;
-mod uses;
-mod whole;
 mod wrapper_keys;
 
 use std::sync::Arc;
@@ -32,19 +29,18 @@ use crate::{
     vault::{Code, Vault, VaultError},
 };
 
-use self::{
-    problem::Anonymous,
-    routes::Operations,
-    transport::{Admission, NotAdmitted, Trust, admit},
-};
+use self::{problem::Anonymous, routes::Operations};
+use crate::mtls::{Admission, NotAdmitted, Trust, admit};
 
 pub use self::{
     audit::AuditEntry,
-    keys::{Key, KeyWrap},
-    page::List,
-    problem::{MEANINGS, Meaning, Problem, documentation},
+    keys::{
+        Key, KeyWrap,
+        operations::{EncryptAnswer, SignAnswer, SignatureFormat},
+    },
+    pagination::List,
+    problem::{CODES, CodeInfo, Problem, documentation},
     routes::openapi,
-    uses::{EncryptAnswer, SignAnswer, SignatureFormat},
     wrapper_keys::WrapperKey,
 };
 
@@ -69,9 +65,9 @@ pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> 
 }
 
 async fn no_route(State(api): State<Arc<Api>>, request: Request) -> Problem {
-    ask::unroutable(&api, &request.into_parts().0, VaultError::NoSuchRoute).await
+    extract::unroutable(&api, &request.into_parts().0, VaultError::NoSuchRoute).await
 }
 
 async fn no_method(State(api): State<Arc<Api>>, request: Request) -> Problem {
-    ask::unroutable(&api, &request.into_parts().0, VaultError::MethodNotAllowed).await
+    extract::unroutable(&api, &request.into_parts().0, VaultError::MethodNotAllowed).await
 }

@@ -13,10 +13,10 @@ use utoipa::{
     openapi::{ContentBuilder, Ref, RefOr, Response as ResponseDoc, ResponseBuilder},
 };
 
-use crate::vault::{Call, Code, VaultError};
+use crate::vault::{CallContext, Code, VaultError};
 
 /// What a code means for a caller.
-pub struct Meaning {
+pub struct CodeInfo {
     /// The code.
     pub code: Code,
     /// The HTTP status.
@@ -29,16 +29,16 @@ pub struct Meaning {
     pub remedy: &'static str,
 }
 
-const fn final_(code: Code, status: u16, title: &'static str, remedy: &'static str) -> Meaning {
-    Meaning { code, status, retryable: false, title, remedy }
+const fn final_(code: Code, status: u16, title: &'static str, remedy: &'static str) -> CodeInfo {
+    CodeInfo { code, status, retryable: false, title, remedy }
 }
 
-const fn retry(code: Code, status: u16, title: &'static str, remedy: &'static str) -> Meaning {
-    Meaning { code, status, retryable: true, title, remedy }
+const fn retry(code: Code, status: u16, title: &'static str, remedy: &'static str) -> CodeInfo {
+    CodeInfo { code, status, retryable: true, title, remedy }
 }
 
 /// Every code, once. `docs/errors.md` is made from it.
-pub const MEANINGS: &[Meaning] = &[
+pub const CODES: &[CodeInfo] = &[
     final_(Code::InvalidRequest, 400, "The request is malformed", "Mend the request; the detail names the fault."),
     final_(Code::TooLarge, 413, "The request is too large", "Keep to the limits of the call."),
     final_(Code::NoSuchRoute, 404, "There is no such path", "See /openapi.json."),
@@ -52,7 +52,7 @@ pub const MEANINGS: &[Meaning] = &[
     final_(Code::Forbidden, 403, "No grant allows it", "Ask for a grant; POST /v1/authorize explains decisions."),
     final_(Code::NotFound, 404, "There is no such thing", "It does not exist, or belongs to a node that this principal has no grant for."),
     final_(Code::UnknownNode, 422, "The node is not declared", "Add it to `nodes` in the configuration; that is read live."),
-    final_(Code::InvalidFacts, 422, "The facts do not fit together", "Mend the request; the detail names the fault."),
+    final_(Code::InvalidAttributes, 422, "The facts do not fit together", "Mend the request; the detail names the fault."),
     final_(
         Code::InvalidMaterial,
         422,
@@ -71,14 +71,14 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     final_(Code::KeyPendingDeletion, 409, "The key is pending deletion", "A key-admin can cancel the deletion while it waits."),
     final_(Code::KeyDestroyed, 409, "The key is destroyed", "Its material is gone; a backup may hold it."),
-    final_(Code::WrongState, 409, "The key's state has no such step", "Look at the key's state."),
+    final_(Code::InvalidKeyState, 409, "The key's state has no such step", "Look at the key's state."),
     final_(Code::PermanentKey, 409, "The key is permanent", "A namespace root cannot be rotated, superseded or deleted."),
     final_(Code::NotExportable, 409, "The key is not exportable", "Whether it is was fixed when it was created."),
     final_(Code::KeyExists, 409, "The key exists with other facts", "Look at the existing key; facts are fixed at creation."),
     final_(Code::WrapperKeyExists, 409, "The wrapper key is registered already", "An alias or a replica of a registered key is that key."),
-    final_(Code::WrongWrapperState, 409, "The wrapper key's state has no such step", "Look at the wrapper key's state."),
+    final_(Code::InvalidWrapperKeyState, 409, "The wrapper key's state has no such step", "Look at the wrapper key's state."),
     final_(
-        Code::WrapperKeyNeeded,
+        Code::WrapperKeyInUse,
         409,
         "Keys depend on the wrapper key",
         "Rotate to another wrapper key, and see that it answers; the detail names keys.",
@@ -141,7 +141,7 @@ impl Problem {
     pub fn new(code: Code, detail: impl Into<String>, request_id: &str) -> Self {
         // A test holds that every code is in the table.
         let fallback = const { &final_(Code::Internal, 500, "The vault is at fault", "Report it.") };
-        let meaning = MEANINGS.iter().find(|meaning| meaning.code == code).unwrap_or(fallback);
+        let meaning = CODES.iter().find(|meaning| meaning.code == code).unwrap_or(fallback);
         Self {
             kind: format!("/docs/errors#{code}"),
             title: meaning.title.to_owned(),
@@ -161,12 +161,12 @@ impl Problem {
 }
 
 /// A refusal of the vault, as the answer to a call.
-pub(super) trait OrProblem<T> {
-    fn or_problem(self, call: &Call) -> Result<T, Problem>;
+pub(super) trait IntoProblem<T> {
+    fn or_problem(self, call: &CallContext) -> Result<T, Problem>;
 }
 
-impl<T> OrProblem<T> for Result<T, VaultError> {
-    fn or_problem(self, call: &Call) -> Result<T, Problem> {
+impl<T> IntoProblem<T> for Result<T, VaultError> {
+    fn or_problem(self, call: &CallContext) -> Result<T, Problem> {
         self.map_err(|error| Problem::of(&error, &call.request_id))
     }
 }
@@ -217,7 +217,7 @@ pub(super) struct Problems;
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<ResponseDoc>> {
         let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
-        for meaning in MEANINGS {
+        for meaning in CODES {
             by_status.entry(meaning.status).or_default().push(meaning.code.as_str());
         }
         let document = |(status, codes): (u16, Vec<&str>)| {
@@ -234,7 +234,7 @@ pub fn documentation() -> String {
     let mut page = String::from(
         "# Error codes\n\nMade from the table in `src/api/problem.rs`; a test compares. `retryable` means: the same call may succeed later\nwithout anybody changing anything.\n\n| code | status | retryable | what it is | what to do |\n|---|---|---|---|---|\n",
     );
-    for Meaning { code, status, retryable, title, remedy } in MEANINGS {
+    for CodeInfo { code, status, retryable, title, remedy } in CODES {
         let retryable = if *retryable { "yes" } else { "no" };
         let _ = writeln!(page, "| `{code}` | {status} | {retryable} | {title} | {remedy} |");
     }
@@ -248,14 +248,14 @@ mod tests {
     #[test]
     fn every_code_stands_in_the_table_once() {
         for code in Code::ALL {
-            assert_eq!(MEANINGS.iter().filter(|meaning| meaning.code == *code).count(), 1, "{code}");
+            assert_eq!(CODES.iter().filter(|meaning| meaning.code == *code).count(), 1, "{code}");
         }
     }
 
     /// Design §10: retryable is exactly this. Canton retries such a call for ever.
     #[test]
     fn retryable_is_exactly_what_time_can_cure() {
-        let retryable: Vec<&str> = MEANINGS.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();
+        let retryable: Vec<&str> = CODES.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();
         let expected = ["wrapper_unavailable", "audit_unavailable", "storage_unavailable", "frozen", "shutting_down", "too_many_requests"];
         assert_eq!(retryable, expected);
     }

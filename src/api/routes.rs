@@ -8,7 +8,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::domain::Operation;
 
-use super::{Api, Problem, audit, docs, jobs, keys, steps, uses, whole, wrapper_keys};
+use super::{
+    Api, Problem, audit, docs, jobs,
+    keys::{self, lifecycle, operations},
+    status, wrapper_keys,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,16 +29,16 @@ fn table() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::import))
-        .routes(routes!(keys::show, steps::delete))
+        .routes(routes!(keys::show, lifecycle::delete))
         .routes(routes!(keys::rotate))
-        .routes(routes!(uses::sign))
-        .routes(routes!(uses::decrypt))
-        .routes(routes!(uses::encrypt))
-        .routes(routes!(uses::export))
-        .routes(routes!(steps::enable))
-        .routes(routes!(steps::disable))
-        .routes(routes!(steps::supersede))
-        .routes(routes!(steps::cancel_deletion))
+        .routes(routes!(operations::sign))
+        .routes(routes!(operations::decrypt))
+        .routes(routes!(operations::encrypt))
+        .routes(routes!(operations::export))
+        .routes(routes!(lifecycle::enable))
+        .routes(routes!(lifecycle::disable))
+        .routes(routes!(lifecycle::supersede))
+        .routes(routes!(lifecycle::cancel_deletion))
         .routes(routes!(jobs::reseal))
         .routes(routes!(jobs::start_reseal, jobs::list_reseals))
         .routes(routes!(jobs::show_reseal))
@@ -47,11 +51,11 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(jobs::show_rotation))
         .routes(routes!(jobs::abort_rotation))
         .routes(routes!(audit::entries))
-        .routes(routes!(whole::whoami))
-        .routes(routes!(whole::authorize))
-        .routes(routes!(whole::status))
-        .routes(routes!(whole::freeze))
-        .routes(routes!(whole::unfreeze))
+        .routes(routes!(status::whoami))
+        .routes(routes!(status::authorize))
+        .routes(routes!(status::status))
+        .routes(routes!(status::freeze))
+        .routes(routes!(status::unfreeze))
 }
 
 /// The routes, with the documents about them.
@@ -60,7 +64,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
     router
         .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
         .route("/docs", get(|| std::future::ready(Html(docs::page()))))
-        .route("/docs/errors", get(|| std::future::ready(super::problem::documentation())))
+        .route("/docs/errors", get(|| std::future::ready(crate::api::problem::documentation())))
 }
 
 /// The OpenAPI 3.1 document, as committed under `openapi/`.

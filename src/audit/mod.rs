@@ -2,4 +2,4 @@
 
 mod entry;
 
-pub use entry::{Entry, EntryError, Source, leaf_hash};
+pub use self::entry::{Entry, EntryError, Source, leaf_hash};

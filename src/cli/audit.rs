@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 
 use super::{
     Failure,
-    client::Call,
     connection::Remote,
     output::ListArgs,
-    words::{time, words},
+    value_parsers::{time, words},
 };
+use crate::client::Call;
 use crate::domain::{KeyId, NodeName, Operation, Outcome, Timestamp};
 
 const COLUMNS: &[&str] = &["sequence", "at", "principal", "operation", "outcome", "reason", "node", "key_id"];

@@ -18,16 +18,16 @@ use crate::{
     config::Config,
     crypto::{Random, SystemRandom},
     domain::{KeyId, NodeName},
+    kms::Providers,
     storage::{KeyStore as _, Mode, copy},
-    vault::{Code, Drilled, Parts, Vault},
-    wrapper::Providers,
+    vault::{BackupKeyResult, Code, Vault, VaultConfig},
 };
 
 use super::{
     Failure, Format,
     progress::{Counts, Progress},
-    serve::{clock, open_store, runtime},
 };
+use crate::server::run::{clock, open_store, runtime};
 
 /// Copy the store to a new file, while it is served
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ async fn open_all(config: &Config) -> Result<Report, Failure> {
     let store = open_store(config, Mode::Production, random.as_ref()).or_else(|_| open_store(config, Mode::Dev, random.as_ref()))?;
     let store = Arc::new(store);
     let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
-    let vault = Vault::start(Parts {
+    let vault = Vault::start(VaultConfig {
         id: config.vault.id.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         store: Arc::clone(&store) as _,
@@ -133,15 +133,15 @@ async fn open_all(config: &Config) -> Result<Report, Failure> {
     let (mut report, mut progress) = (Report::default(), Progress::new("drill"));
     let tell = |key_id: KeyId, node: &NodeName, drilled| {
         match drilled {
-            Drilled::Opens => report.opened += 1,
-            Drilled::Destroyed => report.destroyed += 1,
-            Drilled::Fails(error) => {
+            BackupKeyResult::Opens => report.opened += 1,
+            BackupKeyResult::Destroyed => report.destroyed += 1,
+            BackupKeyResult::Fails(error) => {
                 report.failed.push(Fault { key_id, node: node.clone(), code: error.code(), why: error.to_string() });
             }
         }
         progress.show(report.counts(total), Instant::now());
     };
-    vault.drill(tell).await?;
+    vault.verify_backup(tell).await?;
     store.close().await;
     Ok(report)
 }

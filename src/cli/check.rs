@@ -6,18 +6,18 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    api::transport::{ExpiryKind, Files, Material, Trust},
     config::Config,
     crypto::{Random, SystemRandom, envelope},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
+    kms::{Providers, Wrapper},
+    mtls::{ExpiryKind, Files, Material, Trust},
     storage::{WrapperKeyUse, inspect},
-    wrapper::{Providers, Wrapper},
 };
 
-use super::{
-    Failure, Format,
-    harden::harden,
-    serve::{clock, runtime},
+use super::{Failure, Format};
+use crate::server::{
+    hardening::harden,
+    run::{clock, runtime},
 };
 
 /// Check configuration, certificates, storage and KMS permissions

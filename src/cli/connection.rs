@@ -5,11 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{
-    Failure,
-    client::{Answer, Client, ClientError, ConnectOptions, Endpoint},
-    input::NewFile,
-};
+use super::{Failure, input::NewFile};
+use crate::client::{Answer, Client, ClientError, ConnectOptions, Endpoint};
 
 /// Where the vault is, who calls, and how to print.
 #[derive(Debug, Clone, Args)]

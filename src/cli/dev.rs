@@ -10,13 +10,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{api::transport::ListenConfig, crypto::SystemRandom, storage::Mode, wrapper::create_key_file};
+use crate::{crypto::SystemRandom, kms::create_key_file, mtls::ListenConfig, storage::Mode};
 
-use super::{
-    Failure,
+use super::{Failure, pki};
+use crate::{
     client::{Call, Client, ConnectOptions},
-    pki, reload,
-    serve::{Server, clock, gather_entropy, log, runtime},
+    server::{
+        reload,
+        run::{Server, clock, gather_entropy, log, runtime},
+    },
 };
 
 /// Serve a vault for development, with everything it needs made under one folder
@@ -61,7 +63,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let server = Server::start(live, Mode::Dev).await?;
         show(&pki, args).await?;
-        server.until_stopped().await
+        Ok(server.until_stopped().await?)
     })
 }
 

@@ -2,7 +2,8 @@
 
 use std::{io, process::ExitCode};
 
-use super::{Format, client::ClientError};
+use super::Format;
+use crate::{client::ClientError, vault::VaultError};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ impl Failure {
         match (self, format) {
             // The reader went away, as `head` does: nobody is left to be told.
             (Self::Write(error), _) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            (_, Format::Text) => eprintln!("error: {}", super::output::printable(&self.to_string())),
+            (_, Format::Text) => eprintln!("error: {}", crate::cli::output::printable(&self.to_string())),
             (Self::Client(error), Format::Json) => eprintln!("{}", error.document()),
             (_, Format::Json) => {
                 eprintln!("{}", serde_json::json!({ "code": self.code(), "detail": self.to_string(), "retryable": false }));
@@ -73,5 +74,11 @@ impl Failure {
             Self::Interrupted(_) => "interrupted",
             Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Other(_) => "failed",
         }
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        Self::Other(error.into())
     }
 }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::{
     Failure,
-    client::{Call, ClientError},
     connection::Remote,
     progress::{Counts, Progress},
 };
+use crate::client::{Call, ClientError};
 use crate::domain::{JobError, JobId, JobState, Timestamp};
 
 /// One kind of job.
@@ -241,7 +241,7 @@ fn brief(error: &ClientError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::Problem;
+    use crate::client::Problem;
 
     fn problem(status: u16, retryable: bool) -> ClientError {
         let body = json!({ "code": "c", "retryable": retryable }).to_string();

@@ -3,38 +3,33 @@
 //! To add a command: a file with its `clap::Args` and a function that returns `Result<(), Failure>`, one variant of
 //! [`Command`], and the arm that the compiler asks for in `Command::run`.
 
+mod admin;
 mod audit;
 mod backup;
 mod bench;
 mod check;
-pub mod client;
 mod connection;
 #[cfg(feature = "dev-pki")]
 mod dev;
 mod failure;
-pub mod harden;
 mod input;
 mod job;
 mod keys;
-pub mod metrics;
 mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
 mod progress;
-pub mod reload;
-mod serve;
-mod vault;
-mod words;
+mod value_parsers;
 mod wrapper;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use connection::{ConnectionArgs, Format};
-pub use failure::Failure;
+pub use self::connection::{ConnectionArgs, Format};
+pub use self::failure::Failure;
 
-use connection::Remote;
+use self::connection::Remote;
 
 /// Keeps the private keys of Canton nodes sealed, opens them only into memory, and audits every use.
 #[derive(Debug, Parser)]
@@ -54,7 +49,7 @@ pub enum Command {
     #[cfg(feature = "dev-pki")]
     Dev(dev::DevArgs),
     /// Serve a vault as its configuration says
-    Serve(serve::ServeArgs),
+    Serve(crate::server::run::ServeArgs),
     /// Check configuration, certificates, storage and KMS permissions
     Check(check::CheckArgs),
     /// Copy the store to a new file, while it is served
@@ -76,7 +71,7 @@ pub enum Command {
     /// Show who the vault takes you for
     Whoami(Leaf<NoArgs>),
     /// Explain a decision about yourself without performing it
-    Authorize(Leaf<vault::AuthorizeArgs>),
+    Authorize(Leaf<admin::AuthorizeArgs>),
     /// Put load on a vault and measure it
     Bench(Leaf<bench::BenchArgs>),
 }
@@ -119,18 +114,18 @@ impl Command {
         match self {
             #[cfg(feature = "dev-pki")]
             Self::Dev(args) => dev::run(&args),
-            Self::Serve(args) => serve::run(&args),
+            Self::Serve(args) => crate::server::run::run(&args).map_err(Failure::from),
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
             Self::Drill(args) => backup::drill(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
-            Self::Freeze(Leaf { connection, .. }) => on(&connection, vault::freeze),
-            Self::Unfreeze(Leaf { connection, .. }) => on(&connection, vault::unfreeze),
-            Self::Status(Leaf { connection, .. }) => on(&connection, vault::status),
-            Self::Whoami(Leaf { connection, .. }) => on(&connection, vault::whoami),
-            Self::Authorize(Leaf { connection, args }) => on(&connection, |remote| vault::authorize(args, remote)),
+            Self::Freeze(Leaf { connection, .. }) => on(&connection, admin::freeze),
+            Self::Unfreeze(Leaf { connection, .. }) => on(&connection, admin::unfreeze),
+            Self::Status(Leaf { connection, .. }) => on(&connection, admin::status),
+            Self::Whoami(Leaf { connection, .. }) => on(&connection, admin::whoami),
+            Self::Authorize(Leaf { connection, args }) => on(&connection, |remote| admin::authorize(args, remote)),
             Self::Bench(Leaf { connection, args }) => bench::run(&connection, &args),
         }
     }

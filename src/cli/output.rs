@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Failure,
-    client::{Call, ClientError},
     connection::{Format, Remote},
 };
+use crate::client::{Call, ClientError};
 
 /// What a person looks for first; other fields follow in the order of the alphabet.
 const FIRST: &[&str] = &[

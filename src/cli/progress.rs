@@ -80,7 +80,7 @@ impl<W: Write> Progress<W> {
     pub(super) fn note(&mut self, text: &str) {
         let clear = if self.open_line { "\r\x1b[K" } else { "" };
         self.open_line = false;
-        let _ = writeln!(self.out, "{clear}{}: {}", self.label, super::output::printable(text));
+        let _ = writeln!(self.out, "{clear}{}: {}", self.label, crate::cli::output::printable(text));
     }
 
     fn end(&mut self) {

@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use policy::{GrantConfig, NodesConfig};
-pub use sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
+pub use self::policy::{GrantConfig, NodesConfig};
+pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
 
 use crate::{
-    api::transport::{ListenConfig, TlsConfig},
     domain::{NodeName, Policy},
+    kms,
+    mtls::{ListenConfig, TlsConfig},
     vault::{CacheConfig, JobsConfig, LimitsConfig},
-    wrapper,
 };
 
-use sections::{cache_problem, jobs_problem, limits_problem};
+use self::sections::{cache_problem, jobs_problem, limits_problem};
 
 /// The configuration of one vault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -35,7 +35,7 @@ pub struct Config {
     /// `[storage]`: where keys and the log are kept. Restart.
     pub storage: StorageConfig,
     /// `[wrapper]`: the first wrapper key and which ones are allowed. Restart.
-    pub wrapper: wrapper::Config,
+    pub wrapper: kms::Config,
     /// `[cache]`: opened keys in memory. Restart.
     #[serde(default)]
     pub cache: CacheConfig,
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
         assert_eq!(config.tls.client_cas[0].file, Path::new("/etc/keyvault/pki/ca.pem"));
         assert_eq!(config.storage.path, Path::new("/etc/keyvault/keyvault.db"));
-        assert_eq!(config.cache.residency, Duration::from_hours(4));
+        assert_eq!(config.cache.max_age, Duration::from_hours(4));
         assert!(!config.memory.dumpable);
         assert_eq!(config.folder(), Path::new("/etc/keyvault"));
         assert!(config.needs_restart(&config).is_empty());
@@ -282,7 +282,7 @@ mod tests {
             ("dns:auditor.example.org", "auditor", "[[grants]] principal"),
             ("role = \"auditor\"", "role = \"root\"", "unknown variant `root`"),
             ("path = \"keyvault.db\"", "path = \"keyvault.db\"\ncommit_timeout = \"0s\"", "[storage] commit_timeout"),
-            ("[storage]", "[cache]\nidle = \"5h\"\n[storage]", "[cache] idle"),
+            ("[storage]", "[cache]\nidle_timeout = \"5h\"\n[storage]", "[cache] idle_timeout"),
             ("[storage]", "[cache]\ncapacity = 0\n[storage]", "[cache] capacity"),
             ("[storage]", "[limits]\nconcurrent = 0\n[storage]", "[limits] concurrent"),
             ("[storage]", "[log]\nfilter = \"a=b=c\"\n[storage]", "[log] filter"),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::transport::identity::Identity,
     domain::{Grant, Hex, NodeName, NodeScope, Policy, Role},
+    mtls::identity::Identity,
 };
 
 /// One `[[grants]]`: a principal has a role on some nodes.

@@ -100,30 +100,30 @@ pub(super) fn cache_problem(cache: &CacheConfig) -> Problem {
     let week = Duration::from_hours(7 * 24);
     first([
         (!(1..=1_000_000).contains(&cache.capacity), "[cache] capacity", "is not between 1 and 1000000"),
-        (!(Duration::from_secs(1)..=week).contains(&cache.residency), "[cache] residency", "is not between 1s and 7days"),
-        (cache.idle.is_zero(), "[cache] idle", "is zero; give a time such as 1h"),
-        (cache.idle > cache.residency, "[cache] idle", "is longer than residency, so it would have no effect; shorten it"),
+        (!(Duration::from_secs(1)..=week).contains(&cache.max_age), "[cache] max_age", "is not between 1s and 7days"),
+        (cache.idle_timeout.is_zero(), "[cache] idle_timeout", "is zero; give a time such as 1h"),
+        (cache.idle_timeout > cache.max_age, "[cache] idle_timeout", "is longer than max_age, so it would have no effect; shorten it"),
     ])
 }
 
 pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
     const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
-    let LimitsConfig { concurrent, concurrent_heavy, cold_opens_per_second, creations_per_minute, refusals_per_second } = limits;
+    let LimitsConfig { concurrent, concurrent_heavy, cache_misses_per_second, creations_per_minute, refusals_per_second } = limits;
     first([
         (*concurrent == 0, "[limits] concurrent", ZERO),
         (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
-        (*cold_opens_per_second == 0, "[limits] cold_opens_per_second", ZERO),
+        (*cache_misses_per_second == 0, "[limits] cache_misses_per_second", ZERO),
         (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
         (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
     ])
 }
 
 pub(super) fn jobs_problem(jobs: &JobsConfig) -> Problem {
-    let JobsConfig { keys_per_second, concurrency, retry_pause } = jobs;
+    let JobsConfig { keys_per_second, concurrency, retry_backoff } = jobs;
     first([
         (!(1..=10_000).contains(keys_per_second), "[jobs] keys_per_second", "is not between 1 and 10000"),
         (!(1..=256).contains(concurrency), "[jobs] concurrency", "is not between 1 and 256"),
-        (!(Duration::from_millis(10)..=Duration::from_mins(10)).contains(retry_pause), "[jobs] retry_pause", "is not between 10ms and 10m"),
+        (!(Duration::from_millis(10)..=Duration::from_mins(10)).contains(retry_backoff), "[jobs] retry_backoff", "is not between 10ms and 10m"),
     ])
 }
 

@@ -6,23 +6,23 @@
 /// The names are a published contract: IAM policies condition on them, CloudTrail shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptionContext {
-    facts: Vec<(&'static str, String)>,
+    attributes: Vec<(&'static str, String)>,
 }
 
 impl EncryptionContext {
     /// From facts in their fixed order.
-    pub const fn new(facts: Vec<(&'static str, String)>) -> Self {
-        Self { facts }
+    pub const fn new(attributes: Vec<(&'static str, String)>) -> Self {
+        Self { attributes }
     }
 
     /// For each fact in order: `u32be length ‖ UTF-8`. Unambiguous, since the order and number are fixed by the version.
     pub fn canonical_bytes(&self) -> Vec<u8> {
-        canonical_bytes(self.facts.iter().map(|(_, value)| value.as_str()))
+        canonical_bytes(self.attributes.iter().map(|(_, value)| value.as_str()))
     }
 
     /// The pairs for a KMS, empty values left out (AWS refuses them).
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str()))
+        self.attributes.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str()))
     }
 }
 

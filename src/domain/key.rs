@@ -7,7 +7,7 @@ use super::{
 
 /// What is fixed at creation and bound to every ciphertext of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct KeyAttributes {
     /// Canton's fingerprint, or random for a symmetric key.
     pub id: KeyId,
     /// The Canton node that the key belongs to.
@@ -26,7 +26,7 @@ pub struct Facts {
     pub exportable: bool,
 }
 
-impl Facts {
+impl KeyAttributes {
     /// The version of the context's encoding; the first fact of it.
     pub const CONTEXT_VERSION: &'static str = "1";
 
@@ -85,7 +85,7 @@ pub struct Wrap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The bound facts.
-    pub facts: Facts,
+    pub attributes: KeyAttributes,
     /// A label for people.
     pub name: Option<KeyName>,
     /// X.509 `SubjectPublicKeyInfo`, DER; `None` for a symmetric key.
@@ -114,7 +114,7 @@ pub struct KeyRecord {
 
 impl KeyRecord {
     /// Where the row says that the key stands: to be held against the log's word.
-    pub const fn stands(&self) -> StateChange {
+    pub const fn state_change(&self) -> StateChange {
         StateChange { revision: self.revision, lifecycle: self.lifecycle, successor: self.successor, delete_at: self.delete_at }
     }
 

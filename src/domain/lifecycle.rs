@@ -100,12 +100,12 @@ impl Lifecycle {
     }
 
     /// Whether the key may sign or encrypt.
-    pub const fn makes_new(self) -> bool {
+    pub const fn can_sign(self) -> bool {
         matches!(self.state(), KeyState::Active)
     }
 
     /// Whether the key may decrypt what exists.
-    pub const fn reads_old(self) -> bool {
+    pub const fn can_decrypt(self) -> bool {
         matches!(self.state(), KeyState::Active | KeyState::Superseded)
     }
 
@@ -198,7 +198,7 @@ mod tests {
             for step in STEPS {
                 if let Ok(after) = lifecycle.after(step) {
                     assert!(after.superseded, "{lifecycle} --{step:?}--> {after}");
-                    assert!(!after.makes_new());
+                    assert!(!after.can_sign());
                 }
             }
         }

@@ -12,7 +12,7 @@ pub struct Commit {
     /// What to remember for a repeated call.
     pub idempotency: Option<Idempotency>,
     /// What must still hold for a use to count.
-    pub unchanged: Option<Unchanged>,
+    pub precondition: Option<KeyPrecondition>,
     /// What happened.
     pub event: AuditEvent,
 }
@@ -102,7 +102,7 @@ pub struct KeyUpdate {
 /// What a result was computed under. The writer compares `store_revision` with its own; where it moved on, it rereads the key's
 /// revision and the frozen switch, and refuses the commit as [`CommitError::Stale`] if this key changed or the vault froze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unchanged {
+pub struct KeyPrecondition {
     /// Which key was used.
     pub key: KeyId,
     /// The revision it had.
@@ -124,7 +124,7 @@ pub struct IdempotencyScope {
 
 /// What is remembered of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub struct IdempotencyRecord {
     /// Keyed hash of the body without secrets: another body under the same key is refused.
     pub body_hash: [u8; 32],
     /// The answer, as the vault encoded it; no secrets.
@@ -137,7 +137,7 @@ pub struct Idempotency {
     /// Where it counts.
     pub scope: IdempotencyScope,
     /// What is remembered.
-    pub remembered: Remembered,
+    pub remembered: IdempotencyRecord,
     /// Until when.
     pub expires_at: Timestamp,
 }

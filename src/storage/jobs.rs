@@ -6,14 +6,14 @@ use super::KeyUpdate;
 
 /// What a job, or the filling of a wrapper key, wants of every key that has sealed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum KeyRequirement {
     /// A verified wrap of its generation, not quarantined, under this wrapper key.
     WrapUnder(WrapperKeyId),
     /// To have been sealed at or after this time.
     SealedSince(Timestamp),
 }
 
-impl Wanted {
+impl KeyRequirement {
     /// What a job that began at `started_at` wants.
     pub const fn by(work: Work, started_at: Timestamp) -> Self {
         match work {
@@ -39,9 +39,9 @@ pub struct Reseal {
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
-    /// Which job; refused as [`super::CommitError::LostRace`] unless it runs.
+    /// Which job; refused as [`crate::storage::CommitError::LostRace`] unless it runs.
     pub id: JobId,
-    /// How. `Succeeded` is refused as [`super::CommitError::KeysLeft`] while one key is left.
+    /// How. `Succeeded` is refused as [`crate::storage::CommitError::KeysLeft`] while one key is left.
     pub state: JobState,
     /// What kept keys from being done, as far as is known: counted, and told of the first, is what is left at the end.
     pub errors: Vec<JobError>,
@@ -55,9 +55,9 @@ pub struct Retirement {
     /// Which wrapper key; it must be `retiring`.
     pub wrapper_key: WrapperKeyId,
     /// The wrapper keys that hold the keys from now on: each key must have a verified wrap under one of them, else
-    /// [`super::CommitError::KeysLeft`].
+    /// [`crate::storage::CommitError::KeysLeft`].
     pub holders: Vec<WrapperKeyId>,
-    /// How many wraps are dropped, as was told; another number is refused as [`super::CommitError::LostRace`].
+    /// How many wraps are dropped, as was told; another number is refused as [`crate::storage::CommitError::LostRace`].
     pub wraps: u64,
 }
 

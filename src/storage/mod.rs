@@ -16,9 +16,11 @@ use crate::{
     },
 };
 
-pub use commit::{Change, Commit, CommitError, Idempotency, IdempotencyScope, KeyUpdate, Receipt, Remembered, Unchanged};
-pub use jobs::{Dependents, JobEnd, Reseal, Retirement, Wanted, WrapperKeyUse};
-pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
+pub use self::commit::{
+    Change, Commit, CommitError, Idempotency, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, Receipt,
+};
+pub use self::jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
+pub use self::sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
 
 /// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
 #[async_trait]
@@ -39,7 +41,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError>;
+    async fn unreadable_key(&self, id: KeyId) -> Result<Option<UnreadableKey>, StoreError>;
 
     /// Keys in the order of creation.
     ///
@@ -88,7 +90,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError>;
+    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError>;
 
     /// What would be lost if the wraps under a wrapper key went and only `holders` stayed.
     ///
@@ -118,7 +120,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError>;
+    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError>;
 
     /// Entries in the order of the log.
     ///
@@ -167,7 +169,7 @@ pub struct StoredKey {
 
 /// What can be said of a key whose row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outline {
+pub struct UnreadableKey {
     /// Its node, if at least that can be read.
     pub node: Option<NodeName>,
     /// The newest state change of this key in the log.

@@ -6,7 +6,7 @@ use super::Vault;
 
 /// Who calls, and what a caller said about the call itself.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct CallContext {
     /// The authenticated caller.
     pub principal: Principal,
     /// Our id of the call.
@@ -19,7 +19,7 @@ pub struct Call {
 
 impl Vault {
     /// The event of a call, to be filled in while it is worked on.
-    pub(super) fn event(&self, call: &Call, operation: Operation) -> AuditEvent {
+    pub(super) fn event(&self, call: &CallContext, operation: Operation) -> AuditEvent {
         let revision = self.policy().revision().to_string();
         AuditEvent {
             request_id: Some(call.request_id.clone()),

@@ -3,11 +3,11 @@
 use crate::{
     crypto::{CryptoError, RandomFailed, canton::CantonFileError},
     domain::{Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, NodeName, WrapperState, text_enum},
+    kms::WrapperError,
     storage::{CommitError, StoreError},
-    wrapper::WrapperError,
 };
 
-use super::Needed;
+use super::WrapperKeyInUse;
 
 text_enum!(
     /// The codes of problem documents and of the log's `reason`. What each means for a caller stands in one table, in `api`.
@@ -29,7 +29,7 @@ text_enum!(
         /// The node is not declared.
         UnknownNode = "unknown_node",
         /// The facts do not fit together.
-        InvalidFacts = "invalid_facts",
+        InvalidAttributes = "invalid_facts",
         /// The material is no key that the vault keeps.
         InvalidMaterial = "invalid_material",
         /// The key does not do this algorithm.
@@ -47,7 +47,7 @@ text_enum!(
         /// The key is gone.
         KeyDestroyed = "key_destroyed",
         /// The step does not exist from the key's state.
-        WrongState = "wrong_state",
+        InvalidKeyState = "wrong_state",
         /// The key is permanent.
         PermanentKey = "permanent_key",
         /// The key was not created exportable.
@@ -57,9 +57,9 @@ text_enum!(
         /// The wrapper key is registered already.
         WrapperKeyExists = "wrapper_key_exists",
         /// The wrapper key's state has no such step.
-        WrongWrapperState = "wrong_wrapper_state",
+        InvalidWrapperKeyState = "wrong_wrapper_state",
         /// Keys depend on the wrapper key.
-        WrapperKeyNeeded = "wrapper_key_needed",
+        WrapperKeyInUse = "wrapper_key_needed",
         /// A job over all keys is running.
         JobRunning = "job_running",
         /// The job has ended.
@@ -118,7 +118,7 @@ pub enum VaultError {
     TooLarge(&'static str),
     /// Facts that do not fit together.
     #[error("{0}")]
-    InvalidFacts(String),
+    InvalidAttributes(String),
     /// No key.
     #[error("{0}")]
     InvalidMaterial(String),
@@ -133,7 +133,7 @@ pub enum VaultError {
     State(KeyState),
     /// The state has no such step.
     #[error("a key that is {0} cannot take this step")]
-    WrongState(KeyState),
+    InvalidKeyState(KeyState),
     /// Never for a permanent key.
     #[error("the key is permanent: it cannot be rotated, superseded or deleted")]
     Permanent,
@@ -151,10 +151,10 @@ pub enum VaultError {
     WrapperKeyExists,
     /// The wrapper key's state has no such step.
     #[error("a wrapper key that is {0} cannot take this step")]
-    WrongWrapperState(WrapperState),
+    InvalidWrapperKeyState(WrapperState),
     /// Keys depend on it.
     #[error("{0}")]
-    WrapperKeyNeeded(Box<Needed>),
+    WrapperKeyInUse(Box<WrapperKeyInUse>),
     /// One at a time.
     #[error("a job over all keys is running{}", .0.map_or_else(String::new, |id| format!(": {id}")))]
     JobRunning(Option<JobId>),
@@ -202,7 +202,7 @@ impl VaultError {
             Self::UndeclaredNode(_) => Code::UnknownNode,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge(_) => Code::TooLarge,
-            Self::InvalidFacts(_) => Code::InvalidFacts,
+            Self::InvalidAttributes(_) => Code::InvalidAttributes,
             Self::InvalidMaterial(_) => Code::InvalidMaterial,
             Self::UnsupportedAlgorithm(_) => Code::UnsupportedAlgorithm,
             Self::DecryptionFailed => Code::DecryptionFailed,
@@ -211,15 +211,15 @@ impl VaultError {
             Self::State(KeyState::Quarantined) => Code::KeyQuarantined,
             Self::State(KeyState::PendingDeletion) => Code::KeyPendingDeletion,
             Self::State(KeyState::Destroyed) => Code::KeyDestroyed,
-            Self::State(KeyState::Active) | Self::WrongState(_) => Code::WrongState,
+            Self::State(KeyState::Active) | Self::InvalidKeyState(_) => Code::InvalidKeyState,
             Self::Permanent => Code::PermanentKey,
             Self::NoSuchRoute => Code::NoSuchRoute,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::NotExportable => Code::NotExportable,
             Self::KeyExists(_) => Code::KeyExists,
             Self::WrapperKeyExists => Code::WrapperKeyExists,
-            Self::WrongWrapperState(_) => Code::WrongWrapperState,
-            Self::WrapperKeyNeeded(_) => Code::WrapperKeyNeeded,
+            Self::InvalidWrapperKeyState(_) => Code::InvalidWrapperKeyState,
+            Self::WrapperKeyInUse(_) => Code::WrapperKeyInUse,
             Self::JobRunning(_) => Code::JobRunning,
             Self::JobEnded(_) => Code::JobEnded,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,

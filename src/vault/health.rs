@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     domain::{WrapperKey, WrapperKeyId, WrapperState, text_enum},
+    kms::{Denial, WrapperError},
     storage::{CommitError, Receipt},
-    wrapper::{Denial, WrapperError},
 };
 
 text_enum!(
@@ -37,11 +37,11 @@ pub(super) struct Health {
     /// Why there is no first wrapper key yet; `None` also before the first attempt.
     first: Mutex<Option<WrapperError>>,
     /// What was heard of each registered wrapper key that is not retired.
-    wrappers: Mutex<HashMap<WrapperKeyId, Heard>>,
+    wrappers: Mutex<HashMap<WrapperKeyId, WrapperHealthRecord>>,
 }
 
 /// What was heard of one wrapper key.
-struct Heard {
+struct WrapperHealthRecord {
     /// How it fared last; `None` if nobody could tell yet.
     last: Option<Result<(), WrapperError>>,
     /// Whether its canary was asked at least once, and nothing happened since that only it can settle.
@@ -65,7 +65,7 @@ impl Health {
     /// canary.
     pub(super) fn wrapper<T>(&self, id: WrapperKeyId, result: &Result<T, WrapperError>) {
         let mut wrappers = self.wrappers();
-        let heard = wrappers.entry(id).or_insert_with(Heard::nothing);
+        let heard = wrappers.entry(id).or_insert_with(WrapperHealthRecord::nothing);
         match result {
             Err(WrapperError::Invalid { .. } | WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. }) => {
                 heard.settled = false;
@@ -78,7 +78,7 @@ impl Health {
     /// Notes how a wrapper key itself fared, by its canary or its registration.
     pub(super) fn canary<T>(&self, id: WrapperKeyId, result: &Result<T, WrapperError>) {
         let last = Some(result.as_ref().map(drop).map_err(Clone::clone));
-        self.wrappers().insert(id, Heard { last, settled: true, at: Instant::now() });
+        self.wrappers().insert(id, WrapperHealthRecord { last, settled: true, at: Instant::now() });
     }
 
     /// Notes why the first wrapper key could not be registered.
@@ -127,7 +127,7 @@ impl Health {
         }
     }
 
-    fn wrappers(&self) -> MutexGuard<'_, HashMap<WrapperKeyId, Heard>> {
+    fn wrappers(&self) -> MutexGuard<'_, HashMap<WrapperKeyId, WrapperHealthRecord>> {
         self.wrappers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +142,7 @@ impl Health {
     }
 }
 
-impl Heard {
+impl WrapperHealthRecord {
     fn nothing() -> Self {
         Self { last: None, settled: false, at: Instant::now() }
     }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{ProviderKind, Timestamp},
-        wrapper::Outage,
+        kms::Outage,
     };
 
     const ONE: WrapperKeyId = WrapperKeyId::from_random([1; 6]);

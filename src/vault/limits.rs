@@ -21,7 +21,7 @@ pub struct LimitsConfig {
     /// RSA decryptions and password derivations at the same time. Default 16.
     pub concurrent_heavy: usize,
     /// Keys opened through the KMS, a second; ten seconds' worth may come at once. Default 200.
-    pub cold_opens_per_second: u32,
+    pub cache_misses_per_second: u32,
     /// Keys created or imported, a minute; one minute's worth may come at once. Default 600.
     pub creations_per_minute: u32,
     /// Refusals written one by one, a second; those beyond become one counted entry. Default 20.
@@ -30,7 +30,7 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { concurrent: 1024, concurrent_heavy: 16, cold_opens_per_second: 200, creations_per_minute: 600, refusals_per_second: 20 }
+        Self { concurrent: 1024, concurrent_heavy: 16, cache_misses_per_second: 200, creations_per_minute: 600, refusals_per_second: 20 }
     }
 }
 
@@ -39,14 +39,14 @@ pub(super) struct Limits {
     config: LimitsConfig,
     /// Heavy computations run here at the same time, whoever asks: more would only take turns on the cores.
     heavy: Arc<Semaphore>,
-    principals: Mutex<HashMap<Arc<str>, Arc<Mine>>>,
+    principals: Mutex<HashMap<Arc<str>, Arc<PrincipalLimits>>>,
 }
 
-struct Mine {
+struct PrincipalLimits {
     requests: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
-    cold_opens: Mutex<Bucket>,
-    creations: Mutex<Bucket>,
+    cold_opens: Mutex<TokenBucket>,
+    creations: Mutex<TokenBucket>,
 }
 
 /// A place among the requests of a principal; given back on drop.
@@ -91,25 +91,25 @@ impl Limits {
         principals.retain(|_, mine| Arc::strong_count(mine) > 1 || !mine.is_rested(&self.config));
     }
 
-    fn of(&self, principal: &Principal) -> Arc<Mine> {
+    fn of(&self, principal: &Principal) -> Arc<PrincipalLimits> {
         let mut principals = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mine) = principals.get(&principal.name) {
             return Arc::clone(mine);
         }
-        let mine = Arc::new(Mine {
+        let mine = Arc::new(PrincipalLimits {
             requests: Arc::new(Semaphore::new(self.config.concurrent)),
             heavy: Arc::new(Semaphore::new(self.config.concurrent_heavy)),
-            cold_opens: Mutex::new(Bucket::new(f64::from(self.config.cold_opens_per_second), 10.0)),
-            creations: Mutex::new(Bucket::new(f64::from(self.config.creations_per_minute) / 60.0, 60.0)),
+            cold_opens: Mutex::new(TokenBucket::new(f64::from(self.config.cache_misses_per_second), 10.0)),
+            creations: Mutex::new(TokenBucket::new(f64::from(self.config.creations_per_minute) / 60.0, 60.0)),
         });
         principals.insert(Arc::clone(&principal.name), Arc::clone(&mine));
         mine
     }
 }
 
-impl Mine {
+impl PrincipalLimits {
     fn is_rested(&self, config: &LimitsConfig) -> bool {
-        let full = |bucket: &Mutex<Bucket>| bucket.lock().unwrap_or_else(PoisonError::into_inner).is_full(Instant::now());
+        let full = |bucket: &Mutex<TokenBucket>| bucket.lock().unwrap_or_else(PoisonError::into_inner).is_full(Instant::now());
         self.requests.available_permits() == config.concurrent
             && self.heavy.available_permits() == config.concurrent_heavy
             && full(&self.cold_opens)
@@ -117,20 +117,20 @@ impl Mine {
     }
 }
 
-fn take(bucket: &Mutex<Bucket>, what: &'static str) -> Result<(), VaultError> {
+fn take(bucket: &Mutex<TokenBucket>, what: &'static str) -> Result<(), VaultError> {
     let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
     if taken { Ok(()) } else { Err(VaultError::TooMany(what)) }
 }
 
 /// A token bucket: `per_second` flow in, up to `burst_seconds` of it are kept.
-struct Bucket {
+struct TokenBucket {
     per_second: f64,
     most: f64,
     tokens: f64,
     at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn new(per_second: f64, burst_seconds: f64) -> Self {
         let most = (per_second * burst_seconds).max(1.0);
         Self { per_second, most, tokens: most, at: Instant::now() }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_bucket_refills_with_time_and_no_further_than_its_burst() {
-        let mut bucket = Bucket::new(2.0, 1.0);
+        let mut bucket = TokenBucket::new(2.0, 1.0);
         let start = bucket.at;
         assert_eq!([bucket.take(start), bucket.take(start), bucket.take(start)], [true, true, false]);
         assert!(bucket.take(start + Duration::from_millis(500)));

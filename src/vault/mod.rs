@@ -1,46 +1,17 @@
 //! The use cases, a file a verb. [`Vault`] holds the parts and no logic; nothing leaves it but what the log has taken.
 
-mod cache;
+mod access;
+mod audit_gate;
+pub mod background;
 mod call;
-mod commit;
-mod create;
-mod decrypt;
-mod deferred;
-mod disable;
-mod drill;
-mod encrypt;
 mod error;
-mod explain;
-mod export;
-mod gate;
 mod health;
-mod import;
-pub mod jobs;
+mod key_cache;
+mod keys;
 mod limits;
-mod look;
-mod new_key;
-mod once;
-mod open;
-mod opened;
-mod progress;
-mod quarantine;
-mod refreshing;
-mod refusals;
 mod reject;
-mod replicate;
-mod reseal;
-mod retire;
-mod rewrap;
-mod rotate;
-mod rotations;
-mod show_wrapper_key;
-mod sign;
 mod start;
-mod step;
-mod use_key;
-mod wrap_order;
 mod wrapper_keys;
-mod wrappers;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -50,29 +21,29 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     crypto::Random,
     domain::{Clock, Policy, VaultId, WrapperKey},
+    kms::{Connections, Providers},
     storage::KeyStore,
-    wrapper::{Providers, Ring},
 };
 
-pub use cache::CacheConfig;
-pub use call::Call;
-pub use commit::Answer;
-pub use create::NewKey;
-pub use drill::Drilled;
-pub use error::{Code, VaultError};
-pub use explain::{Decision, Question, Status, Whoami};
-pub use export::Exported;
-pub use health::WrapperHealth;
-pub use import::{ImportKey, Imported, MaterialFormat};
-pub use jobs::JobsConfig;
-pub use limits::{LimitsConfig, Slot};
-pub use look::{Cursor, EntryQuery, KeyQuery, LoggedEntry, Part};
-pub use retire::{Needed, Retired};
-pub use show_wrapper_key::KmsLook;
-pub use start::Parts;
-pub use step::{DELETION_DAYS, InForce};
-pub use wrapper_keys::{NewWrapperKey, WrapperKeyView};
-pub use wrappers::canary_context;
+pub use self::access::{AuthorizationDecision, AuthorizationQuery, Status, Whoami};
+pub use self::audit_gate::commit::AuditedResult;
+pub use self::background::JobsConfig;
+pub use self::call::CallContext;
+pub use self::error::{Code, VaultError};
+pub use self::health::WrapperHealth;
+pub use self::key_cache::cache::CacheConfig;
+pub use self::keys::create::NewKey;
+pub use self::keys::export::Exported;
+pub use self::keys::import::{ImportKey, Imported, MaterialFormat};
+pub use self::keys::lifecycle::{DELETION_DAYS, Effective};
+pub use self::keys::queries::{EntryQuery, ItemPage, KeyQuery, LoggedEntry, PageRequest};
+pub use self::keys::verify_backup::BackupKeyResult;
+pub use self::limits::{LimitsConfig, Slot};
+pub use self::start::VaultConfig;
+pub use self::wrapper_keys::register::{NewWrapperKey, WrapperKeyView};
+pub use self::wrapper_keys::retire::{Retired, WrapperKeyInUse};
+pub use self::wrapper_keys::show::KmsStatus;
+pub use self::wrapper_keys::unwrap::canary_context;
 
 /// A running vault.
 pub struct Vault {
@@ -80,25 +51,25 @@ pub struct Vault {
     version: String,
     store: Arc<dyn KeyStore>,
     providers: Arc<Providers>,
-    ring: Ring,
+    connections: Connections,
     clock: Clock,
     random: Arc<dyn Random>,
     /// Swapped by whoever watches the configuration.
     policy: Arc<ArcSwap<Policy>>,
     /// The wrapper keys, as of a revision of the store.
     wrapper_keys: ArcSwap<(u64, Arc<Vec<WrapperKey>>)>,
-    cache: cache::Cache,
+    cache: key_cache::cache::Cache,
     limits: limits::Limits,
-    refusals: refusals::Refusals,
-    deferred: deferred::DeferredList,
-    refreshing: refreshing::Refreshing,
+    refusal_throttle: audit_gate::refusal_throttle::RefusalThrottle,
+    pending_audit: audit_gate::pending_audit::PendingAudit,
+    refresh_state: key_cache::refresh::RefreshState,
     health: health::Health,
     frozen: AtomicBool,
     /// Held while the incident switch goes to the log, so that memory and store end alike whoever turned it last.
-    switch: Mutex<()>,
+    freeze_lock: Mutex<()>,
     hash_key: [u8; 32],
-    beat: jobs::Beat,
+    job_rate_limit: background::JobRateLimit,
     /// Rung when there may be work over all keys.
-    job_bell: watch::Sender<()>,
-    progress: progress::Progress,
+    job_wakeup: watch::Sender<()>,
+    progress: background::progress::Progress,
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::{AuditEvent, KeyId, Operation, Principal};
 
-use super::{Call, Slot, Vault, VaultError};
+use super::{CallContext, Slot, Vault, VaultError};
 
 impl Vault {
     /// A place among the requests of a principal, held for as long as its call is worked on.
@@ -14,7 +14,7 @@ impl Vault {
     }
 
     /// Records a request that could not be read, and gives the error back.
-    pub async fn reject(&self, call: &Call, operation: Operation, key: Option<KeyId>, error: VaultError) -> VaultError {
+    pub async fn reject(&self, call: &CallContext, operation: Operation, key: Option<KeyId>, error: VaultError) -> VaultError {
         let event = AuditEvent { key, ..self.event(call, operation) };
         match self.refuse::<()>(event, error.clone()).await {
             Ok(()) => error,

@@ -11,24 +11,21 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     crypto::Random,
     domain::{AuditEvent, Clock, Operation, Policy, VaultId, WrapperKeyId, WrapperState},
+    kms::{Connections, Providers},
     storage::{Commit, KeyStore},
-    wrapper::{Providers, Ring},
 };
 
 use super::{
     CacheConfig, LimitsConfig, Vault, VaultError,
-    cache::Cache,
-    deferred::DeferredList,
+    audit_gate::{pending_audit::PendingAudit, refusal_throttle::RefusalThrottle},
+    background::{JobRateLimit, JobsConfig, progress::Progress},
     health::Health,
-    jobs::{Beat, JobsConfig},
+    key_cache::{cache::Cache, refresh::RefreshState},
     limits::Limits,
-    progress::Progress,
-    refreshing::Refreshing,
-    refusals::Refusals,
 };
 
 /// What a vault is made of.
-pub struct Parts {
+pub struct VaultConfig {
     /// Its id, bound to every ciphertext.
     pub id: VaultId,
     /// The program's version.
@@ -56,34 +53,34 @@ impl Vault {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn start(parts: Parts) -> Result<Arc<Self>, VaultError> {
-        let Parts { id, version, store, providers, clock, random, policy, cache, limits, jobs } = parts;
+    pub async fn start(parts: VaultConfig) -> Result<Arc<Self>, VaultError> {
+        let VaultConfig { id, version, store, providers, clock, random, policy, cache, limits, jobs } = parts;
         let (frozen, hash_key) = (store.frozen().await?, store.hash_key().await?);
         let vault = Arc::new(Self {
             id,
             version,
-            ring: Ring::new(Arc::clone(&providers)),
+            connections: Connections::new(Arc::clone(&providers)),
             providers,
             clock,
             random,
             policy,
             wrapper_keys: ArcSwap::from_pointee((0, Arc::default())),
             cache: Cache::new(&cache),
-            refusals: Refusals::new(limits.refusals_per_second),
+            refusal_throttle: RefusalThrottle::new(limits.refusals_per_second),
             limits: Limits::new(limits),
-            deferred: DeferredList::default(),
-            refreshing: Refreshing::default(),
+            pending_audit: PendingAudit::default(),
+            refresh_state: RefreshState::default(),
             health: Health::default(),
             frozen: AtomicBool::new(frozen),
-            switch: Mutex::default(),
+            freeze_lock: Mutex::default(),
             hash_key,
-            beat: Beat::new(&jobs),
-            job_bell: watch::Sender::new(()),
+            job_rate_limit: JobRateLimit::new(&jobs),
+            job_wakeup: watch::Sender::new(()),
             progress: Progress::default(),
             store,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };
-        vault.write(Commit { change: None, idempotency: None, unchanged: None, event }).await?;
+        vault.write(Commit { change: None, idempotency: None, precondition: None, event }).await?;
         Ok(vault)
     }
 
@@ -93,7 +90,7 @@ impl Vault {
         self.cache.wipe_all().await;
         self.write_counted_refusals().await;
         let event = self.system_event(Operation::Stop);
-        if let Err(error) = self.write(Commit { change: None, idempotency: None, unchanged: None, event }).await {
+        if let Err(error) = self.write(Commit { change: None, idempotency: None, precondition: None, event }).await {
             tracing::warn!(%error, "the last entry could not be written");
         }
     }
@@ -106,7 +103,7 @@ impl Vault {
     /// Writes the entry of trust or grants that were read anew, and are in force already; `what` names them.
     pub async fn reloaded(&self, what: &str) {
         let event = AuditEvent { subject: Some(what.to_owned()), ..self.system_event(Operation::Reload) };
-        if let Err(error) = self.write(Commit { change: None, idempotency: None, unchanged: None, event }).await {
+        if let Err(error) = self.write(Commit { change: None, idempotency: None, precondition: None, event }).await {
             tracing::error!(%error, "a reload could not be recorded");
         }
     }

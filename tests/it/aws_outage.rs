@@ -43,12 +43,12 @@ async fn keys_in_memory_outlive_the_outage_and_the_others_wait() {
 #[tokio::test]
 async fn residency_ends_what_an_outage_leaves() {
     let line = line(true).await;
-    let aws = AwsVault::start(on(&line, "residency = \"2s\"\nidle = \"2s\"")).await;
+    let aws = AwsVault::start(on(&line, "max_age = \"2s\"\nidle = \"2s\"")).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();
     line.cut();
     let began = Instant::now();
-    until("residency is over", || async { aws.sign(&key).await.is_err() }).await;
+    until("max_age is over", || async { aws.sign(&key).await.is_err() }).await;
     assert!(began.elapsed() >= Duration::from_secs(1), "it was in memory: {:?}", began.elapsed());
     assert_eq!(aws.refused(&key).await.code, "wrapper_unavailable");
     until("nothing can succeed, and that is told", || async { aws.is_ready(503, &["wrapper_unavailable"]).await }).await;
@@ -66,7 +66,7 @@ async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
     while began.elapsed() < Duration::from_secs(5) {
         aws.sign(&key).await.unwrap();
     }
-    // Every second or so, at half of the residency; at least when it ends.
+    // Every second or so, at half of the max_age; at least when it ends.
     let again = aws.count(&key, "Decrypt") - opened;
     assert!((2..=7).contains(&again), "{again} in {:?}", began.elapsed());
 }
@@ -74,17 +74,17 @@ async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
 #[tokio::test]
 async fn a_hot_key_without_its_kms_is_not_tried_with_every_use() {
     let line = line(true).await;
-    let aws = AwsVault::start(on(&line, "residency = \"16s\"\nidle = \"16s\"")).await;
+    let aws = AwsVault::start(on(&line, "max_age = \"16s\"\nidle = \"16s\"")).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();
     line.cut();
     let (began, mut signed) = (Instant::now(), 0);
     while aws.sign(&key).await.is_ok() {
         signed += 1;
-        assert!(began.elapsed() < Duration::from_secs(30), "its residency never ends");
+        assert!(began.elapsed() < Duration::from_secs(30), "its max_age never ends");
     }
     let tried = aws.vault.log().iter().filter(|line| line.to_string().contains("could not be opened anew")).count();
-    // Half of the residency, twice a second at most.
+    // Half of the max_age, twice a second at most.
     assert!((1..=17).contains(&tried), "{tried} times in {signed} uses");
 }
 

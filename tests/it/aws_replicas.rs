@@ -1,6 +1,6 @@
 //! Making a replica of a wrapper key: what is checked first, what is waited for, and that a repeated call goes on where the first one ended.
 
-use canton_keyvault::cli::client::ClientError;
+use canton_keyvault::client::ClientError;
 use serde_json::{Value, json};
 
 use crate::support::{

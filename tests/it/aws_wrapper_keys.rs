@@ -13,7 +13,7 @@ use crate::support::{
 /// Another account's key, which nobody may be asked about.
 const FOREIGN: &str = "arn:aws:kms:eu-central-1:999999999999:key/11111111-2222-3333-4444-555555555555";
 
-async fn add(aws: &AwsVault, principal: &str, body: &Value) -> Result<Value, canton_keyvault::cli::client::ClientError> {
+async fn add(aws: &AwsVault, principal: &str, body: &Value) -> Result<Value, canton_keyvault::client::ClientError> {
     aws.vault.client(principal).create("/v1/wrapper-keys", body).await
 }
 
@@ -114,7 +114,7 @@ async fn a_kms_key_is_made_only_where_that_is_allowed_and_its_intent_is_logged_f
 
 #[tokio::test]
 async fn a_repeated_call_makes_no_second_kms_key() {
-    use canton_keyvault::cli::client::Call;
+    use canton_keyvault::client::Call;
     let aws = AwsVault::start(Setup { wrapper: "may_create = true".into(), ..Setup::default() }).await;
     let client = aws.vault.client("wrapper-admin");
     let call = |body: &Value| {

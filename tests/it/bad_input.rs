@@ -126,7 +126,7 @@ async fn requests_that_cannot_be_read() {
 #[tokio::test]
 async fn facts_and_algorithms_that_do_not_go_together() {
     let cast = Cast::start();
-    let (invalid, facts) = ((400, "invalid_request"), (422, "invalid_facts"));
+    let (invalid, attributes) = ((400, "invalid_request"), (422, "invalid_facts"));
     let new = |purpose: &str, spec: &str| json!({ "node": "participant1", "purpose": purpose, "spec": spec });
     let with = |field: &str, value: Value| {
         let mut body = new("signing", "ec-curve25519");
@@ -136,13 +136,13 @@ async fn facts_and_algorithms_that_do_not_go_together() {
     let mut used = new("encryption", "ec-p256");
     used["usage"] = json!(["protocol"]);
     for (what, body, (status, code)) in [
-        ("Ed25519 does not encrypt", new("encryption", "ec-curve25519"), facts),
-        ("P-384 does not encrypt", new("encryption", "ec-p384"), facts),
-        ("secp256k1 does not encrypt", new("encryption", "ec-secp256k1"), facts),
-        ("RSA does not sign", new("signing", "rsa-2048"), facts),
-        ("AES does not sign", new("signing", "aes-256"), facts),
-        ("P-256 is not symmetric", new("symmetric", "ec-p256"), facts),
-        ("a usage on an encryption key", used, facts),
+        ("Ed25519 does not encrypt", new("encryption", "ec-curve25519"), attributes),
+        ("P-384 does not encrypt", new("encryption", "ec-p384"), attributes),
+        ("secp256k1 does not encrypt", new("encryption", "ec-secp256k1"), attributes),
+        ("RSA does not sign", new("signing", "rsa-2048"), attributes),
+        ("AES does not sign", new("signing", "aes-256"), attributes),
+        ("P-256 is not symmetric", new("symmetric", "ec-p256"), attributes),
+        ("a usage on an encryption key", used, attributes),
         ("a spec that is none", new("signing", "rsa-4096"), invalid),
         ("a purpose that is none", new("decryption", "ec-p256"), invalid),
         ("a node that is not declared", with("node", json!("participant9")), (422, "unknown_node")),
@@ -245,7 +245,7 @@ async fn material_that_is_no_key_of_the_vault() {
     let rsa_2048 = rsa("2048");
     let canton = unhex("0ac0010aa701202122232425262728292a2bd8d8dec1");
     let material = (422, "invalid_material");
-    let facts = (422, "invalid_facts");
+    let attributes = (422, "invalid_facts");
     for (what, format, material, purpose, (status, code)) in [
         ("nothing", "pkcs8", vec![], "signing", material),
         ("PEM", "pkcs8", pem(&p256), "signing", material),
@@ -281,7 +281,7 @@ async fn material_that_is_no_key_of_the_vault() {
         ("Ed25519 for encryption", "pkcs8", genpkey(&["ED25519"]), "encryption", material),
         ("a short symmetric key", "raw", vec![1; 31], "symmetric", material),
         ("a long symmetric key", "raw", vec![1; 33], "symmetric", material),
-        ("raw bytes for signing", "raw", vec![1; 32], "signing", facts),
+        ("raw bytes for signing", "raw", vec![1; 32], "signing", attributes),
         ("PKCS#8 as a Canton file", "canton-key-pair", p256.clone(), "signing", material),
         ("half a Canton file", "canton-key-pair", canton, "signing", material),
         ("text as a Canton file", "canton-key-pair", SECRET.into(), "signing", material),
@@ -298,12 +298,12 @@ async fn material_that_is_no_key_of_the_vault() {
         body
     };
     for (what, body, (status, code)) in [
-        ("a key that does not say what it is for", with(json!({})), facts),
-        ("a password for PKCS#8", with(json!({ "purpose": "signing", "password": SECRET })), facts),
+        ("a key that does not say what it is for", with(json!({})), attributes),
+        ("a password for PKCS#8", with(json!({ "purpose": "signing", "password": SECRET })), attributes),
         ("a password that is a number", with(json!({ "password": 17 })), (400, "invalid_request")),
         ("a secret as the format", with(json!({ "format": SECRET })), (400, "invalid_request")),
         ("a secret as material", with(json!({ "material": format!("{SECRET}!") })), (400, "invalid_request")),
-        ("usages of an encryption key", with(json!({ "purpose": "encryption", "usage": ["protocol"] })), facts),
+        ("usages of an encryption key", with(json!({ "purpose": "encryption", "usage": ["protocol"] })), attributes),
         ("an undeclared node", with(json!({ "node": "participant9", "purpose": "signing" })), (422, "unknown_node")),
     ] {
         cast.assert_refused(what, &cast.admin.post("/v1/keys/import", &body).await, status, code).await;

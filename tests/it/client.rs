@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use canton_keyvault::cli::client::{Call, Client, ClientError, DEFAULT_TIMEOUT, Endpoint};
+use canton_keyvault::client::{Call, Client, ClientError, DEFAULT_TIMEOUT, Endpoint};
 use serde_json::{Value, json};
 
 use fake::{FakeVault, Reply, Seen};

@@ -17,9 +17,9 @@ use canton_keyvault::{
         Algorithm, Grant, KeyId, KeyRecord, KeySpec, KeyState, NodeName, NodeScope, Operation, Outcome, Policy, Principal, Purpose, Role,
         Timestamp,
     },
+    kms::{Providers, create_key_file},
     storage::{Mode, SqliteConfig, SqliteStore},
-    vault::{CacheConfig, Call, Code, Cursor, EntryQuery, JobsConfig, LimitsConfig, NewKey, Parts, Vault, VaultError},
-    wrapper::{Providers, create_key_file},
+    vault::{CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Vault, VaultConfig, VaultError},
 };
 
 use crate::support::pki::NOW;
@@ -52,7 +52,7 @@ impl Timed {
         let policy = Policy::new(nodes, grants, "p".into()).unwrap();
         let time = Arc::new(AtomicI64::new(now.micros()));
         let clock = Arc::clone(&time);
-        let vault = Vault::start(Parts {
+        let vault = Vault::start(VaultConfig {
             id,
             version: "0".into(),
             store: Arc::clone(&store) as _,
@@ -78,12 +78,12 @@ impl Timed {
 
     async fn new_key(&self, purpose: Purpose, spec: KeySpec) -> KeyId {
         let new = NewKey { node: node(), purpose, spec, usages: None, class: None, name: None, exportable: false };
-        self.vault.create_key(&as_("dns:node"), new).await.unwrap().into_value().facts.id
+        self.vault.create_key(&as_("dns:node"), new).await.unwrap().into_value().attributes.id
     }
 
     async fn sign(&self, id: KeyId) -> Result<Vec<u8>, Code> {
         let signed = self.vault.sign(&as_("dns:node"), id, Algorithm::Ed25519, b"message".to_vec()).await;
-        signed.map(canton_keyvault::vault::Answer::into_value).map_err(|error| error.code())
+        signed.map(canton_keyvault::vault::AuditedResult::into_value).map_err(|error| error.code())
     }
 
     async fn show(&self, id: KeyId) -> KeyRecord {
@@ -95,9 +95,9 @@ fn node() -> NodeName {
     "n1".parse().unwrap()
 }
 
-fn as_(name: &str) -> Call {
+fn as_(name: &str) -> CallContext {
     let principal = Principal { name: name.into(), certificate: None };
-    Call { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
+    CallContext { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, VaultError>) -> Code {
@@ -130,11 +130,11 @@ async fn a_key_is_destroyed_when_its_time_comes_and_not_before() {
 
     assert_eq!(timed.sign(doomed).await, Err(Code::KeyDestroyed));
     let (node, admin, vault) = (as_("dns:node"), as_("dns:admin"), &timed.vault);
-    assert_eq!(code(vault.enable(&admin, doomed).await), Code::WrongState);
-    assert_eq!(code(vault.disable(&admin, doomed).await), Code::WrongState);
-    assert_eq!(code(vault.supersede(&admin, doomed).await), Code::WrongState);
-    assert_eq!(code(vault.delete(&admin, doomed, 7).await), Code::WrongState);
-    assert_eq!(code(vault.cancel_deletion(&admin, doomed).await), Code::WrongState);
+    assert_eq!(code(vault.enable(&admin, doomed).await), Code::InvalidKeyState);
+    assert_eq!(code(vault.disable(&admin, doomed).await), Code::InvalidKeyState);
+    assert_eq!(code(vault.supersede(&admin, doomed).await), Code::InvalidKeyState);
+    assert_eq!(code(vault.delete(&admin, doomed, 7).await), Code::InvalidKeyState);
+    assert_eq!(code(vault.cancel_deletion(&admin, doomed).await), Code::InvalidKeyState);
     assert_eq!(code(vault.rotate(&node, doomed, None).await), Code::KeyDestroyed);
 }
 
@@ -163,7 +163,7 @@ async fn a_destruction_is_an_entry_of_the_vault_itself_and_a_key_whose_row_was_e
     assert!(timed.sign(edited).await.is_ok());
 
     let query = EntryQuery { operation: Some(Operation::DestroyKey), ..EntryQuery::default() };
-    let found = timed.vault.query_audit(&as_("dns:auditor"), query, Cursor { after: 0, limit: 10 }).await.unwrap().into_value().items;
+    let found = timed.vault.query_audit(&as_("dns:auditor"), query, PageRequest { after: 0, limit: 10 }).await.unwrap().into_value().items;
     let [logged] = found.as_slice() else { panic!("{found:?}") };
     let entry = &logged.entry;
     assert_eq!((entry.key_id, entry.node.clone(), entry.outcome), (Some(doomed), Some(node()), Outcome::Ok));
@@ -190,7 +190,7 @@ async fn an_edited_time_destroys_nothing_early() {
     assert_eq!(shown.lifecycle.to_string(), "pending-deletion quarantined");
     assert!(shown.delete_at > Some(Timestamp::from_micros(1)), "the row says again what the log says: {:?}", shown.delete_at);
     let query = EntryQuery { operation: Some(Operation::Quarantine), ..EntryQuery::default() };
-    let found = timed.vault.query_audit(&as_("dns:auditor"), query, Cursor { after: 0, limit: 10 }).await.unwrap().into_value().items;
+    let found = timed.vault.query_audit(&as_("dns:auditor"), query, PageRequest { after: 0, limit: 10 }).await.unwrap().into_value().items;
     assert_eq!(found.len(), 1, "once, not at every look: {found:?}");
 
     let cancelled = timed.vault.cancel_deletion(&as_("dns:admin"), id).await.unwrap().into_value();

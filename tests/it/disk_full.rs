@@ -63,7 +63,7 @@ async fn new_key(vault: &TestVault) -> String {
     vault.client("participant1").create("/v1/keys", &new).await.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-async fn sign(vault: &TestVault, id: &str) -> Result<Value, canton_keyvault::cli::client::ClientError> {
+async fn sign(vault: &TestVault, id: &str) -> Result<Value, canton_keyvault::client::ClientError> {
     let body = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" });
     vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &body).await
 }

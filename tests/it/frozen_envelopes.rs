@@ -5,7 +5,7 @@ use canton_keyvault::{
         CryptoError, SystemRandom,
         envelope::{OpenError, commits, new_data_key, open, seal},
     },
-    domain::{Class, EncryptionContext, Facts, KeySpec, Origin, Purpose, SealedKey, Usage, VaultId},
+    domain::{Class, EncryptionContext, KeyAttributes, KeySpec, Origin, Purpose, SealedKey, Usage, VaultId},
 };
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ use crate::known::{Broken, Counting, error, hex, ok, secret, unhex};
 /// Node 1 of the vectors.
 const PKCS8: &str = "302e020100300506032b657004220420937dbd827c1cb4f740d709fd9efaf132c18664e3462ee8e91f5c203ab032a26c";
 
-fn facts() -> Facts {
-    Facts {
+fn attributes() -> KeyAttributes {
+    KeyAttributes {
         id: "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd809".parse().unwrap(),
         node: "participant1".parse().unwrap(),
         purpose: Purpose::Signing,
@@ -28,29 +28,29 @@ fn facts() -> Facts {
 }
 
 fn context() -> EncryptionContext {
-    facts().encryption_context(&"vault-1".parse::<VaultId>().unwrap())
+    attributes().encryption_context(&"vault-1".parse::<VaultId>().unwrap())
 }
 
 /// Every context that differs in one fact.
 fn other_contexts() -> Vec<EncryptionContext> {
-    let changed = |change: fn(&mut Facts)| {
-        let mut facts = facts();
-        change(&mut facts);
-        facts
+    let changed = |change: fn(&mut KeyAttributes)| {
+        let mut attributes = attributes();
+        change(&mut attributes);
+        attributes
     };
     let facts_of = [
-        changed(|facts| facts.id = "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd808".parse().unwrap()),
-        changed(|facts| facts.node = "participant2".parse().unwrap()),
-        changed(|facts| facts.purpose = Purpose::Encryption),
-        changed(|facts| facts.spec = KeySpec::EcP256),
-        changed(|facts| facts.usages = [Usage::Protocol].into_iter().collect()),
-        changed(|facts| facts.class = Class::Permanent),
-        changed(|facts| facts.origin = Origin::Generated),
-        changed(|facts| facts.exportable = true),
+        changed(|attributes| attributes.id = "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd808".parse().unwrap()),
+        changed(|attributes| attributes.node = "participant2".parse().unwrap()),
+        changed(|attributes| attributes.purpose = Purpose::Encryption),
+        changed(|attributes| attributes.spec = KeySpec::EcP256),
+        changed(|attributes| attributes.usages = [Usage::Protocol].into_iter().collect()),
+        changed(|attributes| attributes.class = Class::Permanent),
+        changed(|attributes| attributes.origin = Origin::Generated),
+        changed(|attributes| attributes.exportable = true),
     ];
     let vault = "vault-1".parse().unwrap();
-    let mut contexts: Vec<_> = facts_of.iter().map(|facts| facts.encryption_context(&vault)).collect();
-    contexts.push(facts().encryption_context(&"staging".parse().unwrap()));
+    let mut contexts: Vec<_> = facts_of.iter().map(|attributes| attributes.encryption_context(&vault)).collect();
+    contexts.push(attributes().encryption_context(&"staging".parse().unwrap()));
     let version = context().canonical_bytes();
     assert_eq!(version[..5], [0, 0, 0, 1, b'1'], "the version of the context is bound first");
     contexts.push(EncryptionContext::new(vec![("version", "2".into())]));
@@ -128,27 +128,27 @@ proptest! {
     #[test]
     fn whatever_is_sealed_opens_and_one_flip_shuts_it(
         material in proptest::collection::vec(any::<u8>(), 0..1300),
-        facts in proptest::collection::vec("[a-z0-9.-]{0,12}", 10),
+        attributes in proptest::collection::vec("[a-z0-9.-]{0,12}", 10),
         at in any::<proptest::sample::Index>(),
         fact in 0_usize..10,
     ) {
         let random = SystemRandom::default();
         let data_key = ok(new_data_key(&random));
-        let of = |facts: &[String]| EncryptionContext::new(facts.iter().map(|fact| ("fact", fact.clone())).collect());
-        let (sealed, row_key) = ok(seal(&data_key, &secret(&material), &of(&facts), &random));
-        let opened = ok(open(&data_key, &sealed, &of(&facts)));
+        let of = |attributes: &[String]| EncryptionContext::new(attributes.iter().map(|fact| ("fact", fact.clone())).collect());
+        let (sealed, row_key) = ok(seal(&data_key, &secret(&material), &of(&attributes), &random));
+        let opened = ok(open(&data_key, &sealed, &of(&attributes)));
         prop_assert!(opened.material.expose() == material);
         prop_assert!(opened.row_key.verify(b"x", &row_key.tag(b"x")));
 
         let mut bad = sealed.as_bytes().to_vec();
         let bit = at.index(bad.len() * 8);
         bad[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(open(&data_key, &SealedKey::from_stored(bad), &of(&facts)).is_err());
+        prop_assert!(open(&data_key, &SealedKey::from_stored(bad), &of(&attributes)).is_err());
 
-        let mut others = facts.clone();
+        let mut others = attributes.clone();
         others[fact].push('x');
         prop_assert!(!commits(&data_key, &sealed, &of(&others)));
-        let (again, _) = ok(seal(&data_key, &secret(&material), &of(&facts), &random));
+        let (again, _) = ok(seal(&data_key, &secret(&material), &of(&attributes), &random));
         prop_assert!(again.as_bytes() != sealed.as_bytes());
     }
 }

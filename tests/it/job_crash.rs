@@ -22,8 +22,8 @@ use std::{
 
 use canton_keyvault::{
     domain::{Job, JobKind, JobState, KeySpec, Operation, WrapperKeyId, WrapperState},
-    storage::{KeyStore, Page, Wanted},
-    vault::Drilled,
+    storage::{KeyRequirement, KeyStore, Page},
+    vault::BackupKeyResult,
 };
 
 use crate::{
@@ -246,7 +246,7 @@ async fn idle(life: &Life) {
 async fn settle(world: &World, life: &Life, report: &mut Report) {
     idle(life).await;
     let active = active(life).await;
-    let left = life.watched.left(Wanted::WrapUnder(active), ALL).await.unwrap();
+    let left = life.watched.left(KeyRequirement::WrapUnder(active), ALL).await.unwrap();
     if !left.is_empty() {
         let job = life.vault.start_rotation(&as_("wrapper-admin"), active).await.unwrap().into_value();
         idle(life).await;
@@ -287,9 +287,9 @@ async fn expect_success(life: &Life, job: &Job, report: &mut Report) {
 async fn look_over(world: &World, life: &Life, report: &mut Report) {
     let mut there = HashSet::new();
     let mut wrong = Vec::new();
-    let drilled = life.vault.drill(|id, _, drilled| {
+    let drilled = life.vault.verify_backup(|id, _, drilled| {
         there.insert(id);
-        if let Drilled::Fails(error) = drilled {
+        if let BackupKeyResult::Fails(error) = drilled {
             wrong.push(format!("{id} does not open: {error}"));
         }
     });
@@ -299,7 +299,7 @@ async fn look_over(world: &World, life: &Life, report: &mut Report) {
     for key in life.watched.keys(&all_keys(), ALL).await.unwrap().into_iter().map(|key| key.item) {
         let under: Vec<_> = key.wraps.iter().map(|wrap| wrap.wrapper_key).collect();
         if key.sealed.is_some() && under != [active] {
-            wrong.push(format!("{} has wraps under {under:?}, and only {active} is left", key.facts.id));
+            wrong.push(format!("{} has wraps under {under:?}, and only {active} is left", key.attributes.id));
         }
     }
     for kind in [JobKind::Rotation, JobKind::Reseal] {

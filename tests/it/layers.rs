@@ -10,12 +10,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("crypto", &["domain"]),
     ("audit", &["domain", "crypto"]),
+    ("client", &["domain", "crypto"]),
     ("storage", &["domain", "crypto", "audit"]),
-    ("wrapper", &["domain", "crypto", "audit"]),
-    ("vault", &["domain", "crypto", "audit", "storage", "wrapper"]),
-    ("api", &["domain", "crypto", "audit", "vault"]),
-    ("config", &["domain", "crypto", "audit", "storage", "wrapper", "vault", "api"]),
-    ("cli", &["domain", "crypto", "audit", "storage", "wrapper", "vault", "api", "config"]),
+    ("kms", &["domain", "crypto", "audit", "client"]),
+    ("vault", &["domain", "crypto", "audit", "storage", "kms"]),
+    ("mtls", &["domain", "crypto"]),
+    ("api", &["domain", "crypto", "audit", "vault", "mtls"]),
+    ("config", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
+    ("server", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls", "api", "config"]),
+    ("cli", &["domain", "crypto", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
 ];
 
 /// What a layer must not name, whatever it imports.
@@ -24,8 +27,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("crypto", &["tokio", "std::fs", "std::net", "tracing::", "async fn"]),
     ("audit", &["crate::storage", "rusqlite"]),
     ("storage", &["SecretBytes", "axum", "hyper"]),
-    ("wrapper", &["rusqlite", "axum"]),
+    ("kms", &["rusqlite", "axum"]),
     ("vault", &["axum", "rusqlite", "aws_sdk", "StatusCode", "http::"]),
+    ("mtls", &["rusqlite", "aws_sdk"]),
     ("api", &["rusqlite", "aws_sdk"]),
 ];
 

@@ -1,4 +1,4 @@
-//! The memory of the running process, read as root: no key is left in it after a disable, a freeze, a deletion or its residency.
+//! The memory of the running process, read as root: no key is left in it after a disable, a freeze, a deletion or its max_age.
 
 use std::{
     fs::{File, read_to_string},
@@ -13,7 +13,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::{
-    cli::{client::Client, pki},
+    cli::pki,
+    client::Client,
     crypto::{SystemRandom, ecies_sender::encrypt_to},
     domain::{KeySpec, Purpose},
 };
@@ -171,7 +172,7 @@ async fn no_key_outlives_its_residency() {
     let known = known_keys();
     let (vault, _, _admin) = vault_with(&known, "\n[cache]\nresidency = \"8s\"\nidle = \"8s\"\n").await;
     assert_all_are_there(vault.pid(), &known);
-    assert_none_is_there(vault.pid(), &Patterns::of(&known), Duration::from_secs(30), "after its residency");
+    assert_none_is_there(vault.pid(), &Patterns::of(&known), Duration::from_secs(30), "after its max_age");
 }
 
 /// Whom the files of a process in `/proc` belong to.

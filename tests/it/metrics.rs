@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use canton_keyvault::cli::metrics::{Kind, METRICS, Metric};
+use canton_keyvault::server::metrics::{Kind, METRICS, Metric};
 use serde_json::json;
 
 use crate::support::{

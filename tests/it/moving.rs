@@ -1,6 +1,6 @@
 //! One database through every provider: AWS, OpenBao, a key in a file, and AWS again, with the wrapper keys before retired and shut off.
 
-use canton_keyvault::{crypto::SystemRandom, wrapper::create_key_file};
+use canton_keyvault::{crypto::SystemRandom, kms::create_key_file};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use canton_keyvault::{
     domain::ProviderKind,
-    wrapper::{Denial, Providers, Wrapped, Wrapper, WrapperError},
+    kms::{Denial, Providers, Wrapped, Wrapper, WrapperError},
 };
 use serde_json::json;
 

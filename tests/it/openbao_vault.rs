@@ -111,7 +111,7 @@ async fn create(vault: &TestVault) -> String {
     client.create("/v1/keys", &new).await.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-async fn sign(vault: &TestVault, id: &str) -> Result<Value, canton_keyvault::cli::client::ClientError> {
+async fn sign(vault: &TestVault, id: &str) -> Result<Value, canton_keyvault::client::ClientError> {
     let ask = json!({ "algorithm": "ed25519", "message": STANDARD.encode("hello") });
     vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &ask).await
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use canton_keyvault::cli::reload::{self, Change, Look};
+use canton_keyvault::server::reload::{self, Change, Look};
 use rustls::{HandshakeKind, version::TLS13};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;

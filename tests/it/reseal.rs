@@ -16,7 +16,7 @@ async fn create(vault: &TestVault) -> Value {
     vault.client("key-admin").create("/v1/keys", &new).await.unwrap()
 }
 
-async fn sign(vault: &TestVault, key: &str) -> Result<Value, canton_keyvault::cli::client::ClientError> {
+async fn sign(vault: &TestVault, key: &str) -> Result<Value, canton_keyvault::client::ClientError> {
     let ask = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" });
     vault.client("participant1").post(&format!("/v1/keys/{key}/sign"), &ask).await
 }

@@ -16,7 +16,7 @@ async fn create(vault: &TestVault) -> String {
     vault.client("key-admin").create("/v1/keys", &new).await.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-async fn retire(vault: &TestVault, id: &str) -> Result<serde_json::Value, canton_keyvault::cli::client::ClientError> {
+async fn retire(vault: &TestVault, id: &str) -> Result<serde_json::Value, canton_keyvault::client::ClientError> {
     vault.client("wrapper-admin").post(&format!("/v1/wrapper-keys/{id}/retire"), &json!({})).await
 }
 
@@ -54,7 +54,7 @@ async fn a_wrapper_key_that_any_key_needs_does_not_go_and_nothing_changes() {
     let vault = TestVault::start_with(quick);
     let first = active(&vault).await;
     let (used, pending, system) = (create(&vault).await, create(&vault).await, create(&vault).await);
-    vault.client("key-admin").json(canton_keyvault::cli::client::Call::delete(&format!("/v1/keys/{pending}"))).await.unwrap();
+    vault.client("key-admin").json(canton_keyvault::client::Call::delete(&format!("/v1/keys/{pending}"))).await.unwrap();
     let second = new_wrapper_key(&vault).await;
     rotated(&vault, &second).await;
     assert_eq!(vault.database().execute("UPDATE keys SET node = '$vault' WHERE id = ?1", [&system]).unwrap(), 1);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canton_keyvault::{api::transport::identity, cli::pki};
+use canton_keyvault::{cli::pki, mtls::identity};
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber};
 use rustls::{
     ClientConfig, HandshakeKind, RootCertStore,

@@ -12,7 +12,7 @@ async fn create(vault: &TestVault) -> String {
     vault.client("key-admin").create("/v1/keys", &new).await.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-async fn sign(vault: &TestVault, key: &str) -> Result<Value, canton_keyvault::cli::client::ClientError> {
+async fn sign(vault: &TestVault, key: &str) -> Result<Value, canton_keyvault::client::ClientError> {
     let ask = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" });
     vault.client("participant1").post(&format!("/v1/keys/{key}/sign"), &ask).await
 }
@@ -42,7 +42,7 @@ async fn keys_of_every_state_get_a_wrap_and_sign_without_the_old_wrapper_key() {
             "superseded" => step(&vault, &key, "supersede").await,
             "disabled" => step(&vault, &key, "disable").await,
             "pending" => {
-                vault.client("key-admin").json(canton_keyvault::cli::client::Call::delete(&format!("/v1/keys/{key}"))).await.unwrap();
+                vault.client("key-admin").json(canton_keyvault::client::Call::delete(&format!("/v1/keys/{key}"))).await.unwrap();
             }
             _ => {}
         }

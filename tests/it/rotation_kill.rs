@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use canton_keyvault::cli::client::{Client, ClientError};
+use canton_keyvault::client::{Client, ClientError};
 use serde_json::{Value, json};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc};
 use canton_keyvault::{
     audit::leaf_hash,
     domain::{
-        AuditEvent, Class, Facts, KeyId, KeyRecord, KeySpec, Lifecycle, Operation, Origin, Purpose, StateChange, Transition, Wrap,
+        AuditEvent, Class, KeyAttributes, KeyId, KeyRecord, KeySpec, Lifecycle, Operation, Origin, Purpose, StateChange, Transition, Wrap,
         WrapperKey, WrapperState,
     },
     storage::{Change, Commit, CommitError, Idempotency, IdempotencyScope, KeyStore, KeyUpdate, Mode, SqliteConfig, WrapperKeyUse},
@@ -99,7 +99,7 @@ async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
     register(&store, 2, WrapperState::Standby).await;
     let pair = record(1);
     let mut symmetric = record(2);
-    symmetric.facts = Facts {
+    symmetric.attributes = KeyAttributes {
         id: KeyId::Symmetric([7; 16]),
         purpose: Purpose::Symmetric,
         spec: KeySpec::Aes256,
@@ -107,7 +107,7 @@ async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
         class: Class::Permanent,
         origin: Origin::Imported,
         exportable: true,
-        ..symmetric.facts
+        ..symmetric.attributes
     };
     symmetric = KeyRecord {
         name: None,
@@ -121,9 +121,9 @@ async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
     symmetric.wraps.push(Wrap { verified_at: None, quarantined: true, ..wrap(2) });
     for key in [&pair, &symmetric] {
         let receipt = store.commit(insert(key)).await.unwrap();
-        let stored = store.key(key.facts.id).await.unwrap().unwrap();
+        let stored = store.key(key.attributes.id).await.unwrap().unwrap();
         assert_eq!(&stored.record, key);
-        assert_eq!(stored.logged, Some(key.stands()));
+        assert_eq!(stored.logged, Some(key.state_change()));
         assert_eq!(stored.store_revision, receipt.store_revision);
     }
 }
@@ -217,10 +217,10 @@ async fn a_wrap_is_quarantined(store: Arc<dyn KeyStore>) {
 async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
-    assert_eq!(store.outline(id(9)).await, Ok(None));
-    let outline = store.outline(id(1)).await.unwrap().unwrap();
+    assert_eq!(store.unreadable_key(id(9)).await, Ok(None));
+    let unreadable_key = store.unreadable_key(id(1)).await.unwrap().unwrap();
     let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None };
-    assert_eq!((outline.node, outline.logged), (Some(record(1).facts.node), Some(logged)));
+    assert_eq!((unreadable_key.node, unreadable_key.logged), (Some(record(1).attributes.node), Some(logged)));
     let lifecycle = Lifecycle::ACTIVE.after(Transition::Quarantine).unwrap();
     let set_aside = |key, revision| {
         let to = StateChange { revision, lifecycle, successor: None, delete_at: None };

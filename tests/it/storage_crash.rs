@@ -106,7 +106,7 @@ async fn call(store: Arc<dyn KeyStore>, caller: u32, mut seed: u64) -> Vec<Ackno
             (0, _) | (_, 0) => {
                 let record = record(u8::try_from(caller * COMMITS_EACH + number).unwrap());
                 keys.push(record.clone());
-                (insert(&record), Some(record.facts.id))
+                (insert(&record), Some(record.attributes.id))
             }
             (1, some) => {
                 let record = &mut keys[pick % some];
@@ -117,9 +117,9 @@ async fn call(store: Arc<dyn KeyStore>, caller: u32, mut seed: u64) -> Vec<Ackno
             }
             (2, some) => {
                 let record = &keys[pick % some];
-                (sign(record.facts.id, record.revision, store.revision()), Some(record.facts.id))
+                (sign(record.attributes.id, record.revision, store.revision()), Some(record.attributes.id))
             }
-            _ => (Commit { change: None, idempotency: None, unchanged: None, event: tagged(0) }, None),
+            _ => (Commit { change: None, idempotency: None, precondition: None, event: tagged(0) }, None),
         };
         let commit = Commit { event: AuditEvent { subject: Some(tag.clone()), ..commit.event }, ..commit };
         match store.commit(commit).await {
@@ -167,7 +167,7 @@ async fn inspect(folder: &Path, acknowledged: &[Acknowledged]) -> Vec<String> {
         }
     }
     let keys = store.keys(&all_keys(), page(0, 10_000)).await.unwrap();
-    let rows: HashMap<KeyId, u64> = keys.iter().map(|key| (key.item.facts.id, key.item.revision)).collect();
+    let rows: HashMap<KeyId, u64> = keys.iter().map(|key| (key.item.attributes.id, key.item.revision)).collect();
     if rows != logged {
         broken.push(format!("the keys are {rows:?}, and the log says {logged:?}"));
     }

@@ -6,12 +6,12 @@ use canton_keyvault::{
     audit::{Entry, Source},
     crypto::SystemRandom,
     domain::{
-        Algorithm, AuditEvent, Class, Facts, Fingerprint, KeyId, KeyRecord, KeySpec, Lifecycle, NodeName, NodeScope, Operation, Origin,
-        Principal, ProviderKind, Purpose, SealedKey, StateChange, Timestamp, Usage, Wrap, WrapperKey, WrapperKeyId, WrapperState,
+        Algorithm, AuditEvent, Class, Fingerprint, KeyAttributes, KeyId, KeyRecord, KeySpec, Lifecycle, NodeName, NodeScope, Operation,
+        Origin, Principal, ProviderKind, Purpose, SealedKey, StateChange, Timestamp, Usage, Wrap, WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
-        Change, Commit, EntryFilter, KeyFilter, KeyStore, KeyUpdate, OpenStoreError, Page, Remembered, SqliteConfig, SqliteStore,
-        StoredEntry, Unchanged,
+        Change, Commit, EntryFilter, IdempotencyRecord, KeyFilter, KeyPrecondition, KeyStore, KeyUpdate, OpenStoreError, Page,
+        SqliteConfig, SqliteStore, StoredEntry,
     },
 };
 
@@ -71,7 +71,7 @@ pub(crate) fn wrap(number: u8) -> Wrap {
 /// On node `number` modulo 3, with one wrap, under wrapper key 1.
 pub(crate) fn record(number: u8) -> KeyRecord {
     KeyRecord {
-        facts: Facts {
+        attributes: KeyAttributes {
             id: id(number),
             node: node(number % 3),
             purpose: Purpose::Signing,
@@ -108,7 +108,7 @@ pub(crate) fn tagged(number: u32) -> AuditEvent {
 
 /// A commit of an event alone.
 pub(crate) fn commit(operation: Operation, key: Option<KeyId>) -> Commit {
-    Commit { change: None, idempotency: None, unchanged: None, event: event(operation, key) }
+    Commit { change: None, idempotency: None, precondition: None, event: event(operation, key) }
 }
 
 /// A use of a key that was known to have this revision at this revision of the store.
@@ -119,17 +119,17 @@ pub(crate) fn sign(key: KeyId, revision: u64, store_revision: u64) -> Commit {
         digest: Some([0xcd; 32]),
         ..event(Operation::Sign, Some(key))
     };
-    Commit { change: None, idempotency: None, unchanged: Some(Unchanged { key, revision, store_revision }), event }
+    Commit { change: None, idempotency: None, precondition: Some(KeyPrecondition { key, revision, store_revision }), event }
 }
 
 /// A new key while wrapper key 1 is active.
 pub(crate) fn insert(record: &KeyRecord) -> Commit {
-    let change = record.stands();
+    let change = record.state_change();
     Commit {
         change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }),
         idempotency: None,
-        unchanged: None,
-        event: AuditEvent { change: Some(change), ..event(Operation::CreateKey, Some(record.facts.id)) },
+        precondition: None,
+        event: AuditEvent { change: Some(change), ..event(Operation::CreateKey, Some(record.attributes.id)) },
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn insert_after(record: &KeyRecord, link: &KeyUpdate) -> Commit {
 /// The next revision of a key as it is.
 pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
     KeyUpdate {
-        key: record.facts.id,
+        key: record.attributes.id,
         if_revision: record.revision,
         to: StateChange { revision: record.revision + 1, lifecycle, successor: record.successor, delete_at: record.delete_at },
         row_tag: record.row_tag,
@@ -155,7 +155,7 @@ pub(crate) fn change(update: &KeyUpdate) -> Commit {
     Commit {
         change: Some(Change::UpdateKey(update.clone())),
         idempotency: None,
-        unchanged: None,
+        precondition: None,
         event: AuditEvent { change: Some(update.to), ..event(Operation::DisableKey, Some(update.key)) },
     }
 }
@@ -172,8 +172,8 @@ pub(crate) async fn register(store: &Arc<dyn KeyStore>, number: u8, state: Wrapp
     store.commit(add(wrapper_key(number, state))).await.unwrap();
 }
 
-pub(crate) fn remembered(answer: &str) -> Remembered {
-    Remembered { body_hash: [9; 32], answer: answer.into() }
+pub(crate) fn remembered(answer: &str) -> IdempotencyRecord {
+    IdempotencyRecord { body_hash: [9; 32], answer: answer.into() }
 }
 
 pub(crate) const fn page(after: u64, limit: u32) -> Page {

@@ -176,7 +176,7 @@ async fn an_unreadable_row_is_an_error_of_its_own_key_alone() {
     }
     assert!(bench.store.key(id(4)).await.unwrap().is_some());
     let keys = bench.store.keys(&all_keys(), page(0, 2)).await.unwrap();
-    let shown: Vec<_> = keys.iter().map(|key| (key.item.facts.id, key.item.lifecycle)).collect();
+    let shown: Vec<_> = keys.iter().map(|key| (key.item.attributes.id, key.item.lifecycle)).collect();
     assert_eq!(shown, [(id(1), Lifecycle::QUARANTINED), (id(3), Lifecycle::ACTIVE)], "the page is full in spite of the row left out");
     let quarantined = KeyFilter { state: Some(KeyState::Quarantined), ..all_keys() };
     assert_eq!(bench.store.keys(&quarantined, page(0, 9)).await.unwrap().len(), 1);

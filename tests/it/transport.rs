@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{body::Body, http::StatusCode};
-use canton_keyvault::api::transport::ConnectionLimits;
+use canton_keyvault::mtls::ConnectionLimits;
 use hyper::Request;
 use rustls::{
     HandshakeKind, NamedGroup, ProtocolVersion,

@@ -8,7 +8,7 @@ use aws_credential_types::{
 };
 use canton_keyvault::{
     domain::{ProviderKind, WrapperKey},
-    wrapper::{CreateOptions, Denial, Description, Outage, Providers, Unwrapped, Wrapped, WrapperError},
+    kms::{CreateOptions, Denial, Description, Outage, Providers, Unwrapped, Wrapped, WrapperError},
 };
 use serde_json::json;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, WrapperKey, WrapperState},
-    wrapper::{CreateOptions, Denial, Description, Foreign, Providers, Ring, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file},
+    kms::{
+        Connections, CreateOptions, Denial, Description, ForeignWrap, Providers, Unwrapped, Wrapped, Wrapper, WrapperError, create_key_file,
+    },
 };
 
 use serde_json::json;
@@ -76,10 +78,10 @@ async fn what_another_key_wrapped_is_invalid() {
 #[tokio::test]
 async fn only_keys_of_one_aws_meet_in_a_kms_that_rewraps() {
     for Case { wrapper, key, others, other, .. } in cases().await {
-        assert_eq!(wrapper.meets(&others), key.provider == ProviderKind::AwsKms, "{}", key.provider);
-        if !wrapper.meets(&others) {
+        assert_eq!(wrapper.can_rewrap_from(&others), key.provider == ProviderKind::AwsKms, "{}", key.provider);
+        if !wrapper.can_rewrap_from(&others) {
             let wrapped = &other.wrap(&data_key(), &context("participant1")).await.unwrap().bytes;
-            let refused = wrapper.rewrap(Foreign { key: &others, wrapped }, &context("participant1")).await.err();
+            let refused = wrapper.rewrap(ForeignWrap { key: &others, wrapped }, &context("participant1")).await.err();
             assert!(matches!(refused, Some(WrapperError::Unfit { .. })), "{refused:?}");
         }
     }
@@ -119,7 +121,7 @@ async fn a_row_whose_facts_contradict_each_other_is_refused() {
 #[tokio::test]
 async fn the_ring_connects_once_and_anew_when_the_row_changes() {
     for Case { providers, key, others, .. } in cases().await {
-        let ring = Ring::new(providers);
+        let ring = Connections::new(providers);
         let (one, two) = tokio::join!(ring.get(&key), ring.get(&key));
         let one = one.unwrap();
         assert!(Arc::ptr_eq(&one, &two.unwrap()));
@@ -161,7 +163,7 @@ async fn a_missing_key_file_is_final_until_it_is_back() {
     let providers = Arc::new(local(&format!("reference = {path:?}\nallowed = [{path:?}]")));
     let key = registered(ProviderKind::Local, providers.resolve(ProviderKind::Local, path.to_str().unwrap(), &[]).await.unwrap());
     std::fs::rename(&path, &aside).unwrap();
-    let ring = Ring::new(providers);
+    let ring = Connections::new(providers);
     let missing = ring.get(&key).await.err();
     assert!(matches!(missing, Some(WrapperError::Denied { denial: Denial::NotFound, .. })), "{missing:?}");
     std::fs::rename(&aside, &path).unwrap();

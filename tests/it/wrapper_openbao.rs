@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::{
     domain::{ProviderKind, WrapperKey},
-    wrapper::{CreateOptions, Denial, Description, Outage, Providers, Unwrapped, Wrapped, Wrapper, WrapperError},
+    kms::{CreateOptions, Denial, Description, Outage, Providers, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -156,7 +156,7 @@ async fn a_key_that_became_exportable_opens_and_wraps_no_more() {
     let transit = Transit::new(server).await;
     let wrap = transit.wrap().await.unwrap().bytes;
     server.call("POST", &format!("transit/keys/{}/config", transit.name), json!({ "exportable": true })).await;
-    assert_eq!(transit.wrap().await.err().as_ref().and_then(denial), Some(Denial::Exposed));
+    assert_eq!(transit.wrap().await.err().as_ref().and_then(denial), Some(Denial::Exportable));
     assert!(!transit.wrapper.describe().await.unwrap().usable);
     tokio::time::sleep(Duration::from_millis(1100)).await;
     transit.unwrap(&wrap).await.unwrap();

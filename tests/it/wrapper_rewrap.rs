@@ -2,7 +2,7 @@
 
 use canton_keyvault::{
     domain::{EncryptionContext, ProviderKind, WrapperKey},
-    wrapper::{Denial, Foreign, Outage, Wrapped, WrapperError},
+    kms::{Denial, ForeignWrap, Outage, Wrapped, WrapperError},
 };
 use serde_json::json;
 
@@ -84,7 +84,7 @@ async fn a_missing_source_or_permission_is_denied_and_an_outage_is_tried_again()
         reference: format!("arn:aws:kms:{CENTRAL}:{ACCOUNT}:key/00000000-0000-0000-0000-000000000000"),
         ..from.key.clone()
     };
-    let missing = to.wrapper.rewrap(Foreign { key: &gone, wrapped: &wrapped }, &context("participant1")).await.err();
+    let missing = to.wrapper.rewrap(ForeignWrap { key: &gone, wrapped: &wrapped }, &context("participant1")).await.err();
     assert!(matches!(missing, Some(WrapperError::Denied { denial: Denial::NotFound, .. })), "{missing:?}");
 
     for of_source in [true, false] {
@@ -106,13 +106,13 @@ async fn a_missing_source_or_permission_is_denied_and_an_outage_is_tried_again()
 async fn two_keys_meet_where_both_live() {
     let kms = Kms::shared().await;
     let Pair { from, to, wrapped } = Pair::new(kms, &[WEST], &[CENTRAL, WEST]).await;
-    assert!(to.wrapper.meets(&from.key), "in the second region");
+    assert!(to.wrapper.can_rewrap_from(&from.key), "in the second region");
     let moved = to.wrapper.rewrap(foreign(&from, &wrapped), &context("participant1")).await.unwrap();
     assert_eq!(moved.receipt.region.as_deref(), Some(WEST));
     let opened = to.wrapper.unwrap(&moved.bytes, &context("participant1")).await.unwrap();
     assert_eq!(opened.receipt.region.as_deref(), Some(CENTRAL), "the key is one in all its regions");
     let old = WrapperKey { regions: Vec::new(), ..from.key.clone() };
-    assert!(to.wrapper.meets(&old), "a row without regions lives in that of its ARN");
+    assert!(to.wrapper.can_rewrap_from(&old), "a row without regions lives in that of its ARN");
 
     let apart = Aws::new(kms, &[CENTRAL], "").await;
     let file = WrapperKey { provider: ProviderKind::Local, ..apart.key.clone() };
@@ -120,8 +120,8 @@ async fn two_keys_meet_where_both_live() {
     let china = |text: &str| text.replace("aws:aws:", "aws:aws-cn:").replace("arn:aws:", "arn:aws-cn:");
     let china = WrapperKey { identity: china(&apart.key.identity), reference: china(&apart.key.reference), ..apart.key.clone() };
     for (what, other) in [("no common region", &from.key), ("a file", &file), ("a contradiction", &renamed), ("a partition", &china)] {
-        assert!(!apart.wrapper.meets(other), "{what}");
-        let refused = apart.wrapper.rewrap(Foreign { key: other, wrapped: &wrapped }, &context("participant1")).await.err();
+        assert!(!apart.wrapper.can_rewrap_from(other), "{what}");
+        let refused = apart.wrapper.rewrap(ForeignWrap { key: other, wrapped: &wrapped }, &context("participant1")).await.err();
         assert!(matches!(refused, Some(WrapperError::Unfit { .. })), "{what}: {refused:?}");
     }
 }
@@ -143,7 +143,7 @@ async fn what_is_not_allowed_is_not_taken_over_from() {
     let Pair { from, to, wrapped } = Pair::new(kms, &[CENTRAL], &[CENTRAL]).await;
     let strict = aws(&format!("reference = {:?}\nendpoint = {:?}\nregions = [{CENTRAL:?}]", to.key.reference, kms.endpoint()));
     let wrapper = strict.connect(&to.key).await.unwrap();
-    assert!(!wrapper.meets(&from.key));
+    assert!(!wrapper.can_rewrap_from(&from.key));
     let before = kms.log(&from.key.reference).len();
     assert!(wrapper.rewrap(foreign(&from, &wrapped), &context("participant1")).await.is_err());
     assert_eq!(kms.log(&from.key.reference).len(), before, "KMS is not asked");
@@ -166,8 +166,8 @@ impl Pair {
     }
 }
 
-fn foreign<'a>(from: &'a Aws, wrapped: &'a [u8]) -> Foreign<'a> {
-    Foreign { key: &from.key, wrapped }
+fn foreign<'a>(from: &'a Aws, wrapped: &'a [u8]) -> ForeignWrap<'a> {
+    ForeignWrap { key: &from.key, wrapped }
 }
 
 /// Whether a request names one of these keys, by any ARN.

@@ -14,7 +14,7 @@ use super::{
     target::{CodeOf, Prepared},
     worker::{Shared, Window, worker},
 };
-use crate::cli::{Failure, client::Endpoint};
+use crate::{cli::Failure, client::Endpoint};
 
 /// What to put on a service.
 pub(super) struct Load {

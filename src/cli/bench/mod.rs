@@ -16,11 +16,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{ConnectionArgs, Failure, words::words};
+use self::load::{Load, Pace};
+use self::target::Target;
+use self::vault_target::VaultTarget;
+use super::{ConnectionArgs, Failure, value_parsers::words};
 use crate::domain::{Algorithm, KeyId, KeySpec, NodeName};
-use load::{Load, Pace};
-use target::Target;
-use vault_target::VaultTarget;
 
 /// What load, for how long, on which key.
 #[derive(Debug, Clone, Args)]
@@ -140,7 +140,7 @@ pub(super) fn run(connection: &ConnectionArgs, args: &BenchArgs) -> Result<(), F
         timeout: connection.timeout,
     };
     let measured = load::run(&load, args.server_pid)?;
-    report::print(connection.output, &report::document(connection, args, &work.facts, &measured))
+    report::print(connection.output, &report::document(connection, args, &work.attributes, &measured))
 }
 
 fn positive(text: &str) -> Result<f64, &'static str> {

@@ -8,7 +8,7 @@ use super::{BenchArgs, load::Measured, process::Usage};
 use crate::cli::{ConnectionArgs, Failure, Format};
 
 /// The whole result.
-pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, facts: &Map<String, Value>, measured: &Measured) -> Value {
+pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, attributes: &Map<String, Value>, measured: &Measured) -> Value {
     let Measured { seen, not_sent, window, server, generator } = measured;
     let seconds = window.as_secs_f64();
     let requests = seen.successes();
@@ -23,7 +23,7 @@ pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, facts: &Ma
         "warmup_seconds": args.warmup().as_secs_f64(),
     });
     if let Value::Object(run) = &mut run {
-        run.extend(facts.clone());
+        run.extend(attributes.clone());
     }
     json!({
         "run": run,

@@ -19,7 +19,7 @@ pub(super) struct Work {
     /// Sent in turn.
     pub(super) requests: Vec<Prepared>,
     /// Facts for the report.
-    pub(super) facts: Map<String, Value>,
+    pub(super) attributes: Map<String, Value>,
 }
 
 /// A service that load can be put on.

@@ -11,10 +11,8 @@ use super::{
     target::{CodeOf, Target, Work},
 };
 use crate::{
-    cli::{
-        Failure,
-        client::{Call, Client, Endpoint, Problem},
-    },
+    cli::Failure,
+    client::{Call, Client, Endpoint, Problem},
     domain::{Algorithm, KeySpec, Purpose},
 };
 
@@ -44,16 +42,16 @@ impl Target for VaultTarget {
         for key in &keys {
             requests.push(self.call(args.operation, algorithm, key, &message).await?.request(self.endpoint.authority())?);
         }
-        let mut facts = Map::new();
-        facts.insert("algorithm".into(), json!(algorithm));
-        facts.insert("keys".into(), json!(keys.len()));
+        let mut attributes = Map::new();
+        attributes.insert("algorithm".into(), json!(algorithm));
+        attributes.insert("keys".into(), json!(keys.len()));
         if let Some(node) = &args.node {
-            facts.insert("keys_created_on".into(), json!(node));
+            attributes.insert("keys_created_on".into(), json!(node));
         }
         if let [key] = keys.as_slice() {
-            facts.insert("key_id".into(), json!(key.id));
+            attributes.insert("key_id".into(), json!(key.id));
         }
-        Ok(Work { requests, facts })
+        Ok(Work { requests, attributes })
     }
 
     fn code_of(&self) -> CodeOf {

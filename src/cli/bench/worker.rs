@@ -16,8 +16,8 @@ use super::{
     recorder::Recorder,
     target::{CodeOf, Prepared},
 };
-use crate::cli::{
-    Failure,
+use crate::{
+    cli::Failure,
     client::{Connection, Endpoint},
 };
 

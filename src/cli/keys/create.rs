@@ -4,7 +4,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::{Failure, client::Call, connection::Remote, words::words},
+    cli::{Failure, connection::Remote, value_parsers::words},
+    client::Call,
     domain::{Class, KeyName, KeySpec, NodeName, Purpose, Usage},
 };
 
@@ -21,12 +22,12 @@ pub struct CreateArgs {
     #[arg(long, value_parser = words::<KeySpec>())]
     spec: KeySpec,
     #[command(flatten)]
-    facts: FactsArgs,
+    attributes: AttributeArgs,
 }
 
 /// Facts that a key may have, whether it is made or brought in.
 #[derive(Debug, Args, Serialize)]
-pub(super) struct FactsArgs {
+pub(super) struct AttributeArgs {
     /// What Canton uses it for; comma-separated
     #[arg(long, value_delimiter = ',', value_parser = words::<Usage>())]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -51,12 +52,12 @@ struct Body<'a> {
     purpose: Purpose,
     spec: KeySpec,
     #[serde(flatten)]
-    facts: &'a FactsArgs,
+    attributes: &'a AttributeArgs,
 }
 
 /// Makes the key and shows it.
 pub(super) async fn run(args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
-    let CreateArgs { node, purpose, spec, facts } = args;
-    let body = Body { node, purpose: *purpose, spec: *spec, facts };
+    let CreateArgs { node, purpose, spec, attributes } = args;
+    let body = Body { node, purpose: *purpose, spec: *spec, attributes };
     remote.print(&remote.client.json(Call::post("/v1/keys").json(&body)?.idempotent()?).await?)
 }

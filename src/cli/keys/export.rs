@@ -7,10 +7,10 @@ use super::import::MaterialFormat;
 use crate::{
     cli::{
         Failure,
-        client::Call,
         connection::Remote,
         input::{NewFile, Place, from_base64},
     },
+    client::Call,
     domain::KeyId,
 };
 

@@ -3,15 +3,15 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::create::FactsArgs;
+use super::create::AttributeArgs;
 use crate::{
     cli::{
         Failure,
-        client::Call,
         connection::Remote,
         input::{Place, base64_secret, pkcs8_der},
-        words::words,
+        value_parsers::words,
     },
+    client::Call,
     domain::{NodeName, Purpose},
 };
 
@@ -34,7 +34,7 @@ pub struct ImportArgs {
     #[arg(long, value_parser = words::<Purpose>())]
     purpose: Option<Purpose>,
     #[command(flatten)]
-    facts: FactsArgs,
+    attributes: AttributeArgs,
 }
 
 /// The form of a private key outside the vault.
@@ -59,12 +59,12 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     purpose: Option<Purpose>,
     #[serde(flatten)]
-    facts: &'a FactsArgs,
+    attributes: &'a AttributeArgs,
 }
 
 /// Brings the key in and shows it.
 pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failure> {
-    let ImportArgs { node, format, material_file, password_file, purpose, facts } = args;
+    let ImportArgs { node, format, material_file, password_file, purpose, attributes } = args;
     if *material_file == Place::Standard && *password_file == Some(Place::Standard) {
         return Err(Failure::Usage("--material-file and --password-file cannot both be standard input".into()));
     }
@@ -78,7 +78,7 @@ pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failur
         material: &material,
         password: password.as_ref().map(|password| password.as_str()),
         purpose: *purpose,
-        facts,
+        attributes,
     };
     remote.print(&remote.client.json(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await?)
 }

@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    cli::{Failure, client::Call, connection::Remote},
+    cli::{Failure, connection::Remote},
+    client::Call,
     domain::KeyId,
 };
 

@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::{
     cli::{
         Failure,
-        client::Call,
         connection::Remote,
         output::ListArgs,
-        words::{time, words},
+        value_parsers::{time, words},
     },
+    client::Call,
     domain::{Class, KeyId, KeyState, NodeName, Purpose, Timestamp},
 };
 

@@ -1,12 +1,12 @@
 //! `keys …`: create, import, look at, use, govern, re-seal and export keys.
 
 mod create;
+mod crypto_ops;
 mod export;
 mod import;
 mod lifecycle;
 mod list;
 mod reseal;
-mod using;
 
 use clap::Subcommand;
 
@@ -28,11 +28,11 @@ pub enum KeysCommand {
     /// Show a key
     Show(list::ShowArgs),
     /// Sign a message
-    Sign(using::SignArgs),
+    Sign(crypto_ops::SignArgs),
     /// Decrypt a ciphertext
-    Decrypt(using::DecryptArgs),
+    Decrypt(crypto_ops::DecryptArgs),
     /// Encrypt under a symmetric key
-    Encrypt(using::EncryptArgs),
+    Encrypt(crypto_ops::EncryptArgs),
     /// Take an exportable key out of the vault, into a new private file
     Export(export::ExportArgs),
     /// Lift `disabled` and `quarantined`
@@ -62,9 +62,9 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Import(args) => import::run(&args, &remote).await,
         KeysCommand::List(args) => list::run(&args, &remote).await,
         KeysCommand::Show(args) => list::show(&args, &remote).await,
-        KeysCommand::Sign(args) => using::sign(&args, &remote).await,
-        KeysCommand::Decrypt(args) => using::decrypt(&args, &remote).await,
-        KeysCommand::Encrypt(args) => using::encrypt(&args, &remote).await,
+        KeysCommand::Sign(args) => crypto_ops::sign(&args, &remote).await,
+        KeysCommand::Decrypt(args) => crypto_ops::decrypt(&args, &remote).await,
+        KeysCommand::Encrypt(args) => crypto_ops::encrypt(&args, &remote).await,
         KeysCommand::Export(args) => export::run(&args, &remote).await,
         KeysCommand::Enable(args) => lifecycle::step(&args, "enable", &remote).await,
         KeysCommand::Disable(args) => lifecycle::step(&args, "disable", &remote).await,

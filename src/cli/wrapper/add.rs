@@ -4,7 +4,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::{Failure, client::Call, connection::Remote, words::words},
+    cli::{Failure, connection::Remote, value_parsers::words},
+    client::Call,
     domain::ProviderKind,
 };
 

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{
     Failure,
-    client::Call,
     connection::Remote,
     job::{AbortArgs, ROTATIONS, StatusArgs, WaitArgs},
     output::ListArgs,
 };
+use crate::client::Call;
 use crate::domain::WrapperKeyId;
 
 const COLUMNS: &[&str] = &["id", "provider", "state", "keys", "regions", "reference", "created_at"];

@@ -6,9 +6,9 @@ mod password;
 mod read_key_pair;
 mod write_key_pair;
 
-pub use password::MAX_PASSWORD;
-pub use read_key_pair::{CantonKeyPair, read_key_pair};
-pub use write_key_pair::{KeyPairToWrite, write_key_pair};
+pub use self::password::MAX_PASSWORD;
+pub use self::read_key_pair::{CantonKeyPair, read_key_pair};
+pub use self::write_key_pair::{KeyPairToWrite, write_key_pair};
 
 use super::CryptoError;
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::{Entry, Source, leaf_hash},
     domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Wrap, WrapperKeyId, WrapperState},
-    storage::{Change, Commit, Idempotency, KeyUpdate, Unchanged},
+    storage::{Change, Commit, Idempotency, KeyPrecondition, KeyUpdate},
 };
 
 /// What the writer knows by heart of the database, the open transaction included.
@@ -71,9 +71,9 @@ pub(super) fn purge(db: &Connection, now: Timestamp, limit: u32) -> Result<usize
 }
 
 fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
-    let Commit { change, idempotency, unchanged, event } = commit;
-    if let Some(unchanged) = unchanged {
-        check(db, head, unchanged)?;
+    let Commit { change, idempotency, precondition, event } = commit;
+    if let Some(precondition) = precondition {
+        check(db, head, precondition)?;
     }
     if let Some(idempotency) = idempotency {
         remember(db, idempotency, event.at)?;
@@ -95,9 +95,9 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> 
 }
 
 /// Refuses a result that was computed under what no longer holds. A frozen vault refuses it in any case: that costs nothing to know.
-fn check(db: &Connection, head: &Head, unchanged: &Unchanged) -> Result<(), CommitError> {
-    let moved_on = unchanged.store_revision != head.store_revision;
-    if head.frozen || (moved_on && revision_of(db, unchanged.key)? != Some(unchanged.revision)) {
+fn check(db: &Connection, head: &Head, precondition: &KeyPrecondition) -> Result<(), CommitError> {
+    let moved_on = precondition.store_revision != head.store_revision;
+    if head.frozen || (moved_on && revision_of(db, precondition.key)? != Some(precondition.revision)) {
         return Err(CommitError::Stale);
     }
     Ok(())
@@ -118,7 +118,7 @@ fn remember(db: &Connection, idempotency: &Idempotency, now: Timestamp) -> Resul
 fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
     match change {
         Change::InsertKey { record, active, link } => {
-            if revision_of(db, record.facts.id)?.is_some() {
+            if revision_of(db, record.attributes.id)?.is_some() {
                 return Err(CommitError::KeyExists);
             }
             if active_wrapper_key(db)? != Some(active.to_string()) {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
 use super::{
-    CommitError, Dependents, Page, Positioned, StoreError, Wanted,
+    CommitError, Dependents, KeyRequirement, Page, Positioned, StoreError,
     apply::{active_wrapper_key, execute, exists, update_key},
     error::{corrupt, signed},
     rows::{self, unsigned},
@@ -21,18 +21,18 @@ const GOOD_WRAP: &str =
 const COLUMNS: &str = "position, id, kind, from_key, to_key, state, total, done, failed, errors, started_at, finished_at";
 
 /// The condition for a key that is left, and the value that it is about.
-fn is_left(wanted: Wanted) -> (String, Box<dyn ToSql>) {
+fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
     match wanted {
-        Wanted::WrapUnder(wrapper_key) => {
+        KeyRequirement::WrapUnder(wrapper_key) => {
             let sql = format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key = ?1)");
             (sql, Box::new(wrapper_key.to_string()))
         }
-        Wanted::SealedSince(then) => (format!("{ALL} AND sealed_at < ?1"), Box::new(then.micros())),
+        KeyRequirement::SealedSince(then) => (format!("{ALL} AND sealed_at < ?1"), Box::new(then.micros())),
     }
 }
 
 /// Keys that do not have what is wanted, in the order of creation.
-pub(super) fn left(db: &Connection, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+pub(super) fn left(db: &Connection, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
     let (is_left, about) = is_left(wanted);
     let mut sql = db.prepare_cached(&format!("SELECT position, id FROM keys WHERE {is_left} AND position > ?2 ORDER BY position"))?;
     let mut rows = sql.query(params![about, signed(page.after)?])?;
@@ -53,7 +53,7 @@ fn count(db: &Connection, condition: &str, values: impl rusqlite::Params) -> Res
 }
 
 /// How many keys there are for a job, and how many of them are done.
-fn numbers(db: &Connection, wanted: Wanted) -> Result<(u64, u64), StoreError> {
+fn numbers(db: &Connection, wanted: KeyRequirement) -> Result<(u64, u64), StoreError> {
     let (is_left, about) = is_left(wanted);
     let (total, left) = (count(db, ALL, [])?, count(db, &is_left, [about])?);
     Ok((total, total.saturating_sub(left)))
@@ -112,7 +112,7 @@ fn first(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Op
 
 fn with_numbers(db: &Connection, mut job: Job) -> Result<Job, StoreError> {
     if job.state == JobState::Running {
-        (job.total, job.done) = numbers(db, Wanted::by(job.work, job.started_at))?;
+        (job.total, job.done) = numbers(db, KeyRequirement::by(job.work, job.started_at))?;
     }
     Ok(job)
 }
@@ -170,7 +170,7 @@ pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
 pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     let JobEnd { id, state, errors, at } = end;
     let Some(job) = running(db)?.filter(|job| job.id == *id) else { return Err(CommitError::LostRace) };
-    let wanted = Wanted::by(job.work, job.started_at);
+    let wanted = KeyRequirement::by(job.work, job.started_at);
     let (total, done) = numbers(db, wanted)?;
     let left = total - done;
     if *state == JobState::Succeeded && left > 0 {

@@ -45,13 +45,13 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, Dependents, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt, Remembered,
-    StoreError, StoredEntry, StoredKey, Wanted, WrapperKeyUse,
+    Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, Page,
+    Positioned, Receipt, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
-pub use config::{Mode, OpenStoreError, SqliteConfig};
-pub use inspect::{Inspection, copy, inspect};
+pub use self::config::{Mode, OpenStoreError, SqliteConfig};
+pub use self::inspect::{Inspection, copy, inspect};
 
 /// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`SqliteStore::close`]; dropped, its threads end by themselves.
 pub struct SqliteStore {
@@ -98,8 +98,8 @@ impl KeyStore for SqliteStore {
         self.look_up(move |db| read::key(db, id)).await
     }
 
-    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError> {
-        self.look_up(move |db| read::outline(db, id)).await
+    async fn unreadable_key(&self, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
+        self.look_up(move |db| read::unreadable_key(db, id)).await
     }
 
     async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
@@ -132,7 +132,7 @@ impl KeyStore for SqliteStore {
         self.list(read::wraps_by_state).await
     }
 
-    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.list(move |db| jobs::left(db, wanted, page)).await
     }
 
@@ -153,7 +153,7 @@ impl KeyStore for SqliteStore {
         self.look_up(jobs::running).await
     }
 
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
+    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
         let scope = scope.clone();
         self.look_up(move |db| read::remembered(db, &scope, now)).await
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    IdempotencyScope, Outline, Remembered, StoreError, StoredKey, WrapperKeyUse,
+    IdempotencyRecord, IdempotencyScope, StoreError, StoredKey, UnreadableKey, WrapperKeyUse,
     error::corrupt,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
@@ -23,11 +23,11 @@ pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, Store
 }
 
 /// What can be said of a key whose row cannot be read.
-pub(super) fn outline(db: &Connection, id: KeyId) -> Result<Option<Outline>, StoreError> {
+pub(super) fn unreadable_key(db: &Connection, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
     let mut sql = db.prepare_cached("SELECT node FROM keys WHERE id = ?1")?;
     let node = sql.query_row([id.to_string()], |row| Ok(row.get::<_, String>(0).ok())).optional()?;
     let Some(node) = node else { return Ok(None) };
-    Ok(Some(Outline { node: node.and_then(|text| text.parse().ok()), logged: logged(db, id)? }))
+    Ok(Some(UnreadableKey { node: node.and_then(|text| text.parse().ok()), logged: logged(db, id)? }))
 }
 
 /// The newest state change of a key. The index finds the entry, but only its hashed bytes are believed.
@@ -113,12 +113,12 @@ pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, Wrapp
 }
 
 /// What an earlier call answered, if it has not expired.
-pub(super) fn remembered(db: &Connection, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
+pub(super) fn remembered(db: &Connection, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
     let IdempotencyScope { principal, route, key } = scope;
     let sql = "SELECT body_hash, answer FROM idempotency WHERE principal = ?1 AND route = ?2 AND key = ?3 AND expires_at > ?4";
     let mut sql = db.prepare_cached(sql)?;
     let found = sql.query_row(params![principal, route, key, now.micros()], |row| {
-        Ok(Remembered { body_hash: row.get("body_hash")?, answer: row.get("answer")? })
+        Ok(IdempotencyRecord { body_hash: row.get("body_hash")?, answer: row.get("answer")? })
     });
     Ok(found.optional()?)
 }

@@ -8,7 +8,7 @@ use super::{
     StoreError,
     error::{corrupt, signed},
 };
-use crate::domain::{Facts, KeyId, KeyName, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
+use crate::domain::{KeyAttributes, KeyId, KeyName, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
 
 /// The columns that [`key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "position, id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, \
@@ -35,7 +35,7 @@ pub(super) fn key_for_list(db: &Connection, row: &Row<'_>) -> Result<KeyRecord, 
 }
 
 fn assemble(db: &Connection, row: &Columns<'_>, lifecycle: Lifecycle) -> Result<KeyRecord, StoreError> {
-    let facts = Facts {
+    let attributes = KeyAttributes {
         id: row.text("id")?,
         node: row.text("node")?,
         purpose: row.text("purpose")?,
@@ -46,8 +46,8 @@ fn assemble(db: &Connection, row: &Columns<'_>, lifecycle: Lifecycle) -> Result<
         exportable: row.value("exportable")?,
     };
     Ok(KeyRecord {
-        wraps: wraps(db, facts.id)?,
-        facts,
+        wraps: wraps(db, attributes.id)?,
+        attributes,
         name: row.optional_text("name")?,
         public_key: row.value("public_key")?,
         created_at: row.time("created_at")?,
@@ -102,7 +102,7 @@ pub(super) fn wrapper_key(row: &Row<'_>) -> Result<WrapperKey, StoreError> {
 pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
     // Destructured, so that a new field cannot be forgotten here.
     let KeyRecord {
-        facts,
+        attributes,
         name,
         public_key,
         created_at,
@@ -116,7 +116,7 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
         sealed,
         wraps,
     } = record;
-    let Facts { id, node, purpose, spec, usages, class, origin, exportable } = facts;
+    let KeyAttributes { id, node, purpose, spec, usages, class, origin, exportable } = attributes;
     let id = id.to_string();
     let sql = "INSERT INTO keys (id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, created_at,
                generation, revision, lifecycle, successor, delete_at, row_tag, sealed, sealed_at)

@@ -55,7 +55,7 @@ impl Writer {
         timeout: Duration,
     ) -> io::Result<Self> {
         let (queue, queued) = mpsc::channel(queue.max(1));
-        let desk = Desk { db, source, head: None, revision, purged: None };
+        let desk = WriterThread { db, source, head: None, revision, purged: None };
         let run = move || {
             desk.run(queued);
             drop(lock);
@@ -67,7 +67,7 @@ impl Writer {
     /// Hands a commit over and waits until it is durable, or refused.
     ///
     /// # Errors
-    /// As [`super::KeyStore::commit`].
+    /// As [`crate::storage::sqlite::KeyStore::commit`].
     pub(super) async fn commit(&self, commit: Commit) -> Answer {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Job::Commit(Box::new(commit), answer)).map_err(|refused| match refused {
@@ -92,7 +92,7 @@ impl Writer {
 }
 
 /// What the thread owns.
-struct Desk {
+struct WriterThread {
     db: Connection,
     source: Source,
     /// What the database said last; `None` if that must be read again.
@@ -102,7 +102,7 @@ struct Desk {
     purged: Option<Timestamp>,
 }
 
-impl Desk {
+impl WriterThread {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {

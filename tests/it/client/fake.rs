@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use canton_keyvault::cli::client::ConnectOptions;
+use canton_keyvault::client::ConnectOptions;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;

@@ -13,9 +13,9 @@ use canton_keyvault::{
     audit::Source,
     crypto::{Random, SystemRandom},
     domain::{Grant, KeyId, NodeScope, Policy, Principal, Role, Timestamp, VaultId},
+    kms::{Providers, create_key_file},
     storage::{Mode, SqliteConfig, SqliteStore},
-    vault::{CacheConfig, Call, JobsConfig, LimitsConfig, Parts, Vault, jobs},
-    wrapper::{Providers, create_key_file},
+    vault::{CacheConfig, CallContext, JobsConfig, LimitsConfig, Vault, VaultConfig, background},
 };
 use tokio::runtime::Runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,7 +109,7 @@ impl Life {
         let (sky, spoil) = (Arc::clone(&world.sky), world.spoil);
         let watched = Arc::new(Watched::new(store, &world.database(), Arc::clone(&disk), sky, id.clone(), spoil));
         let clock = Arc::clone(world);
-        let parts = Parts {
+        let parts = VaultConfig {
             id,
             version: "0".into(),
             store: Arc::clone(&watched) as _,
@@ -119,15 +119,15 @@ impl Life {
             policy: Arc::new(ArcSwap::from_pointee(policy())),
             cache: CacheConfig::default(),
             limits: LimitsConfig {
-                cold_opens_per_second: 1_000_000,
+                cache_misses_per_second: 1_000_000,
                 creations_per_minute: 1_000_000,
                 refusals_per_second: 1_000_000,
                 ..LimitsConfig::default()
             },
-            jobs: JobsConfig { keys_per_second, retry_pause: Duration::from_millis(1), ..JobsConfig::default() },
+            jobs: JobsConfig { keys_per_second, retry_backoff: Duration::from_millis(1), ..JobsConfig::default() },
         };
         let vault = runtime.block_on(Vault::start(parts)).unwrap();
-        runtime.block_on(async { jobs::run(&vault, &TaskTracker::new(), &CancellationToken::new()) });
+        runtime.block_on(async { background::run(&vault, &TaskTracker::new(), &CancellationToken::new()) });
         Self { runtime, vault, watched, disk }
     }
 
@@ -156,7 +156,7 @@ fn policy() -> Policy {
 }
 
 /// A call of a principal.
-pub(crate) fn as_(name: &str) -> Call {
+pub(crate) fn as_(name: &str) -> CallContext {
     let principal = Principal { name: format!("dns:{name}").into(), certificate: None };
-    Call { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
+    CallContext { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
 }

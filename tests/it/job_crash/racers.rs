@@ -9,14 +9,14 @@ use std::{
 use canton_keyvault::{
     crypto::SecretBytes,
     domain::{Algorithm, JobKind, JobState, KeyId, KeySpec, ProviderKind, Purpose},
-    vault::{Code, Cursor, ImportKey, MaterialFormat, NewKey, NewWrapperKey, Vault, VaultError},
+    vault::{Code, ImportKey, MaterialFormat, NewKey, NewWrapperKey, PageRequest, Vault, VaultError},
 };
 
 use crate::storage_disk::{Disk, split_mix};
 
 use super::life::{World, as_};
 
-const ALL: Cursor = Cursor { after: 0, limit: 1000 };
+const ALL: PageRequest = PageRequest { after: 0, limit: 1000 };
 
 /// One caller after the other.
 pub(crate) struct Racer {
@@ -53,7 +53,7 @@ impl Racer {
                     66..80 => self.did("reseal", self.vault.reseal_key(&as_("key-admin"), id).await.map(drop)),
                     80..83 => {
                         let made = self.vault.rotate(&as_("node"), id, None).await;
-                        self.promise("rotate", made.map(|answer| answer.into_value().facts.id));
+                        self.promise("rotate", made.map(|answer| answer.into_value().attributes.id));
                     }
                     _ => self.encrypt(id).await,
                 }
@@ -97,7 +97,7 @@ impl Racer {
         let purpose = if spec == KeySpec::Aes256 { Purpose::Symmetric } else { Purpose::Signing };
         let new = NewKey { node: "n1".parse().unwrap(), purpose, spec, usages: None, class: None, name: None, exportable: false };
         let made = self.vault.create_key(&as_("node"), new).await;
-        self.promise("create", made.map(|answer| answer.into_value().facts.id));
+        self.promise("create", made.map(|answer| answer.into_value().attributes.id));
     }
 
     async fn import(&mut self) {
@@ -114,7 +114,7 @@ impl Racer {
             exportable: false,
         };
         let made = self.vault.import_key(&as_("key-admin"), import).await;
-        self.promise("import", made.map(|answer| answer.into_value().record.facts.id));
+        self.promise("import", made.map(|answer| answer.into_value().record.attributes.id));
     }
 
     pub(crate) async fn encrypt(&mut self, id: KeyId) {
@@ -187,15 +187,15 @@ impl Racer {
                 Code::WrapperDenied
                     | Code::WrapperUnavailable
                     | Code::Conflict
-                    | Code::WrongState
+                    | Code::InvalidKeyState
                     | Code::KeyDisabled
                     | Code::KeySuperseded
                     | Code::KeyPendingDeletion
                     | Code::KeyDestroyed
                     | Code::JobRunning
                     | Code::JobEnded
-                    | Code::WrongWrapperState
-                    | Code::WrapperKeyNeeded
+                    | Code::InvalidWrapperKeyState
+                    | Code::WrapperKeyInUse
             )
         );
         let for_want_of_power = matches!(code, Some(Code::AuditUnavailable | Code::StorageUnavailable)) && self.disk.is_off();

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use canton_keyvault::{
     crypto::SecretBytes,
     domain::{EncryptionContext, WrapperKey, WrapperKeyId},
-    wrapper::{Denial, Description, Foreign, Outage, Unwrapped, Wrapped, Wrapper, WrapperError},
+    kms::{Denial, Description, ForeignWrap, Outage, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
 use crate::storage_disk::{Disk, split_mix};
@@ -75,7 +75,7 @@ pub(crate) struct Sky {
     /// Of a thousand calls so many meet a fault.
     per_mille: AtomicU64,
     /// Whether two wrapper keys meet in one KMS, which re-wraps.
-    meets: bool,
+    can_rewrap_from: bool,
     /// Wrapper keys that fail for some calls to come.
     spells: Mutex<HashMap<WrapperKeyId, (u32, Fault)>>,
     /// The wrappers themselves.
@@ -91,7 +91,7 @@ impl Sky {
         Arc::new(Self {
             seed: Mutex::new(seed),
             per_mille: AtomicU64::new(0),
-            meets: seed.is_multiple_of(2),
+            can_rewrap_from: seed.is_multiple_of(2),
             spells: Mutex::default(),
             plain: Mutex::default(),
             cut: Mutex::default(),
@@ -204,12 +204,12 @@ impl Wrapper for Under {
         self.call("unwrap", self.plain.unwrap(wrapped, context)).await
     }
 
-    fn meets(&self, _: &WrapperKey) -> bool {
-        self.sky.meets
+    fn can_rewrap_from(&self, _: &WrapperKey) -> bool {
+        self.sky.can_rewrap_from
     }
 
     /// As a KMS does: it opens the one and wraps under the other inside.
-    async fn rewrap(&self, from: Foreign<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+    async fn rewrap(&self, from: ForeignWrap<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         let other = self.sky.plain(from.key.id).expect("the vault connects what it re-wraps from");
         self.call("rewrap", async move {
             let unwrapped = other.unwrap(from.wrapped, context).await?;

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use canton_keyvault::{
     crypto::envelope,
     domain::{
-        EncryptionContext, Facts, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, SealedKey, Timestamp, VaultId, WrapperKey,
-        WrapperKeyId, WrapperState,
+        EncryptionContext, Job, JobId, JobKind, KeyAttributes, KeyId, KeyRecord, KeyState, ProviderKind, SealedKey, Timestamp, VaultId,
+        WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
-        Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyScope, KeyFilter, KeyStore, Outline, Page, Positioned, Receipt,
-        Remembered, SqliteStore, StoreError, StoredEntry, StoredKey, Wanted, WrapperKeyUse,
+        Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
+        Page, Positioned, Receipt, SqliteStore, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -174,7 +174,7 @@ impl Watched {
             return true;
         }
         let Some(wrapper) = self.sky.plain(wrap.under) else { return false };
-        let context: EncryptionContext = key.facts.encryption_context(&self.vault);
+        let context: EncryptionContext = key.attributes.encryption_context(&self.vault);
         let Ok(unwrapped) = wrapper.unwrap(&wrap.wrapped, &context).await else { return false };
         let good = envelope::commits(&unwrapped.data_key, &SealedKey::from_stored(key.sealed.clone()), &context);
         if good {
@@ -245,7 +245,7 @@ struct Seen {
 
 struct SeenKey {
     id: KeyId,
-    facts: Facts,
+    attributes: KeyAttributes,
     generation: u32,
     sealed: Vec<u8>,
     wraps: Vec<SeenWrap>,
@@ -289,7 +289,7 @@ fn look(db: &Connection) -> rusqlite::Result<Seen> {
         })?;
         Ok(SeenKey {
             id,
-            facts: Facts {
+            attributes: KeyAttributes {
                 id,
                 node: text(row, "node"),
                 purpose: text(row, "purpose"),
@@ -341,8 +341,8 @@ impl KeyStore for Watched {
         found
     }
 
-    async fn outline(&self, id: KeyId) -> Result<Option<Outline>, StoreError> {
-        self.store.outline(id).await
+    async fn unreadable_key(&self, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
+        self.store.unreadable_key(id).await
     }
 
     async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
@@ -373,7 +373,7 @@ impl KeyStore for Watched {
         self.store.wraps_by_state().await
     }
 
-    async fn left(&self, wanted: Wanted, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.store.left(wanted, page).await
     }
 
@@ -393,7 +393,7 @@ impl KeyStore for Watched {
         self.store.running_job().await
     }
 
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<Remembered>, StoreError> {
+    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
         self.store.remembered(scope, now).await
     }
 

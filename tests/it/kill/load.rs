@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::cli::client::{Call, Client, Problem};
+use canton_keyvault::client::{Call, Client, Problem};
 use serde_json::{Value, json};
 
 use crate::support::vault::TestVault;

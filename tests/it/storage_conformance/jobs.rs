@@ -7,13 +7,13 @@ use canton_keyvault::{
         AuditEvent, Job, JobError, JobId, JobKind, JobState, KeyId, KeyRecord, KmsUse, Lifecycle, Operation, SealedKey, StateChange,
         Transition, Work, Wrap, WrapperState,
     },
-    storage::{Change, Commit, CommitError, Dependents, JobEnd, KeyStore, KeyUpdate, Reseal, Retirement, Wanted, WrapperKeyUse},
+    storage::{Change, Commit, CommitError, Dependents, JobEnd, KeyRequirement, KeyStore, KeyUpdate, Reseal, Retirement, WrapperKeyUse},
 };
 
 use crate::storage_fixtures::{at, change, event, id, insert, page, record, register, step, wrap, wrapper, wrapper_key};
 
 fn of(change: Change) -> Commit {
-    Commit { change: Some(change), idempotency: None, unchanged: None, event: event(Operation::RewrapKey, None) }
+    Commit { change: Some(change), idempotency: None, precondition: None, event: event(Operation::RewrapKey, None) }
 }
 
 fn add(key: KeyId, wrap: Wrap) -> Commit {
@@ -55,7 +55,7 @@ async fn states(store: &Arc<dyn KeyStore>) -> Vec<WrapperState> {
     store.wrapper_keys().await.unwrap().into_iter().map(|key| key.state).collect()
 }
 
-async fn left(store: &Arc<dyn KeyStore>, wanted: Wanted) -> Vec<KeyId> {
+async fn left(store: &Arc<dyn KeyStore>, wanted: KeyRequirement) -> Vec<KeyId> {
     store.left(wanted, page(0, 100)).await.unwrap().into_iter().map(|found| found.item).collect()
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn a_wrap_is_added_only_where_it_opens_something(store: Arc<dyn
     let destroyed = Lifecycle::ACTIVE.after(Transition::ScheduleDeletion).and_then(|l| l.after(Transition::Destroy)).unwrap();
     store.commit(change(&KeyUpdate { row_tag: None, ..step(&record(1), destroyed) })).await.unwrap();
     assert_eq!(store.commit(add(id(1), wrap(2))).await, Err(CommitError::LostRace));
-    assert_eq!(left(&store, Wanted::WrapUnder(wrapper(2))).await, []);
+    assert_eq!(left(&store, KeyRequirement::WrapUnder(wrapper(2))).await, []);
 }
 
 pub(super) async fn a_wrap_is_added_in_place_of_a_broken_one_only(store: Arc<dyn KeyStore>) {
@@ -92,12 +92,12 @@ pub(super) async fn a_wrap_is_added_in_place_of_a_broken_one_only(store: Arc<dyn
         let mut key = record(number);
         key.wraps.push(broken);
         store.commit(insert(&key)).await.unwrap();
-        assert_eq!(left(&store, Wanted::WrapUnder(wrapper(2))).await, [id(number)]);
+        assert_eq!(left(&store, KeyRequirement::WrapUnder(wrapper(2))).await, [id(number)]);
         store.commit(add(id(number), Wrap { wrapped: vec![77], ..wrap(2) })).await.unwrap();
         let wraps = store.key(id(number)).await.unwrap().unwrap().record.wraps;
         assert_eq!(wraps, [wrap(1), Wrap { wrapped: vec![77], ..wrap(2) }]);
     }
-    assert_eq!(left(&store, Wanted::WrapUnder(wrapper(2))).await, []);
+    assert_eq!(left(&store, KeyRequirement::WrapUnder(wrapper(2))).await, []);
 }
 
 pub(super) async fn a_rotation_changes_the_active_wrapper_key_and_runs_alone(store: Arc<dyn KeyStore>) {
@@ -130,9 +130,9 @@ pub(super) async fn a_job_succeeds_only_when_no_key_is_left(store: Arc<dyn KeySt
     }
     let running = rotation(1, 1, 2);
     store.commit(start(&running)).await.unwrap();
-    let left_now = store.left(Wanted::WrapUnder(wrapper(2)), page(0, 2)).await.unwrap();
+    let left_now = store.left(KeyRequirement::WrapUnder(wrapper(2)), page(0, 2)).await.unwrap();
     assert_eq!(left_now.iter().map(|found| found.item).collect::<Vec<_>>(), [id(1), id(2)]);
-    let rest = store.left(Wanted::WrapUnder(wrapper(2)), page(left_now[1].position, 2)).await.unwrap();
+    let rest = store.left(KeyRequirement::WrapUnder(wrapper(2)), page(left_now[1].position, 2)).await.unwrap();
     assert_eq!(rest.len(), 1);
     store.commit(add(id(2), wrap(2))).await.unwrap();
     assert_eq!(store.commit(end(&running, JobState::Succeeded)).await, Err(CommitError::KeysLeft(2)));
@@ -161,7 +161,7 @@ pub(super) async fn a_reseal_replaces_sealed_bytes_tag_and_wraps(store: Arc<dyn 
     key.wraps.push(wrap(2));
     store.commit(insert(&key)).await.unwrap();
     store.commit(insert(&record(2))).await.unwrap();
-    let to = StateChange { revision: 2, ..key.stands() };
+    let to = StateChange { revision: 2, ..key.state_change() };
     let reseal = |wrapper_key: u8, generation| {
         let reseal = Reseal {
             update: KeyUpdate { row_tag: Some([8; 32]), to, ..step(&key, key.lifecycle) },
@@ -177,14 +177,14 @@ pub(super) async fn a_reseal_replaces_sealed_bytes_tag_and_wraps(store: Arc<dyn 
         assert_eq!(store.commit(reseal(1, generation)).await, Err(CommitError::LostRace), "{generation}");
     }
     assert_eq!(store.key(id(1)).await.unwrap().unwrap().record, key, "a refused one leaves nothing");
-    let wanted = Wanted::SealedSince(at(40));
+    let wanted = KeyRequirement::SealedSince(at(40));
     assert_eq!(left(&store, wanted).await, [id(1), id(2)]);
     let before = store.revision();
     store.commit(reseal(1, 2)).await.unwrap();
     assert!(store.revision() > before);
     assert_eq!(left(&store, wanted).await, [id(2)]);
     let stored = store.key(id(1)).await.unwrap().unwrap();
-    assert_eq!(stored.logged, Some(stored.record.stands()));
+    assert_eq!(stored.logged, Some(stored.record.state_change()));
     let wraps = vec![Wrap { generation: 2, wrapped: vec![9; 60], ..wrap(1) }];
     let (row_tag, sealed) = (Some([8; 32]), Some(SealedKey::from_stored(vec![9; 129])));
     assert_eq!(stored.record, KeyRecord { generation: 2, revision: 2, row_tag, sealed, wraps, ..key.clone() });
@@ -239,7 +239,7 @@ pub(super) async fn a_wrapper_key_remembers_its_last_use(store: Arc<dyn KeyStore
         Commit {
             change: None,
             idempotency: None,
-            unchanged: None,
+            precondition: None,
             event: AuditEvent { at: at(micros), kms, ..event(Operation::Sign, None) },
         }
     };

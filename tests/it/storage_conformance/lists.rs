@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use canton_keyvault::{
     domain::{
-        AuditEvent, Class, Facts, KeyId, KeyRecord, KeyState, Lifecycle, Operation, Outcome, Principal, Purpose, StateChange, Transition,
-        WrapperState,
+        AuditEvent, Class, KeyAttributes, KeyId, KeyRecord, KeyState, Lifecycle, Operation, Outcome, Principal, Purpose, StateChange,
+        Transition, WrapperState,
     },
     storage::{Commit, EntryFilter, KeyFilter, KeyStore, KeyUpdate},
 };
@@ -17,8 +17,8 @@ pub(super) async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
     for number in 1..=8 {
         store.commit(insert(&record(number))).await.unwrap();
     }
-    let facts = Facts { class: Class::Permanent, ..record(9).facts };
-    store.commit(insert(&KeyRecord { facts, created_at: at(20), ..record(9) })).await.unwrap();
+    let attributes = KeyAttributes { class: Class::Permanent, ..record(9).attributes };
+    store.commit(insert(&KeyRecord { attributes, created_at: at(20), ..record(9) })).await.unwrap();
     store.commit(change(&step(&record(3), Lifecycle::ACTIVE.after(Transition::Disable).unwrap()))).await.unwrap();
     let list = async |filter: KeyFilter| -> Vec<KeyId> {
         let (mut ids, mut after) = (Vec::new(), 0);
@@ -26,7 +26,7 @@ pub(super) async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
             let keys = store.keys(&filter, page(after, 2)).await.unwrap();
             let Some(last) = keys.last() else { return ids };
             after = last.position;
-            ids.extend(keys.iter().map(|key| key.item.facts.id));
+            ids.extend(keys.iter().map(|key| key.item.attributes.id));
         }
     };
     let ids = |numbers: &[u8]| numbers.iter().map(|number| id(*number)).collect::<Vec<_>>();
@@ -63,7 +63,7 @@ pub(super) async fn pages_stay_where_they_are_while_keys_come(store: Arc<dyn Key
     let first = store.keys(&all_keys(), page(0, 2)).await.unwrap();
     store.commit(insert(&record(1))).await.unwrap();
     let rest = store.keys(&all_keys(), page(first[1].position, 10)).await.unwrap();
-    let ids: Vec<_> = first.iter().chain(&rest).map(|key| key.item.facts.id).collect();
+    let ids: Vec<_> = first.iter().chain(&rest).map(|key| key.item.attributes.id).collect();
     assert_eq!(ids, [id(5), id(3), id(8), id(1)]);
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn entries_are_filtered(store: Arc<dyn KeyStore>) {
         AuditEvent { key: None, node: None, ..base() },
     ];
     for event in events {
-        store.commit(Commit { change: None, idempotency: None, unchanged: None, event }).await.unwrap();
+        store.commit(Commit { change: None, idempotency: None, precondition: None, event }).await.unwrap();
     }
     let list = async |filter: EntryFilter| -> Vec<u64> {
         let (mut found, mut after) = (Vec::new(), 0);

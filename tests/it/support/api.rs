@@ -1,6 +1,6 @@
 //! The API as a test speaks it: any method, any bytes, any answer; and keys made in one line.
 
-use canton_keyvault::cli::client::{Connection, Endpoint};
+use canton_keyvault::client::{Connection, Endpoint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, body::Bytes};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};

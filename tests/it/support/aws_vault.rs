@@ -1,7 +1,7 @@
 //! The real binary with its wrapper key in the KMS double, and what tests ask of the two.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::cli::client::{ClientError, Problem};
+use canton_keyvault::client::{ClientError, Problem};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;

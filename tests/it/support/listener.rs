@@ -13,9 +13,9 @@ use std::{
 
 use axum::{Extension, Router, body::Body, http::StatusCode, middleware, response::IntoResponse, routing::get};
 use canton_keyvault::{
-    api::transport::{Admission, ConnectionLimits, Peer, Trust, admit, identity, serve, serve_ops},
-    cli::reload::{self, Live, Look, Reloader},
     domain::{Clock, Principal, Timestamp},
+    mtls::{Admission, ConnectionLimits, Peer, Trust, admit, identity, serve, serve_ops},
+    server::reload::{self, Live, Look, Reloader},
 };
 use http_body_util::BodyExt;
 use hyper::{

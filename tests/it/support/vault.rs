@@ -11,13 +11,11 @@ use std::{
 };
 
 use canton_keyvault::{
-    cli::{
-        client::{Client, ClientError, ConnectOptions, Problem},
-        pki,
-    },
+    cli::pki,
+    client::{Client, ClientError, ConnectOptions, Problem},
     crypto::SystemRandom,
     domain::Timestamp,
-    wrapper::create_key_file,
+    kms::create_key_file,
 };
 use serde_json::Value;
 use tempfile::TempDir;

@@ -6,7 +6,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    wrapper::{Config, Description, Providers, Wrapper},
+    kms::{Config, Description, Providers, Wrapper},
 };
 use serde_json::json;
 

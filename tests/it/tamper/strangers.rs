@@ -1,6 +1,6 @@
 //! Rows from elsewhere: an older copy of the same row, another vault's, another wrapper key's, and a log with a hole.
 
-use canton_keyvault::{crypto::SystemRandom, wrapper::create_key_file};
+use canton_keyvault::{crypto::SystemRandom, kms::create_key_file};
 use rusqlite::{Connection, params};
 use serde_json::json;
 

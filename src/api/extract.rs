@@ -1,0 +1,232 @@
+//! One extractor for every call: who asks, for what, with which path, query and body. What cannot be read is refused, and an entry.
+
+use std::{borrow::Cow, str::FromStr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathParams, Request},
+    http::{HeaderMap, request::Parts},
+};
+use http_body_util::{BodyExt as _, Limited};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::{
+    domain::{JobId, KeyId, Operation, Principal, WrapperKeyId},
+    vault::{CallContext, Slot, VaultError},
+};
+
+use super::{Api, Problem, trace::RequestId};
+
+/// The longest body that any call takes: an import of a key in base64 with room to spare.
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
+
+/// A call that could be read: `P` from the path, `Q` from the query, `B` from the body.
+pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
+    pub call: CallContext,
+    pub path: P,
+    pub query: Q,
+    pub body: B,
+    /// Counts this call among those of its principal until it is answered.
+    _slot: Slot,
+}
+
+/// No path parameter, no query, or no body (an empty object will do).
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// What stands for `{id}` in a path.
+pub(super) trait PathId: Sized {
+    fn read(text: Option<&str>) -> Result<Self, VaultError>;
+
+    fn key(&self) -> Option<KeyId> {
+        None
+    }
+}
+
+impl PathId for Nothing {
+    fn read(_: Option<&str>) -> Result<Self, VaultError> {
+        Ok(Self {})
+    }
+}
+
+impl PathId for KeyId {
+    fn read(text: Option<&str>) -> Result<Self, VaultError> {
+        Ok(Self::from_str(text.unwrap_or_default())?)
+    }
+
+    fn key(&self) -> Option<KeyId> {
+        Some(*self)
+    }
+}
+
+impl PathId for WrapperKeyId {
+    fn read(text: Option<&str>) -> Result<Self, VaultError> {
+        Ok(Self::from_str(text.unwrap_or_default())?)
+    }
+}
+
+impl PathId for JobId {
+    fn read(text: Option<&str>) -> Result<Self, VaultError> {
+        Ok(Self::from_str(text.unwrap_or_default())?)
+    }
+}
+
+impl<P, Q, B> FromRequest<Arc<Api>> for ApiRequest<P, Q, B>
+where
+    P: PathId + Send,
+    Q: DeserializeOwned + Send,
+    B: DeserializeOwned + Send,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let call = call(&parts)?;
+        let mut key = None;
+        let read = async {
+            let slot = api.vault.enter(&call.principal)?;
+            let path = P::read(id(&mut parts).await.as_deref())?;
+            key = path.key();
+            let query =
+                Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(bounded(format!("query: {error}"))))?.0;
+            let body = json(body).await?;
+            Ok((slot, path, query, body))
+        };
+        match read.await {
+            Ok((slot, path, query, body)) => Ok(Self { call, path, query, body, _slot: slot }),
+            Err(error) => Err(reject(api, &parts, &call, key, error).await),
+        }
+    }
+}
+
+/// The refusal of a call that no route takes: an entry like any other.
+pub(super) async fn unroutable(api: &Api, parts: &Parts, error: VaultError) -> Problem {
+    match call(parts) {
+        Ok(call) => Problem::of(&api.vault.reject(&call, Operation::NoSuchCall, None, error).await, &call.request_id),
+        Err(problem) => problem,
+    }
+}
+
+/// Who calls, from what the connection proved and the headers say about the call itself. No header says who.
+fn call(parts: &Parts) -> Result<CallContext, Problem> {
+    let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.as_str());
+    let Some(principal) = parts.extensions.get::<Principal>() else {
+        return Err(Problem::of(&VaultError::Internal("a request without a principal"), request_id));
+    };
+    let header = |name: &str| text(&parts.headers, name);
+    Ok(CallContext {
+        principal: principal.clone(),
+        request_id: request_id.to_owned(),
+        trace_id: header("traceparent").and_then(|parent| trace_id(&parent).map(str::to_owned)),
+        idempotency_key: parts.headers.contains_key("idempotency-key").then(|| header("idempotency-key").unwrap_or_default().into_owned()),
+    })
+}
+
+async fn reject(api: &Arc<Api>, parts: &Parts, call: &CallContext, key: Option<KeyId>, error: VaultError) -> Problem {
+    let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let operation = api.operations.of(&parts.method, matched).unwrap_or(Operation::NoSuchCall);
+    Problem::of(&api.vault.reject(call, operation, key, error).await, &call.request_id)
+}
+
+async fn id(parts: &mut Parts) -> Option<String> {
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned())
+}
+
+/// Reads a bounded JSON body into a buffer that is wiped. Nothing at all counts as an empty object.
+async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
+    let mut limited = Limited::new(body, BODY_LIMIT);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    while let Some(frame) = limited.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                VaultError::TooLarge("a body has at most 64 KiB")
+            } else {
+                VaultError::InvalidRequest("the body broke off".into())
+            }
+        })?;
+        if let Some(data) = frame.data_ref() {
+            bytes.extend_from_slice(data);
+        }
+    }
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    // serde would read the fields of an object from an array, too, by their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(VaultError::InvalidRequest("body: not a JSON object".into()));
+    }
+    serde_json::from_slice(text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
+}
+
+/// serde's message names fields and positions; where it would quote a value, which may be a secret in the wrong place, it does not.
+fn without_values(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    if message.starts_with("invalid type") || message.starts_with("invalid value") {
+        return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
+    }
+    match message.rsplit_once("`, expected ") {
+        Some((variant, known)) if variant.starts_with("unknown variant") => format!("not a word that stands here: expected {known}"),
+        _ => bounded(message),
+    }
+}
+
+/// A message that repeats what was sent repeats so much of it.
+fn bounded(message: String) -> String {
+    match message.char_indices().nth(400) {
+        Some((end, _)) => message.get(..end).unwrap_or_default().to_owned() + "…",
+        None => message,
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(Cow::Borrowed)
+}
+
+/// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`, not all zeros.
+fn trace_id(parent: &str) -> Option<&str> {
+    let mut parts = parent.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let good = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|byte| byte != b'0');
+    good.then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_taken_from_a_well_formed_parent_only() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_id(&format!("00-{trace}-00f067aa0ba902b7-01")), Some(trace));
+        for bad in [
+            "",
+            "00",
+            "00-xyz-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_body_quotes_none_of_its_values() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Body {
+            #[expect(dead_code, reason = "only read")]
+            password: u32,
+        }
+        let error = serde_json::from_str::<Body>(r#"{"password":"hunter2"}"#).unwrap_err();
+        assert!(error.to_string().contains("hunter2"));
+        assert!(!without_values(&error).contains("hunter2"));
+
+        let error = serde_json::from_str::<crate::domain::Algorithm>(r#""hunter2`, expected more""#).unwrap_err();
+        let message = without_values(&error);
+        assert!(
+            message.starts_with("not a word that stands here: expected one of `ed25519`, ") && !message.contains("hunter2"),
+            "{message}"
+        );
+    }
+}

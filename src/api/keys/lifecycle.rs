@@ -1,0 +1,80 @@
+//! `/v1/keys/{id}/{enable,disable,supersede,cancel-deletion}` and `DELETE /v1/keys/{id}`: the steps of a key's life.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    domain::{KeyId, Operation},
+    vault::{Effective, VaultError},
+};
+
+use super::Key;
+use crate::api::{
+    Api, Problem,
+    extract::ApiRequest,
+    problem::{IntoProblem as _, Problems},
+};
+
+/// Enable a disabled or quarantined key
+///
+/// Opens it to prove it, and restores the state before, never more.
+#[utoipa::path(post, path = "/v1/keys/{id}/enable", operation_id = "keys.enable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn enable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
+    let answer = api.vault.enable(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+/// Disable a key
+///
+/// At once, also while the KMS or the log is down; then the answer says `"recorded": false`.
+#[utoipa::path(post, path = "/v1/keys/{id}/disable", operation_id = "keys.disable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
+    let in_force = api.vault.disable(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    let Effective { value, recorded } = in_force;
+    Ok(Json(Key { recorded: (!recorded).then_some(false), ..value.into() }))
+}
+
+/// Supersede a key
+///
+/// Final: it decrypts from now on, and never signs or encrypts again.
+#[utoipa::path(post, path = "/v1/keys/{id}/supersede", operation_id = "keys.supersede", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn supersede(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
+    let answer = api.vault.supersede(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+/// When to destroy.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct DeleteQuery {
+    /// How many days to wait: 7 to 365; 30 if absent.
+    #[param(value_type = Option<u32>, minimum = 7, maximum = 365)]
+    days: Option<String>,
+}
+
+/// Schedule the deletion of a key
+///
+/// It is refused for use from now on, and destroyed when the days are over.
+#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "keys.delete", tag = "life", params(("id" = String, Path), DeleteQuery), responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId, DeleteQuery>) -> Result<Json<Key>, Problem> {
+    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+    let Ok(days) = ask.query.days.as_deref().unwrap_or("30").parse() else {
+        let error = VaultError::InvalidRequest("days: 7 to 365".into());
+        return Err(problem(api.vault.reject(&ask.call, Operation::DeleteKey, Some(ask.path), error).await));
+    };
+    let answer = api.vault.delete(&ask.call, ask.path, days).await.map_err(problem)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+/// Cancel a scheduled deletion
+///
+/// Restores the state before, never more.
+#[utoipa::path(post, path = "/v1/keys/{id}/cancel-deletion", operation_id = "keys.cancel-deletion", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn cancel_deletion(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
+    let answer = api.vault.cancel_deletion(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}

@@ -1,0 +1,304 @@
+//! `/v1/keys`: creating, importing, rotating, listing and showing.
+
+pub(super) mod lifecycle;
+pub(super) mod operations;
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    domain::{
+        Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId,
+    },
+    vault::{ImportKey, Imported, ItemPage, KeyQuery, MaterialFormat, NewKey, VaultError},
+};
+
+use super::{
+    Api, Problem,
+    base64::{Base64, SecretBase64},
+    extract::{ApiRequest, Nothing},
+    pagination::{List, ListQuery},
+    problem::{IntoProblem as _, Problems},
+};
+
+/// A key, without its secret.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// Canton's fingerprint `1220…`, or `sym-…` for a symmetric key.
+    #[schema(value_type = String)]
+    pub id: KeyId,
+    /// The Canton node it belongs to.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// A label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<KeyName>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What it is.
+    pub spec: KeySpec,
+    /// What Canton uses it for.
+    #[schema(value_type = Vec<Usage>)]
+    pub usage: Usages,
+    /// How long it lives.
+    pub class: Class,
+    /// Its state.
+    pub state: KeyState,
+    /// Where it was born.
+    pub origin: Origin,
+    /// Whether an exporter may take it out.
+    pub exportable: bool,
+    /// X.509 `SubjectPublicKeyInfo`, DER, base64; not for symmetric keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<Base64>,
+    /// When it was created or imported.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Counts its changes of state.
+    pub revision: u64,
+    /// Counts its data keys: one more after a re-seal.
+    pub generation: u32,
+    /// The key that follows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub successor: Option<KeyId>,
+    /// The key that it follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub predecessor: Option<KeyId>,
+    /// When it will be destroyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub delete_at: Option<Timestamp>,
+    /// The wraps of its data key.
+    pub wraps: Vec<KeyWrap>,
+    /// `false` if the change is in force but the log could not take its entry yet; else absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<bool>,
+}
+
+/// One wrap of a key's data key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct KeyWrap {
+    /// The wrapper key.
+    #[schema(value_type = String)]
+    pub wrapper_key: WrapperKeyId,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it last proved to open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub verified_at: Option<Timestamp>,
+    /// Set aside, since it does not open although its wrapper key works.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
+}
+
+impl From<KeyRecord> for Key {
+    fn from(record: KeyRecord) -> Self {
+        let KeyRecord {
+            attributes,
+            name,
+            public_key,
+            created_at,
+            generation,
+            revision,
+            lifecycle,
+            successor,
+            predecessor,
+            delete_at,
+            wraps,
+            ..
+        } = record;
+        let wraps = wraps.into_iter().filter(|wrap| wrap.generation == generation).map(KeyWrap::from).collect();
+        Self {
+            id: attributes.id,
+            node: attributes.node,
+            name,
+            purpose: attributes.purpose,
+            spec: attributes.spec,
+            usage: attributes.usages,
+            class: attributes.class,
+            state: lifecycle.state(),
+            origin: attributes.origin,
+            exportable: attributes.exportable,
+            public_key: public_key.map(Base64),
+            created_at,
+            revision,
+            generation,
+            successor,
+            predecessor,
+            delete_at,
+            wraps,
+            recorded: None,
+        }
+    }
+}
+
+impl From<Wrap> for KeyWrap {
+    fn from(Wrap { wrapper_key, created_at, verified_at, quarantined, .. }: Wrap) -> Self {
+        Self { wrapper_key, created_at, verified_at, quarantined }
+    }
+}
+
+/// A key to create.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateKey {
+    /// The Canton node it will belong to.
+    #[schema(value_type = String, example = "participant1")]
+    node: NodeName,
+    purpose: Purpose,
+    spec: KeySpec,
+    /// For signing keys. If absent, by the name as Canton forms it (`…-namespace`, `…-sequencer-auth`, `…-signing`), else none.
+    #[schema(value_type = Option<Vec<Usage>>)]
+    usage: Option<Usages>,
+    /// `permanent` for a namespace key if absent.
+    class: Option<Class>,
+    #[schema(value_type = Option<String>, max_length = 300)]
+    name: Option<KeyName>,
+    /// Whether an exporter may take it out. Only a key-admin may say `true`.
+    #[serde(default)]
+    exportable: bool,
+}
+
+/// Create a key
+///
+/// Repeatable with `Idempotency-Key`: the same key and body give the same answer for 24 hours.
+#[utoipa::path(post, path = "/v1/keys", operation_id = "keys.create", tag = "keys",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = CreateKey, responses((status = 201, body = Key), Problems))]
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<Nothing, Nothing, CreateKey>,
+) -> Result<(StatusCode, Json<Key>), Problem> {
+    let CreateKey { node, purpose, spec, usage, class, name, exportable } = ask.body;
+    let new = NewKey { node, purpose, spec, usages: usage, class, name, exportable };
+    let answer = api.vault.create_key(&ask.call, new).await.or_problem(&ask.call)?;
+    Ok((StatusCode::CREATED, Json(answer.into_value().into())))
+}
+
+/// A key to import.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportRequest {
+    /// The Canton node it will belong to.
+    #[schema(value_type = String, example = "participant1")]
+    node: NodeName,
+    format: MaterialFormat,
+    /// The key, in the format, base64.
+    material: SecretBase64,
+    /// The password of a Canton key-pair file that has one.
+    #[schema(value_type = Option<String>)]
+    password: Option<SecretText>,
+    /// Required where the material does not say it: a P-256 key in PKCS#8.
+    purpose: Option<Purpose>,
+    /// Those in the file, or by the name, if absent.
+    #[schema(value_type = Option<Vec<Usage>>)]
+    usage: Option<Usages>,
+    class: Option<Class>,
+    #[schema(value_type = Option<String>, max_length = 300)]
+    name: Option<KeyName>,
+    /// Whether an exporter may take it out again.
+    #[serde(default)]
+    exportable: bool,
+}
+
+/// A secret text in a request: straight into memory that wipes itself.
+pub(super) struct SecretText(pub crate::crypto::SecretBytes);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(text.into_bytes().into()))
+    }
+}
+
+/// Import a key
+///
+/// The same key with the same facts again is 200 and changes nothing; with others it is 409. Its origin is `imported` for ever.
+#[utoipa::path(post, path = "/v1/keys/import", operation_id = "keys.import", tag = "keys",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = ImportRequest, responses((status = 201, body = Key), (status = 200, body = Key), Problems))]
+pub(super) async fn import(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<Nothing, Nothing, ImportRequest>,
+) -> Result<(StatusCode, Json<Key>), Problem> {
+    let ImportRequest { node, format, material, password, purpose, usage, class, name, exportable } = ask.body;
+    let password = password.map(|password| password.0);
+    let import = ImportKey { node, format, material: material.0, password, purpose, usages: usage, class, name, exportable };
+    let answer = api.vault.import_key(&ask.call, import).await.or_problem(&ask.call)?;
+    let Imported { record, created } = answer.into_value();
+    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(record.into())))
+}
+
+/// How the successor is called.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateKey {
+    /// The old name with `-rotated-<time>` if absent.
+    #[schema(value_type = Option<String>, max_length = 300)]
+    name: Option<KeyName>,
+}
+
+/// Make a successor
+///
+/// The old key goes on signing until it is superseded: Canton signs with it until its topology change takes effect.
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "keys.rotate", tag = "keys",
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = Option<RotateKey>, responses((status = 201, body = Key), Problems))]
+pub(super) async fn rotate(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, RotateKey>,
+) -> Result<(StatusCode, Json<Key>), Problem> {
+    let answer = api.vault.rotate(&ask.call, ask.path, ask.body.name).await.or_problem(&ask.call)?;
+    Ok((StatusCode::CREATED, Json(answer.into_value().into())))
+}
+
+/// Which keys to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct KeysQuery {
+    #[param(value_type = Option<String>)]
+    node: Option<NodeName>,
+    purpose: Option<Purpose>,
+    state: Option<KeyState>,
+    class: Option<Class>,
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_before: Option<Timestamp>,
+    /// Where to continue: the `next_cursor` of the answer before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+    /// 1 to 1000; 100 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+}
+
+/// List keys
+///
+/// Oldest first, on the nodes that the caller may see.
+#[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>), Problems))]
+pub(super) async fn list(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, KeysQuery>) -> Result<Json<List<Key>>, Problem> {
+    let KeysQuery { node, purpose, state, class, created_before, cursor, limit } = ask.query;
+    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+    let cursor = match (ListQuery { cursor, limit }).read() {
+        Ok(cursor) => cursor,
+        Err(error) => return Err(problem(api.vault.reject(&ask.call, crate::domain::Operation::ListKeys, None, error).await)),
+    };
+    let query = KeyQuery { node, purpose, state, class, created_before };
+    let answer = api.vault.list_keys(&ask.call, query, cursor).await.map_err(problem)?;
+    let ItemPage { items, next } = answer.into_value();
+    Ok(Json(List::new(items.into_iter().map(Key::from), next)))
+}
+
+/// Show a key
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "keys.show", tag = "keys", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
+    let answer = api.vault.show_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}

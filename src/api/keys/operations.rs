@@ -1,0 +1,179 @@
+//! `/v1/keys/{id}/{sign,decrypt,encrypt,export}`: what keys are for.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{Algorithm, KeyId, Operation},
+    vault::{CallContext, Exported, MaterialFormat, VaultError},
+};
+
+use super::SecretText;
+use crate::api::{
+    Api, Problem,
+    base64::{Base64, SecretBase64},
+    extract::{ApiRequest, Nothing},
+    problem::{IntoProblem as _, Problems},
+};
+
+/// As in Canton's driver contract.
+const MESSAGE_LIMIT: usize = 4096;
+const CIPHERTEXT_LIMIT: usize = 6144;
+
+/// A message to sign.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SignRequest {
+    algorithm: Algorithm,
+    /// The message itself, never a digest of it: at most 4096 bytes.
+    message: Base64,
+}
+
+/// A signature.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct SignAnswer {
+    /// The key that signed.
+    #[schema(value_type = String)]
+    pub key_id: KeyId,
+    /// How.
+    pub algorithm: Algorithm,
+    /// The signature.
+    pub signature: Base64,
+    /// Its form, in Canton's words.
+    pub signature_format: SignatureFormat,
+}
+
+crate::domain::text_enum!(
+    /// The form of a signature.
+    SignatureFormat as "signature format" {
+        /// `R ‖ S`, 64 bytes: Ed25519.
+        Concat = "concat",
+        /// ASN.1 DER `SEQUENCE { r, s }`: ECDSA.
+        Der = "der",
+    }
+);
+
+/// Sign a message
+#[utoipa::path(post, path = "/v1/keys/{id}/sign", operation_id = "keys.sign", tag = "use", params(("id" = String, Path)),
+    request_body = SignRequest, responses((status = 200, body = SignAnswer), Problems))]
+pub(in crate::api) async fn sign(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, SignRequest>,
+) -> Result<Json<SignAnswer>, Problem> {
+    let SignRequest { algorithm, message: Base64(message) } = ask.body;
+    within(&api, &ask.call, Operation::Sign, ask.path, message.len(), MESSAGE_LIMIT, "a message has at most 4096 bytes").await?;
+    let answer = api.vault.sign(&ask.call, ask.path, algorithm, message).await.or_problem(&ask.call)?;
+    let signature_format = if algorithm == Algorithm::Ed25519 { SignatureFormat::Concat } else { SignatureFormat::Der };
+    Ok(Json(SignAnswer { key_id: ask.path, algorithm, signature: Base64(answer.into_value()), signature_format }))
+}
+
+/// A ciphertext to decrypt.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct DecryptRequest {
+    algorithm: Algorithm,
+    /// At most 6144 bytes.
+    ciphertext: Base64,
+}
+
+/// A plaintext.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct DecryptAnswer {
+    plaintext: SecretBase64,
+}
+
+/// Decrypt a ciphertext
+#[utoipa::path(post, path = "/v1/keys/{id}/decrypt", operation_id = "keys.decrypt", tag = "use", params(("id" = String, Path)),
+    request_body = DecryptRequest, responses((status = 200, body = DecryptAnswer), Problems))]
+pub(in crate::api) async fn decrypt(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, DecryptRequest>,
+) -> Result<Json<DecryptAnswer>, Problem> {
+    let DecryptRequest { algorithm, ciphertext: Base64(ciphertext) } = ask.body;
+    within(&api, &ask.call, Operation::Decrypt, ask.path, ciphertext.len(), CIPHERTEXT_LIMIT, "a ciphertext has at most 6144 bytes")
+        .await?;
+    let answer = api.vault.decrypt(&ask.call, ask.path, algorithm, ciphertext).await.or_problem(&ask.call)?;
+    Ok(Json(DecryptAnswer { plaintext: SecretBase64(answer.into_value()) }))
+}
+
+/// A plaintext to encrypt under a symmetric key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct EncryptRequest {
+    /// `aes-256-gcm` if absent.
+    algorithm: Option<Algorithm>,
+    /// At most 4096 bytes.
+    plaintext: SecretBase64,
+}
+
+/// A ciphertext.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct EncryptAnswer {
+    /// `0x01 ‖ nonce(12) ‖ ciphertext ‖ tag(16)`, bound to the key id.
+    pub ciphertext: Base64,
+}
+
+/// Encrypt under a symmetric key
+#[utoipa::path(post, path = "/v1/keys/{id}/encrypt", operation_id = "keys.encrypt", tag = "use", params(("id" = String, Path)),
+    request_body = EncryptRequest, responses((status = 200, body = EncryptAnswer), Problems))]
+pub(in crate::api) async fn encrypt(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, EncryptRequest>,
+) -> Result<Json<EncryptAnswer>, Problem> {
+    let EncryptRequest { algorithm, plaintext: SecretBase64(plaintext) } = ask.body;
+    within(&api, &ask.call, Operation::Encrypt, ask.path, plaintext.expose().len(), MESSAGE_LIMIT, "a plaintext has at most 4096 bytes")
+        .await?;
+    let algorithm = algorithm.unwrap_or(Algorithm::Aes256Gcm);
+    let answer = api.vault.encrypt(&ask.call, ask.path, algorithm, plaintext).await.or_problem(&ask.call)?;
+    Ok(Json(EncryptAnswer { ciphertext: Base64(answer.into_value()) }))
+}
+
+/// How to export.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ExportRequest {
+    format: MaterialFormat,
+    /// Protects a Canton key-pair file.
+    #[schema(value_type = Option<String>)]
+    password: Option<SecretText>,
+}
+
+/// A key outside its seal.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ExportAnswer {
+    format: MaterialFormat,
+    material: SecretBase64,
+}
+
+/// Export a key that was created exportable
+#[utoipa::path(post, path = "/v1/keys/{id}/export", operation_id = "keys.export", tag = "use", params(("id" = String, Path)),
+    request_body = ExportRequest, responses((status = 200, body = ExportAnswer), Problems))]
+pub(in crate::api) async fn export(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, ExportRequest>,
+) -> Result<Json<ExportAnswer>, Problem> {
+    let ExportRequest { format, password } = ask.body;
+    let password = password.map(|password| password.0);
+    let answer = api.vault.export_key(&ask.call, ask.path, format, password).await.or_problem(&ask.call)?;
+    let Exported { format, material } = answer.into_value();
+    Ok(Json(ExportAnswer { format, material: SecretBase64(material) }))
+}
+
+/// Refuses, with an entry, what is longer than Canton's driver contract allows.
+async fn within(
+    api: &Api,
+    call: &CallContext,
+    operation: Operation,
+    key: KeyId,
+    length: usize,
+    limit: usize,
+    what: &'static str,
+) -> Result<(), Problem> {
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Problem::of(&api.vault.reject(call, operation, Some(key), VaultError::TooLarge(what)).await, &call.request_id))
+}

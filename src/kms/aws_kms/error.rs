@@ -1,0 +1,132 @@
+//! What AWS answers, sorted: a denial is final, an outage may pass. By code and status, never by text.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_kms::{
+    config::http::HttpResponse,
+    error::{ConnectorError, ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+};
+
+use crate::kms::{Denial, Outage, WrapperError};
+
+/// What a failed call means. Names the key and the request, and nothing else of what AWS says.
+pub(super) fn sort<E>(reference: &str, error: &SdkError<E, HttpResponse>) -> WrapperError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let found = match error {
+        SdkError::TimeoutError(_) => Kind::Outage(Outage::TimedOut),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => Kind::Outage(Outage::TimedOut),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
+        SdkError::ServiceError(answer) => by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16()),
+        // An answer that is none: cut off, or not from KMS.
+        _ => Kind::Outage(Outage::ServerError),
+    };
+    found.into_error(reference, error.request_id().map(str::to_owned))
+}
+
+/// KMS said yes and left out what it is for.
+pub(super) fn unusable_answer(reference: &str) -> WrapperError {
+    Kind::Outage(Outage::ServerError).into_error(reference, None)
+}
+
+/// What a code of KMS means.
+enum Kind {
+    Denied(Denial),
+    Invalid,
+    Outage(Outage),
+    Misconfigured(String),
+}
+
+impl Kind {
+    fn into_error(self, reference: &str, request_id: Option<String>) -> WrapperError {
+        let reference = reference.to_owned();
+        match self {
+            Self::Denied(denial) => WrapperError::Denied { reference, denial, request_id },
+            Self::Invalid => WrapperError::Invalid { reference, request_id },
+            Self::Outage(outage) => WrapperError::Unavailable { reference, outage, request_id },
+            Self::Misconfigured(what) => WrapperError::Misconfigured { reference, what },
+        }
+    }
+}
+
+/// The published error codes of `Encrypt`, `Decrypt`, `ReEncrypt`, `DescribeKey` and of AWS in common.
+fn by_code(code: &str, status: u16) -> Kind {
+    match code {
+        "AccessDeniedException"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "NotAuthorized"
+        | "OptInRequired"
+        | "UnrecognizedClientException" => Kind::Denied(Denial::AccessDenied),
+        "DisabledException" => Kind::Denied(Denial::Disabled),
+        "KMSInvalidStateException" => Kind::Denied(Denial::InvalidState),
+        "NotFoundException" | "InvalidArnException" => Kind::Denied(Denial::NotFound),
+        "InvalidKeyUsageException" | "UnsupportedOperationException" => Kind::Denied(Denial::WrongKind),
+        // IncorrectKey: made by another key than the one that was named; by ReEncrypt, as its source.
+        "InvalidCiphertextException" | "IncorrectKeyException" => Kind::Invalid,
+        "ThrottlingException" | "Throttling" | "LimitExceededException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
+            Kind::Outage(Outage::Throttled)
+        }
+        "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => Kind::Outage(Outage::TimedOut),
+        // Comes as a 500, and AWS says: you can retry.
+        "KeyUnavailableException" | "KMSInternalException" | "DependencyTimeoutException" | "ServiceUnavailable" | "InternalFailure" => {
+            Kind::Outage(Outage::ServerError)
+        }
+        _ if status == 429 => Kind::Outage(Outage::Throttled),
+        _ if status >= 500 => Kind::Outage(Outage::ServerError),
+        _ if code.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            Kind::Misconfigured(format!("KMS refuses the request as {code} ({status})"))
+        }
+        _ => Kind::Misconfigured(format!("what answers is not KMS (status {status})")),
+    }
+}
+
+/// The request never left: for want of a connection, or of credentials.
+///
+/// A credential source that cannot be reached or is slow is an outage. Missing or refused credentials need a person.
+fn not_sent(error: &(dyn Error + 'static)) -> Kind {
+    let chain = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return Kind::Outage(Outage::Unreachable) };
+    let mut causes = chain().skip(at);
+    match causes.next().and_then(|cause| cause.downcast_ref()) {
+        Some(CredentialsError::ProviderTimedOut(_)) => Kind::Outage(Outage::TimedOut),
+        _ if causes.any(<dyn Error>::is::<ConnectorError>) => Kind::Outage(Outage::Unreachable),
+        Some(CredentialsError::CredentialsNotLoaded(_)) => Kind::Misconfigured("no AWS credentials were found".to_owned()),
+        _ => Kind::Misconfigured("the AWS credentials could not be loaded".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_final_or_may_pass() {
+        let found = |code, status| by_code(code, status).into_error("k", None);
+        let denied = |denial| WrapperError::Denied { reference: "k".into(), denial, request_id: None };
+        let outage = |outage| WrapperError::Unavailable { reference: "k".into(), outage, request_id: None };
+        for (code, status, expected) in [
+            ("AccessDeniedException", 400, denied(Denial::AccessDenied)),
+            ("DisabledException", 400, denied(Denial::Disabled)),
+            ("KMSInvalidStateException", 400, denied(Denial::InvalidState)),
+            ("NotFoundException", 400, denied(Denial::NotFound)),
+            ("InvalidKeyUsageException", 400, denied(Denial::WrongKind)),
+            ("IncorrectKeyException", 400, WrapperError::Invalid { reference: "k".into(), request_id: None }),
+            ("InvalidCiphertextException", 400, WrapperError::Invalid { reference: "k".into(), request_id: None }),
+            ("ThrottlingException", 400, outage(Outage::Throttled)),
+            ("KeyUnavailableException", 500, outage(Outage::ServerError)),
+            ("SomethingNew", 503, outage(Outage::ServerError)),
+            ("", 429, outage(Outage::Throttled)),
+        ] {
+            assert_eq!(found(code, status), expected, "{code}");
+        }
+        assert!(found("ValidationException", 400).to_string().contains("ValidationException"));
+        assert!(!found("<html>secret", 400).to_string().contains("html"));
+    }
+}

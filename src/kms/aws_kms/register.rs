@@ -1,0 +1,177 @@
+//! Resolving, connecting and creating KMS keys: what the configuration does not allow is neither used nor made.
+
+use std::sync::Arc;
+
+use aws_sdk_kms::{
+    config::SharedCredentialsProvider,
+    types::{KeySpec, KeyUsageType, Tag},
+};
+
+use crate::domain::WrapperKey;
+
+use super::error::{sort, unusable_answer};
+use crate::kms::{
+    CreateOptions, Description, Outage, Providers, Wrapper, WrapperError,
+    aws_key::{AwsKey, is_region},
+    providers::{misconfigured, unfit},
+};
+
+impl Providers {
+    /// Uses these AWS credentials instead of the standard chain.
+    #[must_use]
+    pub fn with_aws_credentials(mut self, credentials: SharedCredentialsProvider) -> Self {
+        self.aws.credentials = Some(credentials);
+        self
+    }
+
+    /// Finds the key behind an ARN, a key id or an alias, and where it lives.
+    ///
+    /// With no `regions` asked for, it is used in those of the configuration where it lives, or in all if none are configured.
+    pub(in crate::kms) async fn resolve_aws(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
+        let first = self.first_region(reference, regions)?;
+        for region in regions.iter().chain([&first]) {
+            self.check_region(reference, region)?;
+        }
+        if let Ok((key, region)) = AwsKey::from_arn(reference) {
+            self.check_allowed(&key, &region)?;
+        }
+        let regional = self.aws.regional(&first, reference.to_owned(), true).await;
+        let found = self.guard(reference, vec![regional], Arc::clone(&self.aws.rate_limit)).describe().await?;
+        let key: AwsKey = found.identity.parse().map_err(|_| unusable_answer(reference))?;
+
+        let wanted = match (regions, self.config.regions.as_slice()) {
+            ([], []) => found.regions.clone(),
+            ([], configured) => configured.iter().filter(|region| found.regions.contains(region)).cloned().collect(),
+            (asked, _) => asked.to_vec(),
+        };
+        for region in &wanted {
+            self.check_allowed(&key, region)?;
+            if !found.regions.contains(region) {
+                return Err(unfit(reference, &format!("the key has no replica in {region}")));
+            }
+        }
+        let arn = key.arn(wanted.first().unwrap_or(&first));
+        Ok(Description { identity: found.identity, reference: arn, regions: wanted, usable: found.usable })
+    }
+
+    /// The guarded key, region by region. Speaks to nobody.
+    pub(in crate::kms) async fn connect_aws(&self, registered: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+        let wrong = |what: &str| misconfigured(&registered.reference, what);
+        let key: AwsKey = registered.identity.parse().map_err(|_| wrong("the registered identity is not that of a KMS key"))?;
+        let (named, home) = AwsKey::from_arn(&registered.reference).map_err(|_| wrong("the registered reference is not a key ARN"))?;
+        if named != key {
+            return Err(wrong(&format!("the registered identity, {key}, is that of another key")));
+        }
+        let mut regional_wrappers = Vec::new();
+        for region in self.regions_to_use(&key, registered, home)? {
+            self.check_region(&registered.reference, &region)?;
+            self.check_allowed(&key, &region)?;
+            regional_wrappers.push(self.aws.regional(&region, key.arn(&region), false).await);
+        }
+        Ok(Arc::new(self.guard(&registered.reference, regional_wrappers, Arc::clone(&self.aws.rate_limit))))
+    }
+
+    /// Creates a key in the first region and replicas of it in the others. Not tried twice: KMS would make two.
+    pub(in crate::kms) async fn create_aws(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
+        let reference = "a new KMS key";
+        if !self.config.may_create {
+            return Err(unfit(reference, "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself"));
+        }
+        if !self.allowed.a_new_aws_key() {
+            return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id nobody knows yet,") });
+        }
+        let first = self.first_region(reference, &options.regions)?;
+        let replicas = options.regions.get(1..).unwrap_or_default();
+        if !replicas.is_empty() && !options.multi_region {
+            return Err(unfit(reference, "only a multi_region key can be in several regions"));
+        }
+        for region in replicas.iter().chain([&first]) {
+            self.check_region(reference, region)?;
+        }
+        let key = self.create_in(&first, options).await?;
+        self.check_allowed(&key, &first)?;
+        for region in replicas {
+            self.check_allowed(&key, region)?;
+            let request = self.aws.client(&first).await.replicate_key().key_id(key.arn(&first)).replica_region(region);
+            let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
+            self.in_time(&key.arn(region), async { request.send().await.map_err(|error| sort(&key.arn(region), &error)) }).await?;
+        }
+        let regions = std::iter::once(&first).chain(replicas).cloned().collect();
+        Ok(Description { identity: key.to_string(), reference: key.arn(&first), regions, usable: true })
+    }
+
+    async fn create_in(&self, region: &str, options: &CreateOptions) -> Result<AwsKey, WrapperError> {
+        let reference = format!("a new KMS key in {region}");
+        let request = self.aws.client(region).await.create_key().key_spec(KeySpec::SymmetricDefault);
+        let request = request.key_usage(KeyUsageType::EncryptDecrypt).multi_region(options.multi_region);
+        let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
+        let made = self.in_time(&reference, async { request.send().await.map_err(|error| sort(&reference, &error)) }).await?;
+        let arn = made.key_metadata.as_ref().and_then(|metadata| metadata.arn()).unwrap_or_default();
+        AwsKey::from_arn(arn).map(|(key, _)| key).map_err(|_| unusable_answer(&reference))
+    }
+
+    pub(super) async fn in_time<T>(&self, reference: &str, call: impl Future<Output = Result<T, WrapperError>>) -> Result<T, WrapperError> {
+        let late = || WrapperError::Unavailable { reference: reference.to_owned(), outage: Outage::TimedOut, request_id: None };
+        tokio::time::timeout(self.config.limits.timeout, call).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The registered regions in the order of the configuration, which also bounds them.
+    ///
+    /// A multi-Region key that is registered for other regions only is used in the configured ones: a database restored elsewhere.
+    pub(super) fn regions_to_use(&self, key: &AwsKey, registered: &WrapperKey, home: String) -> Result<Vec<String>, WrapperError> {
+        let known = if registered.regions.is_empty() { vec![home] } else { registered.regions.clone() };
+        let configured = &self.config.regions;
+        if configured.is_empty() {
+            return Ok(known);
+        }
+        let common: Vec<String> = configured.iter().filter(|region| known.contains(region)).cloned().collect();
+        match (common.is_empty(), key.is_multi_region()) {
+            (false, _) => Ok(common),
+            (true, true) => Ok(configured.clone()),
+            (true, false) => {
+                let what = format!("its region {} is not under [wrapper] regions", known.join(", "));
+                Err(misconfigured(&registered.reference, &what))
+            }
+        }
+    }
+
+    fn first_region(&self, reference: &str, asked: &[String]) -> Result<String, WrapperError> {
+        region_of(reference)
+            .or_else(|| asked.first().cloned())
+            .or_else(|| self.config.regions.first().cloned())
+            .or_else(|| region_of(&self.config.reference))
+            .ok_or_else(|| unfit(reference, "no region is named, neither here nor under [wrapper] regions"))
+    }
+
+    pub(super) fn check_region(&self, reference: &str, region: &str) -> Result<(), WrapperError> {
+        if !is_region(region) {
+            return Err(unfit(reference, &format!("{region:?} is not the name of a region")));
+        }
+        if !self.config.regions.is_empty() && !self.config.regions.iter().any(|configured| configured == region) {
+            return Err(unfit(reference, &format!("{region} is not under [wrapper] regions")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_allowed(&self, key: &AwsKey, region: &str) -> Result<(), WrapperError> {
+        if self.allowed.aws(key, region) { Ok(()) } else { Err(WrapperError::NotAllowed { reference: key.arn(region) }) }
+    }
+}
+
+/// The region in the ARN of a key or an alias.
+fn region_of(reference: &str) -> Option<String> {
+    let ["arn", _, "kms", region, _, _] = *reference.split(':').collect::<Vec<_>>() else { return None };
+    Some(region.to_owned())
+}
+
+/// The tags of what this vault makes.
+pub(super) fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
+    let pairs = [Some(("canton-keyvault", "wrapper-key")), options.request.as_deref().map(|request| ("canton-keyvault:request", request))];
+    let tag = |(name, value)| {
+        Tag::builder().tag_key(name).tag_value(value).build().map_err(|_| misconfigured("a new KMS key", "its tags cannot be built"))
+    };
+    pairs.into_iter().flatten().map(tag).collect()
+}
+
+/// What AWS shows of a key or a replica that this vault made.
+pub(super) const DESCRIPTION: &str = "canton-keyvault wrapper key: wraps the data keys of a vault";

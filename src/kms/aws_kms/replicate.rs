@@ -1,0 +1,77 @@
+//! Replicas of a multi-Region key: made from its primary, under the key policy of its primary, and found if they exist.
+
+use aws_sdk_kms::{
+    operation::{RequestId, replicate_key::ReplicateKeyError},
+    types::KeyMetadata,
+};
+
+use crate::domain::WrapperKey;
+
+use super::{
+    error::{sort, unusable_answer},
+    register::{DESCRIPTION, tags},
+};
+use crate::kms::{CreateOptions, Providers, WrapperError, aws_key::AwsKey, providers::unfit};
+
+impl Providers {
+    /// Whether a replica in `region` may be made, as far as that can be told without asking AWS.
+    pub(in crate::kms) fn may_replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        let aws: AwsKey = key.identity.parse().map_err(|_| unfit(&key.reference, "its identity is not that of a KMS key"))?;
+        if !self.config.may_create {
+            return Err(unfit(&key.reference, "this vault may not create replicas; set may_create under [wrapper], or create it yourself"));
+        }
+        if !aws.is_multi_region() {
+            return Err(unfit(&key.reference, "only a multi-Region key (mrk-…) has replicas"));
+        }
+        self.check_region(&key.reference, region)?;
+        self.check_allowed(&aws, region)
+    }
+
+    /// Asks the primary for a replica, unless there is one. Not tried twice: whoever repeats the call finds what the first one made.
+    pub(in crate::kms) async fn replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
+        let (aws, home) = AwsKey::from_arn(&key.reference).map_err(|_| unfit(&key.reference, "its reference is not a key ARN"))?;
+        let metadata = self.look_at(key, &aws, home).await?;
+        let regions = metadata.multi_region_configuration().ok_or_else(|| unusable_answer(&key.reference))?;
+        let primary = regions.primary_key().and_then(|primary| primary.region()).ok_or_else(|| unusable_answer(&key.reference))?;
+        if primary == region || regions.replica_keys().iter().any(|replica| replica.region() == Some(region)) {
+            return Ok(None);
+        }
+        self.check_region(&key.reference, primary)?;
+        self.check_allowed(&aws, primary)?;
+        let (arn, client) = (aws.arn(primary), self.aws.client(primary).await);
+
+        // Without one, AWS gives it the default policy, by which every identity policy of the account may give the use of the key.
+        let ask = client.get_key_policy().key_id(&arn).policy_name("default");
+        let policy = self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await?;
+        let policy = policy.policy.ok_or_else(|| unusable_answer(&arn))?;
+        let request = client.replicate_key().key_id(&arn).replica_region(region).policy(policy);
+        // The check is that the caller could change the policy, which is just what the vault should not.
+        let request = request.bypass_policy_lockout_safety_check(true);
+        let request = request.description(DESCRIPTION).set_tags(Some(tags(&CreateOptions::default())?));
+        let made = async {
+            match request.send().await {
+                Ok(made) => Ok(made.request_id().map(str::to_owned)),
+                Err(error) if error.as_service_error().is_some_and(ReplicateKeyError::is_already_exists_exception) => Ok(None),
+                Err(error) => Err(sort(&arn, &error)),
+            }
+        };
+        self.in_time(&arn, Box::pin(made)).await
+    }
+
+    /// What the first region that answers says of the key.
+    async fn look_at(&self, key: &WrapperKey, aws: &AwsKey, home: String) -> Result<KeyMetadata, WrapperError> {
+        let mut last = unfit(&key.reference, "it lives in no region that is configured");
+        for region in self.regions_to_use(aws, key, home)? {
+            self.check_region(&key.reference, &region)?;
+            self.check_allowed(aws, &region)?;
+            let (arn, client) = (aws.arn(&region), self.aws.client(&region).await);
+            let ask = client.describe_key().key_id(&arn);
+            match self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await {
+                Ok(answer) => return answer.key_metadata.ok_or_else(|| unusable_answer(&arn)),
+                Err(error @ WrapperError::Unavailable { .. }) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+}

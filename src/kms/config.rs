@@ -1,0 +1,288 @@
+//! The `[wrapper]` section of the configuration: which wrapper key to begin with, and which ones may be used at all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
+
+use crate::domain::ProviderKind;
+
+use super::{
+    OpenbaoConfig, WrapperError,
+    allowlist::Allowlist,
+    aws_key::{AwsKey, is_key_id, is_region},
+    openbao_key::from_reference,
+};
+
+/// The `[wrapper]` section. `provider` and `reference` are required.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms` or `openbao-transit`.
+    pub provider: ProviderKind,
+    /// Which key: the path of a key file, a KMS key ARN, key id or alias, or `https://host:port/<mount>/keys/<name>` of a transit key.
+    pub reference: String,
+    /// The regions that may be spoken to, in the order to try. Empty: whatever regions the keys live in.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// Where every region is reached, instead of AWS's own address (a VPC endpoint, a test server).
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// Where single regions are reached; wins over `endpoint`.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, Endpoint>,
+    /// Which wrapper keys may be registered *and used*: checked at every load, so that an edited row opens nothing.
+    ///
+    /// Each entry is an AWS account id (`111122223333`), a key ARN, the URL of a transit key, an identity as shown by the API
+    /// (`aws:…`, `openbao:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
+    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id or a URL.
+    /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
+    #[serde(default)]
+    pub allowed: Vec<String>,
+    /// Through which wrapper keys keys are opened first, where several could: patterns as in `allowed`, the first ones first. Keys that
+    /// match none come last, the active one first.
+    #[serde(default)]
+    pub prefer: Vec<String>,
+    /// Whether KMS keys and replicas may be created, which costs money and needs permissions. `local` keys always may.
+    #[serde(default)]
+    pub may_create: bool,
+    /// Whether another region, or another wrapper key, is tried when one *refuses*. Off, since somebody may have disabled the key on purpose.
+    #[serde(default)]
+    pub failover_on_denied: bool,
+    /// Time limits, retries and quotas of KMS calls.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The OpenBao clusters that wrapper keys lie in, whatever the provider of the first one.
+    #[serde(default)]
+    pub openbao: Vec<OpenbaoConfig>,
+}
+
+/// The `[wrapper.limits]` section: time limits, retries and quotas of KMS calls.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// For opening one connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// For one attempt in one region, connecting included.
+    #[serde(with = "humantime_serde")]
+    pub attempt_timeout: Duration,
+    /// For one call as a whole: waiting, attempts, pauses and failover.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How many more times every region is tried after an outage.
+    pub retries: u32,
+    /// How many attempts may run at the same time.
+    pub max_concurrency: usize,
+    /// How many attempts may start in a second. Stay under the account's quota, which all its users share.
+    pub rate_limit: u32,
+    /// After how many outages in a row a region is left alone.
+    pub breaker_failures: u32,
+    /// For how long, more or less, a region is left alone before one call probes it.
+    #[serde(with = "humantime_serde")]
+    pub breaker_cooldown: Duration,
+    /// How long a call waits until a replica that was just made can be used.
+    #[serde(with = "humantime_serde")]
+    pub replica_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(2),
+            // Room for two regions that hang before the third attempt succeeds; Canton's own patience is 10 s and more.
+            timeout: Duration::from_secs(6),
+            retries: 2,
+            max_concurrency: 32,
+            // A tenth of the smallest regional quota of AWS for symmetric operations (5,500/s, shared by the account).
+            rate_limit: 550,
+            breaker_failures: 5,
+            breaker_cooldown: Duration::from_secs(5),
+            replica_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Config {
+    /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed` and `prefer`.
+    pub fn resolve(&mut self, folder: &Path) {
+        let absolute =
+            |path: &str| std::path::absolute(folder.join(path)).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+        if self.provider == ProviderKind::Local {
+            self.reference = absolute(&self.reference);
+        }
+        let is_file = |entry: &str| !entry.contains(':') && !entry.chars().all(|c| c.is_ascii_digit() || c == '*');
+        for entry in self.allowed.iter_mut().chain(&mut self.prefer).filter(|entry| is_file(entry)) {
+            *entry = absolute(entry);
+        }
+        self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
+    }
+
+    /// What an operator should be told at every start, if there is something.
+    pub fn warning(&self) -> Option<String> {
+        (self.provider == ProviderKind::Local).then(|| {
+            format!(
+                "THE WRAPPER KEY IS A FILE ({}): whoever reads that file and the database has every key, and nobody can switch it off. \
+                 Use provider = \"aws-kms\" or \"openbao-transit\" for anything of value.",
+                self.reference
+            )
+        })
+    }
+
+    /// Checks what types cannot say, and gives the patterns of what may be used.
+    pub(super) fn check(&self) -> Result<Allowlist, WrapperError> {
+        let wrong = |what: String| Err(WrapperError::Misconfigured { reference: self.reference.clone(), what });
+        if self.reference.is_empty() {
+            return wrong("[wrapper] reference is empty; name a key file, or a KMS key".to_owned());
+        }
+        if let Some(region) = self.regions.iter().chain(self.endpoints.keys()).find(|region| !is_region(region)) {
+            return wrong(format!("{region:?} under [wrapper] is not the name of a region, such as eu-central-1"));
+        }
+        let Limits {
+            connect_timeout,
+            attempt_timeout,
+            timeout,
+            retries: _,
+            max_concurrency,
+            rate_limit,
+            breaker_failures,
+            breaker_cooldown,
+            replica_timeout,
+        } = &self.limits;
+        let times = [connect_timeout, attempt_timeout, timeout, breaker_cooldown, replica_timeout];
+        if times.iter().any(|time| time.is_zero()) || *max_concurrency == 0 || *rate_limit == 0 || *breaker_failures == 0 {
+            return wrong("under [wrapper.limits] only retries may be 0".to_owned());
+        }
+        let mut addresses = BTreeSet::new();
+        for cluster in &self.openbao {
+            match cluster.check() {
+                Ok(all) => {
+                    if let Some(twice) = all.iter().find(|address| !addresses.insert(address.to_string())) {
+                        return wrong(format!("{twice} is twice under [[wrapper.openbao]] addresses"));
+                    }
+                }
+                Err(what) => return wrong(what),
+            }
+        }
+        match (self.provider, self.allowed.is_empty()) {
+            (_, false) => Allowlist::parse(&self.allowed).or_else(wrong),
+            (ProviderKind::Local, true) => wrong(
+                "a wrapper key in a file must be allowed: put its absolute path under [wrapper] allowed, if that is what you want"
+                    .to_owned(),
+            ),
+            (ProviderKind::AwsKms, true) => self.only_the_reference().map_or_else(wrong, Ok),
+            (ProviderKind::OpenbaoTransit, true) => match from_reference(&self.reference) {
+                Ok((address, path)) => Allowlist::parse(&[address.reference(&path)]).or_else(wrong),
+                Err(_) => wrong("reference is not the URL of a transit key: https://host:port/<mount>/keys/<name>".to_owned()),
+            },
+        }
+    }
+
+    /// The pattern for the configured KMS key itself. An alias is none: whoever may move it would choose the key.
+    fn only_the_reference(&self) -> Result<Allowlist, String> {
+        let pattern = match AwsKey::from_arn(&self.reference) {
+            Ok((key, _)) => key.to_string(),
+            Err(_) if is_key_id(&self.reference) => format!("aws:*:*:{}", self.reference),
+            Err(_) => {
+                return Err("reference is neither a key ARN nor a key id: say under [wrapper] allowed what it may stand for, \
+                            such as the account id, since an alias can be moved"
+                    .to_owned());
+            }
+        };
+        Allowlist::parse(&[pattern])
+    }
+}
+
+/// An `http` or `https` address without user information. Not shown by `Debug`: addresses of a KMS stay out of logs.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: http::Uri = text.parse().map_err(|_| "an endpoint of [wrapper] is not a URL")?;
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http" | "https"), Some(authority)) if !authority.as_str().contains('@') => Ok(Self(text.to_owned())),
+            _ => Err("an endpoint of [wrapper] is an http or https URL without a user name"),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Endpoint(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0123456789abcdef0123456789abcdef";
+
+    fn read(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn the_least_section_has_sensible_limits() {
+        let config = read(&format!("provider = 'aws-kms'\nreference = '{ARN}'")).unwrap();
+        assert_eq!((config.limits.clone(), config.may_create), (Limits::default(), false));
+        assert!(config.check().is_ok() && config.warning().is_none());
+    }
+
+    #[test]
+    fn a_full_section_is_read_and_an_unknown_field_is_refused() {
+        let full = "provider = 'aws-kms'\nreference = 'alias/canton'\nregions = ['eu-central-1', 'eu-west-1']\nallowed = ['111122223333']\n\
+                    endpoints = { \"eu-central-1\" = 'http://127.0.0.1:4566' }\n[limits]\ntimeout = '9s'\nretries = 0";
+        let config = read(full).unwrap();
+        assert_eq!((config.limits.timeout, config.limits.retries), (Duration::from_secs(9), 0));
+        assert!(config.check().is_ok());
+        assert!(!format!("{config:?}").contains("4566"), "endpoints stay out of logs");
+        assert!(read(&format!("{full}\nspeed = 1")).is_err());
+    }
+
+    #[test]
+    fn a_section_that_cannot_be_meant_is_refused_with_what_to_mend() {
+        for (text, says) in [
+            ("provider = 'local'\nreference = '/k'", "must be allowed"),
+            ("provider = 'aws-kms'\nreference = 'alias/x'", "alias"),
+            ("provider = 'aws-kms'\nreference = ''", "empty"),
+            ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\nregions = ['evil.example/']", "region"),
+            ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\n[limits]\nrate_limit = 0", "limits"),
+        ] {
+            let error = read(text).unwrap().check().err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        for endpoint in ["ftp://x", "http://user:secret@x", "kms.local"] {
+            assert!(endpoint.parse::<Endpoint>().is_err(), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_file_is_warned_of() {
+        let config = read("provider = 'local'\nreference = '/k'\nallowed = ['/k']").unwrap();
+        assert!(config.warning().unwrap().contains("/k"));
+    }
+}

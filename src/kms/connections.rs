@@ -1,0 +1,67 @@
+//! The connected wrapper keys of this process, each connected once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::OnceCell;
+
+use crate::domain::{WrapperKey, WrapperKeyId};
+
+use super::{Providers, Wrapper, WrapperError};
+
+/// Connected wrapper keys by id.
+///
+/// What is cached belongs to the facts it was connected for: a row with another identity, reference or regions is connected,
+/// and checked against the configuration, anew.
+pub struct Connections {
+    providers: Arc<Providers>,
+    connected: Mutex<HashMap<WrapperKeyId, Arc<Entry>>>,
+}
+
+struct Entry {
+    key: WrapperKey,
+    wrapper: OnceCell<Arc<dyn Wrapper>>,
+}
+
+impl Connections {
+    /// An empty ring over `providers`.
+    pub fn new(providers: Arc<Providers>) -> Self {
+        Self { providers, connected: Mutex::default() }
+    }
+
+    /// The wrapper of a registered key, connecting it if need be; callers at the same time share one connect.
+    ///
+    /// # Errors
+    /// As [`Providers::connect`]. A failure is not remembered.
+    pub async fn get(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+        let entry = self.entry(key);
+        entry.wrapper.get_or_try_init(|| self.providers.connect(key)).await.cloned()
+    }
+
+    /// Drops what is connected for `id`; running calls finish.
+    pub fn forget(&self, id: WrapperKeyId) {
+        self.connected().remove(&id);
+    }
+
+    fn entry(&self, key: &WrapperKey) -> Arc<Entry> {
+        let fresh = || Arc::new(Entry { key: key.clone(), wrapper: OnceCell::new() });
+        let mut connected = self.connected();
+        let entry = connected.entry(key.id).or_insert_with(fresh);
+        if !same_facts(&entry.key, key) {
+            *entry = fresh();
+        }
+        Arc::clone(entry)
+    }
+
+    fn connected(&self) -> MutexGuard<'_, HashMap<WrapperKeyId, Arc<Entry>>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a connection for one serves the other. State and canary do not matter to it.
+fn same_facts(one: &WrapperKey, other: &WrapperKey) -> bool {
+    let WrapperKey { id, provider, identity, reference, regions, state: _, canary: _, created_at: _ } = one;
+    (*id, *provider, identity, reference, regions) == (other.id, other.provider, &other.identity, &other.reference, &other.regions)
+}

@@ -1,0 +1,242 @@
+//! Wrapper keys in a KMS: one small trait, one file for each provider, and a guard in front of all.
+
+#[cfg_attr(not(all(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "each provider needs a part of it"))]
+mod allowlist;
+#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
+mod aws_key;
+#[cfg(feature = "aws-kms")]
+mod aws_kms;
+mod config;
+mod connections;
+mod local;
+#[cfg(feature = "openbao-transit")]
+mod openbao;
+mod openbao_config;
+#[cfg_attr(not(feature = "openbao-transit"), allow(dead_code, reason = "only OpenBao needs all of it"))]
+mod openbao_key;
+mod preference;
+mod providers;
+#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "a key in a file needs a part of it"))]
+mod resilience;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    crypto::SecretBytes,
+    domain::{EncryptionContext, KmsRotation, WrapperKey},
+};
+
+pub use self::config::{Config, Endpoint, Limits};
+pub use self::connections::Connections;
+pub use self::local::create_key_file;
+pub use self::openbao_config::OpenbaoConfig;
+pub use self::providers::{CreateOptions, Providers};
+
+/// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
+#[async_trait]
+pub trait Wrapper: Send + Sync {
+    /// Wraps a data key, bound to `context`.
+    ///
+    /// # Errors
+    /// [`WrapperError`].
+    async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError>;
+
+    /// Unwraps a data key, if it was wrapped under this key and this `context`.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `Invalid` if this key did not make these bytes for this context.
+    async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError>;
+
+    /// Whether [`Wrapper::rewrap`] can take over what `other` wrapped: whether the two meet in one KMS that re-wraps.
+    fn can_rewrap_from(&self, other: &WrapperKey) -> bool {
+        let _ = other;
+        false
+    }
+
+    /// Wraps under this key what another one wrapped, inside the KMS: the data key never leaves it.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; `Invalid` if the other key did not make these bytes for this context, `Unfit` if the two do not meet.
+    async fn rewrap(&self, from: ForeignWrap<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
+        let _ = context;
+        Err(not_rewrappable("this wrapper key", from.key))
+    }
+
+    /// How long one attempt in each region takes at most: a caller with another way to go on need not wait longer.
+    fn single_round_timeout(&self) -> Duration {
+        Duration::MAX
+    }
+
+    /// Says what the key is and whether it can be used, by asking the KMS.
+    ///
+    /// # Errors
+    /// [`WrapperError`].
+    async fn describe(&self) -> Result<Description, WrapperError>;
+
+    /// Says how the KMS rotates the key material, by asking it; `None` if it tells of no such thing.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; a denial is of this question alone.
+    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
+        Ok(None)
+    }
+}
+
+/// The refusal to re-wrap between two keys that do not meet.
+fn not_rewrappable(reference: &str, other: &WrapperKey) -> WrapperError {
+    WrapperError::Unfit { reference: reference.to_owned(), what: format!("it does not meet {} in one KMS", other.reference) }
+}
+
+/// A data key as another wrapper key wrapped it.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignWrap<'a> {
+    /// The wrapper key that made it, which the configuration must allow.
+    pub key: &'a WrapperKey,
+    /// What its provider returned.
+    pub wrapped: &'a [u8],
+}
+
+/// A wrapped data key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    /// What the provider returned.
+    pub bytes: Vec<u8>,
+    /// Who did it.
+    pub receipt: KmsReceipt,
+}
+
+/// An unwrapped data key.
+pub struct Unwrapped {
+    /// 32 bytes.
+    pub data_key: SecretBytes,
+    /// Who did it.
+    pub receipt: KmsReceipt,
+}
+
+/// What a KMS says of itself in an answer: for the audit entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KmsReceipt {
+    /// The region that answered.
+    pub region: Option<String>,
+    /// Its id of the request.
+    pub request_id: Option<String>,
+}
+
+/// What a wrapper key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The identity, never an alias, region apart.
+    pub identity: String,
+    /// The resolved reference: an ARN, a URL, a file path.
+    pub reference: String,
+    /// Where it lives.
+    pub regions: Vec<String>,
+    /// Whether the KMS would use it now.
+    pub usable: bool,
+}
+
+/// Why a wrapper key did not do it. Only `Unavailable` can be cured by trying again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrapperError {
+    /// The KMS refuses: on purpose, for all we know.
+    #[error("wrapper key {reference} was refused: {denial}")]
+    Denied {
+        /// Which key.
+        reference: String,
+        /// Why.
+        denial: Denial,
+        /// Request id of the KMS.
+        request_id: Option<String>,
+    },
+    /// The ciphertext was not made by this key for this context.
+    #[error("wrapper key {reference} did not make this wrap for this key")]
+    Invalid {
+        /// Which key.
+        reference: String,
+        /// Request id of the KMS.
+        request_id: Option<String>,
+    },
+    /// The KMS cannot be reached, is slow, throttles or fails: try again.
+    #[error("wrapper key {reference} cannot be reached: {outage}")]
+    Unavailable {
+        /// Which key.
+        reference: String,
+        /// How it showed.
+        outage: Outage,
+        /// Request id of the KMS, if it answered.
+        request_id: Option<String>,
+    },
+    /// The configuration does not allow this wrapper key.
+    #[error("{reference} matches nothing under [wrapper] allowed in the configuration")]
+    NotAllowed {
+        /// What was asked for.
+        reference: String,
+    },
+    /// What was asked for cannot be: whoever asked must ask otherwise.
+    #[error("{reference}: {what}")]
+    Unfit {
+        /// What was asked for.
+        reference: String,
+        /// What to ask for instead.
+        what: String,
+    },
+    /// The reference, a region or a file is unusable as it is; the text says how.
+    #[error("wrapper key {reference}: {what}")]
+    Misconfigured {
+        /// What was asked for.
+        reference: String,
+        /// What to mend.
+        what: String,
+    },
+}
+
+/// Why a KMS refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No permission.
+    #[error("access denied")]
+    AccessDenied,
+    /// Switched off.
+    #[error("the key is disabled")]
+    Disabled,
+    /// On its way out, or in a state that does not allow it.
+    #[error("the key is pending deletion or in a state that allows no use")]
+    InvalidState,
+    /// There is no such key.
+    #[error("the key does not exist")]
+    NotFound,
+    /// A key of another kind.
+    #[error("the key is not a symmetric encryption key")]
+    WrongKind,
+    /// Whoever has the right to it can take the key out of the KMS: nothing new is wrapped under it.
+    #[error("the key can be exported or backed up, so nothing is wrapped under it any more")]
+    Exportable,
+    /// The version of the key that made this wrap is switched off; newer ones may work.
+    #[error("the version of the key that made this wrap may not decrypt any more")]
+    OldVersion,
+}
+
+/// How an outage showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Outage {
+    /// No connection.
+    #[error("no connection")]
+    Unreachable,
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Too many requests.
+    #[error("throttled")]
+    Throttled,
+    /// The KMS failed.
+    #[error("the KMS failed")]
+    ServerError,
+    /// A replica exists, but does not work yet.
+    #[error("its replica cannot be used yet; repeat the call, which goes on waiting")]
+    NotUsableYet,
+    /// The breaker is open after repeated failures, or too many calls are waiting.
+    #[error("not tried, since recent calls failed or too many wait")]
+    NotTried,
+}

@@ -1,0 +1,120 @@
+//! The OpenBao clusters of a configuration: their servers, a breaker for each, and who is logged in.
+
+use std::sync::Arc;
+
+use super::{
+    TransitKey,
+    error::Kind,
+    http_client::{Answer, Ask, Files, Server},
+    login::Login,
+};
+use crate::kms::{
+    Config, Limits, Outage,
+    openbao_key::{Address, KeyPath, OpenbaoKey},
+    resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
+};
+
+/// One cluster: servers that know the same keys and tokens.
+pub(in crate::kms) struct Cluster {
+    members: Vec<Member>,
+    pub(super) login: Login,
+    pub(super) rate_limit: Arc<CallRateLimit>,
+    pub(super) limits: Limits,
+    /// Where new keys are made.
+    pub(super) mount: String,
+}
+
+struct Member {
+    server: Arc<Server>,
+    circuit_breaker: Arc<CircuitBreaker>,
+    label: Arc<str>,
+}
+
+/// All clusters of a configuration that was checked. Speaks to none of them.
+pub(in crate::kms) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
+    let Config { openbao, limits, .. } = config;
+    // Metrics number the servers as the configuration lists them: a closed set.
+    let mut number = 0;
+    let mut cluster = |entry: &crate::kms::OpenbaoConfig| {
+        let files = Files { ca: entry.ca.clone(), client: entry.certificate.clone().zip(entry.key.clone()) };
+        let mut member = |address| {
+            number += 1;
+            Member {
+                server: Arc::new(Server::new(address, files.clone(), limits.connect_timeout)),
+                circuit_breaker: Arc::new(CircuitBreaker::new(limits.breaker_failures)),
+                label: format!("openbao-{number}").into(),
+            }
+        };
+        Arc::new(Cluster {
+            members: entry.check().unwrap_or_default().into_iter().map(&mut member).collect(),
+            login: Login::new(entry),
+            rate_limit: Arc::new(CallRateLimit::bounded(limits.max_concurrency, limits.rate_limit)),
+            limits: limits.clone(),
+            mount: entry.mount.clone(),
+        })
+    };
+    openbao.iter().map(&mut cluster).collect()
+}
+
+impl Cluster {
+    /// Whether a server has this address.
+    pub(super) fn is_at(&self, address: &Address) -> bool {
+        self.servers().any(|server| server.address == *address)
+    }
+
+    /// Its servers, in the order to try.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.members.iter().map(|member| &member.server)
+    }
+
+    /// A key as each server has it; `registered` is what it must be, if that is known.
+    pub(super) fn regional_wrappers(
+        self: &Arc<Self>,
+        path: &KeyPath,
+        reference: &str,
+        registered: Option<&OpenbaoKey>,
+    ) -> Vec<RegionalWrapper> {
+        let regional = |member: &Member| {
+            let key = TransitKey {
+                cluster: Arc::clone(self),
+                server: Arc::clone(&member.server),
+                path: path.clone(),
+                reference: reference.to_owned(),
+                registered: registered.cloned(),
+            };
+            RegionalWrapper {
+                region: Arc::clone(&member.label),
+                circuit_breaker: Arc::clone(&member.circuit_breaker),
+                wrapper: Arc::new(key),
+            }
+        };
+        self.members.iter().map(regional).collect()
+    }
+
+    /// Asks one server as who is logged in. A token that is refused is exchanged once, if there is another.
+    pub(super) async fn ask(self: &Arc<Self>, server: &Server, ask: &Ask) -> Result<Answer, Kind> {
+        let session = self.session(server).await?;
+        let answer = server.send(ask, Some(&session.token)).await?;
+        // OpenBao answers alike to a token that has ended and to one that may not.
+        if answer.status != 403 || !answer.is_error() {
+            return Ok(answer);
+        }
+        match self.session_after(&session, true, server).await? {
+            Some(session) => server.send(ask, Some(&session.token)).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// Has `work` done by the first server that is not out of order.
+    pub(super) async fn first<T, F: Future<Output = Result<T, Kind>> + Send>(&self, work: impl Fn(Arc<Server>) -> F) -> Result<T, Kind> {
+        let mut last = Kind::Outage(Outage::Unreachable);
+        for server in self.servers() {
+            let attempt = tokio::time::timeout(self.limits.attempt_timeout, work(Arc::clone(server))).await;
+            match attempt.unwrap_or(Err(Kind::Outage(Outage::TimedOut))) {
+                Err(outage @ Kind::Outage(_)) => last = outage,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,212 @@
+//! One OpenBao server over HTTP/1.1: JSON in, JSON out, connections kept. What it answers is bounded, and wiped when dropped.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Method, Request,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{body::Bytes, client::conn::http1::SendRequest};
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{
+    connection::connect,
+    error::{Kind, UNUSABLE_ANSWER, done},
+};
+use crate::kms::{
+    Outage,
+    openbao_key::{Address, is_cluster},
+};
+
+/// A server of a cluster.
+pub(super) struct Server {
+    pub(super) address: Address,
+    pub(super) files: Files,
+    pub(super) connect_timeout: Duration,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// What TLS needs, read anew for every connection, so that certificates can be exchanged while the vault serves.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    /// Who may vouch for the server.
+    pub(super) ca: Option<PathBuf>,
+    /// Client certificate and its key.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// A request, made once and sent as often as needed.
+pub(super) struct Ask {
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+/// What a server answered.
+pub(super) struct Answer {
+    /// HTTP status.
+    pub(super) status: u16,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// The form of every answer that is a success.
+#[derive(Deserialize)]
+pub(super) struct Reply<T> {
+    /// The server's id of the request, as in its audit log.
+    pub(super) request_id: Option<String>,
+    /// What was asked for.
+    pub(super) data: Option<T>,
+    /// A login, or a renewal of one.
+    pub(super) auth: Option<Auth>,
+}
+
+/// A token as a login gives it.
+#[derive(Deserialize)]
+pub(super) struct Auth {
+    #[serde(deserialize_with = "secret_text")]
+    pub(super) client_token: Zeroizing<String>,
+    /// Seconds; 0 for ever.
+    pub(super) lease_duration: u64,
+    pub(super) renewable: bool,
+}
+
+impl Ask {
+    /// `GET path`
+    pub(super) fn get(path: String) -> Self {
+        Self { method: Method::GET, path, body: Bytes::new() }
+    }
+
+    /// `POST path` with a body that is wiped when the last holder drops it.
+    pub(super) fn post(path: String, body: &impl Serialize) -> Self {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
+        // Strings and numbers into memory: nothing there can fail.
+        let _ = serde_json::to_writer(&mut *bytes, body);
+        Self { method: Method::POST, path, body: Bytes::from_owner(bytes) }
+    }
+
+    fn request(&self, authority: &str, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::builder().method(&self.method).uri(&self.path).header(HOST, authority);
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token)?;
+            value.set_sensitive(true);
+            request = request.header("x-vault-token", value);
+        }
+        if !self.body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(self.body.clone()))
+    }
+}
+
+impl Answer {
+    /// The body of a success.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<Reply<T>> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Whether it is in the form of an error of OpenBao: what stands between, such as a load balancer, says it otherwise.
+    pub(super) fn is_error(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Errors {
+            #[serde(rename = "errors")]
+            _errors: Vec<String>,
+        }
+        serde_json::from_slice::<Errors>(&self.body).is_ok()
+    }
+}
+
+impl Server {
+    pub(super) fn new(address: Address, files: Files, connect_timeout: Duration) -> Self {
+        Self { address, files, connect_timeout, idle: Mutex::default() }
+    }
+
+    /// Sends a request and waits for the whole answer, whatever its status. Time limits are the caller's.
+    pub(super) async fn send(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
+        // The server may have closed what was idle: then a new connection decides. Every request here may be sent twice.
+        if let Some(mut kept) = self.kept()
+            && let Ok(answer) = exchange(&mut kept, self.request(ask, token)?).await
+        {
+            self.keep(kept);
+            return Ok(answer);
+        }
+        self.send_anew(ask, token).await
+    }
+
+    /// Sends a request over a connection of its own, which shows the certificate that the files hold now.
+    pub(super) async fn send_anew(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
+        let mut fresh = connect(self).await?;
+        let answer = exchange(&mut fresh, self.request(ask, token)?).await?;
+        self.keep(fresh);
+        Ok(answer)
+    }
+
+    fn request(&self, ask: &Ask, token: Option<&str>) -> Result<Request<Full<Bytes>>, Kind> {
+        ask.request(&self.address.authority(), token).map_err(|_| Kind::Misconfigured("the token is no text".to_owned()))
+    }
+
+    /// The id of the cluster, which an open server tells everybody.
+    pub(super) async fn cluster_id(&self) -> Result<String, Kind> {
+        #[derive(Deserialize)]
+        struct Health {
+            cluster_id: Option<String>,
+        }
+        let answer = done(self.send(&Ask::get("/v1/sys/health?standbyok=true".to_owned()), None).await?)?;
+        let health: Option<Health> = serde_json::from_slice(&answer.body).ok();
+        health.and_then(|health| health.cluster_id).filter(|id| is_cluster(id)).ok_or(UNUSABLE_ANSWER)
+    }
+
+    fn kept(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < MAX_IDLE && !idle.sender.is_closed());
+        idle.pop().map(|idle| idle.sender)
+    }
+
+    fn keep(&self, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_KEPT {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+}
+
+fn secret_text<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(text).map(Zeroizing::new)
+}
+
+/// One request and its answer on an open connection.
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Answer, Kind> {
+    let broken = |_: hyper::Error| Kind::Outage(Outage::Unreachable);
+    sender.ready().await.map_err(broken)?;
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let status = answer.status().as_u16();
+    let mut body = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
+    let mut frames = Limited::new(answer.into_body(), MAX_ANSWER);
+    while let Some(frame) = frames.frame().await {
+        let frame = frame.map_err(|error| {
+            let endless = || Kind::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned());
+            if error.is::<LengthLimitError>() { endless() } else { Kind::Outage(Outage::Unreachable) }
+        })?;
+        body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
+    }
+    Ok(Answer { status, body })
+}
+
+/// Bytes; holds a data key in JSON without growing, which would leave a copy behind.
+const BODY_CAPACITY: usize = 4096;
+/// Bytes; a key with thousands of versions fits.
+const MAX_ANSWER: usize = 1 << 20;
+/// Shorter than any server or load balancer waits.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+const MAX_KEPT: usize = 32;

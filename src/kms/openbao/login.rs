@@ -1,0 +1,195 @@
+//! Being logged in: by a token in a file, or by a client certificate. One login at a time, taken anew when the token is refused.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+use subtle::ConstantTimeEq as _;
+use tokio::{sync::Mutex, time::Instant};
+use zeroize::Zeroizing;
+
+use super::{
+    cluster::Cluster,
+    error::{Kind, UNUSABLE_ANSWER, sort},
+    http_client::{Ask, Server},
+    token_renewal,
+};
+use crate::kms::{Denial, OpenbaoConfig};
+
+/// How one logs in, and the token that is in use.
+pub(super) struct Login {
+    pub(super) method: Method,
+    current: Mutex<Option<Arc<Session>>>,
+}
+
+/// How one logs in.
+pub(super) enum Method {
+    /// By the token in this file.
+    Token { file: PathBuf, lookup: String, renew: String },
+    /// By the certificate that every connection shows.
+    Certificate { path: String, role: Option<String> },
+}
+
+/// A token in use.
+pub(super) struct Session {
+    pub(super) token: Zeroizing<String>,
+    /// How long the server said that it lives: after a login; of a token in a file it is asked later.
+    pub(super) lease: Option<Duration>,
+    taken: Instant,
+}
+
+impl Session {
+    /// Whether this is its token. In constant time, as every comparison of a secret.
+    pub(super) fn is_of(&self, token: &str) -> bool {
+        self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+impl Login {
+    /// Not logged in yet.
+    pub(super) fn new(config: &OpenbaoConfig) -> Self {
+        let namespace = if config.namespace.is_empty() { String::new() } else { format!("{}/", config.namespace) };
+        let auth = |path: &str| format!("/v1/{namespace}auth/{path}");
+        let method = match &config.token_file {
+            Some(file) => Method::Token { file: file.clone(), lookup: auth("token/lookup-self"), renew: auth("token/renew-self") },
+            None => Method::Certificate { path: auth(&format!("{}/login", config.auth_mount)), role: config.role.clone() },
+        };
+        Self { method, current: Mutex::default() }
+    }
+
+    /// Whether this token is still the one in use.
+    pub(super) async fn is_current(&self, session: &Arc<Session>) -> bool {
+        self.current.lock().await.as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+    }
+}
+
+impl Cluster {
+    /// The token in use; callers at the same time share one login.
+    pub(super) async fn session(self: &Arc<Self>, server: &Server) -> Result<Arc<Session>, Kind> {
+        let mut current = self.login.current.lock().await;
+        if let Some(session) = &*current {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(self.log_in(server).await?);
+        *current = Some(Arc::clone(&session));
+        token_renewal::keep(self, &session);
+        Ok(session)
+    }
+
+    /// Another token than `stale`, which is `refused` or about to end; `None` if there is none to be had.
+    pub(super) async fn session_after(
+        self: &Arc<Self>,
+        stale: &Arc<Session>,
+        refused: bool,
+        server: &Server,
+    ) -> Result<Option<Arc<Session>>, Kind> {
+        let mut current = self.login.current.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| !Arc::ptr_eq(session, stale)) {
+            return Ok(Some(Arc::clone(session)));
+        }
+        // What a token of a moment ago may not do, the next one may not either: a denial must not become a storm of logins.
+        if refused && matches!(self.login.method, Method::Certificate { .. }) && stale.taken.elapsed() < BETWEEN_LOGINS {
+            return Ok(None);
+        }
+        let session = self.log_in(server).await?;
+        if stale.is_of(&session.token) {
+            return Ok(None);
+        }
+        let session = Arc::new(session);
+        *current = Some(Arc::clone(&session));
+        token_renewal::keep(self, &session);
+        Ok(Some(session))
+    }
+
+    async fn log_in(&self, server: &Server) -> Result<Session, Kind> {
+        match &self.login.method {
+            Method::Token { file, .. } => {
+                let token = token_in(file.clone()).await?;
+                Ok(Session { token, lease: None, taken: Instant::now() })
+            }
+            Method::Certificate { path, role } => {
+                #[derive(Serialize)]
+                struct Body<'a> {
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    name: Option<&'a str>,
+                }
+                let answer = server.send_anew(&Ask::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
+                match answer.status {
+                    200 => {
+                        let auth = answer.read::<serde::de::IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)?;
+                        let lease = Duration::from_secs(auth.lease_duration);
+                        Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now() })
+                    }
+                    // No certificate, none that this role believes, or no such role.
+                    400 if answer.is_error() => Err(Kind::Denied(Denial::AccessDenied)),
+                    _ => Err(sort(&answer)),
+                }
+            }
+        }
+    }
+}
+
+/// The token in a file, which only its owner and group may read.
+pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, Kind> {
+    let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
+    read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(Kind::Misconfigured)
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
+    let wrong = |what: String| format!("token_file {}: {what}", path.display());
+    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    // Asked of the open file, not of the path, which could be exchanged in between.
+    let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(wrong(format!(
+            "everybody may read it (mode {:03o}); chmod 600 it, or 640 for an agent of the same group",
+            mode & 0o777
+        )));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN));
+    file.take(MAX_TOKEN as u64).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(wrong("holds no token: it needs the token alone, in one line".to_owned()));
+    }
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
+/// Bytes; the longest tokens, those of batches, have a few hundred.
+const MAX_TOKEN: usize = 4096;
+const BETWEEN_LOGINS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_is_private_and_holds_one_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let read = |text: &str, mode: u32| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            read_token(&path)
+        };
+        for (text, mode) in [("s.secret", 0o600), ("s.secret\n", 0o640), ("  s.secret \r\n", 0o400)] {
+            assert_eq!(read(text, mode).unwrap().as_str(), "s.secret");
+        }
+        for (text, mode, says) in [
+            ("", 0o600, "no token"),
+            ("s.secret s.other", 0o600, "no token"),
+            ("s.sécret", 0o600, "no token"),
+            ("s.secret", 0o604, "chmod 600"),
+        ] {
+            let error = read(text, mode).unwrap_err();
+            assert!(error.contains(says) && !error.contains("cret"), "{text}: {error}");
+        }
+        assert!(read_token(&directory.path().join("missing")).unwrap_err().contains("missing"));
+    }
+}

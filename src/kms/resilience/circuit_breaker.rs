@@ -1,0 +1,137 @@
+//! A breaker: leaves a region alone after outages in a row, and lets one call probe it after a pause.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// The breaker of one region.
+pub(in crate::kms) struct CircuitBreaker {
+    /// After how many outages in a row it opens.
+    threshold: u32,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Lets all through; this many outages in a row so far.
+    Closed { outages: u32 },
+    /// Lets none through until then.
+    Open { until: Instant },
+    /// One call is on its way to find out.
+    Probing,
+}
+
+impl CircuitBreaker {
+    /// A closed one that opens after `threshold` outages in a row.
+    pub(in crate::kms) fn new(threshold: u32) -> Self {
+        Self { threshold, state: Mutex::new(State::Closed { outages: 0 }) }
+    }
+
+    /// Permission for one call, or `None` while the region is left alone.
+    pub(super) fn admit(&self) -> Option<Pass<'_>> {
+        let mut state = self.state();
+        match *state {
+            State::Closed { .. } => {}
+            State::Open { until } if Instant::now() >= until => *state = State::Probing,
+            State::Open { .. } | State::Probing => return None,
+        }
+        let is_probe = matches!(*state, State::Probing);
+        Some(Pass { circuit_breaker: self, is_probe, told: false })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One admitted call. Dropped without a verdict (the caller went away), a probe leaves the breaker ready for the next one.
+pub(super) struct Pass<'a> {
+    circuit_breaker: &'a CircuitBreaker,
+    is_probe: bool,
+    told: bool,
+}
+
+impl Pass<'_> {
+    /// The region answered, be it with a denial.
+    pub(super) fn succeeded(mut self) {
+        self.told = true;
+        let mut state = self.circuit_breaker.state();
+        // A slow success of a call from before the breaker opened does not close it; the probe does.
+        if self.is_probe || matches!(*state, State::Closed { .. }) {
+            *state = State::Closed { outages: 0 };
+        }
+    }
+
+    /// The region did not answer, or not well. If that opens the breaker, it stays so for `pause`.
+    pub(super) fn failed(mut self, pause: Duration) {
+        self.told = true;
+        let mut state = self.circuit_breaker.state();
+        match *state {
+            State::Closed { outages } if outages + 1 < self.circuit_breaker.threshold => *state = State::Closed { outages: outages + 1 },
+            State::Closed { .. } => *state = State::Open { until: Instant::now() + pause },
+            State::Probing if self.is_probe => *state = State::Open { until: Instant::now() + pause },
+            State::Open { .. } | State::Probing => {}
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_probe && !self.told {
+            *self.circuit_breaker.state() = State::Open { until: Instant::now() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    fn opened() -> CircuitBreaker {
+        let circuit_breaker = CircuitBreaker::new(2);
+        circuit_breaker.admit().unwrap().failed(PAUSE);
+        circuit_breaker.admit().unwrap().failed(PAUSE);
+        circuit_breaker
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_after_outages_in_a_row_and_lets_one_probe_through() {
+        let circuit_breaker = opened();
+        assert!(circuit_breaker.admit().is_none());
+        tokio::time::advance(PAUSE).await;
+        let probe = circuit_breaker.admit().unwrap();
+        assert!(circuit_breaker.admit().is_none(), "one probe at a time");
+        probe.failed(PAUSE);
+        assert!(circuit_breaker.admit().is_none());
+        tokio::time::advance(PAUSE).await;
+        circuit_breaker.admit().unwrap().succeeded();
+        assert!(circuit_breaker.admit().is_some() && circuit_breaker.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_between_outages_keeps_it_closed() {
+        let circuit_breaker = CircuitBreaker::new(2);
+        for _ in 0..5 {
+            circuit_breaker.admit().unwrap().failed(PAUSE);
+            circuit_breaker.admit().unwrap().succeeded();
+        }
+        assert!(circuit_breaker.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_probe_does_not_block_the_next_and_a_late_success_does_not_close_it() {
+        let circuit_breaker = CircuitBreaker::new(2);
+        let slow = circuit_breaker.admit().unwrap();
+        circuit_breaker.admit().unwrap().failed(PAUSE);
+        circuit_breaker.admit().unwrap().failed(PAUSE);
+        slow.succeeded();
+        assert!(circuit_breaker.admit().is_none());
+        tokio::time::advance(PAUSE).await;
+        drop(circuit_breaker.admit().unwrap());
+        assert!(circuit_breaker.admit().is_some());
+    }
+}

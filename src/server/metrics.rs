@@ -1,0 +1,259 @@
+//! Every metric of a server, in one table: what `/metrics` explains, what `docs/metrics.md` lists, and nothing besides.
+//!
+//! Labels come from closed sets: never a key id, a principal, or anything else that a caller chooses.
+
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{KeyState, Operation, ProviderKind, WrapperState};
+
+/// A metric.
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [(&'static str, Words)],
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only up; starts at 0 with the process.
+    Counter,
+    /// Up and down.
+    Gauge,
+    /// Seconds, by buckets.
+    Histogram,
+}
+
+/// The values that a label can have.
+#[derive(Clone, Copy)]
+pub enum Words {
+    /// These.
+    These(&'static [&'static str]),
+    /// The operations of the audit log, and `none` for a request that is none.
+    Operations,
+    /// The states of a key.
+    KeyStates,
+    /// The kinds of KMS.
+    Providers,
+    /// The states of a wrapper key.
+    WrapperStates,
+    /// The regions of `[wrapper]`, the numbered servers of OpenBao, `local` for a key file, and `other`.
+    Regions,
+}
+
+const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
+
+/// Every metric, once.
+pub const METRICS: &[Metric] = &[
+    histogram(
+        "keyvault_request_seconds",
+        &[("operation", Words::Operations), ("outcome", Words::These(&["ok", "refused", "failed"]))],
+        "A request in total, from its headers to its answer; `refused` is a status of 4xx, `failed` one of 5xx.",
+    ),
+    histogram(
+        "keyvault_execution_seconds",
+        &[("operation", Words::Operations)],
+        "The use of a key without its entry: the decision, opening the key if it was not in memory, the computation.",
+    ),
+    histogram("keyvault_audit_commit_seconds", &[], "Making an entry, and the change that it tells of, durable."),
+    counter(
+        "keyvault_kms_calls_total",
+        &[
+            ("operation", KMS_OPERATIONS),
+            ("region", Words::Regions),
+            (
+                "outcome",
+                Words::These(&[
+                    "ok",
+                    "denied",
+                    "invalid",
+                    "misconfigured",
+                    "unreachable",
+                    "timed_out",
+                    "throttled",
+                    "server_error",
+                    "not_tried",
+                ]),
+            ),
+        ],
+        "Attempts to use a wrapper key; `not_tried` ones were held back by a breaker or a quota.",
+    ),
+    histogram("keyvault_kms_call_seconds", &[("operation", KMS_OPERATIONS), ("region", Words::Regions)], "One attempt that was sent."),
+    gauge("keyvault_cache_keys", &[], "Keys that are open in memory."),
+    counter("keyvault_cache_hits_total", &[], "Uses of a key that was in memory."),
+    counter("keyvault_cache_misses_total", &[], "Uses of a key that had to be opened."),
+    counter(
+        "keyvault_cache_evictions_total",
+        &[("cause", Words::These(&["expired", "explicit", "replaced", "size"]))],
+        "Keys that were wiped from memory: by time, by a change of state or a freeze, by being opened anew, for want of room.",
+    ),
+    counter("keyvault_keys_opened_total", &[], "Private keys that came out of their seal, for whatever purpose. A rotation opens none."),
+    gauge(
+        "keyvault_wraps",
+        &[("provider", Words::Providers), ("state", Words::WrapperStates)],
+        "Wraps that open, by provider and state of their wrapper key. While a wrapper key is active or on standby, it should have as many as \
+         there are keys.",
+    ),
+    gauge(
+        "keyvault_job_keys",
+        &[("kind", Words::These(&["rotation", "reseal"])), ("progress", Words::These(&["done", "left", "failed"]))],
+        "Keys of the job that runs; 0 without one.",
+    ),
+    gauge("keyvault_keys", &[("state", Words::KeyStates)], "Keys in the store."),
+    gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
+    gauge(
+        "keyvault_certificate_expiry_seconds",
+        &[("kind", Words::These(&["server", "client-ca", "crl"]))],
+        "Time until the first of its kind expires, negative afterwards; for a revocation list, until its next update.",
+    ),
+    gauge("keyvault_last_reload_success", &[], "1 if the configuration and its files are in effect as they are, 0 if they were refused."),
+    gauge("keyvault_last_reload_timestamp_seconds", &[], "When they were last taken over, in seconds since 1970."),
+    gauge("keyvault_connections", &[], "Open connections to the API."),
+    counter(
+        "keyvault_handshakes_total",
+        &[("outcome", Words::These(&["ok", "refused", "timeout", "too_many_handshakes", "too_many_connections", "shutdown"]))],
+        "TLS handshakes with the API.",
+    ),
+    counter(
+        "keyvault_not_admitted_total",
+        &[(
+            "reason",
+            Words::These(&[
+                "no_certificate",
+                "deny_listed",
+                "revoked",
+                "revocation_unknown",
+                "expired",
+                "not_yet_valid",
+                "ca_expired",
+                "wrong_purpose",
+                "untrusted",
+                "not_vouched",
+                "no_identity",
+            ]),
+        )],
+        "Requests whose client certificate was not accepted.",
+    ),
+    counter("keyvault_panics_total", &[], "Faults of the vault. Any is worth a report."),
+];
+
+const fn counter(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, meaning }
+}
+
+const fn gauge(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, meaning }
+}
+
+const fn histogram(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, labels, meaning }
+}
+
+/// Installs the recorder of the process. Counters that can be told in advance begin at 0: one that appears with its first event
+/// has no increase for an alert to see.
+pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
+    const SECONDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(anyhow::Error::from)?;
+    let handle = recorder.install_recorder().map_err(anyhow::Error::from)?;
+    for Metric { name, kind, labels, meaning } in METRICS {
+        match (kind, labels) {
+            (Kind::Counter, _) => metrics::describe_counter!(*name, *meaning),
+            (Kind::Gauge, _) => metrics::describe_gauge!(*name, *meaning),
+            (Kind::Histogram, _) => metrics::describe_histogram!(*name, metrics::Unit::Seconds, *meaning),
+        }
+        match (kind, labels) {
+            (Kind::Counter, []) => metrics::counter!(*name).increment(0),
+            (Kind::Counter, [(label, Words::These(words))]) => {
+                words.iter().for_each(|word| metrics::counter!(*name, *label => *word).increment(0));
+            }
+            (Kind::Gauge, []) => metrics::gauge!(*name).set(0.0),
+            _ => {}
+        }
+    }
+    Ok(handle)
+}
+
+/// Sums up what the histograms were given, so that they do not grow while nobody asks for `/metrics`.
+pub(crate) async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let every = async {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    };
+    stop.run_until_cancelled(every).await;
+}
+
+impl Words {
+    /// The values, or `None` where the configuration says which.
+    pub fn all(self) -> Option<Vec<&'static str>> {
+        match self {
+            Self::These(words) => Some(words.to_vec()),
+            Self::Operations => Some(Operation::ALL.iter().map(|operation| operation.as_str()).chain(["none"]).collect()),
+            Self::KeyStates => Some(KeyState::ALL.iter().map(|state| state.as_str()).collect()),
+            Self::Providers => Some(ProviderKind::ALL.iter().map(|provider| provider.as_str()).collect()),
+            Self::WrapperStates => Some(WrapperState::ALL.iter().map(|state| state.as_str()).collect()),
+            Self::Regions => None,
+        }
+    }
+
+    fn described(self) -> Cow<'static, str> {
+        match self {
+            Self::These(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ").into(),
+            Self::Operations => "an operation of the audit log, or `none`".into(),
+            Self::KeyStates => "a state of a key".into(),
+            Self::Providers => "a kind of KMS".into(),
+            Self::WrapperStates => "a state of a wrapper key".into(),
+            Self::Regions => {
+                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `local`, or `other`".into()
+            }
+        }
+    }
+}
+
+/// The table as a Markdown page.
+pub fn documentation() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nAt `/metrics` of the operations listener, in the text format of Prometheus. Made from the table in `src/cli/metrics.rs`; tests\n\
+         compare it with this page and with what a server exposes. Labels come from closed sets: never a key id, never a principal.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for Metric { name, kind, labels, meaning } in METRICS {
+        let labels: Vec<String> = labels.iter().map(|(label, words)| format!("`{label}`: {}", words.described())).collect();
+        let kind = format!("{kind:?}").to_lowercase();
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {meaning} |", labels.join("; "));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_metrics_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("KEYVAULT_WRITE_DOCUMENTS").is_some() {
+            std::fs::write(path, documentation()).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).unwrap() == documentation(), "renew it: KEYVAULT_WRITE_DOCUMENTS=1 cargo test --lib");
+    }
+
+    #[test]
+    fn names_say_what_they_count() {
+        for Metric { name, kind, .. } in METRICS {
+            assert!(name.starts_with("keyvault_"), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(*kind != Kind::Histogram || name.ends_with("_seconds"), "{name}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Live reload: the configuration and every file that it names, taken over whole or not at all.
+//!
+//! Contents are compared once a second and on SIGHUP, never times or inodes, so that an edit, a rename and Kubernetes' symlink swap
+//! are one and the same. What is not good in every part changes nothing, is logged once, and shows in `keyvault_last_reload_success`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, ConfigError},
+    domain::{Clock, Policy},
+    mtls::{DenyConfig, ExpiryKind, FileError, Files, Material, TlsConfig, Trust},
+};
+
+/// What a running vault takes from its configuration: the sections as they were at start, trust and policy as they are now.
+pub struct Live {
+    /// As of the start; of what reloads, ask `trust` and `policy`.
+    pub config: Config,
+    /// Certificates, client CAs, revocation lists, deny-list.
+    pub trust: Arc<Trust>,
+    /// Nodes and grants.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Keeps the two up to date while it [runs](Reloader::run).
+    pub reloader: Reloader,
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that it names.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The policy's revision from now on.
+    pub revision: Arc<str>,
+    /// Which parts differ: `server-certificate`, `client-cas`, `crl`, `deny`, `policy`.
+    pub parts: Vec<&'static str>,
+}
+
+/// How one look at the files ended.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing new since the last look.
+    Same,
+    /// Taken over.
+    Changed(Change),
+    /// Not good; the old one stays.
+    Refused(ReloadError),
+}
+
+/// Watches one configuration.
+pub struct Reloader {
+    file: PathBuf,
+    started_with: Config,
+    trust: Arc<Trust>,
+    policy: Arc<ArcSwap<Policy>>,
+    clock: Clock,
+    current: Reading,
+    refused: Option<[u8; 32]>,
+}
+
+/// Loads everything for the first time.
+///
+/// # Errors
+/// [`ReloadError`].
+pub fn load(file: &Path, clock: Clock) -> Result<Live, ReloadError> {
+    let (reading, files) = Reading::take(file)?;
+    let policy = Arc::new(ArcSwap::from_pointee(reading.config.policy()?));
+    let trust = Trust::new(Material::new(&reading.config.tls, &files, &clock)?, Arc::clone(&clock));
+    let config = reading.config.clone();
+    let reloader = Reloader {
+        file: file.to_owned(),
+        started_with: config.clone(),
+        trust: Arc::clone(&trust),
+        policy: Arc::clone(&policy),
+        clock,
+        current: reading,
+        refused: None,
+    };
+    Ok(Live { config, trust, policy, reloader })
+}
+
+impl Reloader {
+    /// Looks once a second and on SIGHUP until `shutdown`, and keeps the gauges. `on_change` is awaited for each change, which is in
+    /// effect by then: like freezing, taking trust away does not wait for its entry.
+    ///
+    /// # Errors
+    /// If the system does not let us listen for SIGHUP.
+    pub async fn run<F>(mut self, shutdown: CancellationToken, mut on_change: F) -> std::io::Result<()>
+    where
+        F: FnMut(Change) -> BoxFuture<'static, ()> + Send,
+    {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut seconds = interval(EVERY);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut said, mut expiring) = (None, Vec::new());
+        self.tell_taken_over();
+        loop {
+            let asked = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                _ = seconds.tick() => false,
+                asked = received(&mut hangup) => asked,
+            };
+            if asked {
+                // Whoever sends a signal wants an answer, also the same one again.
+                (self.refused, said) = (None, None);
+            }
+            // Small files on a local disk, and a signature check or two: short, but not for an async thread.
+            let (reloader, look) = match tokio::task::spawn_blocking(move || (self.look(), self)).await {
+                Ok((look, reloader)) => (reloader, look),
+                Err(error) => return Err(error.into()),
+            };
+            self = reloader;
+            match look {
+                Look::Same if self.refused.is_none() => said = None,
+                Look::Same => {}
+                Look::Changed(change) => {
+                    said = None;
+                    self.tell_taken_over();
+                    tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration taken over");
+                    on_change(change).await;
+                }
+                Look::Refused(error) => {
+                    let text = error.to_string();
+                    if said.as_ref() != Some(&text) {
+                        tracing::error!(error = text, "the new configuration is not good, the old one stays in effect");
+                        said = Some(text);
+                    }
+                }
+            }
+            metrics::gauge!("keyvault_last_reload_success").set(if said.is_none() { 1.0 } else { 0.0 });
+            tell_expiries(&self.trust, &mut expiring);
+        }
+    }
+
+    fn tell_taken_over(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
+        metrics::gauge!("keyvault_last_reload_timestamp_seconds").set((self.clock)().seconds() as f64);
+    }
+
+    /// Looks once, and takes over what is new and good.
+    pub fn look(&mut self) -> Look {
+        let (reading, files) = match Reading::take(&self.file) {
+            Ok(taken) => taken,
+            Err(error) => return Look::Refused(error),
+        };
+        if reading.digest == self.current.digest {
+            self.refused = None;
+            return Look::Same;
+        }
+        if self.refused == Some(reading.digest) {
+            return Look::Same;
+        }
+        match self.take_over(reading, &files) {
+            Ok(change) => Look::Changed(change),
+            Err((digest, error)) => {
+                self.refused = Some(digest);
+                Look::Refused(error)
+            }
+        }
+    }
+
+    fn take_over(&mut self, reading: Reading, files: &Files) -> Result<Change, ([u8; 32], ReloadError)> {
+        let refused = |error| (reading.digest, error);
+        let policy = reading.config.policy().map_err(|error| refused(error.into()))?;
+        let material = Material::new(&reading.config.tls, files, &self.clock).map_err(|error| refused(error.into()))?;
+        let restart = self.started_with.needs_restart(&reading.config);
+        if !restart.is_empty() && restart != self.started_with.needs_restart(&self.current.config) {
+            tracing::warn!(sections = ?restart, "these sections changed, which takes a restart; the running vault keeps its own");
+        }
+        let mut parts = self.current.differing_parts(&reading);
+        let revision = Arc::clone(policy.revision());
+        if revision != *self.policy.load().revision() {
+            parts.push("policy");
+        }
+        self.trust.replace(material);
+        self.policy.store(Arc::new(policy));
+        self.current = reading;
+        self.refused = None;
+        Ok(Change { revision, parts })
+    }
+}
+
+/// A configuration, with what tells whether a file that it names has changed.
+struct Reading {
+    config: Config,
+    digest: [u8; 32],
+    files: Vec<(PathBuf, [u8; 32])>,
+}
+
+impl Reading {
+    fn take(file: &Path) -> Result<(Self, Files), ReloadError> {
+        let text = Files::read(std::iter::once(file))?;
+        let utf8 = std::str::from_utf8(text.bytes(file)).map_err(|error| FileError::new(file, error))?;
+        let config = Config::parse(utf8, file)?;
+        let files = Files::read(std::iter::once(file).chain(config.tls.files()))?;
+        if files.bytes(file) != text.bytes(file) {
+            return Err(FileError::new(file, "changed while it was read; it is read again in a moment").into());
+        }
+        Ok((Self { digest: files.digest(), files: files.digests(), config }, files))
+    }
+
+    fn differing_parts(&self, new: &Self) -> Vec<&'static str> {
+        PARTS.iter().filter(|(_, part)| self.part(*part) != new.part(*part)).map(|(name, _)| *name).collect()
+    }
+
+    /// What the files of one part hold, and what the configuration says of them.
+    fn part(&self, part: fn(&TlsConfig) -> (Vec<&Path>, String)) -> (Vec<[u8; 32]>, String) {
+        let (paths, said) = part(&self.config.tls);
+        let digest = |path: &Path| self.files.iter().find(|(file, _)| file == path).map_or([0; 32], |(_, digest)| *digest);
+        (paths.into_iter().map(digest).collect(), said)
+    }
+}
+
+/// The files and the words of one part of `[tls]`.
+type Part = fn(&TlsConfig) -> (Vec<&Path>, String);
+
+const PARTS: &[(&str, Part)] = &[
+    ("server-certificate", |tls| (vec![tls.certificate.as_path(), tls.key.as_path()], format!("{:?}", tls.min_version))),
+    ("client-cas", |tls| {
+        let said = tls.client_cas.iter().map(|ca| (&ca.trust_domains, &ca.dns)).collect::<Vec<_>>();
+        (tls.client_cas.iter().map(|ca| ca.file.as_path()).collect(), format!("{said:?}"))
+    }),
+    ("crl", |tls| {
+        let said = tls.client_cas.iter().map(|ca| ca.crl.len()).collect::<Vec<_>>();
+        (tls.client_cas.iter().flat_map(|ca| &ca.crl).map(PathBuf::as_path).collect(), format!("{said:?}"))
+    }),
+    ("deny", |tls| match &tls.deny {
+        DenyConfig::File(file) => (vec![file.as_path()], String::new()),
+        DenyConfig::Entries(entries) => (vec![], format!("{entries:?}")),
+    }),
+];
+
+async fn received(signal: &mut Signal) -> bool {
+    match signal.recv().await {
+        Some(()) => true,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps the gauges, and says it once when something expires or soon will.
+fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
+    for (kind, seconds) in trust.expiries() {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
+        metrics::gauge!("keyvault_certificate_expiry_seconds", "kind" => kind.as_str()).set(seconds as f64);
+        let expired = seconds <= 0;
+        // Lists live for days; of them only the end is news.
+        let soon = kind != ExpiryKind::Crl && seconds < SOON;
+        if !(expired || soon) {
+            told.retain(|(of, _)| *of != kind);
+        } else if !told.contains(&(kind, expired)) {
+            told.push((kind, expired));
+            let kind = kind.as_str();
+            match (expired, kind) {
+                (true, "crl") => tracing::error!(
+                    "a revocation list has passed its next update: clients of its CA are refused until a new one is in place"
+                ),
+                (true, _) => tracing::error!(kind, "a certificate has expired: replace it, the files are read again at once"),
+                (false, _) => tracing::warn!(kind, seconds, "a certificate expires soon: replace it, the files are read again at once"),
+            }
+        }
+    }
+}
+
+const EVERY: Duration = Duration::from_secs(1);
+const SOON: i64 = 7 * 24 * 3600;

@@ -1,0 +1,197 @@
+//! `serve`: the production server, and the only place where a vault is put together.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api,
+    audit::Source,
+    config::{Config, LogFormat},
+    crypto::{Random, SystemRandom},
+    domain::{Clock, Timestamp},
+    kms::Providers,
+    mtls::{ConnectionLimits, Trust, serve, serve_ops},
+    storage::{Mode, SqliteConfig, SqliteStore},
+    vault::{Vault, VaultConfig, background},
+};
+
+use super::{
+    hardening::harden,
+    metrics,
+    reload::{self, Live, Reloader},
+};
+
+/// Serve a vault as its configuration says
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration.
+    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
+    config: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    gather_entropy();
+    let live = reload::load(&args.config, clock()).map_err(anyhow::Error::from)?;
+    log(&live.config)?;
+    runtime()?.block_on(async {
+        let server = Server::start(live, Mode::Production).await?;
+        server.until_stopped().await
+    })
+}
+
+/// A vault that is being served.
+pub(crate) struct Server {
+    vault: Arc<Vault>,
+    store: Arc<SqliteStore>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Server {
+    /// Opens the store, starts the vault and its jobs, and listens. Needs no KMS to be up.
+    pub(crate) async fn start(live: Live, mode: Mode) -> anyhow::Result<Self> {
+        // First of all: a signal that came before it is listened to would end the process without its good order.
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let Live { config, trust, policy, reloader } = live;
+        let metrics = metrics::install()?;
+        let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
+        if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
+            tracing::warn!("{warning}");
+        }
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let store = Arc::new(open_store(&config, mode, random.as_ref())?);
+        let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+        let vault = Vault::start(VaultConfig {
+            id: config.vault.id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            store: Arc::clone(&store) as _,
+            providers,
+            clock: clock(),
+            random: Arc::clone(&random),
+            policy,
+            cache: config.cache.clone(),
+            limits: config.limits.clone(),
+            jobs: config.jobs.clone(),
+        })
+        .await
+        .map_err(anyhow::Error::from)?;
+        first_wrapper_key(&vault).await;
+        let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
+        tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
+        let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
+        server.spawn(api, ops, trust, random, metrics, reloader);
+        Ok(server)
+    }
+
+    fn spawn(
+        &self,
+        api: TcpListener,
+        ops: TcpListener,
+        trust: Arc<Trust>,
+        random: Arc<dyn Random>,
+        metrics: PrometheusHandle,
+        reloader: Reloader,
+    ) {
+        let limits = ConnectionLimits::default();
+        let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
+        self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), self.stop.clone()));
+        self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
+        let looks = api::ops::router(Arc::clone(&self.vault), metrics);
+        self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
+        background::run(&self.vault, &self.tasks, &self.stop);
+        let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
+        self.tasks.spawn(async move {
+            let on_change = |change: reload::Change| {
+                let vault = Arc::clone(&vault);
+                let what = format!("{} (policy {})", change.parts.join(", "), change.revision);
+                Box::pin(async move { vault.reloaded(&what).await }) as _
+            };
+            if let Err(error) = reloader.run(stop, on_change).await {
+                tracing::error!(%error, "the configuration is no longer watched");
+            }
+        });
+    }
+
+    /// Waits for SIGTERM or SIGINT, then ends in good order.
+    pub(crate) async fn until_stopped(mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests under way are answered, new ones refused");
+        self.vault.drain();
+        self.stop.cancel();
+        self.tasks.close();
+        // The listeners bound their own drain; the jobs end at once.
+        if tokio::time::timeout(Duration::from_secs(25), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        self.vault.stop().await;
+        self.store.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Registers the first wrapper key of an empty store, or goes on without: a job tries again, and until then calls are told so.
+async fn first_wrapper_key(vault: &Vault) {
+    match tokio::time::timeout(Duration::from_secs(2), vault.bootstrap()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "there is no wrapper key yet; this is tried again"),
+        Err(_) => tracing::warn!("the KMS did not answer in time for a first wrapper key; this is tried again"),
+    }
+}
+
+/// The store of a configuration.
+pub(crate) fn open_store(config: &Config, mode: Mode, random: &dyn Random) -> anyhow::Result<SqliteStore> {
+    let source = Source {
+        vault: config.vault.id.to_string(),
+        instance: config.vault.instance().to_owned(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let sqlite = SqliteConfig { commit_timeout: config.storage.commit_timeout, ..SqliteConfig::new(&config.storage.path, mode) };
+    SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
+}
+
+/// The one clock of the process.
+#[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
+pub(crate) fn clock() -> Clock {
+    Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
+}
+
+/// The random generator begins with some tens of milliseconds of timing noise: they pass while the rest starts, not in a first call.
+pub(crate) fn gather_entropy() {
+    let begin = || SystemRandom::default().fill(&mut [0; 32]);
+    let _ = std::thread::Builder::new().name("entropy".into()).spawn(begin);
+}
+
+/// The runtime of a server.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Log lines go to standard error; standard output is for what a command answers.
+pub(crate) fn log(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).map_err(anyhow::Error::from)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let installed = match config.log.format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines.try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
+}
+
+async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
+}

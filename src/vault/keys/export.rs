@@ -1,0 +1,112 @@
+//! `export`: a key on its way out, for those created to leave.
+
+use std::sync::Arc;
+
+use crate::{
+    crypto::{
+        Random, SecretBytes,
+        canton::{KeyPairToWrite, write_key_pair},
+        on_wiped_stack,
+    },
+    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Purpose},
+    storage::KeyPrecondition,
+};
+
+use crate::vault::{
+    AuditedResult, CallContext, MaterialFormat, Vault, VaultError, audit_gate::commit::Completed, key_cache::unseal::RowTagRule,
+};
+
+/// A key outside its seal.
+pub struct Exported {
+    /// The form of the material.
+    pub format: MaterialFormat,
+    /// The material.
+    pub material: SecretBytes,
+}
+
+impl Vault {
+    /// Exports a key that was created exportable and is active or superseded.
+    ///
+    /// # Errors
+    /// `NotExportable`, `InvalidAttributes` if the key has no such form, else as [`Vault::sign`].
+    pub async fn export_key(
+        self: &Arc<Self>,
+        call: &CallContext,
+        id: KeyId,
+        format: MaterialFormat,
+        password: Option<SecretBytes>,
+    ) -> Result<AuditedResult<Exported>, VaultError> {
+        let mut event = AuditEvent { subject: Some(format.to_string()), ..self.event(call, Operation::ExportKey) };
+        let done = self.try_export(&mut event, call, id, format, password).await;
+        self.conclude(event, done).await
+    }
+
+    async fn try_export(
+        &self,
+        event: &mut AuditEvent,
+        call: &CallContext,
+        id: KeyId,
+        format: MaterialFormat,
+        password: Option<SecretBytes>,
+    ) -> Result<Completed<Exported>, VaultError> {
+        let (permit, stored) = self.permit_key(event, id).await?;
+        self.in_service()?;
+        let record = &stored.record;
+        if !record.attributes.exportable {
+            return Err(VaultError::NotExportable);
+        }
+        if !record.lifecycle.can_decrypt() {
+            return Err(VaultError::State(record.lifecycle.state()));
+        }
+        if self.pending_audit.disables(id) {
+            return Err(VaultError::State(KeyState::Disabled));
+        }
+        let fits = match format {
+            MaterialFormat::Pkcs8 | MaterialFormat::CantonKeyPair => record.attributes.purpose != Purpose::Symmetric,
+            MaterialFormat::Raw => record.attributes.purpose == Purpose::Symmetric,
+        };
+        if !fits || (password.is_some() && format != MaterialFormat::CantonKeyPair) {
+            return Err(VaultError::InvalidAttributes(format!(
+                "a {} key has no form {format} with these options",
+                record.attributes.purpose
+            )));
+        }
+        self.limits.cold_open(&call.principal)?;
+        let slot = self.limits.heavy(&call.principal).await?;
+        let unsealed = self.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
+        let precondition = KeyPrecondition { key: id, revision: record.revision, store_revision: stored.store_revision };
+        let (record, random) = (stored.record, Arc::clone(&self.random));
+        let material = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            match format {
+                MaterialFormat::Pkcs8 | MaterialFormat::Raw => Ok(unsealed.material),
+                MaterialFormat::CantonKeyPair => {
+                    on_wiped_stack(|| canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()))
+                }
+            }
+        });
+        let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
+        Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, Exported { format, material }) })
+    }
+}
+
+/// A key-pair file that Canton 3.3 to 3.6 read back.
+fn canton_file(
+    record: &KeyRecord,
+    pkcs8: &SecretBytes,
+    password: Option<&SecretBytes>,
+    random: &dyn Random,
+) -> Result<SecretBytes, VaultError> {
+    let (KeyId::Pair(fingerprint), Some(public_key)) = (record.attributes.id, &record.public_key) else {
+        return Err(VaultError::Internal("a key pair without a public key"));
+    };
+    let pair = KeyPairToWrite {
+        purpose: record.attributes.purpose,
+        spec: record.attributes.spec,
+        usages: record.attributes.usages,
+        fingerprint,
+        public_key,
+        pkcs8,
+    };
+    Ok(write_key_pair(&pair, password, random)?)
+}
