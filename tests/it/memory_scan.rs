@@ -1,4 +1,4 @@
-//! The memory of the running process, read as root: no key is left in it after a disable, a freeze, a deletion or its max_age.
+//! The memory of the running process, read as root: no key is left in it after a disable, a freeze, a deletion or its maximum age.
 
 use std::{
     fs::{File, read_to_string},
