@@ -123,7 +123,11 @@ pub(super) fn jobs_problem(jobs: &JobsConfig) -> Problem {
     first([
         (!(1..=10_000).contains(keys_per_second), "[jobs] keys_per_second", "is not between 1 and 10000"),
         (!(1..=256).contains(concurrency), "[jobs] concurrency", "is not between 1 and 256"),
-        (!(Duration::from_millis(10)..=Duration::from_mins(10)).contains(retry_backoff), "[jobs] retry_backoff", "is not between 10ms and 10m"),
+        (
+            !(Duration::from_millis(10)..=Duration::from_mins(10)).contains(retry_backoff),
+            "[jobs] retry_backoff",
+            "is not between 10ms and 10m",
+        ),
     ])
 }
 
