@@ -80,7 +80,7 @@ fn signature(caller: usize, number: usize) -> Commit {
         request_id: Some("01890a5d-ac96-774b-bcce-b302099a8057".into()),
         ..AuditEvent::new(at, principal, Operation::Sign, "sha256:0123456789abcdef".into())
     };
-    Commit { change: None, idempotency: None, precondition: None, event }
+    Commit::entry(event)
 }
 
 /// CPU time of this process so far, all threads.

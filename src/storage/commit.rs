@@ -17,6 +17,18 @@ pub struct Commit {
     pub event: AuditEvent,
 }
 
+impl Commit {
+    /// An audit entry without a change of state.
+    pub const fn entry(event: AuditEvent) -> Self {
+        Self { change: None, idempotency: None, precondition: None, event }
+    }
+
+    /// A change of state with its audit entry.
+    pub const fn change(change: Change, event: AuditEvent) -> Self {
+        Self { change: Some(change), idempotency: None, precondition: None, event }
+    }
+}
+
 /// A change of state. Each bumps the store's revision, but for `AddWrap`, which changes nothing that an open key depends on.
 #[derive(Debug)]
 pub enum Change {

@@ -80,7 +80,7 @@ impl Vault {
             store,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };
-        vault.write(Commit { change: None, idempotency: None, precondition: None, event }).await?;
+        vault.write(Commit::entry(event)).await?;
         Ok(vault)
     }
 
@@ -90,7 +90,7 @@ impl Vault {
         self.cache.wipe_all().await;
         self.write_counted_refusals().await;
         let event = self.system_event(Operation::Stop);
-        if let Err(error) = self.write(Commit { change: None, idempotency: None, precondition: None, event }).await {
+        if let Err(error) = self.write(Commit::entry(event)).await {
             tracing::warn!(%error, "the last entry could not be written");
         }
     }
@@ -103,7 +103,7 @@ impl Vault {
     /// Writes the entry of trust or grants that were read anew, and are in force already; `what` names them.
     pub async fn reloaded(&self, what: &str) {
         let event = AuditEvent { subject: Some(what.to_owned()), ..self.system_event(Operation::Reload) };
-        if let Err(error) = self.write(Commit { change: None, idempotency: None, precondition: None, event }).await {
+        if let Err(error) = self.write(Commit::entry(event)).await {
             tracing::error!(%error, "a reload could not be recorded");
         }
     }

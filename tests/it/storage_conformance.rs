@@ -225,7 +225,7 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     let set_aside = |key, revision| {
         let to = StateChange { revision, lifecycle, successor: None, delete_at: None };
         let event = AuditEvent { change: Some(to), ..event(Operation::Quarantine, Some(key)) };
-        Commit { change: Some(Change::SetAside { key, to }), event, ..commit(Operation::Quarantine, Some(key)) }
+        Commit::change(Change::SetAside { key, to }, event)
     };
     for (key, revision) in [(id(1), 1), (id(1), 3), (id(9), 1)] {
         assert_eq!(store.commit(set_aside(key, revision)).await, Err(CommitError::LostRace));
@@ -304,7 +304,7 @@ async fn every_change_moves_the_revision_and_nothing_else_does(store: Arc<dyn Ke
         add(wrapper_key(1, WrapperState::Active)),
         insert(&record(1)),
         change(&disabled),
-        Commit { change: Some(quarantine), ..commit(Operation::Quarantine, Some(id(1))) },
+        Commit::change(quarantine, event(Operation::Quarantine, Some(id(1)))),
         freeze(true),
     ] {
         let receipt = store.commit(changing).await.unwrap();

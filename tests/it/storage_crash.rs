@@ -119,7 +119,7 @@ async fn call(store: Arc<dyn KeyStore>, caller: u32, mut seed: u64) -> Vec<Ackno
                 let record = &keys[pick % some];
                 (sign(record.attributes.id, record.revision, store.revision()), Some(record.attributes.id))
             }
-            _ => (Commit { change: None, idempotency: None, precondition: None, event: tagged(0) }, None),
+            _ => (Commit::entry(tagged(0)), None),
         };
         let commit = Commit { event: AuditEvent { subject: Some(tag.clone()), ..commit.event }, ..commit };
         match store.commit(commit).await {

@@ -108,7 +108,7 @@ pub(crate) fn tagged(number: u32) -> AuditEvent {
 
 /// A commit of an event alone.
 pub(crate) fn commit(operation: Operation, key: Option<KeyId>) -> Commit {
-    Commit { change: None, idempotency: None, precondition: None, event: event(operation, key) }
+    Commit::entry(event(operation, key))
 }
 
 /// A use of a key that was known to have this revision at this revision of the store.
@@ -119,18 +119,13 @@ pub(crate) fn sign(key: KeyId, revision: u64, store_revision: u64) -> Commit {
         digest: Some([0xcd; 32]),
         ..event(Operation::Sign, Some(key))
     };
-    Commit { change: None, idempotency: None, precondition: Some(KeyPrecondition { key, revision, store_revision }), event }
+    Commit { precondition: Some(KeyPrecondition { key, revision, store_revision }), ..Commit::entry(event) }
 }
 
 /// A new key while wrapper key 1 is active.
 pub(crate) fn insert(record: &KeyRecord) -> Commit {
-    let change = record.state_change();
-    Commit {
-        change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }),
-        idempotency: None,
-        precondition: None,
-        event: AuditEvent { change: Some(change), ..event(Operation::CreateKey, Some(record.attributes.id)) },
-    }
+    let event = AuditEvent { change: Some(record.state_change()), ..event(Operation::CreateKey, Some(record.attributes.id)) };
+    Commit::change(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }, event)
 }
 
 /// As [`insert`], with the predecessor's link.
@@ -152,20 +147,16 @@ pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
 }
 
 pub(crate) fn change(update: &KeyUpdate) -> Commit {
-    Commit {
-        change: Some(Change::UpdateKey(update.clone())),
-        idempotency: None,
-        precondition: None,
-        event: AuditEvent { change: Some(update.to), ..event(Operation::DisableKey, Some(update.key)) },
-    }
+    let event = AuditEvent { change: Some(update.to), ..event(Operation::DisableKey, Some(update.key)) };
+    Commit::change(Change::UpdateKey(update.clone()), event)
 }
 
 pub(crate) fn add(wrapper_key: WrapperKey) -> Commit {
-    Commit { change: Some(Change::InsertWrapperKey(Box::new(wrapper_key))), ..commit(Operation::AddWrapperKey, None) }
+    Commit::change(Change::InsertWrapperKey(Box::new(wrapper_key)), event(Operation::AddWrapperKey, None))
 }
 
 pub(crate) fn freeze(frozen: bool) -> Commit {
-    Commit { change: Some(Change::SetFrozen(frozen)), ..commit(Operation::Freeze, None) }
+    Commit::change(Change::SetFrozen(frozen), event(Operation::Freeze, None))
 }
 
 pub(crate) async fn register(store: &Arc<dyn KeyStore>, number: u8, state: WrapperState) {

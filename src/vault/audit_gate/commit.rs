@@ -123,7 +123,7 @@ impl Vault {
         if matches!(error, VaultError::AuditUnavailable(_)) || self.refusal_throttle.counted(&event) {
             return Err(error);
         }
-        match self.write(Commit { change: None, idempotency: None, precondition: None, event }).await {
+        match self.write(Commit::entry(event)).await {
             Ok(_) => Err(error),
             Err(unwritten) => Err(unwritten.into()),
         }

@@ -15,7 +15,7 @@ impl Vault {
         if waiting.is_empty() && self.health.audit_failing() {
             // Nobody may be calling: find out by ourselves that the log works again.
             let event = AuditEvent { subject: Some("the log can be written again".into()), ..self.system_event(Operation::Status) };
-            let _ = self.write(Commit { change: None, idempotency: None, precondition: None, event }).await;
+            let _ = self.write(Commit::entry(event)).await;
         }
         for pending_audit in waiting {
             let written = match &pending_audit {
@@ -28,7 +28,7 @@ impl Vault {
                     }
                     let event = AuditEvent { reason: Some("recorded late".into()), ..(**event).clone() };
                     let change = Some(Change::SetFrozen(true));
-                    self.write(Commit { change, idempotency: None, precondition: None, event }).await.map(|_| ()).map_err(VaultError::from)
+                    self.write(Commit { change, ..Commit::entry(event) }).await.map(|_| ()).map_err(VaultError::from)
                 }
             };
             match (written, pending_audit) {
@@ -53,7 +53,7 @@ impl Vault {
     /// Writes one entry for each kind of refusal that was only counted.
     pub(in crate::vault) async fn write_counted_refusals(&self) {
         for event in self.refusal_throttle.drain() {
-            if self.write(Commit { change: None, idempotency: None, precondition: None, event: event.clone() }).await.is_err() {
+            if self.write(Commit::entry(event.clone())).await.is_err() {
                 self.refusal_throttle.restore(event);
             }
         }

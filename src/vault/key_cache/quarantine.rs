@@ -73,7 +73,7 @@ impl Vault {
             ..self.system_event(Operation::Quarantine)
         };
         tracing::error!(key = %id, reason, "quarantined");
-        if let Err(error) = self.write(Commit { change: Some(change), idempotency: None, precondition: None, event }).await {
+        if let Err(error) = self.write(Commit::change(change, event)).await {
             tracing::error!(key = %id, %error, "the quarantine could not be recorded; the check fails again at the next use");
         }
     }

@@ -96,7 +96,7 @@ impl Vault {
             NewWrapperKey::Create { provider, multi_region, regions } => {
                 // Something outside is about to be made: the intent is in the log before it is.
                 let intent = AuditEvent { outcome: Outcome::Intent, subject: Some(provider.to_string()), ..event.clone() };
-                self.write(Commit { change: None, idempotency: None, precondition: None, event: intent }).await?;
+                self.write(Commit::entry(intent)).await?;
                 let options = CreateOptions { multi_region, regions, request: call.idempotency_key.clone() };
                 let made = self.providers.create(provider, &options).await.map_err(unfit)?;
                 // It exists from here on: should it not prove itself, the entry says which one nobody needs.
@@ -208,7 +208,7 @@ impl Vault {
         let id = key.id;
         event.subject = Some(format!("{} {}", key.id, key.identity));
         let change = Some(Change::InsertWrapperKey(Box::new(key)));
-        self.write(Commit { change, idempotency: None, precondition: None, event }).await?;
+        self.write(Commit { change, ..Commit::entry(event) }).await?;
         self.wrapper_keys().await?;
         self.health.canary(id, &Ok(()));
         Ok(())

@@ -52,7 +52,7 @@ impl Vault {
         self.providers.may_replicate(&view.key, region).map_err(unfit)?;
         // Something outside is about to be made: the intent is in the log before it is.
         let intent = AuditEvent { outcome: Outcome::Intent, ..event.clone() };
-        self.write(Commit { change: None, idempotency: None, precondition: None, event: intent }).await?;
+        self.write(Commit::entry(intent)).await?;
         let request_id = self.providers.replicate(&view.key, region).await.map_err(unfit)?;
         event.kms.request_ids.extend(request_id);
         self.until_usable_in(&view.key, region).await?;

@@ -13,7 +13,7 @@ use canton_keyvault::{
 use crate::storage_fixtures::{at, change, event, id, insert, page, record, register, step, wrap, wrapper, wrapper_key};
 
 fn of(change: Change) -> Commit {
-    Commit { change: Some(change), idempotency: None, precondition: None, event: event(Operation::RewrapKey, None) }
+    Commit::change(change, event(Operation::RewrapKey, None))
 }
 
 fn add(key: KeyId, wrap: Wrap) -> Commit {
@@ -236,12 +236,7 @@ pub(super) async fn a_wrapper_key_remembers_its_last_use(store: Arc<dyn KeyStore
     register(&store, 2, WrapperState::Standby).await;
     let use_at = |micros, number| {
         let kms = KmsUse { request_ids: vec!["r".into()], wrapper_keys: vec![wrapper(number)] };
-        Commit {
-            change: None,
-            idempotency: None,
-            precondition: None,
-            event: AuditEvent { at: at(micros), kms, ..event(Operation::Sign, None) },
-        }
+        Commit::entry(AuditEvent { at: at(micros), kms, ..event(Operation::Sign, None) })
     };
     for micros in [50, 40] {
         store.commit(use_at(micros, 1)).await.unwrap();

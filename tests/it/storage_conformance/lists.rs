@@ -82,7 +82,7 @@ pub(super) async fn entries_are_filtered(store: Arc<dyn KeyStore>) {
         AuditEvent { key: None, node: None, ..base() },
     ];
     for event in events {
-        store.commit(Commit { change: None, idempotency: None, precondition: None, event }).await.unwrap();
+        store.commit(Commit::entry(event)).await.unwrap();
     }
     let list = async |filter: EntryFilter| -> Vec<u64> {
         let (mut found, mut after) = (Vec::new(), 0);
