@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{JobId, KeyId, Operation, Principal, WrapperKeyId},
-    vault::{CallContext, Slot, VaultError},
+    vault::{CallContext, RequestSlot, VaultError},
 };
 
 use super::{Api, Problem, trace::RequestId};
@@ -28,7 +28,7 @@ pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
     pub query: Q,
     pub body: B,
     /// Counts this call among those of its principal until it is answered.
-    _slot: Slot,
+    _slot: RequestSlot,
 }
 
 /// No path parameter, no query, or no body (an empty object will do).

@@ -36,7 +36,7 @@ pub use self::{
     audit::AuditEntry,
     keys::{
         Key, KeyWrap,
-        operations::{EncryptAnswer, SignAnswer, SignatureFormat},
+        operations::{EncryptAnswer, SignAnswer},
     },
     pagination::List,
     problem::{CODES, CodeInfo, Problem, documentation},

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Grant, Hex, KeyId, NodeName, NodeScope, Operation, Role, WrapperKeyId},
+    domain::{Grant, Hex, KeyId, KeyState, NodeName, NodeScope, Operation, Role, WrapperKeyId},
     vault::{AuthorizationDecision, AuthorizationQuery, Code, Effective, Status, VaultError, Whoami},
 };
 
@@ -80,11 +80,13 @@ const PRINCIPAL_LIMIT: usize = 2048;
 pub(super) struct AuthorizeAnswer {
     principal: String,
     operation: Operation,
-    /// Whether the gate would let it pass.
-    allowed: bool,
-    /// The code it would be refused with: the gate's, or the one of the key's state.
+    /// Whether the policy permits the operation. The state of the key is not considered.
+    permitted_by_policy: bool,
+    /// The state of the key. `null` if no key is named, if it does not exist, or if the caller may not see it.
+    key_state: Option<KeyState>,
+    /// The code with which the call would be refused, because of the policy or of the state of the key. `null` if neither refuses it.
     code: Option<Code>,
-    /// The grants that were looked at.
+    /// The grants of the principal.
     grants: Vec<GrantAnswer>,
     policy_revision: String,
 }
@@ -104,9 +106,9 @@ pub(super) async fn authorize(
     }
     let question = AuthorizationQuery { principal, operation, key: key_id, node };
     let decision = api.vault.authorize(&ask.call, question).await.or_problem(&ask.call)?.into_value();
-    let AuthorizationDecision { principal, operation, allowed, code, grants, policy_revision } = decision;
+    let AuthorizationDecision { principal, operation, permitted_by_policy, key_state, code, grants, policy_revision } = decision;
     let grants = grants.into_iter().map(GrantAnswer::from).collect();
-    Ok(Json(AuthorizeAnswer { principal, operation, allowed, code, grants, policy_revision }))
+    Ok(Json(AuthorizeAnswer { principal, operation, permitted_by_policy, key_state, code, grants, policy_revision }))
 }
 
 /// How the vault is.

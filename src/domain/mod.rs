@@ -23,7 +23,7 @@ pub use self::lifecycle::{KeyState, Lifecycle, Transition, TransitionError};
 pub use self::operation::{Operation, Role};
 pub use self::policy::{Denied, Grant, NodeScope, Permit, Policy, PolicyError, Target};
 pub use self::principal::{CertificateId, Principal};
-pub use self::spec::{Algorithm, Class, KeySpec, Origin, Purpose, Usage, Usages};
+pub use self::spec::{Algorithm, Class, KeySpec, Origin, Purpose, SignatureFormat, Usage, Usages};
 pub use self::text::UnknownText;
 pub(crate) use self::text::{Hex, text_enum};
 pub use self::timestamp::{Clock, Timestamp};

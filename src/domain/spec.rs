@@ -23,6 +23,16 @@ text_enum!(
 );
 
 text_enum!(
+    /// The format of a signature.
+    SignatureFormat as "signature format" {
+        /// `R ‖ S`, 64 bytes: Ed25519 (RFC 8032).
+        Concat = "concat",
+        /// ASN.1 DER `SEQUENCE { r, s }`: ECDSA (RFC 3279).
+        Der = "der",
+    }
+);
+
+text_enum!(
     /// What one asks of a key.
     Algorithm as "algorithm" {
         /// Pure Ed25519, RFC 8032; signature of 64 bytes.

@@ -47,7 +47,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError>;
+    async fn keys(&self, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError>;
 
     /// How many keys there are, those whose rows cannot be read included. Takes longer the more keys there are.
     ///
@@ -90,7 +90,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError>;
+    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError>;
 
     /// What would be lost if the wraps under a wrapper key went and only `holders` stayed.
     ///
@@ -102,7 +102,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError>;
+    async fn jobs(&self, kind: JobKind, page: PageRequest) -> Result<Vec<Positioned<Job>>, StoreError>;
 
     /// One job, as in [`KeyStore::jobs`].
     ///
@@ -126,7 +126,7 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn entries(&self, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError>;
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// Whether the store says that the vault is frozen.
     ///
@@ -187,7 +187,7 @@ pub struct Positioned<T> {
 
 /// A page of a list: after this position, at most so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct PageRequest {
     /// Continue after this position; 0 begins.
     pub after: u64,
     /// At most so many items.

@@ -1,35 +1,16 @@
-//! One call as the vault sees it: who, with which ids, and the event that it will become.
+//! The context of one call: the caller and the ids of the request.
 
-use crate::domain::{AuditEvent, Operation, Principal};
+use crate::domain::Principal;
 
-use super::Vault;
-
-/// Who calls, and what a caller said about the call itself.
+/// The caller of an operation, and what the request says about itself.
 #[derive(Debug, Clone)]
 pub struct CallContext {
     /// The authenticated caller.
     pub principal: Principal,
-    /// Our id of the call.
+    /// The id of the request, assigned by the vault.
     pub request_id: String,
-    /// W3C trace id, 32 hex digits.
+    /// The W3C trace id, 32 hex digits.
     pub trace_id: Option<String>,
-    /// The caller's `Idempotency-Key`, on calls that create.
+    /// The `Idempotency-Key` of the request. Used by operations that create.
     pub idempotency_key: Option<String>,
-}
-
-impl Vault {
-    /// The event of a call, to be filled in while it is worked on.
-    pub(super) fn event(&self, call: &CallContext, operation: Operation) -> AuditEvent {
-        let revision = self.policy().revision().to_string();
-        AuditEvent {
-            request_id: Some(call.request_id.clone()),
-            trace_id: call.trace_id.clone(),
-            ..AuditEvent::new((self.clock)(), call.principal.clone(), operation, revision)
-        }
-    }
-
-    /// The event of something that the vault does by itself.
-    pub(super) fn system_event(&self, operation: Operation) -> AuditEvent {
-        AuditEvent::new((self.clock)(), Principal::system(), operation, self.policy().revision().to_string())
-    }
 }

@@ -1,4 +1,4 @@
-//! Why the vault did not do what it was asked: reasons for whoever must act, each with one code. No HTTP in here.
+//! Why an operation of the vault failed. Each reason has one code. HTTP status codes are in `api::problem`.
 
 use crate::{
     crypto::{CryptoError, RandomFailed, canton::CantonFileError},
@@ -10,53 +10,53 @@ use crate::{
 use super::WrapperKeyInUse;
 
 text_enum!(
-    /// The codes of problem documents and of the log's `reason`. What each means for a caller stands in one table, in `api`.
+    /// The codes of problem documents and of the `reason` of audit entries. The table in `api::problem` says what each means for a caller.
     Code as "problem code" {
         /// The request is malformed.
         InvalidRequest = "invalid_request",
-        /// The body is longer than the call takes.
+        /// The body is longer than the limit of the call.
         TooLarge = "too_large",
         /// No such path.
         NoSuchRoute = "no_such_route",
-        /// The path exists, the method does not.
+        /// The path exists, but not with this method.
         MethodNotAllowed = "method_not_allowed",
         /// The client certificate is not accepted.
         Unauthenticated = "unauthenticated",
-        /// Visible, but not allowed.
+        /// The caller lacks the role for the operation.
         Forbidden = "forbidden",
-        /// Unknown, or of another node.
+        /// The object does not exist, or the caller may not see it.
         NotFound = "not_found",
         /// The node is not declared.
         UnknownNode = "unknown_node",
-        /// The facts do not fit together.
+        /// The attributes are not valid together.
         InvalidAttributes = "invalid_facts",
-        /// The material is no key that the vault keeps.
+        /// The material is not a key of a supported scheme.
         InvalidMaterial = "invalid_material",
-        /// The key does not do this algorithm.
+        /// The key does not support the algorithm.
         UnsupportedAlgorithm = "unsupported_algorithm",
-        /// Every way in which a decryption can fail.
+        /// A decryption failed. All causes have this code.
         DecryptionFailed = "decryption_failed",
-        /// The key is switched off.
+        /// The key is disabled.
         KeyDisabled = "key_disabled",
-        /// The key has a successor and makes nothing new.
+        /// The key is superseded: it decrypts, but does not sign or encrypt.
         KeySuperseded = "key_superseded",
-        /// The key failed a check and was set aside.
+        /// The key failed a check and was quarantined.
         KeyQuarantined = "key_quarantined",
-        /// The key waits to be destroyed.
+        /// The deletion of the key is scheduled.
         KeyPendingDeletion = "key_pending_deletion",
-        /// The key is gone.
+        /// The key was destroyed.
         KeyDestroyed = "key_destroyed",
-        /// The step does not exist from the key's state.
+        /// The state of the key does not allow the transition.
         InvalidKeyState = "wrong_state",
         /// The key is permanent.
         PermanentKey = "permanent_key",
         /// The key was not created exportable.
         NotExportable = "not_exportable",
-        /// A key with this id and other facts exists.
+        /// A key with this id and other attributes exists.
         KeyExists = "key_exists",
         /// The wrapper key is registered already.
         WrapperKeyExists = "wrapper_key_exists",
-        /// The wrapper key's state has no such step.
+        /// The state of the wrapper key does not allow the operation.
         InvalidWrapperKeyState = "wrong_wrapper_state",
         /// Keys depend on the wrapper key.
         WrapperKeyInUse = "wrapper_key_needed",
@@ -66,15 +66,15 @@ text_enum!(
         JobEnded = "job_ended",
         /// The idempotency key was used with another body.
         IdempotencyMismatch = "idempotency_mismatch",
-        /// Something changed meanwhile.
+        /// Another operation changed the object.
         Conflict = "conflict",
-        /// The KMS refuses.
+        /// The KMS denies the use of the wrapper key.
         WrapperDenied = "wrapper_denied",
         /// The configuration does not allow this wrapper key.
         WrapperNotAllowed = "wrapper_not_allowed",
         /// The KMS cannot be reached.
         WrapperUnavailable = "wrapper_unavailable",
-        /// The entry could not be made durable.
+        /// The audit entry could not be made durable.
         AuditUnavailable = "audit_unavailable",
         /// The store cannot be read.
         StorageUnavailable = "storage_unavailable",
@@ -82,119 +82,119 @@ text_enum!(
         Frozen = "frozen",
         /// The vault is stopping.
         ShuttingDown = "shutting_down",
-        /// A limit of this principal.
+        /// The principal exceeded a limit.
         TooManyRequests = "too_many_requests",
-        /// The vault is at fault.
+        /// An internal error of the vault.
         Internal = "internal",
     }
 );
 
-/// Why a call was not done.
+/// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// Unknown or invisible.
-    #[error("there is no key {0} that this principal can see")]
+    /// The key does not exist, or the caller may not see it.
+    #[error("key {0} does not exist, or this principal may not see it")]
     KeyNotFound(KeyId),
-    /// Unknown or invisible.
-    #[error("there is no {0}")]
+    /// The object does not exist. The text names its kind.
+    #[error("no {0} exists")]
     NotFound(&'static str),
-    /// Not allowed.
+    /// The caller lacks the role.
     #[error("no grant of this principal allows it")]
     Forbidden,
-    /// Not declared.
-    #[error("node {0} is not declared: add it to `nodes` in the configuration")]
+    /// The node is not declared.
+    #[error("node {0} is not declared. Add it to `nodes` in the configuration")]
     UndeclaredNode(NodeName),
-    /// Malformed.
+    /// The request is malformed. The text says how.
     #[error("{0}")]
     InvalidRequest(String),
-    /// No such path.
-    #[error("there is no such path")]
+    /// The path does not exist.
+    #[error("this path does not exist")]
     NoSuchRoute,
-    /// No such method there.
-    #[error("this path does not take this method")]
+    /// The path does not support the method.
+    #[error("this path does not support this method")]
     MethodNotAllowed,
-    /// Too long.
+    /// The body is too long.
     #[error("{0}")]
     TooLarge(&'static str),
-    /// Facts that do not fit together.
+    /// Attributes that are not valid together. The text says why.
     #[error("{0}")]
     InvalidAttributes(String),
-    /// No key.
+    /// The material is not a supported key. The text says why.
     #[error("{0}")]
     InvalidMaterial(String),
-    /// Not with this key.
-    #[error("a key of this spec and purpose does not do {0}")]
+    /// The key does not support the algorithm.
+    #[error("a key of this spec and purpose does not support {0}")]
     UnsupportedAlgorithm(Algorithm),
-    /// One text for all.
+    /// The ciphertext does not decrypt. All causes have this text.
     #[error("the ciphertext does not decrypt under this key")]
     DecryptionFailed,
-    /// The state forbids the use.
+    /// The state of the key does not allow the use.
     #[error("the key is {0}")]
     State(KeyState),
-    /// The state has no such step.
-    #[error("a key that is {0} cannot take this step")]
+    /// The state of the key does not allow the transition.
+    #[error("the state of the key is {0}, which does not allow this operation")]
     InvalidKeyState(KeyState),
-    /// Never for a permanent key.
+    /// The key is permanent.
     #[error("the key is permanent: it cannot be rotated, superseded or deleted")]
     Permanent,
-    /// Not created exportable.
+    /// The key is not exportable.
     #[error("the key was not created exportable")]
     NotExportable,
-    /// Another key has the id.
-    #[error("key {0} exists with other facts")]
+    /// The key exists with other attributes.
+    #[error("key {0} exists with other attributes")]
     KeyExists(KeyId),
-    /// It was rotated before.
-    #[error("the key has a successor already: {0}")]
+    /// The key was rotated before.
+    #[error("the key already has the successor {0}")]
     HasSuccessor(KeyId),
-    /// Registered already.
-    #[error("this wrapper key is registered already, whatever name or region it was given by")]
+    /// The wrapper key is registered.
+    #[error("this wrapper key is already registered, possibly under another alias or region")]
     WrapperKeyExists,
-    /// The wrapper key's state has no such step.
+    /// The state of the wrapper key does not allow the operation.
     #[error("a wrapper key that is {0} cannot take this step")]
     InvalidWrapperKeyState(WrapperState),
-    /// Keys depend on it.
+    /// Keys depend on the wrapper key.
     #[error("{0}")]
     WrapperKeyInUse(Box<WrapperKeyInUse>),
-    /// One at a time.
-    #[error("a job over all keys is running{}", .0.map_or_else(String::new, |id| format!(": {id}")))]
+    /// Another job runs. Only one job runs at a time.
+    #[error("another job over all keys is running{}", .0.map_or_else(String::new, |id| format!(": {id}")))]
     JobRunning(Option<JobId>),
-    /// It does not run.
-    #[error("the job has {0} already")]
+    /// The job does not run.
+    #[error("the job already ended: it {0}")]
     JobEnded(JobState),
-    /// Used with another body.
+    /// The `Idempotency-Key` was used with another body.
     #[error("this Idempotency-Key was used with another body")]
     IdempotencyMismatch,
-    /// Lost a race.
-    #[error("the key changed meanwhile: look at it again")]
+    /// Every attempt lost a compare-and-swap.
+    #[error("another operation changed the object. Read it again, then retry")]
     Conflict,
-    /// From the KMS or about it.
+    /// The error of a wrapper key or its KMS.
     #[error(transparent)]
     Wrapper(#[from] WrapperError),
-    /// No wrapper key yet.
+    /// No wrapper key is active.
     #[error("no wrapper key is active yet")]
     NoWrapperKey,
-    /// The log cannot be written.
+    /// The audit log cannot be written.
     #[error("the audit log cannot be written: {0}")]
     AuditUnavailable(StoreError),
     /// The store cannot be read.
     #[error("{0}")]
     StorageUnavailable(StoreError),
-    /// Frozen.
+    /// The vault is frozen.
     #[error("the vault is frozen")]
     Frozen,
-    /// Stopping.
+    /// The vault is stopping.
     #[error("the vault is shutting down")]
     ShuttingDown,
-    /// A limit.
-    #[error("too many {0}; slow down")]
+    /// The principal exceeded a limit. The text names what is limited.
+    #[error("too many {0}. Retry later at a lower rate")]
     TooMany(&'static str),
-    /// Our fault; the text holds nothing secret.
-    #[error("the vault failed a check of its own: {0}")]
+    /// An internal error. The text contains no secret.
+    #[error("an internal check failed: {0}")]
     Internal(&'static str),
 }
 
 impl VaultError {
-    /// The one code for it.
+    /// The code.
     pub const fn code(&self) -> Code {
         match self {
             Self::KeyNotFound(_) | Self::NotFound(_) => Code::NotFound,
@@ -236,8 +236,13 @@ impl VaultError {
         }
     }
 
-    /// Whether time may cure it, or another attempt.
-    pub(super) const fn may_pass(&self) -> bool {
+    /// Whether a refusal with this error is recorded as a denial: the caller may not do it, or may not see the object.
+    pub(super) const fn is_denial(&self) -> bool {
+        matches!(self, Self::KeyNotFound(_) | Self::NotFound(_) | Self::Forbidden | Self::UndeclaredNode(_))
+    }
+
+    /// Whether a retry can cure the error.
+    pub(super) const fn retry_can_cure(&self) -> bool {
         matches!(
             self,
             Self::Wrapper(WrapperError::Unavailable { .. })
@@ -250,7 +255,7 @@ impl VaultError {
         )
     }
 
-    /// The KMS request id that came with it, for the log.
+    /// The KMS request id of the error, for the audit entry.
     pub(super) fn kms_request_id(&self) -> Option<&str> {
         match self {
             Self::Wrapper(
@@ -263,7 +268,7 @@ impl VaultError {
     }
 }
 
-/// A failed read. A corrupt row is no outage: the key is set aside, and a retry would not help.
+/// A failed read. A corrupt row is not an outage: the key is quarantined, and a retry cannot cure it.
 impl From<StoreError> for VaultError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -299,7 +304,7 @@ impl From<CryptoError> for VaultError {
             CryptoError::DecryptionFailed => Self::DecryptionFailed,
             CryptoError::BadKey(_) => Self::InvalidMaterial(error.to_string()),
             CryptoError::TooLong(_) => Self::InvalidRequest(error.to_string()),
-            CryptoError::Faulty => Self::Internal("a computation did not verify"),
+            CryptoError::Faulty => Self::Internal("the result of a computation did not verify"),
         }
     }
 }
@@ -318,16 +323,16 @@ impl From<IdError> for VaultError {
 
 impl From<RandomFailed> for VaultError {
     fn from(_: RandomFailed) -> Self {
-        Self::Internal("the system gave no randomness")
+        Self::Internal("the operating system provided no randomness")
     }
 }
 
-/// A denial, about one key or none.
+/// The error of a denial.
 pub(super) fn denied(denied: Denied, key: Option<KeyId>, node: Option<&NodeName>) -> VaultError {
     match (denied, key, node) {
         (Denied::NotFound, Some(key), _) => VaultError::KeyNotFound(key),
         (Denied::UndeclaredNode, _, Some(node)) => VaultError::UndeclaredNode(node.clone()),
-        (Denied::NotFound, None, _) => VaultError::NotFound("such thing"),
+        (Denied::NotFound, None, _) => VaultError::NotFound("such object"),
         (Denied::Forbidden | Denied::UndeclaredNode, ..) => VaultError::Forbidden,
     }
 }

@@ -1,8 +1,8 @@
-//! What one principal may ask for at a time: beyond it, `429` for this one, and nothing for the others to notice.
+//! Limits for each principal. A call beyond a limit is refused with `TooMany`, and other principals are not affected.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -12,19 +12,19 @@ use crate::domain::Principal;
 
 use super::VaultError;
 
-/// `[limits]`: for each principal; beyond them a call is answered 429. None may be 0.
+/// `[limits]`: limits for each principal. A call beyond a limit is answered with 429. No value may be 0.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Requests at the same time. Default 1024.
+    /// Concurrent requests. Default 1024.
     pub concurrent: usize,
-    /// RSA decryptions and password derivations at the same time. Default 16.
+    /// Concurrent RSA decryptions and password key derivations. Default 16.
     pub concurrent_heavy: usize,
-    /// Keys opened through the KMS, a second; ten seconds' worth may come at once. Default 200.
+    /// Keys opened through the KMS each second. Up to ten seconds' worth is allowed as a burst. Default 200.
     pub cache_misses_per_second: u32,
-    /// Keys created or imported, a minute; one minute's worth may come at once. Default 600.
+    /// Keys created or imported each minute. Up to one minute's worth is allowed as a burst. Default 600.
     pub creations_per_minute: u32,
-    /// Refusals written one by one, a second; those beyond become one counted entry. Default 20.
+    /// Refusals that are written individually each second. Those beyond become one counted entry. Default 20.
     pub refusals_per_second: u32,
 }
 
@@ -34,85 +34,100 @@ impl Default for LimitsConfig {
     }
 }
 
-/// The running counts of every principal seen. As many as there are certificates; forgotten when idle.
+/// The limits of all principals that made a call. Idle principals are removed.
 pub(super) struct Limits {
     config: LimitsConfig,
-    /// Heavy computations run here at the same time, whoever asks: more would only take turns on the cores.
-    heavy: Arc<Semaphore>,
+    /// Expensive computations of all principals. More of them would only compete for the cores.
+    expensive: Arc<Semaphore>,
     principals: Mutex<HashMap<Arc<str>, Arc<PrincipalLimits>>>,
 }
 
 struct PrincipalLimits {
     requests: Arc<Semaphore>,
-    heavy: Arc<Semaphore>,
-    cold_opens: Mutex<TokenBucket>,
+    expensive: Arc<Semaphore>,
+    cache_misses: Mutex<TokenBucket>,
     creations: Mutex<TokenBucket>,
 }
 
-/// A place among the requests of a principal; given back on drop.
-pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+/// A slot among the concurrent requests of a principal. It is released on drop.
+pub struct RequestSlot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// A place among the heavy computations; given back on drop.
-pub(super) struct HeavySlot(#[expect(dead_code, reason = "held for its drop")] [OwnedSemaphorePermit; 2]);
+/// A slot among the concurrent expensive computations. It is released on drop.
+pub(super) struct ExpensiveSlot(#[expect(dead_code, reason = "held for its drop")] [OwnedSemaphorePermit; 2]);
 
 impl Limits {
     pub(super) fn new(config: LimitsConfig) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { config, heavy: Arc::new(Semaphore::new(cores * 2)), principals: Mutex::default() }
+        Self { config, expensive: Arc::new(Semaphore::new(cores * 2)), principals: Mutex::default() }
     }
 
-    /// A place for one request.
-    pub(super) fn request(&self, principal: &Principal) -> Result<Slot, VaultError> {
+    /// A slot for one request.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub(super) fn request(&self, principal: &Principal) -> Result<RequestSlot, VaultError> {
         let requests = Arc::clone(&self.of(principal).requests);
-        requests.try_acquire_owned().map(Slot).map_err(|_| VaultError::TooMany("requests at the same time"))
+        requests.try_acquire_owned().map(RequestSlot).map_err(|_| VaultError::TooMany("concurrent requests"))
     }
 
-    /// A place for one heavy computation; waits for the cores, not for the principal's own share.
-    pub(super) async fn heavy(&self, principal: &Principal) -> Result<HeavySlot, VaultError> {
-        let busy = |_| VaultError::TooMany("heavy requests at the same time");
-        let mine = Arc::clone(&self.of(principal).heavy).try_acquire_owned().map_err(busy)?;
-        let all = Arc::clone(&self.heavy).acquire_owned().await.map_err(|_| VaultError::ShuttingDown)?;
-        Ok(HeavySlot([mine, all]))
+    /// A slot for one expensive computation. Waits for the computations of all principals, but not for those of this principal.
+    ///
+    /// # Errors
+    /// `TooMany` if the principal reached its limit; `ShuttingDown`.
+    pub(super) async fn expensive(&self, principal: &Principal) -> Result<ExpensiveSlot, VaultError> {
+        let at_limit = |_| VaultError::TooMany("concurrent expensive requests");
+        let of_principal = Arc::clone(&self.of(principal).expensive).try_acquire_owned().map_err(at_limit)?;
+        let of_all = Arc::clone(&self.expensive).acquire_owned().await.map_err(|_| VaultError::ShuttingDown)?;
+        Ok(ExpensiveSlot([of_principal, of_all]))
     }
 
-    /// Counts one key opened through the KMS.
-    pub(super) fn cold_open(&self, principal: &Principal) -> Result<(), VaultError> {
-        take(&self.of(principal).cold_opens, "keys that are not in memory")
+    /// Counts one key that is opened through the KMS.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub(super) fn cache_miss(&self, principal: &Principal) -> Result<(), VaultError> {
+        take(&self.of(principal).cache_misses, "uses of keys that are not in the cache")
     }
 
-    /// Counts one key created or imported.
+    /// Counts one key that is created or imported.
+    ///
+    /// # Errors
+    /// `TooMany`.
     pub(super) fn creation(&self, principal: &Principal) -> Result<(), VaultError> {
         take(&self.of(principal).creations, "new keys")
     }
 
-    /// Forgets principals without a request under way.
+    /// Removes the principals without requests in progress and with full token buckets.
     pub(super) fn forget_idle(&self) {
-        let mut principals = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
-        principals.retain(|_, mine| Arc::strong_count(mine) > 1 || !mine.is_rested(&self.config));
+        self.lock().retain(|_, limits| Arc::strong_count(limits) > 1 || !limits.is_idle(&self.config));
     }
 
     fn of(&self, principal: &Principal) -> Arc<PrincipalLimits> {
-        let mut principals = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mine) = principals.get(&principal.name) {
-            return Arc::clone(mine);
+        let mut principals = self.lock();
+        if let Some(limits) = principals.get(&principal.name) {
+            return Arc::clone(limits);
         }
-        let mine = Arc::new(PrincipalLimits {
+        let limits = Arc::new(PrincipalLimits {
             requests: Arc::new(Semaphore::new(self.config.concurrent)),
-            heavy: Arc::new(Semaphore::new(self.config.concurrent_heavy)),
-            cold_opens: Mutex::new(TokenBucket::new(f64::from(self.config.cache_misses_per_second), 10.0)),
+            expensive: Arc::new(Semaphore::new(self.config.concurrent_heavy)),
+            cache_misses: Mutex::new(TokenBucket::new(f64::from(self.config.cache_misses_per_second), 10.0)),
             creations: Mutex::new(TokenBucket::new(f64::from(self.config.creations_per_minute) / 60.0, 60.0)),
         });
-        principals.insert(Arc::clone(&principal.name), Arc::clone(&mine));
-        mine
+        principals.insert(Arc::clone(&principal.name), Arc::clone(&limits));
+        limits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<PrincipalLimits>>> {
+        self.principals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PrincipalLimits {
-    fn is_rested(&self, config: &LimitsConfig) -> bool {
+    fn is_idle(&self, config: &LimitsConfig) -> bool {
         let full = |bucket: &Mutex<TokenBucket>| bucket.lock().unwrap_or_else(PoisonError::into_inner).is_full(Instant::now());
         self.requests.available_permits() == config.concurrent
-            && self.heavy.available_permits() == config.concurrent_heavy
-            && full(&self.cold_opens)
+            && self.expensive.available_permits() == config.concurrent_heavy
+            && full(&self.cache_misses)
             && full(&self.creations)
     }
 }
@@ -122,37 +137,37 @@ fn take(bucket: &Mutex<TokenBucket>, what: &'static str) -> Result<(), VaultErro
     if taken { Ok(()) } else { Err(VaultError::TooMany(what)) }
 }
 
-/// A token bucket: `per_second` flow in, up to `burst_seconds` of it are kept.
+/// A token bucket: it gains `per_second` tokens each second, up to `capacity`.
 struct TokenBucket {
     per_second: f64,
-    most: f64,
+    capacity: f64,
     tokens: f64,
     at: Instant,
 }
 
 impl TokenBucket {
     fn new(per_second: f64, burst_seconds: f64) -> Self {
-        let most = (per_second * burst_seconds).max(1.0);
-        Self { per_second, most, tokens: most, at: Instant::now() }
+        let capacity = (per_second * burst_seconds).max(1.0);
+        Self { per_second, capacity, tokens: capacity, at: Instant::now() }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        self.flow(now);
-        let some = self.tokens >= 1.0;
-        if some {
+        self.refill(now);
+        let available = self.tokens >= 1.0;
+        if available {
             self.tokens -= 1.0;
         }
-        some
+        available
     }
 
     fn is_full(&mut self, now: Instant) -> bool {
-        self.flow(now);
-        self.tokens >= self.most
+        self.refill(now);
+        self.tokens >= self.capacity
     }
 
-    fn flow(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + since * self.per_second).min(self.most);
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.per_second).min(self.capacity);
         self.at = now;
     }
 }
@@ -163,24 +178,24 @@ mod tests {
 
     use super::*;
 
-    fn who(name: &str) -> Principal {
+    fn principal(name: &str) -> Principal {
         Principal { name: name.into(), certificate: None }
     }
 
     #[test]
-    fn one_principal_at_its_limit_leaves_the_others_alone() {
+    fn a_principal_at_its_limit_does_not_affect_others() {
         let limits = Limits::new(LimitsConfig { concurrent: 1, ..LimitsConfig::default() });
-        let held = limits.request(&who("dns:a")).unwrap();
-        assert!(matches!(limits.request(&who("dns:a")), Err(VaultError::TooMany(_))));
-        assert!(limits.request(&who("dns:b")).is_ok());
+        let held = limits.request(&principal("dns:a")).unwrap();
+        assert!(matches!(limits.request(&principal("dns:a")), Err(VaultError::TooMany(_))));
+        assert!(limits.request(&principal("dns:b")).is_ok());
         limits.forget_idle();
-        assert!(limits.request(&who("dns:a")).is_err(), "a principal with a request under way is not forgotten");
+        assert!(limits.request(&principal("dns:a")).is_err(), "a principal with a request in progress is not removed");
         drop(held);
-        assert!(limits.request(&who("dns:a")).is_ok());
+        assert!(limits.request(&principal("dns:a")).is_ok());
     }
 
     #[test]
-    fn a_bucket_refills_with_time_and_no_further_than_its_burst() {
+    fn a_token_bucket_refills_up_to_its_capacity() {
         let mut bucket = TokenBucket::new(2.0, 1.0);
         let start = bucket.at;
         assert_eq!([bucket.take(start), bucket.take(start), bucket.take(start)], [true, true, false]);

@@ -1,75 +1,73 @@
-//! The use cases, a file a verb. [`Vault`] holds the parts and no logic; nothing leaves it but what the log has taken.
+//! The operations of the vault. [`Vault`] consists of a few parts with private fields.
+//!
+//! A folder may use only those before it (held by `tests/it/layers.rs`):
+//!
+//! ```text
+//! audit_gate → wrapper_keys → key_cache → keys → jobs → background
+//! ```
+//!
+//! | part | guarantees |
+//! |---|---|
+//! | `AuditGate` | Every operation has a permit, and no result leaves the vault before its audit entry is durable. |
+//! | `WrapperKeys` | Data keys are wrapped and verified under registered, allowed wrapper keys only. |
+//! | `KeyCache` | A private key is opened only after all checks, and wiped when it is evicted. |
+//! | `KeyLifecycle` | Every state change of a key has a new revision and a row tag. |
+//! | `Limits` | One caller cannot exhaust the resources of others. Background tasks have no access to it. |
 
-mod access;
 mod audit_gate;
+mod audit_query;
+mod authorize;
 pub mod background;
 mod call;
+mod environment;
 mod error;
-mod health;
+mod freeze;
+mod job_tracker;
+mod jobs;
 mod key_cache;
 mod keys;
 mod limits;
-mod reject;
+mod pagination;
+mod quarantine;
+mod rejected_request;
 mod start;
+mod status;
 mod wrapper_keys;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
-
-use crate::{
-    crypto::Random,
-    domain::{Clock, Policy, VaultId, WrapperKey},
-    kms::{Connections, Providers},
-    storage::KeyStore,
+use self::{
+    audit_gate::AuditGate, background::Background, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache,
+    keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
-pub use self::access::{AuthorizationDecision, AuthorizationQuery, Status, Whoami};
-pub use self::audit_gate::commit::AuditedResult;
-pub use self::background::JobsConfig;
-pub use self::call::CallContext;
-pub use self::error::{Code, VaultError};
-pub use self::health::WrapperHealth;
-pub use self::key_cache::cache::CacheConfig;
-pub use self::keys::create::NewKey;
-pub use self::keys::export::Exported;
-pub use self::keys::import::{ImportKey, Imported, MaterialFormat};
-pub use self::keys::lifecycle::{DELETION_DAYS, Effective};
-pub use self::keys::queries::{EntryQuery, ItemPage, KeyQuery, LoggedEntry, PageRequest};
-pub use self::keys::verify_backup::BackupKeyResult;
-pub use self::limits::{LimitsConfig, Slot};
-pub use self::start::VaultConfig;
-pub use self::wrapper_keys::register::{NewWrapperKey, WrapperKeyView};
-pub use self::wrapper_keys::retire::{Retired, WrapperKeyInUse};
-pub use self::wrapper_keys::show::KmsStatus;
-pub use self::wrapper_keys::unwrap::canary_context;
+pub use self::{
+    audit_gate::AuditedResult,
+    audit_query::{EntryQuery, LoggedEntry},
+    authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
+    background::JobsConfig,
+    call::CallContext,
+    error::{Code, VaultError},
+    freeze::Effective,
+    key_cache::CacheConfig,
+    keys::{BackupKeyResult, DELETION_DAYS, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature},
+    limits::{LimitsConfig, RequestSlot},
+    pagination::ItemPage,
+    start::VaultConfig,
+    status::Status,
+    wrapper_keys::{KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, canary_context},
+};
+pub use crate::storage::PageRequest;
 
 /// A running vault.
 pub struct Vault {
-    id: VaultId,
     version: String,
-    store: Arc<dyn KeyStore>,
-    providers: Arc<Providers>,
-    connections: Connections,
-    clock: Clock,
-    random: Arc<dyn Random>,
-    /// Swapped by whoever watches the configuration.
-    policy: Arc<ArcSwap<Policy>>,
-    /// The wrapper keys, as of a revision of the store.
-    wrapper_keys: ArcSwap<(u64, Arc<Vec<WrapperKey>>)>,
-    cache: key_cache::cache::Cache,
-    limits: limits::Limits,
-    refusal_throttle: audit_gate::refusal_throttle::RefusalThrottle,
-    pending_audit: audit_gate::pending_audit::PendingAudit,
-    refresh_state: key_cache::refresh::RefreshState,
-    health: health::Health,
-    frozen: AtomicBool,
-    /// Held while the incident switch goes to the log, so that memory and store end alike whoever turned it last.
-    freeze_lock: Mutex<()>,
-    hash_key: [u8; 32],
-    job_rate_limit: background::JobRateLimit,
-    /// Rung when there may be work over all keys.
-    job_wakeup: watch::Sender<()>,
-    progress: background::progress::Progress,
+    env: Arc<Environment>,
+    gate: Arc<AuditGate>,
+    wrapper_keys: Arc<WrapperKeys>,
+    key_cache: Arc<KeyCache>,
+    key_lifecycle: Arc<KeyLifecycle>,
+    job_tracker: Arc<JobTracker>,
+    limits: Limits,
+    background: Background,
 }

@@ -1,129 +1,118 @@
-//! Putting a vault together, and taking it down.
+//! Start and stop of a vault.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
 
 use crate::{
     crypto::Random,
-    domain::{AuditEvent, Clock, Operation, Policy, VaultId, WrapperKeyId, WrapperState},
-    kms::{Connections, Providers},
-    storage::{Commit, KeyStore},
+    domain::{AuditEvent, Clock, Operation, Policy, VaultId},
+    kms::Providers,
+    storage::KeyStore,
 };
 
 use super::{
-    CacheConfig, LimitsConfig, Vault, VaultError,
-    audit_gate::{pending_audit::PendingAudit, refusal_throttle::RefusalThrottle},
-    background::{JobRateLimit, JobsConfig, progress::Progress},
-    health::Health,
-    key_cache::{cache::Cache, refresh::RefreshState},
-    limits::Limits,
+    CacheConfig, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background, environment::Environment,
+    job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
 /// What a vault is made of.
 pub struct VaultConfig {
-    /// Its id, bound to every ciphertext.
+    /// The id of the vault. Every ciphertext is bound to it.
     pub id: VaultId,
-    /// The program's version.
+    /// The version of the program.
     pub version: String,
-    /// Where keys and the log are.
+    /// The store of keys and of the audit log.
     pub store: Arc<dyn KeyStore>,
-    /// Where wrapper keys are.
+    /// The KMS providers.
     pub providers: Arc<Providers>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Randomness.
+    /// The source of randomness.
     pub random: Arc<dyn Random>,
-    /// Who may do what.
+    /// The policy. Replaced when the configuration is reloaded.
     pub policy: Arc<ArcSwap<Policy>>,
-    /// How many keys stay open, and for how long.
+    /// `[cache]`.
     pub cache: CacheConfig,
-    /// What one principal may ask for.
+    /// `[limits]`.
     pub limits: LimitsConfig,
-    /// How fast work over all keys goes.
+    /// `[jobs]`.
     pub jobs: JobsConfig,
 }
 
 impl Vault {
-    /// Starts a vault: reads the incident switch, and writes the first entry. Needs the store, but no KMS.
+    /// Starts a vault: reads whether it is frozen, and writes the entry of the start. Needs the store, but no KMS.
     ///
     /// # Errors
-    /// What the store says.
-    pub async fn start(parts: VaultConfig) -> Result<Arc<Self>, VaultError> {
-        let VaultConfig { id, version, store, providers, clock, random, policy, cache, limits, jobs } = parts;
+    /// `StorageUnavailable` or `AuditUnavailable`.
+    pub async fn start(config: VaultConfig) -> Result<Arc<Self>, VaultError> {
+        let VaultConfig { id, version, store, providers, clock, random, policy, cache, limits, jobs } = config;
         let (frozen, hash_key) = (store.frozen().await?, store.hash_key().await?);
+        let env = Arc::new(Environment { vault_id: id, store, clock, random });
+        let gate = Arc::new(AuditGate::new(Arc::clone(&env), policy, limits.refusals_per_second, frozen, hash_key));
+        let wrapper_keys = Arc::new(WrapperKeys::new(Arc::clone(&env), Arc::clone(&gate), providers));
+        let key_cache = Arc::new(KeyCache::new(Arc::clone(&env), Arc::clone(&gate), Arc::clone(&wrapper_keys), &cache));
+        let key_lifecycle =
+            Arc::new(KeyLifecycle::new(Arc::clone(&env), Arc::clone(&gate), Arc::clone(&wrapper_keys), Arc::clone(&key_cache)));
+        let job_tracker = Arc::new(JobTracker::new());
+        let background = Background::new(
+            Arc::clone(&env),
+            Arc::clone(&gate),
+            Arc::clone(&wrapper_keys),
+            Arc::clone(&key_cache),
+            Arc::clone(&key_lifecycle),
+            Arc::clone(&job_tracker),
+            &jobs,
+        );
         let vault = Arc::new(Self {
-            id,
             version,
-            connections: Connections::new(Arc::clone(&providers)),
-            providers,
-            clock,
-            random,
-            policy,
-            wrapper_keys: ArcSwap::from_pointee((0, Arc::default())),
-            cache: Cache::new(&cache),
-            refusal_throttle: RefusalThrottle::new(limits.refusals_per_second),
+            env,
+            gate,
+            wrapper_keys,
+            key_cache,
+            key_lifecycle,
+            job_tracker,
             limits: Limits::new(limits),
-            pending_audit: PendingAudit::default(),
-            refresh_state: RefreshState::default(),
-            health: Health::default(),
-            frozen: AtomicBool::new(frozen),
-            freeze_lock: Mutex::default(),
-            hash_key,
-            job_rate_limit: JobRateLimit::new(&jobs),
-            job_wakeup: watch::Sender::new(()),
-            progress: Progress::default(),
-            store,
+            background,
         });
-        let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.system_event(Operation::Start) };
-        vault.write(Commit::entry(event)).await?;
+        let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };
+        vault.gate.record(event).await?;
         Ok(vault)
     }
 
-    /// Takes no more calls, wipes every open key, and writes the last entry.
+    /// Refuses new calls, wipes every open key, and writes the entry of the stop.
     pub async fn stop(&self) {
-        self.health.stop();
-        self.cache.wipe_all().await;
-        self.write_counted_refusals().await;
-        let event = self.system_event(Operation::Stop);
-        if let Err(error) = self.write(Commit::entry(event)).await {
-            tracing::warn!(%error, "the last entry could not be written");
+        self.gate.stop();
+        self.key_cache.evict_all().await;
+        self.gate.write_counted_refusals().await;
+        if let Err(error) = self.gate.record(self.gate.system_event(Operation::Stop)).await {
+            tracing::warn!(%error, "the audit entry of the stop could not be written");
         }
     }
 
-    /// From now on no use is taken; answers under way are finished.
+    /// Refuses new calls from now on. Calls in progress are completed.
     pub fn drain(&self) {
-        self.health.stop();
+        self.gate.stop();
     }
 
-    /// Writes the entry of trust or grants that were read anew, and are in force already; `what` names them.
+    /// Writes the entry of a reload of certificates or grants, which are in force already. `what` names them.
     pub async fn reloaded(&self, what: &str) {
-        let event = AuditEvent { subject: Some(what.to_owned()), ..self.system_event(Operation::Reload) };
-        if let Err(error) = self.write(Commit::entry(event)).await {
-            tracing::error!(%error, "a reload could not be recorded");
+        let event = AuditEvent { subject: Some(what.to_owned()), ..self.gate.system_event(Operation::Reload) };
+        if let Err(error) = self.gate.record(event).await {
+            tracing::error!(%error, "the audit entry of a reload could not be written");
         }
     }
 
-    /// The policy in force.
-    pub(super) fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+    /// Registers the wrapper key of the configuration, if the store has no active one.
+    ///
+    /// # Errors
+    /// The error of the KMS or of the commit. A background task retries.
+    pub async fn bootstrap(&self) -> Result<(), VaultError> {
+        self.wrapper_keys.bootstrap().await
     }
 
-    /// Whether the incident switch is on.
-    pub(super) fn frozen(&self) -> bool {
-        self.frozen.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_frozen(&self, frozen: bool) {
-        self.frozen.store(frozen, Ordering::Release);
-    }
-
-    /// The active wrapper key, as far as this process has seen one.
-    pub(super) fn known_active(&self) -> Option<WrapperKeyId> {
-        self.wrapper_keys.load().1.iter().find(|key| key.state == WrapperState::Active).map(|key| key.id)
+    /// Destroys the keys whose deletion is due. A background task calls it at an interval.
+    pub async fn destroy_due(&self) {
+        self.background.destroy_due_keys().await;
     }
 }

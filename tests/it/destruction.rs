@@ -83,7 +83,7 @@ impl Timed {
 
     async fn sign(&self, id: KeyId) -> Result<Vec<u8>, Code> {
         let signed = self.vault.sign(&as_("dns:node"), id, Algorithm::Ed25519, b"message".to_vec()).await;
-        signed.map(canton_keyvault::vault::AuditedResult::into_value).map_err(|error| error.code())
+        signed.map(|signed| signed.into_value().bytes).map_err(|error| error.code())
     }
 
     async fn show(&self, id: KeyId) -> KeyRecord {

@@ -7,7 +7,7 @@ use std::{
 
 use canton_keyvault::{
     domain::{Job, JobKind, JobState, KeySpec, WrapperKeyId},
-    storage::{KeyStore as _, Page},
+    storage::{KeyStore as _, PageRequest},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     storage_fixtures::all_keys,
 };
 
-const ALL: Page = Page { after: 0, limit: 10_000 };
+const ALL: PageRequest = PageRequest { after: 0, limit: 10_000 };
 
 fn racer(world: &Arc<World>, life: &Life) -> Racer {
     let (world, vault, disk) = (Arc::clone(world), Arc::clone(&life.vault), Arc::clone(&life.disk));

@@ -22,7 +22,7 @@ use std::{
 
 use canton_keyvault::{
     domain::{Job, JobKind, JobState, KeySpec, Operation, WrapperKeyId, WrapperState},
-    storage::{KeyRequirement, KeyStore, Page},
+    storage::{KeyRequirement, KeyStore, PageRequest},
     vault::BackupKeyResult,
 };
 
@@ -41,7 +41,7 @@ use self::{
 const RUNS: u64 = 24;
 /// How long a job may take to end once the KMS works.
 const PATIENCE: Duration = Duration::from_mins(1);
-const ALL: Page = Page { after: 0, limit: 10_000 };
+const ALL: PageRequest = PageRequest { after: 0, limit: 10_000 };
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))

@@ -276,7 +276,7 @@ impl Found {
         let told = caller.post("/v1/authorize", &json!({ "operation": call.operation, "key_id": id })).await.success();
         let by_gate = matches!(want.0, 403 | 404);
         let code = if by_gate || !call.changes { want.1 } else { "" };
-        if told["allowed"] != !by_gate || told["code"].as_str().unwrap_or_default() != code {
+        if told["permitted_by_policy"] != !by_gate || told["code"].as_str().unwrap_or_default() != code {
             self.wrong.push(format!("{what}: expected {want:?}, authorize said {told}"));
         }
     }

@@ -10,7 +10,7 @@ use canton_keyvault::{
         Origin, Principal, ProviderKind, Purpose, SealedKey, StateChange, Timestamp, Usage, Wrap, WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
-        Change, Commit, EntryFilter, IdempotencyRecord, KeyFilter, KeyPrecondition, KeyStore, KeyUpdate, OpenStoreError, Page,
+        Change, Commit, EntryFilter, IdempotencyRecord, KeyFilter, KeyPrecondition, KeyStore, KeyUpdate, OpenStoreError, PageRequest,
         SqliteConfig, SqliteStore, StoredEntry,
     },
 };
@@ -167,8 +167,8 @@ pub(crate) fn remembered(answer: &str) -> IdempotencyRecord {
     IdempotencyRecord { body_hash: [9; 32], answer: answer.into() }
 }
 
-pub(crate) const fn page(after: u64, limit: u32) -> Page {
-    Page { after, limit }
+pub(crate) const fn page(after: u64, limit: u32) -> PageRequest {
+    PageRequest { after, limit }
 }
 
 pub(crate) fn all_keys() -> KeyFilter {

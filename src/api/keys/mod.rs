@@ -13,7 +13,7 @@ use crate::{
     domain::{
         Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId,
     },
-    vault::{ImportKey, Imported, ItemPage, KeyQuery, MaterialFormat, NewKey, VaultError},
+    vault::{ImportKey, ImportedKey, ItemPage, KeyQuery, MaterialFormat, NewKey, VaultError},
 };
 
 use super::{
@@ -232,7 +232,7 @@ pub(super) async fn import(
     let password = password.map(|password| password.0);
     let import = ImportKey { node, format, material: material.0, password, purpose, usages: usage, class, name, exportable };
     let answer = api.vault.import_key(&ask.call, import).await.or_problem(&ask.call)?;
-    let Imported { record, created } = answer.into_value();
+    let ImportedKey { record, created } = answer.into_value();
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(record.into())))
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Algorithm, KeyId, Operation},
-    vault::{CallContext, Exported, MaterialFormat, VaultError},
+    domain::{Algorithm, KeyId, Operation, SignatureFormat},
+    vault::{CallContext, ExportedKey, MaterialFormat, Signature, VaultError},
 };
 
 use super::SecretText;
@@ -46,16 +46,6 @@ pub struct SignAnswer {
     pub signature_format: SignatureFormat,
 }
 
-crate::domain::text_enum!(
-    /// The form of a signature.
-    SignatureFormat as "signature format" {
-        /// `R ‖ S`, 64 bytes: Ed25519.
-        Concat = "concat",
-        /// ASN.1 DER `SEQUENCE { r, s }`: ECDSA.
-        Der = "der",
-    }
-);
-
 /// Sign a message
 #[utoipa::path(post, path = "/v1/keys/{id}/sign", operation_id = "keys.sign", tag = "use", params(("id" = String, Path)),
     request_body = SignRequest, responses((status = 200, body = SignAnswer), Problems))]
@@ -66,8 +56,8 @@ pub(in crate::api) async fn sign(
     let SignRequest { algorithm, message: Base64(message) } = ask.body;
     within(&api, &ask.call, Operation::Sign, ask.path, message.len(), MESSAGE_LIMIT, "a message has at most 4096 bytes").await?;
     let answer = api.vault.sign(&ask.call, ask.path, algorithm, message).await.or_problem(&ask.call)?;
-    let signature_format = if algorithm == Algorithm::Ed25519 { SignatureFormat::Concat } else { SignatureFormat::Der };
-    Ok(Json(SignAnswer { key_id: ask.path, algorithm, signature: Base64(answer.into_value()), signature_format }))
+    let Signature { bytes, format } = answer.into_value();
+    Ok(Json(SignAnswer { key_id: ask.path, algorithm, signature: Base64(bytes), signature_format: format }))
 }
 
 /// A ciphertext to decrypt.
@@ -158,7 +148,7 @@ pub(in crate::api) async fn export(
     let ExportRequest { format, password } = ask.body;
     let password = password.map(|password| password.0);
     let answer = api.vault.export_key(&ask.call, ask.path, format, password).await.or_problem(&ask.call)?;
-    let Exported { format, material } = answer.into_value();
+    let ExportedKey { format, material } = answer.into_value();
     Ok(Json(ExportAnswer { format, material: SecretBase64(material) }))
 }
 

@@ -12,7 +12,7 @@ use crate::crypto::{
     curve::{self, Curve},
     pkcs8::PrivateKeyInfo,
 };
-use crate::domain::{Algorithm, KeySpec, Purpose};
+use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
 use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec};
 
@@ -49,6 +49,10 @@ impl Scheme for Ecdsa {
 
     fn algorithms(&self) -> &'static [Algorithm] {
         self.algorithms
+    }
+
+    fn signature_format(&self) -> Option<SignatureFormat> {
+        Some(SignatureFormat::Der)
     }
 
     fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError> {

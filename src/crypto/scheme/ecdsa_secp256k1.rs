@@ -6,7 +6,7 @@ use k256::ecdsa::{
 };
 
 use crate::crypto::{curve::SECP256K1, pkcs8::PrivateKeyInfo};
-use crate::domain::{Algorithm, KeySpec, Purpose};
+use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
 use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, generate_ec};
 
@@ -24,6 +24,10 @@ impl Scheme for EcdsaSecp256k1 {
 
     fn algorithms(&self) -> &'static [Algorithm] {
         &[Algorithm::EcdsaSha256]
+    }
+
+    fn signature_format(&self) -> Option<SignatureFormat> {
+        Some(SignatureFormat::Der)
     }
 
     fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError> {

@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 
 use crate::crypto::pkcs8;
-use crate::domain::{Algorithm, KeySpec, Purpose};
+use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
 use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message};
 
@@ -24,6 +24,10 @@ impl Scheme for Ed25519 {
 
     fn algorithms(&self) -> &'static [Algorithm] {
         &[Algorithm::Ed25519]
+    }
+
+    fn signature_format(&self) -> Option<SignatureFormat> {
+        Some(SignatureFormat::Concat)
     }
 
     fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError> {

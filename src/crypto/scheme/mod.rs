@@ -1,6 +1,6 @@
 //! The joint of all schemes: how a key is made, read and used. A new scheme is one file and one line in the table.
 
-use crate::domain::{Algorithm, KeySpec, Purpose};
+use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
 use super::{Random, SecretBytes, curve::Curve};
 
@@ -59,6 +59,14 @@ pub trait Scheme: Sync {
     fn purpose(&self) -> Purpose;
     /// The algorithms its keys answer to; the first is the default.
     fn algorithms(&self) -> &'static [Algorithm];
+    /// The format of its signatures. `None` if its keys do not sign.
+    fn signature_format(&self) -> Option<SignatureFormat> {
+        None
+    }
+    /// Whether one operation takes more than about 100 µs. Such an operation runs on a blocking thread and has its own limit.
+    fn is_expensive(&self) -> bool {
+        false
+    }
     /// New key material: PKCS#8 (as Canton writes it) for a key pair, 32 raw bytes for a symmetric key.
     ///
     /// # Errors

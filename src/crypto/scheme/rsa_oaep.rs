@@ -29,6 +29,11 @@ impl Scheme for RsaOaep {
         &[Algorithm::RsaOaepSha256]
     }
 
+    /// An RSA-2048 decryption takes about a millisecond.
+    fn is_expensive(&self) -> bool {
+        true
+    }
+
     /// Takes tens to hundreds of milliseconds. The primes come from aws-lc's own generator, as it takes no other.
     fn generate(&self, _: &dyn Random) -> Result<SecretBytes, CryptoError> {
         let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| CryptoError::Faulty)?;

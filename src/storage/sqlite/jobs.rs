@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
 use super::{
-    CommitError, Dependents, KeyRequirement, Page, Positioned, StoreError,
+    CommitError, Dependents, KeyRequirement, PageRequest, Positioned, StoreError,
     apply::{active_wrapper_key, execute, exists, update_key},
     error::{corrupt, signed},
     rows::{self, unsigned},
@@ -32,7 +32,7 @@ fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
 }
 
 /// Keys that do not have what is wanted, in the order of creation.
-pub(super) fn left(db: &Connection, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+pub(super) fn left(db: &Connection, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
     let (is_left, about) = is_left(wanted);
     let mut sql = db.prepare_cached(&format!("SELECT position, id FROM keys WHERE {is_left} AND position > ?2 ORDER BY position"))?;
     let mut rows = sql.query(params![about, signed(page.after)?])?;
@@ -82,7 +82,7 @@ fn not_held(holders: &[WrapperKeyId]) -> String {
 }
 
 /// A page of jobs; a running one with its numbers as of now.
-pub(super) fn jobs(db: &Connection, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+pub(super) fn jobs(db: &Connection, kind: JobKind, page: PageRequest) -> Result<Vec<Positioned<Job>>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM jobs WHERE kind = ?1 AND position > ?2 ORDER BY position LIMIT ?3");
     let mut sql = db.prepare_cached(&sql)?;
     let mut rows = sql.query(params![kind.as_str(), signed(page.after)?, page.limit])?;

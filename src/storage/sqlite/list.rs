@@ -5,7 +5,7 @@
 use rusqlite::{Connection, params_from_iter, types::Value};
 
 use super::{
-    EntryFilter, KeyFilter, Page, Positioned, StoreError, StoredEntry,
+    EntryFilter, KeyFilter, PageRequest, Positioned, StoreError, StoredEntry,
     error::{corrupt, signed},
     rows::{self, KEY_COLUMNS, unsigned},
 };
@@ -16,7 +16,7 @@ use crate::{
 
 /// Keys in the order of creation. A key whose marks cannot be read is shown as quarantined; one whose bound facts cannot be read is left
 /// out and logged, so that it hides no other.
-pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
+pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
     let mut conditions = Conditions::after("position", page.after)?;
     conditions.keys(filter);
     let sql = format!("SELECT {KEY_COLUMNS} FROM keys {conditions} ORDER BY position");
@@ -44,7 +44,7 @@ pub(super) fn count_keys(db: &Connection, filter: &KeyFilter) -> Result<u64, Sto
 }
 
 /// Entries in the order of the log.
-pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError> {
+pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
     let EntryFilter { nodes, key, node, principal, operation, outcome, from, to } = filter;
     let mut conditions = Conditions::after("sequence", page.after)?;
     conditions.nodes(nodes);

@@ -45,7 +45,7 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, Page,
+    Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, PageRequest,
     Positioned, Receipt, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
@@ -102,7 +102,7 @@ impl KeyStore for SqliteStore {
         self.look_up(move |db| read::unreadable_key(db, id)).await
     }
 
-    async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
+    async fn keys(&self, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
         let filter = filter.clone();
         self.list(move |db| list::keys(db, &filter, page)).await
     }
@@ -132,7 +132,7 @@ impl KeyStore for SqliteStore {
         self.list(read::wraps_by_state).await
     }
 
-    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.list(move |db| jobs::left(db, wanted, page)).await
     }
 
@@ -141,7 +141,7 @@ impl KeyStore for SqliteStore {
         self.list(move |db| jobs::dependents(db, wrapper_key, &holders)).await
     }
 
-    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+    async fn jobs(&self, kind: JobKind, page: PageRequest) -> Result<Vec<Positioned<Job>>, StoreError> {
         self.list(move |db| jobs::jobs(db, kind, page)).await
     }
 
@@ -158,7 +158,7 @@ impl KeyStore for SqliteStore {
         self.look_up(move |db| read::remembered(db, &scope, now)).await
     }
 
-    async fn entries(&self, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError> {
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
         let filter = filter.clone();
         self.list(move |db| list::entries(db, &filter, page)).await
     }

@@ -1,67 +1,75 @@
-//! The one door: facts in, permit or refusal out. Every verb comes through here before it touches a key.
+//! Authorization: attributes in, permit or refusal out. No other file mints permits for callers.
 
 use crate::{
-    domain::{AuditEvent, Denied, KeyId, NodeName, Operation, Permit, Target},
+    domain::{AuditEvent, Denied, KeyId, NodeName, Permit, Target},
     storage::{StoreError, StoredKey},
 };
 
-use crate::vault::{Vault, VaultError, error::denied};
+use super::AuditGate;
+use crate::vault::{VaultError, error::denied};
 
-impl Vault {
-    /// Decides about a key that the store knows, or does not know: both answer alike where the caller may not see it.
+/// A key that the caller may use for the operation, or whose row cannot be read.
+pub(in crate::vault) enum PermittedKey {
+    /// The permit and the stored row.
+    Readable(Permit, Box<StoredKey>),
+    /// The row cannot be read. The string says why. Nothing was authorized.
+    Unreadable(String),
+}
+
+impl AuditGate {
+    /// Authorizes an operation on a stored key. An unknown key and a key that the caller may not see get the same answer.
     ///
     /// # Errors
-    /// `KeyNotFound`, `Forbidden`, or that the store cannot be read.
-    pub(in crate::vault) async fn permit_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, StoredKey), VaultError> {
+    /// `KeyNotFound`, `Forbidden`, or `StorageUnavailable`.
+    pub(in crate::vault) async fn permit_stored_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<PermittedKey, VaultError> {
         event.key = Some(id);
-        let stored = match self.store.key(id).await {
-            Err(StoreError::Corrupt { table: "keys" | "wraps", what }) => return Err(self.unreadable(event, id, &what).await),
+        let stored = match self.env.store.key(id).await {
+            Err(StoreError::Corrupt { table: "keys" | "wraps", what }) => return Ok(PermittedKey::Unreadable(what)),
             stored => stored?,
         };
-        let permit = self.permit_on_key(event, id, stored.as_ref().map(|stored| &stored.record.attributes.node))?;
+        let permit = self.permit_key(event, id, stored.as_ref().map(|stored| &stored.record.attributes.node))?;
         let stored = stored.ok_or(VaultError::KeyNotFound(id))?;
-        Ok((permit, stored))
+        Ok(PermittedKey::Readable(permit, Box::new(stored)))
     }
 
-    /// Decides about a key whose node is known (`None`: there is no such key).
-    pub(in crate::vault) fn permit_on_key(&self, event: &mut AuditEvent, id: KeyId, node: Option<&NodeName>) -> Result<Permit, VaultError> {
+    /// Authorizes an operation on a key whose node is known. `None` means that the key does not exist.
+    ///
+    /// # Errors
+    /// `KeyNotFound` or `Forbidden`.
+    pub(in crate::vault) fn permit_key(&self, event: &mut AuditEvent, id: KeyId, node: Option<&NodeName>) -> Result<Permit, VaultError> {
         event.key = Some(id);
-        // Refusals, too: whoever audits the node sees who tried to reach its key.
+        // Refusals carry the node too, so that the auditors of the node see the attempt.
         event.node = node.cloned();
         let target = node.map_or(Target::UnknownKey(id), |node| Target::Key(id, node));
         self.permit(event, target).map_err(|refused| denied(refused, Some(id), node))
     }
 
-    /// Decides about a node, for a key that is to be made.
-    pub(in crate::vault) fn permit_on_node(&self, event: &mut AuditEvent, node: &NodeName) -> Result<Permit, VaultError> {
+    /// Authorizes the creation of a key on a node.
+    ///
+    /// # Errors
+    /// `UndeclaredNode` or `Forbidden`.
+    pub(in crate::vault) fn permit_node(&self, event: &mut AuditEvent, node: &NodeName) -> Result<Permit, VaultError> {
         event.node = Some(node.clone());
         self.permit(event, Target::Node(node)).map_err(|refused| denied(refused, None, Some(node)))
     }
 
-    /// Decides about a list: the permit says which nodes it reaches.
+    /// Authorizes a list. The permit says which nodes the list may cover.
+    ///
+    /// # Errors
+    /// `Forbidden`.
     pub(in crate::vault) fn permit_inventory(&self, event: &AuditEvent) -> Result<Permit, VaultError> {
         self.permit(event, Target::Inventory).map_err(|refused| denied(refused, None, None))
     }
 
-    /// Decides about the vault as a whole.
+    /// Authorizes an operation on the vault as a whole.
+    ///
+    /// # Errors
+    /// `Forbidden`.
     pub(in crate::vault) fn permit_vault(&self, event: &AuditEvent) -> Result<Permit, VaultError> {
         self.permit(event, Target::Vault).map_err(|refused| denied(refused, None, None))
     }
 
     fn permit(&self, event: &AuditEvent, target: Target<'_>) -> Result<Permit, Denied> {
         self.policy().permit(&event.principal, event.operation, target)
-    }
-
-    /// Refuses what uses keys while the vault is frozen or stops.
-    pub(in crate::vault) fn in_service(&self) -> Result<(), VaultError> {
-        if self.health.stopping() {
-            return Err(VaultError::ShuttingDown);
-        }
-        if self.frozen() { Err(VaultError::Frozen) } else { Ok(()) }
-    }
-
-    /// Whether `operation` opens a key: what a freeze refuses.
-    pub(in crate::vault) const fn opens_keys(operation: Operation) -> bool {
-        matches!(operation, Operation::Sign | Operation::Decrypt | Operation::Encrypt | Operation::ExportKey)
     }
 }

@@ -1,26 +1,28 @@
-//! The one way out: nothing leaves the vault but an [`AuditedResult`], and only a durable entry makes one (invariant 3).
+//! The commit path: a result leaves the vault only as an [`AuditedResult`], which exists only after its audit entry is durable (invariant 3).
 
-use std::{ops::ControlFlow, time::Instant};
+use std::time::Instant;
 
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
     storage::{Change, Commit, CommitError, Idempotency, KeyPrecondition, Receipt},
 };
 
-use crate::vault::{Vault, VaultError};
+use super::AuditGate;
+use crate::vault::VaultError;
 
-/// A verb that lost a race is tried again so often; each attempt reads, decides and works anew.
-pub(in crate::vault) const ATTEMPTS: usize = 4;
+/// Maximum attempts after a lost compare-and-swap. Each attempt reads the store again.
+const ATTEMPTS: usize = 4;
 
-/// A result whose entry is durable. Made in this file alone; `api` encodes nothing else.
+/// A result whose audit entry is durable. Only this file makes one; `api` encodes nothing else.
 ///
 /// ```compile_fail
-/// let answer = canton_keyvault::vault::Answer { value: 1, sequence: 1 };
+/// let result = canton_keyvault::vault::AuditedResult { value: 1, sequence: 1, store_revision: 1 };
 /// ```
 #[derive(Debug)]
 pub struct AuditedResult<T> {
     value: T,
     sequence: u64,
+    store_revision: u64,
 }
 
 impl<T> AuditedResult<T> {
@@ -34,92 +36,128 @@ impl<T> AuditedResult<T> {
         self.value
     }
 
-    /// The place of its entry in the log.
+    /// The sequence number of its audit entry.
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
+
+    /// The revision of the store after the commit.
+    pub(in crate::vault) const fn store_revision(&self) -> u64 {
+        self.store_revision
+    }
 }
 
-/// What a verb worked out: to be committed, and then answered.
+/// The outcome of an operation, ready to be committed.
 pub(in crate::vault) struct Completed<T> {
-    /// The proof that it was allowed, spent here.
+    /// The proof of authorization. The commit consumes it.
     pub permit: Permit,
     /// The result.
     pub value: T,
-    /// What changes in the store.
+    /// The change of the store.
     pub change: Option<Change>,
-    /// What to remember for a repeated call.
+    /// The record for a repeated request.
     pub idempotency: Option<Idempotency>,
-    /// What must still hold.
+    /// What must still hold at the commit.
     pub precondition: Option<KeyPrecondition>,
 }
 
 impl<T> Completed<T> {
-    /// A result that changes nothing.
+    /// A result without a change of the store.
     pub(in crate::vault) const fn read(permit: Permit, value: T) -> Self {
         Self { permit, value, change: None, idempotency: None, precondition: None }
     }
 
-    /// A result that comes with a change.
+    /// A result with a change of the store.
     pub(in crate::vault) const fn changed(permit: Permit, value: T, change: Change) -> Self {
         Self { permit, value, change: Some(change), idempotency: None, precondition: None }
     }
 }
 
-impl Vault {
-    /// Commits a result and its entry and makes the answer, or records the refusal.
+/// One attempt of an operation: the event as far as it was completed, and the result.
+pub(in crate::vault) type Attempt<T> = (AuditEvent, Result<Completed<T>, VaultError>);
+
+/// What became of one attempt.
+enum Settled<T> {
+    Committed(AuditedResult<T>),
+    /// The attempt lost a compare-and-swap. The event is what a refusal would record.
+    Conflict(Option<Box<AuditEvent>>),
+}
+
+impl AuditGate {
+    /// Runs an operation and commits its result. After a lost compare-and-swap it runs the operation again, at most [`ATTEMPTS`] times in
+    /// total. `attempt` gets a copy of `event` and the number of the attempt, from 0.
     ///
     /// # Errors
-    /// The verb's own error, or `AuditUnavailable` if the entry could not be made durable in time.
+    /// The error of the operation, recorded as a refusal; `Conflict` after the last attempt; `AuditUnavailable` if the entry could not be
+    /// made durable in time.
+    pub(in crate::vault) async fn run<T, F, Fut>(&self, event: AuditEvent, mut attempt: F) -> Result<AuditedResult<T>, VaultError>
+    where
+        F: FnMut(AuditEvent, usize) -> Fut,
+        Fut: Future<Output = Attempt<T>>,
+    {
+        let mut refused = None;
+        for number in 0..ATTEMPTS {
+            match self.settle(attempt(event.clone(), number).await).await? {
+                Settled::Committed(result) => return Ok(result),
+                Settled::Conflict(event) => refused = event,
+            }
+        }
+        self.refuse(refused.map_or(event, |refused| *refused), VaultError::Conflict).await
+    }
+
+    /// Commits the result of an operation that is not repeated, or records its refusal.
+    ///
+    /// # Errors
+    /// As [`AuditGate::run`].
     pub(in crate::vault) async fn conclude<T>(
         &self,
         event: AuditEvent,
-        done: Result<Completed<T>, VaultError>,
+        result: Result<Completed<T>, VaultError>,
     ) -> Result<AuditedResult<T>, VaultError> {
-        match self.settle(event.clone(), done).await? {
-            ControlFlow::Break(answer) => Ok(answer),
-            ControlFlow::Continue(()) => self.refuse(event, VaultError::Conflict).await,
+        let template = event.clone();
+        match self.settle((event, result)).await? {
+            Settled::Committed(result) => Ok(result),
+            Settled::Conflict(event) => self.refuse(event.map_or(template, |event| *event), VaultError::Conflict).await,
         }
     }
 
-    /// As [`Vault::conclude`], but a race that another attempt can win is `Continue`, and not yet an entry.
-    pub(in crate::vault) async fn settle<T>(
-        &self,
-        event: AuditEvent,
-        done: Result<Completed<T>, VaultError>,
-    ) -> Result<ControlFlow<AuditedResult<T>>, VaultError> {
-        let error = match done {
-            Ok(done) => match self.commit(event.clone(), done).await {
-                Ok(answer) => return Ok(ControlFlow::Break(answer)),
-                Err(CommitError::Unavailable(store)) => return Err(VaultError::AuditUnavailable(store)),
-                Err(CommitError::WrapperKeyExists) => VaultError::WrapperKeyExists,
-                Err(CommitError::JobRunning) => VaultError::JobRunning(None),
-                Err(
-                    CommitError::Stale
-                    | CommitError::LostRace
-                    | CommitError::KeyExists
-                    | CommitError::ActiveWrapperChanged
-                    | CommitError::WrapperKeyNotFilled
-                    | CommitError::KeysLeft(_)
-                    | CommitError::IdempotencyKeyTaken,
-                ) => return Ok(ControlFlow::Continue(())),
-            },
-            Err(VaultError::Conflict) => return Ok(ControlFlow::Continue(())),
-            Err(error) => error,
+    async fn settle<T>(&self, (event, result): Attempt<T>) -> Result<Settled<T>, VaultError> {
+        let completed = match result {
+            Ok(completed) => completed,
+            Err(VaultError::Conflict) => return Ok(Settled::Conflict(Some(Box::new(event)))),
+            Err(error) => return self.refuse(event, error).await,
         };
-        self.refuse(event, error).await
+        // Results without a change, such as signatures, are refused with the event of the call: this saves a copy on the signing path.
+        let refused = completed.change.is_some().then(|| Box::new(event.clone()));
+        match self.commit(event, completed).await {
+            Ok(result) => Ok(Settled::Committed(result)),
+            Err(CommitError::Unavailable(store)) => Err(VaultError::AuditUnavailable(store)),
+            Err(error @ (CommitError::WrapperKeyExists | CommitError::JobRunning)) => match refused {
+                Some(event) => self.refuse(*event, error.into()).await,
+                None => Err(error.into()),
+            },
+            Err(
+                CommitError::Stale
+                | CommitError::LostRace
+                | CommitError::KeyExists
+                | CommitError::ActiveWrapperChanged
+                | CommitError::WrapperKeyNotFilled
+                | CommitError::KeysLeft(_)
+                | CommitError::IdempotencyKeyTaken,
+            ) => Ok(Settled::Conflict(refused)),
+        }
     }
 
-    /// Writes the entry of a refused call, or counts it where a principal floods; then gives the error back.
+    /// Writes the entry of a refused call, or counts the refusal if the principal exceeds the rate limit. Returns the error.
+    ///
+    /// # Errors
+    /// Always: `error`, or `AuditUnavailable` if the entry could not be written.
     pub(in crate::vault) async fn refuse<T>(&self, mut event: AuditEvent, error: VaultError) -> Result<T, VaultError> {
-        event.outcome = match error {
-            VaultError::KeyNotFound(_) | VaultError::NotFound(_) | VaultError::Forbidden | VaultError::UndeclaredNode(_) => Outcome::Denied,
-            _ => Outcome::Failed,
-        };
+        event.outcome = if error.is_denial() { Outcome::Denied } else { Outcome::Failed };
         event.change = None;
         event.reason = Some(error.code().as_str().to_owned());
         event.kms.request_ids.extend(error.kms_request_id().map(str::to_owned));
-        // With a log that is down already, a second attempt would only hold the caller up.
+        // If the audit log is unavailable, a second attempt would only delay the caller.
         if matches!(error, VaultError::AuditUnavailable(_)) || self.refusal_throttle.counted(&event) {
             return Err(error);
         }
@@ -129,25 +167,53 @@ impl Vault {
         }
     }
 
-    /// Commits what a verb worked out. The permit is spent here.
-    pub(in crate::vault) async fn commit<T>(&self, mut event: AuditEvent, done: Completed<T>) -> Result<AuditedResult<T>, CommitError> {
-        let Completed { permit, value, change, idempotency, precondition } = done;
-        debug_assert!(permit.operation() == event.operation, "a permit is spent on what it was minted for");
+    /// Commits a result once. Consumes the permit.
+    ///
+    /// # Errors
+    /// As [`crate::storage::KeyStore::commit`].
+    pub(in crate::vault) async fn commit<T>(
+        &self,
+        mut event: AuditEvent,
+        completed: Completed<T>,
+    ) -> Result<AuditedResult<T>, CommitError> {
+        let Completed { permit, value, change, idempotency, precondition } = completed;
+        debug_assert!(permit.operation() == event.operation, "a permit is valid for one operation only");
         event.policy_revision = permit.policy_revision().to_string();
-        let key = precondition.map(|precondition| precondition.key);
-        let receipt = self.write(Commit { change, idempotency, precondition, event }).await?;
-        if let Some(key) = key {
-            self.cache.known_unchanged(key, receipt.store_revision).await;
-        }
-        Ok(AuditedResult { value, sequence: receipt.sequence })
+        let Receipt { sequence, store_revision, .. } = self.write(Commit { change, idempotency, precondition, event }).await?;
+        Ok(AuditedResult { value, sequence, store_revision })
     }
 
-    /// Hands a commit to the store, times it, and keeps the health of the log.
-    pub(in crate::vault) async fn write(&self, commit: Commit) -> Result<Receipt, CommitError> {
+    /// Writes an entry that no caller waits for and that needs no permit.
+    ///
+    /// # Errors
+    /// As [`crate::storage::KeyStore::commit`].
+    pub(in crate::vault) async fn record(&self, event: AuditEvent) -> Result<(), CommitError> {
+        self.write(Commit::entry(event)).await.map(drop)
+    }
+
+    /// Writes a change and its entry that no caller waits for and that needs no permit.
+    ///
+    /// # Errors
+    /// As [`crate::storage::KeyStore::commit`].
+    pub(in crate::vault) async fn record_change(&self, change: Change, event: AuditEvent) -> Result<(), CommitError> {
+        self.write(Commit::change(change, event)).await.map(drop)
+    }
+
+    /// Writes one entry for each kind of refusal that was only counted. Entries that cannot be written are kept for the next call.
+    pub(in crate::vault) async fn write_counted_refusals(&self) {
+        for event in self.refusal_throttle.drain() {
+            if self.record(event.clone()).await.is_err() {
+                self.refusal_throttle.restore(event);
+            }
+        }
+    }
+
+    async fn write(&self, commit: Commit) -> Result<Receipt, CommitError> {
         let began = Instant::now();
-        let result = self.store.commit(commit).await;
+        let result = self.env.store.commit(commit).await;
         metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
-        self.health.audit(&result);
+        // Only an unavailable store is a fault of the audit log. A refused commit is not.
+        self.audit_failing.store(matches!(result, Err(CommitError::Unavailable(_))), std::sync::atomic::Ordering::Relaxed);
         result
     }
 }

@@ -1,4 +1,4 @@
-//! Calls that create, made repeatable: the same `Idempotency-Key` with the same body gives the same thing.
+//! Idempotency of requests that create: a repeated `Idempotency-Key` with the same body returns the earlier result.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
@@ -7,36 +7,38 @@ use serde::Serialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::{
-    domain::{KeyId, KeyRecord},
-    storage::{Idempotency, IdempotencyRecord, IdempotencyScope},
-};
+use crate::storage::{Idempotency, IdempotencyRecord, IdempotencyScope};
 
-use crate::vault::{CallContext, Vault, VaultError};
+use super::AuditGate;
+use crate::vault::{CallContext, VaultError};
 
-/// How long a creating call is remembered.
-const REMEMBERED_FOR: Duration = Duration::from_hours(24);
+/// How long the store keeps an idempotency record.
+const RETENTION: Duration = Duration::from_hours(24);
 
-/// A call that asked to happen once.
+/// A request that carries an `Idempotency-Key`.
 pub(in crate::vault) struct IdempotentCall {
     scope: IdempotencyScope,
     body_hash: [u8; 32],
 }
 
-impl Vault {
-    /// The call as one that happens once, if its caller asked for that. `attributes` is its body without secrets.
+impl AuditGate {
+    /// The request as an idempotent call, if it carries an `Idempotency-Key`. `body` is the request without secrets.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if the key does not consist of 1 to 255 visible ASCII characters.
     pub(in crate::vault) fn idempotent_call(
         &self,
         call: &CallContext,
         route: &str,
-        attributes: &impl Serialize,
+        body: &impl Serialize,
     ) -> Result<Option<IdempotentCall>, VaultError> {
         let Some(key) = call.idempotency_key.clone() else { return Ok(None) };
         if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(VaultError::InvalidRequest("Idempotency-Key: 1 to 255 visible ASCII characters".into()));
+            return Err(VaultError::InvalidRequest("Idempotency-Key: supply 1 to 255 visible ASCII characters".into()));
         }
-        let body = serde_json::to_vec(attributes).map_err(|_| VaultError::Internal("a request could not be encoded"))?;
-        let mac = Hmac::<Sha256>::new_from_slice(&self.hash_key).map_err(|_| VaultError::Internal("the hash key has a wrong length"))?;
+        let body = serde_json::to_vec(body).map_err(|_| VaultError::Internal("a request could not be encoded"))?;
+        let mac = Hmac::<Sha256>::new_from_slice(&self.idempotency_hash_key)
+            .map_err(|_| VaultError::Internal("the idempotency hash key has a wrong length"))?;
         let body_hash = mac.chain_update(body).finalize().into_bytes().into();
         Ok(Some(IdempotentCall {
             scope: IdempotencyScope { principal: call.principal.name.to_string(), route: route.into(), key },
@@ -44,33 +46,27 @@ impl Vault {
         }))
     }
 
-    /// The id of what an earlier call made.
+    /// The id of the object that an earlier request with the same key created.
     ///
     /// # Errors
-    /// `IdempotencyMismatch` if it had another body.
-    pub(in crate::vault) async fn remembered<I: FromStr>(&self, idempotent_call: Option<&IdempotentCall>) -> Result<Option<I>, VaultError> {
-        let Some(idempotent_call) = idempotent_call else { return Ok(None) };
-        let Some(IdempotencyRecord { body_hash, answer }) = self.store.remembered(&idempotent_call.scope, (self.clock)()).await? else {
-            return Ok(None);
-        };
-        if !bool::from(body_hash.ct_eq(&idempotent_call.body_hash)) {
+    /// `IdempotencyMismatch` if the earlier request had another body.
+    pub(in crate::vault) async fn earlier_result<I: FromStr>(&self, call: Option<&IdempotentCall>) -> Result<Option<I>, VaultError> {
+        let Some(call) = call else { return Ok(None) };
+        let found = self.env.store.remembered(&call.scope, self.env.now()).await?;
+        let Some(IdempotencyRecord { body_hash, answer }) = found else { return Ok(None) };
+        if !bool::from(body_hash.ct_eq(&call.body_hash)) {
             return Err(VaultError::IdempotencyMismatch);
         }
         let id = std::str::from_utf8(&answer).ok().and_then(|text| text.parse().ok());
-        id.map(Some).ok_or(VaultError::Internal("a remembered answer cannot be read"))
+        id.map(Some).ok_or(VaultError::Internal("an idempotency record cannot be read"))
     }
 
-    /// What to store with what this call made.
-    pub(in crate::vault) fn remember(&self, idempotent_call: Option<IdempotentCall>, id: &impl Display) -> Option<Idempotency> {
-        idempotent_call.map(|IdempotentCall { scope, body_hash }| Idempotency {
+    /// The record to store with the object that this request created.
+    pub(in crate::vault) fn idempotency_record(&self, call: Option<IdempotentCall>, id: &impl Display) -> Option<Idempotency> {
+        call.map(|IdempotentCall { scope, body_hash }| Idempotency {
             scope,
             remembered: IdempotencyRecord { body_hash, answer: id.to_string().into_bytes() },
-            expires_at: (self.clock)().plus(REMEMBERED_FOR),
+            expires_at: self.env.now().plus(RETENTION),
         })
-    }
-
-    /// The stored record of a key that must exist.
-    pub(in crate::vault) async fn record(&self, id: KeyId) -> Result<KeyRecord, VaultError> {
-        self.store.key(id).await?.map(|stored| stored.record).ok_or(VaultError::KeyNotFound(id))
     }
 }

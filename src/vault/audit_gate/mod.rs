@@ -1,7 +1,141 @@
-//! The audit gate: authorization before a use, and one way out, through a durable audit entry.
+//! The audit gate: a permit before each operation, and a durable audit entry before each result.
+//!
+//! | file | guarantees |
+//! |---|---|
+//! | `authorization` | Permits are minted here only. |
+//! | `commit` | A result leaves the vault only after its audit entry is durable. |
+//! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
+//! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
+//! | `pending_audit` | A disable or freeze takes effect while the audit log is unavailable, and is recorded later. |
 
-pub(in crate::vault) mod authorization;
-pub(in crate::vault) mod commit;
-pub(in crate::vault) mod idempotency;
-pub(in crate::vault) mod pending_audit;
-pub(in crate::vault) mod refusal_throttle;
+mod authorization;
+mod commit;
+mod idempotency;
+mod pending_audit;
+mod refusal_throttle;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::domain::{AuditEvent, Operation, Policy, Principal};
+
+use self::refusal_throttle::RefusalThrottle;
+use super::{CallContext, VaultError, environment::Environment};
+
+pub use self::commit::AuditedResult;
+pub(super) use self::{
+    authorization::PermittedKey,
+    commit::Completed,
+    pending_audit::{PendingAudit, PendingEntry},
+};
+
+/// Authorizes operations and commits their results. The only part of the vault that writes to the store.
+pub(super) struct AuditGate {
+    env: Arc<Environment>,
+    /// Replaced when the configuration is reloaded.
+    policy: Arc<ArcSwap<Policy>>,
+    refusal_throttle: RefusalThrottle,
+    pending_audit: PendingAudit,
+    /// Key of the keyed hashes of request bodies, from the store.
+    idempotency_hash_key: [u8; 32],
+    frozen: AtomicBool,
+    /// Held while a freeze or unfreeze is committed, so that memory and store agree on the last one.
+    freeze_lock: Mutex<()>,
+    stopping: AtomicBool,
+    /// Whether the last commit could not be made durable.
+    audit_failing: AtomicBool,
+}
+
+impl AuditGate {
+    /// A gate over the store of `env`. `frozen` and `idempotency_hash_key` are what the store says at start.
+    pub(super) fn new(
+        env: Arc<Environment>,
+        policy: Arc<ArcSwap<Policy>>,
+        refusals_per_second: u32,
+        frozen: bool,
+        idempotency_hash_key: [u8; 32],
+    ) -> Self {
+        Self {
+            env,
+            policy,
+            refusal_throttle: RefusalThrottle::new(refusals_per_second),
+            pending_audit: PendingAudit::default(),
+            idempotency_hash_key,
+            frozen: AtomicBool::new(frozen),
+            freeze_lock: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            audit_failing: AtomicBool::new(false),
+        }
+    }
+
+    /// The policy in force.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The event of a call, to be completed while the call is processed.
+    pub(super) fn event(&self, call: &CallContext, operation: Operation) -> AuditEvent {
+        let revision = self.policy().revision().to_string();
+        AuditEvent {
+            request_id: Some(call.request_id.clone()),
+            trace_id: call.trace_id.clone(),
+            ..AuditEvent::new(self.env.now(), call.principal.clone(), operation, revision)
+        }
+    }
+
+    /// The event of an operation that the vault performs without a caller.
+    pub(super) fn system_event(&self, operation: Operation) -> AuditEvent {
+        AuditEvent::new(self.env.now(), Principal::system(), operation, self.policy().revision().to_string())
+    }
+
+    /// Refuses operations that use keys while the vault is frozen or stopping.
+    ///
+    /// # Errors
+    /// `ShuttingDown` or `Frozen`.
+    pub(super) fn in_service(&self) -> Result<(), VaultError> {
+        if self.stopping() {
+            return Err(VaultError::ShuttingDown);
+        }
+        if self.frozen() { Err(VaultError::Frozen) } else { Ok(()) }
+    }
+
+    /// Whether the vault is frozen.
+    pub(super) fn frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
+    }
+
+    /// Sets the freeze in memory. The caller commits it.
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Release);
+    }
+
+    /// Serializes the commits of freezes and unfreezes.
+    pub(super) async fn lock_freeze(&self) -> MutexGuard<'_, ()> {
+        self.freeze_lock.lock().await
+    }
+
+    /// Refuses all calls from now on. Calls in progress are completed.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the vault is stopping.
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the last commit could not be made durable.
+    pub(super) fn audit_failing(&self) -> bool {
+        self.audit_failing.load(Ordering::Relaxed)
+    }
+
+    /// The changes that are in force but not yet in the audit log.
+    pub(super) const fn pending_audit(&self) -> &PendingAudit {
+        &self.pending_audit
+    }
+}

@@ -1,61 +1,71 @@
-//! What is in force but not yet in the log: disables and freezes made while the log was down, kept until it takes them.
+//! Disables and freezes that took effect while the audit log was unavailable, kept until their entries can be written.
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use crate::domain::{AuditEvent, KeyId};
 
-/// A change in force that waits for its entry.
+/// A change that is in force and whose audit entry is not yet written.
 pub(in crate::vault) enum PendingEntry {
-    Disable { id: KeyId, event: Box<AuditEvent> },
-    Freeze { event: Box<AuditEvent> },
+    /// A disabled key.
+    Disable {
+        /// The key.
+        id: KeyId,
+        /// The event of the call.
+        event: Box<AuditEvent>,
+    },
+    /// A freeze of the vault.
+    Freeze {
+        /// The event of the call.
+        event: Box<AuditEvent>,
+    },
 }
 
-/// The waiting list, and the keys that are off in memory whatever the store says.
+/// The pending entries, oldest first, and the keys that are disabled in memory whatever state the store has.
 #[derive(Default)]
 pub(in crate::vault) struct PendingAudit {
-    waiting: Mutex<Vec<PendingEntry>>,
-    off: RwLock<HashSet<KeyId>>,
+    entries: Mutex<Vec<PendingEntry>>,
+    disabled: RwLock<HashSet<KeyId>>,
 }
 
 impl PendingAudit {
-    /// The key is refused from now on.
+    /// Disables a key in memory.
     pub(in crate::vault) fn disable(&self, id: KeyId) {
-        self.off.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.disabled.write().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
-    /// The store says so itself now, or the disable did not come about.
-    pub(in crate::vault) fn enabled(&self, id: KeyId) {
-        let waits =
-            self.lock().iter().any(|pending_audit| matches!(pending_audit, PendingEntry::Disable { id: waiting, .. } if *waiting == id));
-        if !waits {
-            self.off.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Ends the disablement in memory, because the store holds it now or because the disable failed. A key with a pending entry stays
+    /// disabled.
+    pub(in crate::vault) fn clear_disabled(&self, id: KeyId) {
+        let pending = self.lock().iter().any(|entry| matches!(entry, PendingEntry::Disable { id: pending, .. } if *pending == id));
+        if !pending {
+            self.disabled.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
     }
 
-    /// Whether the key is off in memory.
-    pub(in crate::vault) fn disables(&self, id: KeyId) -> bool {
-        self.off.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    /// Whether the key is disabled in memory.
+    pub(in crate::vault) fn is_disabled(&self, id: KeyId) -> bool {
+        self.disabled.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    /// Keeps a change until its entry can be written.
-    pub(in crate::vault) fn push(&self, pending_audit: PendingEntry) {
-        self.lock().push(pending_audit);
+    /// Keeps an entry until it can be written.
+    pub(in crate::vault) fn push(&self, entry: PendingEntry) {
+        self.lock().push(entry);
     }
 
-    /// A freeze that waits for its entry is overtaken.
-    pub(in crate::vault) fn unfrozen(&self) {
-        self.lock().retain(|pending_audit| !matches!(pending_audit, PendingEntry::Freeze { .. }));
+    /// Discards pending freezes, because an unfreeze was committed after them.
+    pub(in crate::vault) fn discard_freezes(&self) {
+        self.lock().retain(|entry| !matches!(entry, PendingEntry::Freeze { .. }));
     }
 
-    /// Takes the waiting list, to try it again.
+    /// Takes all pending entries for another attempt to write them.
     pub(in crate::vault) fn take(&self) -> Vec<PendingEntry> {
         std::mem::take(&mut self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<PendingEntry>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<PendingEntry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

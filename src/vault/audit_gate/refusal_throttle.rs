@@ -1,28 +1,30 @@
-//! Bounded refusal floods: beyond a rate, a principal's refusals become one counted entry per second and kind.
+//! Rate limit of refusal entries: above a rate, the refusals of a principal become one counted entry for each kind and second.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::domain::{AuditEvent, NodeName, Operation};
 
-/// Refusals of the running second, by principal.
-pub(in crate::vault) struct RefusalThrottle {
-    /// So many a second are written one by one.
-    one_by_one: u32,
-    seen: Mutex<HashMap<Arc<str>, RefusalWindow>>,
+/// The refusals of the current second, by principal.
+pub(super) struct RefusalThrottle {
+    /// Refusals of one principal that are written individually each second.
+    per_second: u32,
+    windows: Mutex<HashMap<Arc<str>, Window>>,
 }
 
+/// The refusals of one principal in one second.
 #[derive(Default)]
-struct RefusalWindow {
-    at: i64,
+struct Window {
+    second: i64,
+    /// Refusals written individually.
     written: u32,
-    /// The first event of each kind beyond the rate, and how many it stands for.
+    /// For each kind of refusal above the rate: the entry that represents it, with its count.
     counted: HashMap<RefusalKind, AuditEvent>,
 }
 
-/// What refusals have in common that one entry stands for: the node, too, so that its auditors see them.
+/// What all refusals represented by one counted entry have in common. It contains the node, so that the auditors of the node see the entry.
 type RefusalKind = (Operation, Option<String>, Option<NodeName>);
 
 fn kind(event: &AuditEvent) -> RefusalKind {
@@ -30,23 +32,23 @@ fn kind(event: &AuditEvent) -> RefusalKind {
 }
 
 impl RefusalThrottle {
-    pub(in crate::vault) fn new(one_by_one: u32) -> Self {
-        Self { one_by_one, seen: Mutex::default() }
+    pub(super) fn new(per_second: u32) -> Self {
+        Self { per_second, windows: Mutex::default() }
     }
 
-    /// Whether this refusal was only counted, since its principal had its share of this second.
-    pub(in crate::vault) fn counted(&self, event: &AuditEvent) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
-        if mine.at != event.at.seconds() {
-            (mine.at, mine.written) = (event.at.seconds(), 0);
+    /// Whether this refusal is above the rate and was only counted.
+    pub(super) fn counted(&self, event: &AuditEvent) -> bool {
+        let mut windows = self.lock();
+        let window = windows.entry(Arc::clone(&event.principal.name)).or_default();
+        if window.second != event.at.seconds() {
+            (window.second, window.written) = (event.at.seconds(), 0);
         }
-        if mine.written < self.one_by_one {
-            mine.written += 1;
+        if window.written < self.per_second {
+            window.written += 1;
             return false;
         }
-        // What differs between the refusals that one entry stands for is left out of it.
-        let fresh = || AuditEvent {
+        // The counted entry omits the fields in which the refusals differ.
+        let counted_entry = || AuditEvent {
             key: None,
             algorithm: None,
             digest: None,
@@ -56,27 +58,31 @@ impl RefusalThrottle {
             count: Some(0),
             ..event.clone()
         };
-        let counted = mine.counted.entry(kind(event)).or_insert_with(fresh);
+        let counted = window.counted.entry(kind(event)).or_insert_with(counted_entry);
         counted.count = counted.count.map(|count| count.saturating_add(1));
         true
     }
 
-    /// The counted entries so far; the map forgets who has been quiet.
-    pub(in crate::vault) fn drain(&self) -> Vec<AuditEvent> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = seen.values_mut().flat_map(|second| std::mem::take(&mut second.counted).into_values()).collect();
-        let newest = seen.values().map(|second| second.at).max().unwrap_or(0);
-        seen.retain(|_, second| second.at == newest);
+    /// Takes the counted entries, and removes the principals without a refusal in the newest second.
+    pub(super) fn drain(&self) -> Vec<AuditEvent> {
+        let mut windows = self.lock();
+        let events = windows.values_mut().flat_map(|window| std::mem::take(&mut window.counted).into_values()).collect();
+        let newest = windows.values().map(|window| window.second).max().unwrap_or(0);
+        windows.retain(|_, window| window.second == newest);
         events
     }
 
-    /// Takes back what could not be written yet.
-    pub(in crate::vault) fn restore(&self, event: AuditEvent) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = seen.entry(Arc::clone(&event.principal.name)).or_default();
+    /// Returns an entry that could not be written. Its count is added to that of later refusals of the same kind.
+    pub(super) fn restore(&self, event: AuditEvent) {
+        let mut windows = self.lock();
+        let window = windows.entry(Arc::clone(&event.principal.name)).or_default();
         let (kind, count) = (kind(&event), event.count.unwrap_or(1));
-        let kept = mine.counted.entry(kind).or_insert(AuditEvent { count: Some(0), ..event });
+        let kept = window.counted.entry(kind).or_insert(AuditEvent { count: Some(0), ..event });
         kept.count = kept.count.map(|kept| kept.saturating_add(count));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,8 +91,8 @@ mod tests {
     use super::*;
     use crate::domain::{Principal, Timestamp};
 
-    fn refusal(who: &str, second: i64) -> AuditEvent {
-        let principal = Principal { name: who.into(), certificate: None };
+    fn refusal(principal: &str, second: i64) -> AuditEvent {
+        let principal = Principal { name: principal.into(), certificate: None };
         AuditEvent {
             reason: Some("forbidden".into()),
             ..AuditEvent::new(Timestamp::from_micros(second * 1_000_000), principal, Operation::Sign, "p".into())
@@ -94,25 +100,25 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_becomes_one_entry_a_kind_and_others_are_not_touched() {
-        let refusal_throttle = RefusalThrottle::new(2);
-        let counted: Vec<bool> = (0..5).map(|_| refusal_throttle.counted(&refusal("dns:loud", 1))).collect();
+    fn refusals_above_the_rate_become_one_entry_and_other_principals_are_unaffected() {
+        let throttle = RefusalThrottle::new(2);
+        let counted: Vec<bool> = (0..5).map(|_| throttle.counted(&refusal("dns:loud", 1))).collect();
         assert_eq!(counted, [false, false, true, true, true]);
-        assert!(!refusal_throttle.counted(&refusal("dns:quiet", 1)));
-        let entries = refusal_throttle.drain();
+        assert!(!throttle.counted(&refusal("dns:quiet", 1)));
+        let entries = throttle.drain();
         assert_eq!(entries.iter().map(|e| (e.principal.name.as_ref(), e.count)).collect::<Vec<_>>(), [("dns:loud", Some(3))]);
-        assert!(refusal_throttle.drain().is_empty());
-        assert!(!refusal_throttle.counted(&refusal("dns:loud", 2)), "a new second, a new share");
+        assert!(throttle.drain().is_empty());
+        assert!(!throttle.counted(&refusal("dns:loud", 2)), "the rate applies to each second");
     }
 
     #[test]
-    fn what_could_not_be_written_is_counted_on() {
-        let refusal_throttle = RefusalThrottle::new(0);
-        assert!(refusal_throttle.counted(&refusal("dns:loud", 1)));
-        for event in refusal_throttle.drain() {
-            refusal_throttle.restore(event);
+    fn a_restored_entry_keeps_its_count() {
+        let throttle = RefusalThrottle::new(0);
+        assert!(throttle.counted(&refusal("dns:loud", 1)));
+        for event in throttle.drain() {
+            throttle.restore(event);
         }
-        assert!(refusal_throttle.counted(&refusal("dns:loud", 2)));
-        assert_eq!(refusal_throttle.drain().iter().map(|e| e.count).collect::<Vec<_>>(), [Some(2)]);
+        assert!(throttle.counted(&refusal("dns:loud", 2)));
+        assert_eq!(throttle.drain().iter().map(|e| e.count).collect::<Vec<_>>(), [Some(2)]);
     }
 }

@@ -1,22 +1,23 @@
-//! What is measured by looking: keys by state, wraps by what holds them, how far a job is, free disk.
+//! Gauges read from the store: keys by state, wraps by provider and state, the progress of the running job, free disk space.
 
 use crate::{
     domain::{Job, JobKind, KeyState, ProviderKind, WrapperState},
     storage::StoreError,
-    vault::Vault,
 };
 
-impl Vault {
-    /// Sets the gauges that no call sets.
-    #[expect(clippy::cast_precision_loss, reason = "gauges for people")]
-    pub(in crate::vault) async fn read_gauges(&self) {
-        if let Ok(counted) = self.store.keys_by_state().await {
+use super::Background;
+
+impl Background {
+    /// Sets the gauges. A gauge that cannot be read keeps its value.
+    #[expect(clippy::cast_precision_loss, reason = "gauges do not need the precision")]
+    pub(super) async fn read_gauges(&self) {
+        if let Ok(counted) = self.env.store.keys_by_state().await {
             for state in KeyState::ALL {
                 let keys = counted.iter().find(|(of, _)| of == state).map_or(0, |(_, keys)| *keys);
                 metrics::gauge!("keyvault_keys", "state" => state.as_str()).set(keys as f64);
             }
         }
-        if let Ok(counted) = self.store.wraps_by_state().await {
+        if let Ok(counted) = self.env.store.wraps_by_state().await {
             for (provider, state) in
                 ProviderKind::ALL.iter().flat_map(|provider| WrapperState::ALL.iter().map(move |state| (provider, state)))
             {
@@ -24,7 +25,7 @@ impl Vault {
                 metrics::gauge!("keyvault_wraps", "provider" => provider.as_str(), "state" => state.as_str()).set(wraps as f64);
             }
         }
-        if let Ok(running) = self.running_with_numbers().await {
+        if let Ok(running) = self.running_job_with_progress().await {
             for kind in JobKind::ALL {
                 let (done, left, failed) = running
                     .iter()
@@ -35,16 +36,16 @@ impl Vault {
                 }
             }
         }
-        if let Some(free) = self.store.free_disk() {
+        if let Some(free) = self.env.store.free_disk() {
             metrics::gauge!("keyvault_free_disk_bytes").set(free as f64);
         }
     }
 
-    async fn running_with_numbers(&self) -> Result<Option<Job>, StoreError> {
-        let Some(running) = self.store.running_job().await? else { return Ok(None) };
-        let mut job = self.store.job(running.id).await?;
+    async fn running_job_with_progress(&self) -> Result<Option<Job>, StoreError> {
+        let Some(running) = self.env.store.running_job().await? else { return Ok(None) };
+        let mut job = self.env.store.job(running.id).await?;
         if let Some(job) = &mut job {
-            self.progress.fill_in(job);
+            self.job_tracker.complete(job);
         }
         Ok(job)
     }

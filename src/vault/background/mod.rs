@@ -1,67 +1,112 @@
-//! What the vault does by itself, a file each; [`run`] starts all of them and they end with the vault.
+//! Background tasks, one file for each. [`run`] starts them; they end with the vault. They have no access to the limits of callers.
 
 mod destroy_keys;
 mod flush_pending_audit;
 mod gauges;
 mod job_runner;
-pub(in crate::vault) mod progress;
 mod rate_limit;
+mod standby_filler;
 mod sweep;
-mod wrapper_key_monitor;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Vault;
+use super::{
+    Vault, audit_gate::AuditGate, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle,
+    wrapper_keys::WrapperKeys,
+};
 
-pub(in crate::vault) use self::rate_limit::JobRateLimit;
+use self::rate_limit::JobRateLimit;
 pub use self::rate_limit::JobsConfig;
 
-/// How often the cache is swept, the refusals are summed up and what was deferred is tried again.
-const SECOND: Duration = Duration::from_secs(1);
+/// Interval of cache maintenance and of the retries of failed audit writes.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// While the wrapper key is missing, down or under suspicion it is asked so often; a healthy one is not bothered.
-const WRAPPER: Duration = Duration::from_secs(2);
+/// Interval in which wrapper keys with a fault or of unknown health are checked. A healthy wrapper key is checked less often.
+const WRAPPER_KEY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often gauges are read from the store and due keys are destroyed.
-const SLOW: Duration = Duration::from_secs(15);
+/// Interval in which gauges are read from the store and due keys are destroyed.
+const SLOW_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Starts the jobs; they run until `stop`.
-pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
-    tasks.spawn(every_second(Arc::clone(vault), stop.clone()));
-    tasks.spawn(now_and_then(Arc::clone(vault), stop.clone()));
-    tasks.spawn(watch_wrapper(Arc::clone(vault), stop.clone()));
-    tasks.spawn(Arc::clone(vault).work_on_jobs(stop.clone()));
-    tasks.spawn(Arc::clone(vault).fill_standbys(stop.clone()));
+/// Interval in which the store is asked for a running job and for keys without a standby wrap, if there is no wake-up.
+const JOB_POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The parts of the vault that background tasks use.
+#[derive(Clone)]
+pub(super) struct Background {
+    env: Arc<Environment>,
+    gate: Arc<AuditGate>,
+    wrapper_keys: Arc<WrapperKeys>,
+    key_cache: Arc<KeyCache>,
+    key_lifecycle: Arc<KeyLifecycle>,
+    job_tracker: Arc<JobTracker>,
+    rate_limit: Arc<JobRateLimit>,
 }
 
-async fn every_second(vault: Arc<Vault>, stop: CancellationToken) {
-    let mut ticks = ticks(SECOND);
-    while next(&mut ticks, &stop).await {
-        vault.cache.maintain().await;
-        vault.write_deferred().await;
-        vault.write_counted_refusals().await;
+impl Background {
+    pub(super) fn new(
+        env: Arc<Environment>,
+        gate: Arc<AuditGate>,
+        wrapper_keys: Arc<WrapperKeys>,
+        key_cache: Arc<KeyCache>,
+        key_lifecycle: Arc<KeyLifecycle>,
+        job_tracker: Arc<JobTracker>,
+        config: &JobsConfig,
+    ) -> Self {
+        Self { env, gate, wrapper_keys, key_cache, key_lifecycle, job_tracker, rate_limit: Arc::new(JobRateLimit::new(config)) }
     }
 }
 
-/// A KMS that hangs takes its time: by itself, so that expired keys are wiped and refusals written meanwhile.
-async fn watch_wrapper(vault: Arc<Vault>, stop: CancellationToken) {
-    let mut ticks = ticks(WRAPPER);
-    while next(&mut ticks, &stop).await {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = vault.watch_wrapper() => {}
+/// Starts the background tasks. They run until `stop` is cancelled.
+pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let background = &vault.background;
+    tasks.spawn(background.clone().run_maintenance(stop.clone()));
+    tasks.spawn(background.clone().run_slow_tasks(stop.clone()));
+    tasks.spawn(background.clone().run_wrapper_key_monitor(stop.clone()));
+    tasks.spawn(background.clone().run_jobs(stop.clone()));
+    tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
+    // The limits belong to callers, so that this task is the only one that gets the whole vault.
+    tasks.spawn(forget_idle_principals(Arc::clone(vault), stop.clone()));
+}
+
+impl Background {
+    async fn run_maintenance(self, stop: CancellationToken) {
+        let mut ticks = ticks(MAINTENANCE_INTERVAL);
+        while next_tick(&mut ticks, &stop).await {
+            self.key_cache.maintain().await;
+            self.flush_pending_audit().await;
+            self.gate.write_counted_refusals().await;
+        }
+    }
+
+    /// A separate task, because a KMS that does not answer would delay the maintenance of the cache.
+    async fn run_wrapper_key_monitor(self, stop: CancellationToken) {
+        let mut ticks = ticks(WRAPPER_KEY_INTERVAL);
+        while next_tick(&mut ticks, &stop).await {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wrapper_keys.monitor() => {}
+            }
+        }
+    }
+
+    async fn run_slow_tasks(self, stop: CancellationToken) {
+        let mut ticks = ticks(SLOW_INTERVAL);
+        while next_tick(&mut ticks, &stop).await {
+            self.destroy_due_keys().await;
+            self.read_gauges().await;
         }
     }
 }
 
-async fn now_and_then(vault: Arc<Vault>, stop: CancellationToken) {
-    let mut ticks = ticks(SLOW);
-    while next(&mut ticks, &stop).await {
-        vault.destroy_due().await;
-        vault.read_gauges().await;
+async fn forget_idle_principals(vault: Arc<Vault>, stop: CancellationToken) {
+    let mut ticks = ticks(SLOW_INTERVAL);
+    while next_tick(&mut ticks, &stop).await {
         vault.limits.forget_idle();
     }
 }
@@ -72,10 +117,20 @@ fn ticks(period: Duration) -> Interval {
     ticks
 }
 
-/// Waits for the next tick; `false` once the jobs are to end.
-async fn next(ticks: &mut Interval, stop: &CancellationToken) -> bool {
+/// Waits for the next tick. `false` once the tasks must end.
+async fn next_tick(ticks: &mut Interval, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         _ = ticks.tick() => true,
+    }
+}
+
+/// Waits for a wake-up, at most `wait`. `false` once the tasks must end.
+async fn next_wakeup(stop: &CancellationToken, wakeup: &mut watch::Receiver<()>, wait: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        changed = wakeup.changed() => changed.is_ok(),
+        () = tokio::time::sleep(wait) => true,
     }
 }

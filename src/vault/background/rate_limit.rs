@@ -1,4 +1,4 @@
-//! How fast work over all keys goes: one beat for all of it.
+//! The rate limit that all background work on keys shares.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-/// `[jobs]`: how fast work over all keys goes.
+/// `[jobs]`: the rate of background work on keys.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobsConfig {
-    /// At most so many keys a second; each costs two or three calls of the KMS. Default 50.
+    /// Maximum number of keys each second. Each key costs two or three KMS calls. Default 50.
     pub keys_per_second: u32,
-    /// At most so many keys at the same time. Default 4.
+    /// Maximum number of keys processed concurrently. Default 4.
     pub concurrency: usize,
-    /// After a pass in which no key could be done the next waits so long, and longer each time, up to 30 times as long. Default 1 s.
+    /// The pause after a sweep in which no key succeeded. It doubles with each such sweep, up to 30 times this value. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub retry_backoff: Duration,
 }
@@ -26,32 +26,32 @@ impl Default for JobsConfig {
     }
 }
 
-/// The beat that all work over all keys keeps together.
-pub(in crate::vault) struct JobRateLimit {
+/// The rate, concurrency and backoff of background work on keys.
+pub(super) struct JobRateLimit {
     ticks: Mutex<Interval>,
     concurrency: usize,
-    pause: Duration,
+    retry_backoff: Duration,
 }
 
 impl JobRateLimit {
-    pub(in crate::vault) fn new(config: &JobsConfig) -> Self {
+    pub(super) fn new(config: &JobsConfig) -> Self {
         let mut ticks = interval(Duration::from_secs(1) / config.keys_per_second.clamp(1, 1_000_000));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks: Mutex::new(ticks), concurrency: config.concurrency.max(1), pause: config.retry_backoff }
+        Self { ticks: Mutex::new(ticks), concurrency: config.concurrency.max(1), retry_backoff: config.retry_backoff }
     }
 
-    /// Waits for the turn of one key.
-    pub(super) async fn next(&self) {
+    /// Waits until one more key may be processed.
+    pub(super) async fn acquire(&self) {
         self.ticks.lock().await.tick().await;
     }
 
-    /// How many keys at the same time.
+    /// Maximum number of keys processed concurrently.
     pub(super) const fn concurrency(&self) -> usize {
         self.concurrency
     }
 
-    /// How long to rest after so many passes in vain.
-    pub(super) fn pause(&self, fruitless: u32) -> Duration {
-        self.pause.saturating_mul(1 << fruitless.min(5)).min(self.pause.saturating_mul(30))
+    /// The pause after this number of consecutive sweeps without a success.
+    pub(super) fn backoff(&self, failed_sweeps: u32) -> Duration {
+        self.retry_backoff.saturating_mul(1 << failed_sweeps.min(5)).min(self.retry_backoff.saturating_mul(30))
     }
 }

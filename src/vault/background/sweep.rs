@@ -1,11 +1,9 @@
-//! One pass through the keys that are left, each by itself: whatever is cut off where leaves every key with the wraps it had.
+//! One sweep over the keys that a job or a standby wrapper key still needs. Each key is processed separately: an interruption at any point
+//! leaves each key's wraps intact.
 
 use std::{
     future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::{StreamExt as _, stream};
@@ -13,66 +11,69 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Job, JobError, JobId, KeyId, WrapperKey, WrapperState},
-    storage::{KeyRequirement, Page},
-    vault::{Vault, VaultError},
+    storage::{KeyRequirement, PageRequest},
 };
 
-/// Keys that are looked up at once.
-const PAGE: u32 = 100;
-/// After so many failures in a row that may pass a pass ends: it is not the keys. The next one goes on behind them, since others
-/// may be better off.
-const IN_A_ROW: usize = 20;
+use super::Background;
+use crate::vault::VaultError;
 
-/// What came of a pass.
+/// The number of keys that are read from the store at once.
+const PAGE_SIZE: u32 = 100;
+/// A sweep ends after this number of consecutive failures that a retry can cure, because the cause is not the keys. The next sweep continues
+/// after these keys, because other keys may succeed.
+const MAX_CONSECUTIVE_FAILURES: usize = 20;
+
+/// The result of one sweep.
 #[derive(Default)]
 pub(super) struct SweepResult {
-    pub(super) done: u64,
-    /// Failures that time may cure.
-    pub(super) passing: u64,
-    /// Failures that it does not.
-    pub(super) lasting: u64,
-    /// Whether it went from the first key to the last.
-    pub(super) whole: bool,
+    /// Keys that succeeded.
+    pub(super) succeeded: u64,
+    /// Failures that a retry can cure.
+    pub(super) retryable: u64,
+    /// Failures that a retry cannot cure.
+    pub(super) permanent: u64,
+    /// Whether the sweep covered all keys, from the first to the last.
+    pub(super) complete: bool,
 }
 
-/// How the passes of an errand went so far.
+/// The history of the sweeps of one task.
 #[derive(Default)]
 pub(super) struct SweepHistory {
-    /// Passes in a row in which no key could be done.
-    pub(super) fruitless: u32,
-    /// Those of them in a row that leave no hope.
-    pub(super) hopeless: u32,
-    /// Where the next pass goes on, if the one before gave up.
+    /// Consecutive sweeps without a success.
+    pub(super) failed_sweeps: u32,
+    /// Consecutive complete sweeps that had only permanent failures.
+    pub(super) hopeless_sweeps: u32,
+    /// The position after which the next sweep continues, if the last one ended early.
     after: u64,
 }
 
 impl SweepHistory {
-    /// Notes how the newest pass went.
-    pub(super) fn note(&mut self, result_counts: &SweepResult) {
-        self.fruitless = if result_counts.done > 0 { 0 } else { self.fruitless.saturating_add(1) };
-        if result_counts.done > 0 || result_counts.passing > 0 {
-            self.hopeless = 0;
-        } else if result_counts.whole {
-            self.hopeless = self.hopeless.saturating_add(1);
+    /// Adds the result of a sweep.
+    pub(super) fn add(&mut self, result: &SweepResult) {
+        self.failed_sweeps = if result.succeeded > 0 { 0 } else { self.failed_sweeps.saturating_add(1) };
+        if result.succeeded > 0 || result.retryable > 0 {
+            self.hopeless_sweeps = 0;
+        } else if result.complete {
+            self.hopeless_sweeps = self.hopeless_sweeps.saturating_add(1);
         }
     }
 }
 
-/// What a pass does, and for whom.
+/// What a sweep does with each key.
 #[derive(Clone, Copy)]
 pub(super) enum SweepTask<'a> {
-    /// Adds wraps under the wrapper key, for a rotation.
+    /// Adds a wrap under the wrapper key, for a rotation.
     Rotate(&'a Job, &'a WrapperKey),
-    /// Seals anew, for a job.
+    /// Re-seals the key, for a job.
     Reseal(&'a Job),
-    /// Adds wraps under a standby wrapper key.
-    Fill(&'a WrapperKey),
+    /// Adds a wrap under a standby wrapper key.
+    FillStandby(&'a WrapperKey),
 }
 
 impl SweepTask<'_> {
-    const fn wanted(self) -> KeyRequirement {
+    const fn requirement(self) -> KeyRequirement {
         match self {
-            Self::Rotate(_, to) | Self::Fill(to) => KeyRequirement::WrapUnder(to.id),
+            Self::Rotate(_, to) | Self::FillStandby(to) => KeyRequirement::WrapUnder(to.id),
             Self::Reseal(job) => KeyRequirement::SealedSince(job.started_at),
         }
     }
@@ -80,95 +81,96 @@ impl SweepTask<'_> {
     const fn job(self) -> Option<JobId> {
         match self {
             Self::Rotate(job, _) | Self::Reseal(job) => Some(job.id),
-            Self::Fill(_) => None,
+            Self::FillStandby(_) => None,
         }
     }
 }
 
-impl Vault {
-    /// Through the keys that are left, from where the pass before gave up, if it did.
-    pub(super) async fn pass(self: &Arc<Self>, task: SweepTask<'_>, history: &mut SweepHistory, stop: &CancellationToken) -> SweepResult {
+impl Background {
+    /// Processes the keys that do not meet the requirement of the task yet, from where the last sweep ended early.
+    pub(super) async fn sweep(&self, task: SweepTask<'_>, history: &mut SweepHistory, stop: &CancellationToken) -> SweepResult {
         let mut after = std::mem::take(&mut history.after);
-        let (mut result_counts, mut in_a_row) = (SweepResult { whole: after == 0, ..SweepResult::default() }, 0);
+        let (mut result, mut consecutive_failures) = (SweepResult { complete: after == 0, ..SweepResult::default() }, 0);
         loop {
-            let left = match self.store.left(task.wanted(), Page { after, limit: PAGE }).await {
-                Ok(left) => left,
+            let keys = match self.env.store.left(task.requirement(), PageRequest { after, limit: PAGE_SIZE }).await {
+                Ok(keys) => keys,
                 Err(error) => {
-                    tracing::warn!(%error, "the keys that are left could not be looked up");
-                    result_counts.passing += 1;
-                    result_counts.whole = false;
-                    return result_counts;
+                    tracing::warn!(%error, "the remaining keys of a sweep could not be read");
+                    result.retryable += 1;
+                    result.complete = false;
+                    return result;
                 }
             };
-            if left.is_empty() {
-                return result_counts;
+            if keys.is_empty() {
+                return result;
             }
-            // What was begun is finished: nothing is cut off in the middle.
-            let over = AtomicBool::new(false);
-            let mut results = stream::iter(left)
-                .take_while(|_| ready(!over.load(Ordering::Relaxed)))
-                .map(|found| async move { (found.position, found.item, self.one(task, found.item, stop).await) })
-                .buffer_unordered(self.job_rate_limit.concurrency());
-            while let Some((position, key, result)) = results.next().await {
+            // A key whose processing began is completed: only the start of further keys is cancelled.
+            let ended = AtomicBool::new(false);
+            let mut outcomes = stream::iter(keys)
+                .take_while(|_| ready(!ended.load(Ordering::Relaxed)))
+                .map(|found| async move { (found.position, found.item, self.process_key(task, found.item, stop).await) })
+                .buffer_unordered(self.rate_limit.concurrency());
+            while let Some((position, key, outcome)) = outcomes.next().await {
                 after = after.max(position);
-                let Some(result) = result else {
-                    over.store(true, Ordering::Relaxed);
+                let Some(outcome) = outcome else {
+                    ended.store(true, Ordering::Relaxed);
                     continue;
                 };
-                in_a_row = if result.as_ref().is_err_and(VaultError::may_pass) { in_a_row + 1 } else { 0 };
-                self.note(&mut result_counts, task.job(), key, result);
-                if in_a_row >= IN_A_ROW {
-                    over.store(true, Ordering::Relaxed);
+                consecutive_failures = if outcome.as_ref().is_err_and(VaultError::retry_can_cure) { consecutive_failures + 1 } else { 0 };
+                self.record_outcome(&mut result, task.job(), key, outcome);
+                if consecutive_failures >= MAX_CONSECUTIVE_FAILURES {
+                    ended.store(true, Ordering::Relaxed);
                 }
             }
-            drop(results);
-            if over.into_inner() {
-                (history.after, result_counts.whole) = (after, false);
-                return result_counts;
+            drop(outcomes);
+            if ended.into_inner() {
+                (history.after, result.complete) = (after, false);
+                return result;
             }
         }
     }
 
-    /// One key, at the beat; `None` if nobody wants it any more.
-    async fn one(self: &Arc<Self>, task: SweepTask<'_>, key: KeyId, stop: &CancellationToken) -> Option<Result<(), VaultError>> {
-        self.job_rate_limit.next().await;
+    /// Processes one key within the rate limit. `None` if the task was cancelled meanwhile.
+    async fn process_key(&self, task: SweepTask<'_>, key: KeyId, stop: &CancellationToken) -> Option<Result<(), VaultError>> {
+        self.rate_limit.acquire().await;
         if stop.is_cancelled() || !self.is_wanted(task).await {
             return None;
         }
         Some(match task {
-            SweepTask::Rotate(_, to) | SweepTask::Fill(to) => self.rewrap(key, to).await,
-            SweepTask::Reseal(job) => self.reseal_for_job(key, job.started_at).await,
+            SweepTask::Rotate(_, to) | SweepTask::FillStandby(to) => self.wrapper_keys.rewrap(key, to).await,
+            SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job.started_at).await,
         })
     }
 
-    /// Whether there is still somebody who wants it; asked before every key, so that an abort or a freeze is one at once.
+    /// Whether the task is still to be done. It is checked before every key, so that an abort or a freeze takes effect at once.
     async fn is_wanted(&self, task: SweepTask<'_>) -> bool {
-        self.in_service().is_ok()
+        self.gate.in_service().is_ok()
             && match task {
                 SweepTask::Rotate(job, _) | SweepTask::Reseal(job) => {
-                    matches!(self.store.running_job().await, Ok(Some(running)) if running.id == job.id)
+                    matches!(self.env.store.running_job().await, Ok(Some(running)) if running.id == job.id)
                 }
-                SweepTask::Fill(key) => self
-                    .wrapper_keys()
+                SweepTask::FillStandby(key) => self
+                    .wrapper_keys
+                    .registered()
                     .await
-                    .is_ok_and(|keys| keys.iter().any(|now| now.id == key.id && now.state == WrapperState::Standby)),
+                    .is_ok_and(|keys| keys.iter().any(|current| current.id == key.id && current.state == WrapperState::Standby)),
             }
     }
 
-    fn note(&self, result_counts: &mut SweepResult, job: Option<JobId>, key: KeyId, result: Result<(), VaultError>) {
-        let failure = match result {
+    fn record_outcome(&self, result: &mut SweepResult, job: Option<JobId>, key: KeyId, outcome: Result<(), VaultError>) {
+        let failure = match outcome {
             Ok(()) => {
-                result_counts.done += 1;
+                result.succeeded += 1;
                 None
             }
             Err(error) => {
-                *(if error.may_pass() { &mut result_counts.passing } else { &mut result_counts.lasting }) += 1;
-                tracing::warn!(%key, %error, "work over all keys could not do this one");
+                *(if error.retry_can_cure() { &mut result.retryable } else { &mut result.permanent }) += 1;
+                tracing::warn!(%key, %error, "a sweep could not process this key");
                 Some(JobError { key_id: key, code: error.code().as_str().to_owned(), detail: error.to_string() })
             }
         };
         if let Some(job) = job {
-            self.progress.note(job, key, failure);
+            self.job_tracker.record(job, key, failure);
         }
     }
 }

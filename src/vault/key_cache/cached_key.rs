@@ -1,4 +1,4 @@
-//! A key that is open in memory: usable, not readable, and wiped the moment it is let go.
+//! A private key that is open in memory. Other code can use it but cannot read it, and it is wiped when it is evicted.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -13,68 +13,68 @@ use crate::{
     storage::{KeyPrecondition, StoredKey},
 };
 
-/// The two secrets of an open key. Wiped when the last use in flight ends.
+/// The two secrets of an open key. They are wiped when the last use in progress ends.
 pub(in crate::vault) struct OpenKey {
     /// The parsed private or symmetric key.
     pub private: Box<dyn PrivateKey>,
-    /// Authenticates the row.
+    /// Authenticates the state of the row.
     pub row_key: RowKey,
 }
 
-/// An open key with the facts it was opened under.
+/// A cache entry: an open key, and the row that it was opened from.
 pub(in crate::vault) struct CachedKey {
-    /// What is bound.
+    /// The attributes, which are bound to the sealed key.
     pub attributes: KeyAttributes,
-    /// Its marks when it was opened.
+    /// The state when the key was opened.
     pub lifecycle: Lifecycle,
-    /// Its revision when it was opened.
+    /// The revision of the row when the key was opened.
     pub revision: u64,
-    /// When it was opened.
-    pub at: Timestamp,
-    /// The freeze epoch it was opened in.
+    /// The time when the key was opened.
+    pub opened_at: Timestamp,
+    /// The freeze epoch in which the key was opened.
     pub epoch: u64,
     /// The newest revision of the store at which the key was known to be unchanged.
     store_revision: AtomicU64,
-    /// KMS request ids of the opening, for the entry of whoever caused it.
+    /// The KMS requests of the opening, for the audit entry of the call that caused it.
     kms: Mutex<KmsUse>,
-    ready: ArcSwapOption<OpenKey>,
+    open_key: ArcSwapOption<OpenKey>,
 }
 
 impl CachedKey {
-    pub(in crate::vault) fn new(stored: &StoredKey, ready: OpenKey, at: Timestamp, epoch: u64, kms: KmsUse) -> Self {
+    pub(super) fn new(stored: &StoredKey, open_key: OpenKey, opened_at: Timestamp, epoch: u64, kms: KmsUse) -> Self {
         Self {
             attributes: stored.record.attributes.clone(),
             lifecycle: stored.record.lifecycle,
             revision: stored.record.revision,
-            at,
+            opened_at,
             epoch,
             store_revision: AtomicU64::new(stored.store_revision),
             kms: Mutex::new(kms),
-            ready: ArcSwapOption::from_pointee(ready),
+            open_key: ArcSwapOption::from_pointee(open_key),
         }
     }
 
-    /// The key, unless it was wiped meanwhile.
-    pub(in crate::vault) fn ready(&self) -> Option<Arc<OpenKey>> {
-        self.ready.load_full()
+    /// The secrets. `None` if the key was wiped meanwhile.
+    pub(in crate::vault) fn open_key(&self) -> Option<Arc<OpenKey>> {
+        self.open_key.load_full()
     }
 
-    /// Lets the secrets go; uses in flight end first.
-    pub(in crate::vault) fn wipe(&self) {
-        self.ready.store(None);
+    /// Drops the secrets. Uses in progress end first.
+    pub(super) fn wipe(&self) {
+        self.open_key.store(None);
     }
 
-    /// What a result under this key depends on.
+    /// What must still hold when a result of this key is committed.
     pub(in crate::vault) fn precondition(&self) -> KeyPrecondition {
         KeyPrecondition { key: self.attributes.id, revision: self.revision, store_revision: self.store_revision.load(Ordering::Acquire) }
     }
 
-    /// A commit found the key unchanged at this revision of the store: the next need not look again.
-    pub(in crate::vault) fn known_unchanged(&self, store_revision: u64) {
+    /// Records that the key is unchanged at this revision of the store, so that the next use need not read the row.
+    pub(super) fn record_unchanged(&self, store_revision: u64) {
         self.store_revision.fetch_max(store_revision, Ordering::AcqRel);
     }
 
-    /// What the opening asked of a KMS; given once.
+    /// The KMS requests of the opening. Only the first call gets them.
     pub(in crate::vault) fn take_kms(&self) -> KmsUse {
         std::mem::take(&mut self.kms.lock().unwrap_or_else(PoisonError::into_inner))
     }

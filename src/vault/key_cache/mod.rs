@@ -1,7 +1,149 @@
-//! The key cache: private keys that are open in memory, and every check between a stored row and an open key.
+//! The key cache: the private keys that are open in memory, and every check between a stored row and an open key.
 
-pub(in crate::vault) mod cache;
-pub(in crate::vault) mod cached_key;
-pub(in crate::vault) mod quarantine;
-pub(in crate::vault) mod refresh;
-pub(in crate::vault) mod unseal;
+mod cached_key;
+mod entries;
+mod quarantine;
+mod refresh;
+mod unseal;
+
+use std::sync::Arc;
+
+use crate::domain::{AuditEvent, KeyId, KmsUse, Permit};
+
+pub use self::entries::CacheConfig;
+pub(super) use self::{
+    cached_key::{CachedKey, OpenKey},
+    unseal::{RowTagRule, UnsealedKey},
+};
+use self::{entries::CacheEntries, refresh::RefreshState};
+use super::{
+    VaultError,
+    audit_gate::{AuditGate, PermittedKey},
+    environment::Environment,
+    wrapper_keys::WrapperKeys,
+};
+use crate::storage::StoredKey;
+
+/// Opens keys and keeps them open within the limits of `[cache]`.
+pub(super) struct KeyCache {
+    env: Arc<Environment>,
+    gate: Arc<AuditGate>,
+    wrapper_keys: Arc<WrapperKeys>,
+    entries: CacheEntries,
+    refresh: RefreshState,
+}
+
+impl KeyCache {
+    pub(super) fn new(env: Arc<Environment>, gate: Arc<AuditGate>, wrapper_keys: Arc<WrapperKeys>, config: &CacheConfig) -> Self {
+        Self { env, gate, wrapper_keys, entries: CacheEntries::new(config), refresh: RefreshState::default() }
+    }
+
+    /// Authorizes an operation on a stored key. A row that cannot be read is quarantined.
+    ///
+    /// # Errors
+    /// `KeyNotFound`, `Forbidden`, `StorageUnavailable`, or `State(Quarantined)` for a row that cannot be read.
+    pub(super) async fn permit_stored_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, Box<StoredKey>), VaultError> {
+        match self.gate.permit_stored_key(event, id).await? {
+            PermittedKey::Readable(permit, stored) => Ok((permit, stored)),
+            PermittedKey::Unreadable(what) => Err(self.quarantine_unreadable(event, id, &what).await),
+        }
+    }
+
+    /// The open key, if it is in the cache.
+    pub(super) async fn cached(&self, id: KeyId) -> Option<Arc<CachedKey>> {
+        self.entries.get(id).await
+    }
+
+    /// The open key, from the cache or opened now. Concurrent callers share one opening. `admit` is called before a key is opened on a
+    /// cache miss, and can refuse it.
+    ///
+    /// # Errors
+    /// The error of `admit`, `State`, `Frozen`, `Conflict` if the key changed while it was opened, the errors of the store and the KMS.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        permit: &Permit,
+        id: KeyId,
+        admit: impl FnOnce() -> Result<(), VaultError>,
+    ) -> Result<Arc<CachedKey>, VaultError> {
+        debug_assert!(permit.key() == Some(id), "a key is opened under a permit for it");
+        let load = async {
+            admit()?;
+            self.load(id).await
+        };
+        let key = self.entries.get_or_load(id, load).await?;
+        if self.env.store.revision() != key.precondition().store_revision {
+            // The store changed while the key was opened. If this key changed, nothing else would evict it.
+            let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
+            if stored.record.revision != key.revision {
+                self.entries.evict(id).await;
+                return Err(VaultError::Conflict);
+            }
+            key.record_unchanged(stored.store_revision);
+        }
+        if key.epoch != self.entries.epoch() {
+            key.wipe();
+            return Err(VaultError::Frozen);
+        }
+        if self.entries.needs_refresh(&key, self.env.now()) {
+            self.refresh_in_background(id);
+        }
+        Ok(key)
+    }
+
+    /// Opens a key again before it reaches its maximum age. If that fails, the open key stays in use until its maximum age.
+    fn refresh_in_background(self: &Arc<Self>, id: KeyId) {
+        let Some(attempt) = self.refresh.begin(id, self.entries.refresh_backoff()) else { return };
+        let cache = Arc::clone(self);
+        tokio::spawn(async move {
+            match cache.load(id).await {
+                Ok(key) => {
+                    cache.entries.replace(key).await;
+                    attempt.succeeded();
+                }
+                Err(error) => tracing::warn!(%error, "a cached key could not be refreshed; it stays in use until its maximum age"),
+            }
+        });
+    }
+
+    /// Opens a key from the store.
+    async fn load(&self, id: KeyId) -> Result<Arc<CachedKey>, VaultError> {
+        let epoch = self.entries.epoch();
+        self.gate.in_service()?;
+        let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
+        if !stored.record.lifecycle.can_decrypt() {
+            self.check_row(&stored).await?;
+            return Err(VaultError::State(stored.record.lifecycle.state()));
+        }
+        let mut kms = KmsUse::default();
+        let UnsealedKey { open_key, .. } = self.unseal(&stored, RowTagRule::Required, &mut kms).await?;
+        if epoch != self.entries.epoch() {
+            return Err(VaultError::Frozen);
+        }
+        Ok(Arc::new(CachedKey::new(&stored, open_key, self.env.now(), epoch, kms)))
+    }
+
+    /// Evicts and wipes one key at once.
+    pub(super) async fn evict(&self, id: KeyId) {
+        self.entries.evict(id).await;
+    }
+
+    /// Evicts and wipes all keys at once.
+    pub(super) async fn evict_all(&self) {
+        self.entries.evict_all().await;
+    }
+
+    /// Records that a commit found this key unchanged at this revision of the store.
+    pub(super) async fn record_unchanged(&self, id: KeyId, store_revision: u64) {
+        self.entries.record_unchanged(id, store_revision).await;
+    }
+
+    /// Drops expired keys. Runs every second.
+    pub(super) async fn maintain(&self) {
+        self.entries.maintain().await;
+    }
+
+    /// Whether no key is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.len() == 0
+    }
+}

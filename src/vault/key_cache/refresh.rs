@@ -1,63 +1,65 @@
-//! Which keys are being opened anew right now, one at a time for each, and which were tried in vain a moment ago.
+//! Refresh of cached keys: one attempt at a time for each key, and a backoff after a failure.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::domain::KeyId;
 
+/// The refreshes in progress and the backoffs, by key.
 #[derive(Clone, Default)]
-pub(in crate::vault) struct RefreshState(Arc<Mutex<HashMap<KeyId, RefreshTurn>>>);
+pub(super) struct RefreshState(Arc<Mutex<HashMap<KeyId, KeyRefresh>>>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum RefreshTurn {
-    UnderWay,
-    /// Not before then: a hot key under a dead KMS would otherwise be tried with every use.
+enum KeyRefresh {
+    InProgress,
+    /// The time of the next attempt. Without a backoff, each use of a key would call a KMS that does not answer.
     NotBefore(Instant),
 }
 
-/// The turn of whoever opens a key anew. Dropped without [`RefreshAttempt::succeeded`], the next one has to wait.
-pub(in crate::vault) struct RefreshAttempt {
-    all: RefreshState,
+/// The right to refresh one key. If it is dropped without [`RefreshAttempt::succeeded`], the next attempt waits for the backoff.
+pub(super) struct RefreshAttempt {
+    state: RefreshState,
     id: KeyId,
-    pause: Duration,
+    backoff: Duration,
 }
 
 impl RefreshState {
-    /// The turn, if nobody has it and no attempt failed within its `pause`.
-    pub(in crate::vault) fn begin(&self, id: KeyId, pause: Duration) -> Option<RefreshAttempt> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match turns.get(&id) {
-            Some(RefreshTurn::UnderWay) => return None,
-            Some(RefreshTurn::NotBefore(then)) if Instant::now() < *then => return None,
+    /// The right to refresh a key. `None` if a refresh is in progress or the last one failed within its backoff.
+    pub(super) fn begin(&self, id: KeyId, backoff: Duration) -> Option<RefreshAttempt> {
+        let mut keys = self.lock();
+        match keys.get(&id) {
+            Some(KeyRefresh::InProgress) => return None,
+            Some(KeyRefresh::NotBefore(time)) if Instant::now() < *time => return None,
             _ => {}
         }
-        turns.retain(|_, turn| !matches!(turn, RefreshTurn::NotBefore(then) if Instant::now() >= *then));
-        turns.insert(id, RefreshTurn::UnderWay);
-        Some(RefreshAttempt { all: self.clone(), id, pause })
+        keys.retain(|_, refresh| !matches!(refresh, KeyRefresh::NotBefore(time) if Instant::now() >= *time));
+        keys.insert(id, KeyRefresh::InProgress);
+        Some(RefreshAttempt { state: self.clone(), id, backoff })
     }
 
-    fn end(&self, id: KeyId, then: Option<Instant>) {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match then {
-            Some(then) => turns.insert(id, RefreshTurn::NotBefore(then)),
-            None => turns.remove(&id),
-        };
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, KeyRefresh>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RefreshAttempt {
-    /// The key is open anew.
-    pub(in crate::vault) fn succeeded(mut self) {
-        self.pause = Duration::ZERO;
+    /// The key was opened again.
+    pub(super) fn succeeded(mut self) {
+        self.backoff = Duration::ZERO;
     }
 }
 
 impl Drop for RefreshAttempt {
     fn drop(&mut self) {
-        self.all.end(self.id, (!self.pause.is_zero()).then(|| Instant::now() + self.pause));
+        let mut keys = self.state.lock();
+        if self.backoff.is_zero() {
+            keys.remove(&self.id);
+        } else {
+            keys.insert(self.id, KeyRefresh::NotBefore(Instant::now() + self.backoff));
+        }
     }
 }
 
@@ -68,13 +70,13 @@ mod tests {
     const KEY: KeyId = KeyId::Symmetric([1; 16]);
 
     #[test]
-    fn one_at_a_time_and_after_a_failure_not_at_once() {
-        let (all, hour) = (RefreshState::default(), Duration::from_hours(1));
-        let turn = all.begin(KEY, hour).unwrap();
-        assert!(all.begin(KEY, hour).is_none());
-        turn.succeeded();
-        drop(all.begin(KEY, hour).unwrap());
-        assert!(all.begin(KEY, hour).is_none(), "it failed just now");
-        assert!(all.begin(KeyId::Symmetric([2; 16]), hour).is_some(), "others are not held up");
+    fn one_attempt_at_a_time_and_a_backoff_after_a_failure() {
+        let (state, hour) = (RefreshState::default(), Duration::from_hours(1));
+        let attempt = state.begin(KEY, hour).unwrap();
+        assert!(state.begin(KEY, hour).is_none());
+        attempt.succeeded();
+        drop(state.begin(KEY, hour).unwrap());
+        assert!(state.begin(KEY, hour).is_none(), "the last attempt failed");
+        assert!(state.begin(KeyId::Symmetric([2; 16]), hour).is_some(), "other keys are not affected");
     }
 }

@@ -1,36 +1,34 @@
-//! `create`: a new key, born sealed.
+//! `create`: a new key, sealed before it is stored.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::{
-    crypto::{self, on_wiped_stack},
-    domain::{AuditEvent, Class, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
+    crypto::{Scheme, SecretBytes, on_wiped_stack},
+    domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
+    storage::Change,
 };
 
-use super::new_key::{self, NewKeyPlan, class, does_not_fit, usages};
-use crate::vault::{
-    AuditedResult, CallContext, Vault, VaultError,
-    audit_gate::commit::{ATTEMPTS, Completed},
-};
+use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, scheme_of, usages};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
 
-/// What to create.
+/// A key to create. Its serialized form is hashed for an idempotent request.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewKey {
-    /// For which node.
+    /// The node that the key belongs to.
     pub node: NodeName,
-    /// For what.
+    /// The purpose.
     pub purpose: Purpose,
-    /// Of which spec.
+    /// The spec.
     pub spec: KeySpec,
-    /// Usages, for signing keys; by the name if not stated.
+    /// The usages of a signing key. `None`: by its name.
     pub usages: Option<Usages>,
-    /// Class; permanent for a namespace key if not stated.
+    /// The class. `None`: permanent for a namespace key, otherwise long-term.
     pub class: Option<Class>,
-    /// A label.
+    /// The name.
     pub name: Option<KeyName>,
-    /// Whether an exporter may take it out; only a key-admin may say so.
+    /// Whether the role `exporter` may export it. Only the role `key-admin` may set this.
     pub exportable: bool,
 }
 
@@ -38,33 +36,35 @@ impl Vault {
     /// Creates a key.
     ///
     /// # Errors
-    /// `VaultError`: the gate, facts that do not fit, the wrapper key, or the log.
-    pub async fn create_key(self: &Arc<Self>, call: &CallContext, new: NewKey) -> Result<AuditedResult<KeyRecord>, VaultError> {
+    /// `Forbidden`, `UndeclaredNode`, `InvalidAttributes`, `TooMany`, `IdempotencyMismatch`; the errors of the wrapper keys, the store and
+    /// the audit log.
+    pub async fn create_key(&self, call: &CallContext, new: NewKey) -> Result<AuditedResult<KeyRecord>, VaultError> {
         let operation = if new.exportable { Operation::CreateExportableKey } else { Operation::CreateKey };
-        let mut event = self.event(call, operation);
-        for _ in 0..ATTEMPTS {
-            event = self.event(call, operation);
-            let done = self.try_create(&mut event, call, &new).await;
-            if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
-                return Ok(answer);
-            }
-        }
-        self.refuse(event, VaultError::Conflict).await
+        let new = &new;
+        self.gate
+            .run(self.gate.event(call, operation), |mut event, _| async move {
+                let result = self.try_create(&mut event, call, new).await;
+                (event, result)
+            })
+            .await
     }
 
     async fn try_create(&self, event: &mut AuditEvent, call: &CallContext, new: &NewKey) -> Result<Completed<KeyRecord>, VaultError> {
-        let permit = self.permit_on_node(event, &new.node)?;
-        self.in_service()?;
-        let idempotent_call = self.idempotent_call(call, "POST /v1/keys", new)?;
-        if let Some(id) = self.remembered(idempotent_call.as_ref()).await? {
+        let permit = self.gate.permit_node(event, &new.node)?;
+        self.gate.in_service()?;
+        let idempotent = self.gate.idempotent_call(call, "POST /v1/keys", new)?;
+        if let Some(id) = self.gate.earlier_result(idempotent.as_ref()).await? {
             event.key = Some(id);
             event.subject = Some("repeated".into());
             return Ok(Completed::read(permit, self.record(id).await?));
         }
         self.limits.creation(&call.principal)?;
-        let scheme = crypto::scheme(new.spec, new.purpose).ok_or_else(|| does_not_fit(new.spec, new.purpose))?;
+        let scheme = scheme_of(new.spec, new.purpose)?;
         let usages = usages(new.purpose, new.usages, new.name.as_ref())?;
-        let plan = NewKeyPlan {
+        let material = self.generate(scheme).await?;
+        let KeyIdentity { id, public_key } = self.identify(new.spec, new.purpose, &material)?;
+        let attributes = KeyAttributes {
+            id,
             node: new.node.clone(),
             purpose: new.purpose,
             spec: new.spec,
@@ -72,14 +72,17 @@ impl Vault {
             class: class(new.class, usages),
             origin: Origin::Generated,
             exportable: new.exportable,
-            name: new.name.clone(),
-            predecessor: None,
         };
-        let random = Arc::clone(&self.random);
+        let to_seal = KeyToSeal { attributes, public_key, name: new.name.clone(), predecessor: None };
+        let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material).await?;
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None };
+        Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, record, change) })
+    }
+
+    /// Generates key material on a blocking thread.
+    pub(super) async fn generate(&self, scheme: &'static dyn Scheme) -> Result<SecretBytes, VaultError> {
+        let random = Arc::clone(&self.env.random);
         let material = tokio::task::spawn_blocking(move || on_wiped_stack(|| scheme.generate(random.as_ref())));
-        let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
-        let (record, active) = self.seal_new(event, &plan, &material).await?;
-        let change = new_key::insert(&record, active);
-        Ok(Completed { idempotency: self.remember(idempotent_call, &record.attributes.id), ..Completed::changed(permit, record, change) })
+        Ok(material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??)
     }
 }

@@ -1,6 +1,4 @@
-//! `decrypt`: a plaintext for whoever may use the key; every way to fail is one error.
-
-use std::sync::Arc;
+//! `decrypt`: the plaintext of a ciphertext. All failures of a decryption are the same error.
 
 use sha2::{Digest, Sha256};
 
@@ -16,19 +14,20 @@ impl Vault {
     /// Decrypts `ciphertext` (at most 6144 bytes). A superseded key still decrypts.
     ///
     /// # Errors
-    /// `DecryptionFailed` for every fault of the ciphertext, else as [`Vault::sign`].
+    /// `DecryptionFailed` for every fault of the ciphertext, otherwise as [`Vault::sign`].
     pub async fn decrypt(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: KeyId,
         algorithm: Algorithm,
         ciphertext: Vec<u8>,
     ) -> Result<AuditedResult<SecretBytes>, VaultError> {
         let digest = Sha256::digest(&ciphertext).into();
-        let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Decrypt) };
+        let event =
+            AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.gate.event(call, Operation::Decrypt) };
         let aad = id.to_string();
-        self.use_key(event, id, RequiredState::ActiveOrSuperseded, move |ready, _| {
-            Ok(KeyOperationResult { value: ready.private.decrypt(algorithm, &ciphertext, aad.as_bytes())?, digest: None })
+        self.use_key(event, id, RequiredState::ActiveOrSuperseded, move |key, _| {
+            Ok(KeyOperationResult { value: key.private.decrypt(algorithm, &ciphertext, aad.as_bytes())?, digest: None })
         })
         .await
     }

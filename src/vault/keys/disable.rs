@@ -1,111 +1,67 @@
-//! `disable`, `freeze` and their like: in force in memory first, in the log as soon as it can be (invariant 3, the one exception).
+//! `disable`: takes effect in memory at once, and in the audit log as soon as it can be written (the exception of invariant 3).
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::{Mutex, PoisonError};
 
-use crate::{
-    domain::{AuditEvent, KeyId, KeyRecord, Lifecycle, Operation, Transition},
-    storage::Change,
-};
+use crate::domain::{AuditEvent, KeyId, KeyRecord, Operation, Transition};
 
+use super::KeyLifecycle;
 use crate::vault::{
-    AuditedResult, CallContext, Effective, Vault, VaultError,
-    audit_gate::{
-        commit::{ATTEMPTS, Completed},
-        pending_audit::PendingEntry,
-    },
+    CallContext, Effective, Vault, VaultError,
+    audit_gate::{Completed, PendingEntry},
 };
 
 impl Vault {
-    /// Switches a key off: refused and wiped from this moment, also while neither KMS nor log can be reached.
+    /// Disables a key: it is refused for use and wiped from memory from now on, even while the KMS and the audit log are unavailable.
     ///
     /// # Errors
-    /// The gate's, `InvalidKeyState`, or that the store cannot be read.
-    pub async fn disable(self: &Arc<Self>, call: &CallContext, id: KeyId) -> Result<Effective<KeyRecord>, VaultError> {
-        let mut event = self.event(call, Operation::DisableKey);
-        for _ in 0..ATTEMPTS {
-            event = self.event(call, Operation::DisableKey);
-            let done = match self.try_disable(&mut event, id).await {
-                Ok(done) => done,
-                Err(error) => return self.refuse(event, error).await,
-            };
-            let record = done.value.clone();
-            match self.settle(event.clone(), Ok(done)).await {
-                Ok(ControlFlow::Break(answer)) => {
-                    self.pending_audit.enabled(id);
-                    return Ok(Effective { value: answer.into_value(), recorded: true });
+    /// `KeyNotFound`, `Forbidden`, `InvalidKeyState`, or `StorageUnavailable` if the store cannot be read.
+    pub async fn disable(&self, call: &CallContext, id: KeyId) -> Result<Effective<KeyRecord>, VaultError> {
+        // What is in force in memory after the last attempt, for the case that the commit fails.
+        let in_force: Mutex<Option<(KeyRecord, AuditEvent)>> = Mutex::default();
+        let result = self
+            .gate
+            .run(self.gate.event(call, Operation::DisableKey), |mut event, _| {
+                let in_force = &in_force;
+                async move {
+                    let result = self.key_lifecycle.try_disable(&mut event, id).await;
+                    if let Ok(completed) = &result {
+                        *in_force.lock().unwrap_or_else(PoisonError::into_inner) = Some((completed.value.clone(), event.clone()));
+                    }
+                    (event, result)
                 }
-                Ok(ControlFlow::Continue(())) => self.pending_audit.enabled(id),
-                Err(VaultError::AuditUnavailable(_)) => {
-                    self.pending_audit.push(PendingEntry::Disable { id, event: Box::new(event) });
-                    return Ok(Effective { value: record, recorded: false });
+            })
+            .await;
+        let in_force = in_force.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let pending = self.gate.pending_audit();
+        match (result, in_force) {
+            (Ok(result), _) => {
+                pending.clear_disabled(id);
+                Ok(Effective { value: result.into_value(), recorded: true })
+            }
+            (Err(VaultError::AuditUnavailable(_)), Some((record, event))) => {
+                pending.push(PendingEntry::Disable { id, event: Box::new(event) });
+                Ok(Effective { value: record, recorded: false })
+            }
+            (Err(error), in_force) => {
+                if in_force.is_some() {
+                    pending.clear_disabled(id);
                 }
-                Err(error) => {
-                    self.pending_audit.enabled(id);
-                    return Err(error);
-                }
+                Err(error)
             }
         }
-        self.refuse(event, VaultError::Conflict).await
     }
+}
 
-    pub(in crate::vault) async fn try_disable(
-        self: &Arc<Self>,
-        event: &mut AuditEvent,
-        id: KeyId,
-    ) -> Result<Completed<KeyRecord>, VaultError> {
-        let (permit, stored) = self.permit_key(event, id).await?;
-        let stood = stored.logged.map_or(stored.record.lifecycle, |logged| logged.lifecycle);
-        let may: Result<Lifecycle, _> = stood.after(Transition::Disable);
-        may.map_err(|refused| VaultError::InvalidKeyState(refused.from))?;
-        let done = self.apply_transition(event, permit, &stored, Transition::Disable, None).await?;
-        self.pending_audit.disable(id);
-        self.cache.forget(id).await;
-        Ok(done)
-    }
-
-    /// Wipes every open key and refuses all use, until `unfreeze`, restarts included.
+impl KeyLifecycle {
+    /// One attempt to disable a key. The key is disabled in memory before the commit.
     ///
     /// # Errors
-    /// The gate's.
-    pub async fn freeze(self: &Arc<Self>, call: &CallContext) -> Result<Effective<()>, VaultError> {
-        let event = self.event(call, Operation::Freeze);
-        let permit = match self.permit_vault(&event) {
-            Ok(permit) => permit,
-            Err(error) => return self.refuse(event, error).await,
-        };
-        self.set_frozen(true);
-        self.cache.wipe_all().await;
-        let _turn = self.freeze_lock.lock().await;
-        if !self.frozen() {
-            // An unfreeze was under way: this call came after it.
-            self.set_frozen(true);
-            self.cache.wipe_all().await;
-        }
-        match self.conclude(event.clone(), Ok(Completed::changed(permit, (), Change::SetFrozen(true)))).await {
-            Ok(_) => Ok(Effective { value: (), recorded: true }),
-            Err(VaultError::AuditUnavailable(_)) => {
-                self.pending_audit.push(PendingEntry::Freeze { event: Box::new(event) });
-                Ok(Effective { value: (), recorded: false })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes calls again: first in the log, then in memory.
-    ///
-    /// # Errors
-    /// The gate's, or that the log cannot be written.
-    pub async fn unfreeze(self: &Arc<Self>, call: &CallContext) -> Result<AuditedResult<()>, VaultError> {
-        let event = self.event(call, Operation::Unfreeze);
-        let permit = match self.permit_vault(&event) {
-            Ok(permit) => permit,
-            Err(error) => return self.refuse(event, error).await,
-        };
-        let _turn = self.freeze_lock.lock().await;
-        let answer = self.conclude(event, Ok(Completed::changed(permit, (), Change::SetFrozen(false)))).await?;
-        self.pending_audit.unfrozen();
-        self.set_frozen(false);
-        self.job_wakeup.send_replace(());
-        Ok(answer)
+    /// As [`Vault::disable`].
+    pub(in crate::vault) async fn try_disable(&self, event: &mut AuditEvent, id: KeyId) -> Result<Completed<KeyRecord>, VaultError> {
+        let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
+        let completed = self.apply_transition(event, permit, &stored, Transition::Disable, None).await?;
+        self.gate.pending_audit().disable(id);
+        self.key_cache.evict(id).await;
+        Ok(completed)
     }
 }

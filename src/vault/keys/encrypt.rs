@@ -1,4 +1,4 @@
-//! `encrypt`: under a symmetric key of the vault; public keys encrypt outside.
+//! `encrypt`: encryption under a symmetric key. Callers encrypt with public keys themselves.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ impl Vault {
     /// # Errors
     /// As [`Vault::sign`].
     pub async fn encrypt(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: KeyId,
         algorithm: Algorithm,
         plaintext: SecretBytes,
     ) -> Result<AuditedResult<Vec<u8>>, VaultError> {
-        let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), ..self.event(call, Operation::Encrypt) };
-        let (aad, random) = (id.to_string(), Arc::clone(&self.random));
-        self.use_key(event, id, RequiredState::Active, move |ready, _| {
-            let value = ready.private.encrypt(algorithm, plaintext.expose(), aad.as_bytes(), random.as_ref())?;
+        let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), ..self.gate.event(call, Operation::Encrypt) };
+        let (aad, random) = (id.to_string(), Arc::clone(&self.env.random));
+        self.use_key(event, id, RequiredState::Active, move |key, _| {
+            let value = key.private.encrypt(algorithm, plaintext.expose(), aad.as_bytes(), random.as_ref())?;
             let digest = Some(Sha256::digest(&value).into());
             Ok(KeyOperationResult { value, digest })
         })

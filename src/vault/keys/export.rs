@@ -1,4 +1,4 @@
-//! `export`: a key on its way out, for those created to leave.
+//! `export`: the private key of a key that was created exportable.
 
 use std::sync::Arc;
 
@@ -12,13 +12,12 @@ use crate::{
     storage::KeyPrecondition,
 };
 
-use crate::vault::{
-    AuditedResult, CallContext, MaterialFormat, Vault, VaultError, audit_gate::commit::Completed, key_cache::unseal::RowTagRule,
-};
+use super::MaterialFormat;
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
 
-/// A key outside its seal.
-pub struct Exported {
-    /// The form of the material.
+/// An unsealed private key.
+pub struct ExportedKey {
+    /// The format of the material.
     pub format: MaterialFormat,
     /// The material.
     pub material: SecretBytes,
@@ -28,17 +27,17 @@ impl Vault {
     /// Exports a key that was created exportable and is active or superseded.
     ///
     /// # Errors
-    /// `NotExportable`, `InvalidAttributes` if the key has no such form, else as [`Vault::sign`].
+    /// `NotExportable`, `InvalidAttributes` if the key does not have this format, otherwise as [`Vault::sign`].
     pub async fn export_key(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: KeyId,
         format: MaterialFormat,
         password: Option<SecretBytes>,
-    ) -> Result<AuditedResult<Exported>, VaultError> {
-        let mut event = AuditEvent { subject: Some(format.to_string()), ..self.event(call, Operation::ExportKey) };
-        let done = self.try_export(&mut event, call, id, format, password).await;
-        self.conclude(event, done).await
+    ) -> Result<AuditedResult<ExportedKey>, VaultError> {
+        let mut event = AuditEvent { subject: Some(format.to_string()), ..self.gate.event(call, Operation::ExportKey) };
+        let result = self.try_export(&mut event, call, id, format, password).await;
+        self.gate.conclude(event, result).await
     }
 
     async fn try_export(
@@ -48,9 +47,9 @@ impl Vault {
         id: KeyId,
         format: MaterialFormat,
         password: Option<SecretBytes>,
-    ) -> Result<Completed<Exported>, VaultError> {
-        let (permit, stored) = self.permit_key(event, id).await?;
-        self.in_service()?;
+    ) -> Result<Completed<ExportedKey>, VaultError> {
+        let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
+        self.gate.in_service()?;
         let record = &stored.record;
         if !record.attributes.exportable {
             return Err(VaultError::NotExportable);
@@ -58,7 +57,7 @@ impl Vault {
         if !record.lifecycle.can_decrypt() {
             return Err(VaultError::State(record.lifecycle.state()));
         }
-        if self.pending_audit.disables(id) {
+        if self.gate.pending_audit().is_disabled(id) {
             return Err(VaultError::State(KeyState::Disabled));
         }
         let fits = match format {
@@ -67,15 +66,15 @@ impl Vault {
         };
         if !fits || (password.is_some() && format != MaterialFormat::CantonKeyPair) {
             return Err(VaultError::InvalidAttributes(format!(
-                "a {} key has no form {format} with these options",
+                "a {} key cannot be exported as {format} with these options",
                 record.attributes.purpose
             )));
         }
-        self.limits.cold_open(&call.principal)?;
-        let slot = self.limits.heavy(&call.principal).await?;
-        let unsealed = self.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
+        self.limits.cache_miss(&call.principal)?;
+        let slot = self.limits.expensive(&call.principal).await?;
+        let unsealed = self.key_cache.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
         let precondition = KeyPrecondition { key: id, revision: record.revision, store_revision: stored.store_revision };
-        let (record, random) = (stored.record, Arc::clone(&self.random));
+        let (record, random) = (stored.record, Arc::clone(&self.env.random));
         let material = tokio::task::spawn_blocking(move || {
             let _slot = slot;
             match format {
@@ -85,12 +84,12 @@ impl Vault {
                 }
             }
         });
-        let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
-        Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, Exported { format, material }) })
+        let material = material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??;
+        Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, ExportedKey { format, material }) })
     }
 }
 
-/// A key-pair file that Canton 3.3 to 3.6 read back.
+/// A key-pair file that Canton 3.3 to 3.6 reads.
 fn canton_file(
     record: &KeyRecord,
     pkcs8: &SecretBytes,

@@ -1,6 +1,6 @@
-//! `import`: a key that lived outside, marked so for ever.
+//! `import`: a key that existed outside the vault. Its origin stays `imported` permanently.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -9,64 +9,60 @@ use crate::{
     domain::{
         AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages, text_enum,
     },
-    storage::StoredKey,
+    storage::{Change, StoredKey},
 };
 
-use super::new_key::{self, NewKeyPlan, class, does_not_fit, usages};
-use crate::vault::{
-    AuditedResult, CallContext, Vault, VaultError,
-    audit_gate::commit::{ATTEMPTS, Completed},
-    key_cache::unseal::RowTagRule,
-};
+use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, usages};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
 
 text_enum!(
-    /// The form of key material outside the vault.
+    /// The format of key material outside the vault.
     MaterialFormat as "material format" {
         /// PKCS#8 `PrivateKeyInfo`, DER.
         Pkcs8 = "pkcs8",
-        /// A key-pair file of Canton 3.3 to 3.6, with or without a password, or the bare message in it.
+        /// A key-pair file of Canton 3.3 to 3.6, with or without a password, or the message in it.
         CantonKeyPair = "canton-key-pair",
         /// 32 raw bytes of a symmetric key.
         Raw = "raw",
     }
 );
 
-/// What to import. The facts without the secrets are what an idempotency key stands for.
+/// A key to import. Its serialized form, without the secrets, is hashed for an idempotent request.
 #[derive(Serialize)]
 pub struct ImportKey {
-    /// For which node.
+    /// The node that the key belongs to.
     pub node: NodeName,
-    /// The form of the material.
+    /// The format of the material.
     pub format: MaterialFormat,
     /// The material.
     #[serde(skip)]
     pub material: SecretBytes,
-    /// The password of a Canton file that has one.
+    /// The password of a Canton file.
     #[serde(skip)]
     pub password: Option<SecretBytes>,
-    /// For what: required where the material does not say it.
+    /// The purpose. Required if the material does not contain it.
     pub purpose: Option<Purpose>,
-    /// Usages; those in the file, or by the name, if not stated.
+    /// The usages. `None`: those in the file, otherwise by the name.
     pub usages: Option<Usages>,
-    /// Class; permanent for a namespace key if not stated.
+    /// The class. `None`: permanent for a namespace key, otherwise long-term.
     pub class: Option<Class>,
-    /// A label.
+    /// The name.
     pub name: Option<KeyName>,
-    /// Whether an exporter may take it out again.
+    /// Whether the role `exporter` may export it.
     pub exportable: bool,
 }
 
-/// A key that is in the vault now.
+/// A key that is stored after the import.
 #[derive(Debug)]
-pub struct Imported {
+pub struct ImportedKey {
     /// The key.
     pub record: KeyRecord,
-    /// Whether this call brought it; else it was here, with the same facts.
+    /// Whether this request imported it. Otherwise it existed with the same attributes.
     pub created: bool,
 }
 
-/// What was read from the material.
-struct Material {
+/// The content of the material.
+struct ParsedMaterial {
     purpose: Purpose,
     spec: KeySpec,
     usages: Option<Usages>,
@@ -74,21 +70,18 @@ struct Material {
 }
 
 impl Vault {
-    /// Imports a key. The same key with the same facts again changes nothing; with others it is refused.
+    /// Imports a key. Importing the same key with the same attributes again changes nothing; with other attributes it is refused.
     ///
     /// # Errors
-    /// `InvalidMaterial` with the fault, `KeyExists`, else as [`Vault::create_key`].
-    pub async fn import_key(self: &Arc<Self>, call: &CallContext, import: ImportKey) -> Result<AuditedResult<Imported>, VaultError> {
-        let import = Arc::new(import);
-        let mut event = self.event(call, Operation::ImportKey);
-        for _ in 0..ATTEMPTS {
-            event = self.event(call, Operation::ImportKey);
-            let done = self.try_import(&mut event, call, &import).await;
-            if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
-                return Ok(answer);
-            }
-        }
-        self.refuse(event, VaultError::Conflict).await
+    /// `InvalidMaterial`, `KeyExists`, otherwise as [`Vault::create_key`].
+    pub async fn import_key(&self, call: &CallContext, import: ImportKey) -> Result<AuditedResult<ImportedKey>, VaultError> {
+        let import = &Arc::new(import);
+        self.gate
+            .run(self.gate.event(call, Operation::ImportKey), |mut event, _| async move {
+                let result = self.try_import(&mut event, call, import).await;
+                (event, result)
+            })
+            .await
     }
 
     async fn try_import(
@@ -96,23 +89,25 @@ impl Vault {
         event: &mut AuditEvent,
         call: &CallContext,
         import: &Arc<ImportKey>,
-    ) -> Result<Completed<Imported>, VaultError> {
-        let permit = self.permit_on_node(event, &import.node)?;
-        self.in_service()?;
-        let idempotent_call = self.idempotent_call(call, "POST /v1/keys/import", import.as_ref())?;
-        let remembered = self.remembered(idempotent_call.as_ref()).await?;
-        if remembered.is_none() {
+    ) -> Result<Completed<ImportedKey>, VaultError> {
+        let permit = self.gate.permit_node(event, &import.node)?;
+        self.gate.in_service()?;
+        let idempotent = self.gate.idempotent_call(call, "POST /v1/keys/import", import.as_ref())?;
+        let earlier = self.gate.earlier_result(idempotent.as_ref()).await?;
+        if earlier.is_none() {
             self.limits.creation(&call.principal)?;
         }
-        let slot = self.limits.heavy(&call.principal).await?;
-        let reading = Arc::clone(import);
-        let material = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            on_wiped_stack(|| read(&reading))
-        });
-        let material = material.await.map_err(|_| VaultError::Internal("a computation was cut off"))??;
+        let material = self.parse_material(call, import).await?;
         let usages = usages(material.purpose, import.usages.or(material.usages), import.name.as_ref())?;
-        let plan = NewKeyPlan {
+        let KeyIdentity { id, public_key } = self.identify(material.spec, material.purpose, &material.bytes)?;
+        if let Some(earlier) = earlier {
+            event.key = Some(earlier);
+            event.subject = Some("repeated".into());
+            let record = self.imported_before(event, earlier, id, &material.bytes).await?;
+            return Ok(Completed::read(permit, ImportedKey { record, created: true }));
+        }
+        let attributes = KeyAttributes {
+            id,
             node: import.node.clone(),
             purpose: material.purpose,
             spec: material.spec,
@@ -120,63 +115,71 @@ impl Vault {
             class: class(import.class, usages),
             origin: Origin::Imported,
             exportable: import.exportable,
-            name: import.name.clone(),
-            predecessor: None,
         };
-        let pair_id = on_wiped_stack(|| pair_id(&plan, &material.bytes))?;
-        if let Some(id) = remembered {
-            event.key = Some(id);
-            event.subject = Some("repeated".into());
-            let record = self.brought_before(event, id, pair_id, &material.bytes).await?;
-            return Ok(Completed::read(permit, Imported { record, created: true }));
+        event.key = Some(id);
+        if let Some(stored) = self.env.store.key(id).await? {
+            let record = existing(stored, &attributes)?;
+            return Ok(Completed::read(permit, ImportedKey { record, created: false }));
         }
-        if let Some(id) = pair_id {
-            event.key = Some(id);
-            if let Some(stored) = self.store.key(id).await? {
-                return is_same(&stored, &plan, id).map(|record| Completed::read(permit, Imported { record, created: false }));
-            }
-        }
-        let (record, active) = self.seal_new(event, &plan, &material.bytes).await?;
-        let change = new_key::insert(&record, active);
-        Ok(Completed {
-            idempotency: self.remember(idempotent_call, &record.attributes.id),
-            ..Completed::changed(permit, Imported { record, created: true }, change)
-        })
+        let to_seal = KeyToSeal { attributes, public_key, name: import.name.clone(), predecessor: None };
+        let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material.bytes).await?;
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None };
+        let imported = ImportedKey { record, created: true };
+        Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, imported, change) })
     }
-}
 
-impl Vault {
-    /// The key that an earlier call with the same facts brought, if it brought the same material. Facts alone are remembered, since a
-    /// stored hash would tell of the secret; so the id of a pair is compared, or the symmetric key itself is opened.
-    async fn brought_before(
+    /// Parses the material on a blocking thread, within the limit of the principal.
+    async fn parse_material(&self, call: &CallContext, import: &Arc<ImportKey>) -> Result<ParsedMaterial, VaultError> {
+        let slot = self.limits.expensive(&call.principal).await?;
+        let import = Arc::clone(import);
+        let material = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            on_wiped_stack(|| parse(&import))
+        });
+        material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
+    }
+
+    /// The key that an earlier request with the same body imported, if that request had the same material. The store has no hash of the
+    /// material, because a hash would leak information about the secret. Therefore the ids of key pairs are compared, and a symmetric key is
+    /// opened.
+    async fn imported_before(
         &self,
         event: &mut AuditEvent,
+        earlier: KeyId,
         id: KeyId,
-        pair_id: Option<KeyId>,
         material: &SecretBytes,
     ) -> Result<KeyRecord, VaultError> {
-        let stored = self.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
-        let same = match pair_id {
-            Some(pair_id) => pair_id == id,
-            None => self.unseal(&stored, RowTagRule::of(stored.record.lifecycle), &mut event.kms).await?.material.same(material),
+        let stored = self.env.store.key(earlier).await?.ok_or(VaultError::KeyNotFound(earlier))?;
+        let same = match id {
+            KeyId::Pair(_) => id == earlier,
+            KeyId::Symmetric(_) => {
+                let rule = RowTagRule::of(stored.record.lifecycle);
+                self.key_cache.unseal(&stored, rule, &mut event.kms).await?.material.same(material)
+            }
         };
         if same { Ok(stored.record) } else { Err(VaultError::IdempotencyMismatch) }
     }
 }
 
-/// Reads the material; takes up to tens of milliseconds where a password must be derived.
-fn read(import: &ImportKey) -> Result<Material, VaultError> {
+/// The stored key, if it has the attributes of the import.
+fn existing(stored: StoredKey, attributes: &KeyAttributes) -> Result<KeyRecord, VaultError> {
+    let same = stored.record.attributes == *attributes && !stored.record.lifecycle.is_destroyed();
+    if same { Ok(stored.record) } else { Err(VaultError::KeyExists(attributes.id)) }
+}
+
+/// Parses the material. The key derivation of a password takes tens of milliseconds.
+fn parse(import: &ImportKey) -> Result<ParsedMaterial, VaultError> {
     let material = match import.format {
         MaterialFormat::Pkcs8 => {
             let (spec, bytes) = crypto::read_pkcs8(None, import.purpose, &import.material)?;
-            Material { purpose: purpose_of(spec, import.purpose)?, spec, usages: None, bytes }
+            ParsedMaterial { purpose: purpose_of(spec, import.purpose)?, spec, usages: None, bytes }
         }
         MaterialFormat::CantonKeyPair => {
             let pair = read_key_pair(&import.material, import.password.as_ref())?;
             let usages = (pair.purpose == Purpose::Signing).then_some(pair.usages);
-            Material { purpose: pair.purpose, spec: pair.spec, usages, bytes: pair.pkcs8 }
+            ParsedMaterial { purpose: pair.purpose, spec: pair.spec, usages, bytes: pair.pkcs8 }
         }
-        MaterialFormat::Raw => Material {
+        MaterialFormat::Raw => ParsedMaterial {
             purpose: Purpose::Symmetric,
             spec: KeySpec::Aes256,
             usages: None,
@@ -184,17 +187,17 @@ fn read(import: &ImportKey) -> Result<Material, VaultError> {
         },
     };
     if import.password.is_some() && import.format != MaterialFormat::CantonKeyPair {
-        return Err(VaultError::InvalidAttributes("only a canton-key-pair has a password".into()));
+        return Err(VaultError::InvalidAttributes("only the format canton-key-pair can have a password".into()));
     }
     match import.purpose {
         Some(stated) if stated != material.purpose => {
-            Err(VaultError::InvalidAttributes(format!("the material is a {} key, not one for {stated}", material.purpose)))
+            Err(VaultError::InvalidAttributes(format!("the material is a {} key, not a {stated} key", material.purpose)))
         }
         _ => Ok(material),
     }
 }
 
-/// What a key of this spec is for; P-256 keys do not say it themselves.
+/// The purpose of a key of this spec. A P-256 key does not contain its purpose.
 fn purpose_of(spec: KeySpec, stated: Option<Purpose>) -> Result<Purpose, VaultError> {
     match (spec, stated) {
         (_, Some(purpose)) => Ok(purpose),
@@ -202,21 +205,7 @@ fn purpose_of(spec: KeySpec, stated: Option<Purpose>) -> Result<Purpose, VaultEr
         (KeySpec::Rsa2048, None) => Ok(Purpose::Encryption),
         (KeySpec::Aes256, None) => Ok(Purpose::Symmetric),
         (KeySpec::EcP256, None) => {
-            Err(VaultError::InvalidAttributes("an ec-p256 key does not say what it is for: state the purpose".into()))
+            Err(VaultError::InvalidAttributes("an ec-p256 key does not contain its purpose. Supply the purpose".into()))
         }
     }
-}
-
-fn pair_id(plan: &NewKeyPlan, material: &SecretBytes) -> Result<Option<KeyId>, VaultError> {
-    let scheme = crypto::scheme(plan.spec, plan.purpose).ok_or_else(|| does_not_fit(plan.spec, plan.purpose))?;
-    let private = scheme.parse(material)?;
-    Ok(private.public_key().map(|spki| KeyId::Pair(crypto::fingerprint(plan.spec, plan.purpose, spki))))
-}
-
-/// The stored key, if it is the one that would be imported.
-fn is_same(stored: &StoredKey, plan: &NewKeyPlan, id: KeyId) -> Result<KeyRecord, VaultError> {
-    let KeyAttributes { id: _, node, purpose, spec, usages, class, origin, exportable } = &stored.record.attributes;
-    let same = (node, *purpose, *spec, *usages, *class, *origin, *exportable)
-        == (&plan.node, plan.purpose, plan.spec, plan.usages, plan.class, plan.origin, plan.exportable);
-    if same && !stored.record.lifecycle.is_destroyed() { Ok(stored.record.clone()) } else { Err(VaultError::KeyExists(id)) }
 }

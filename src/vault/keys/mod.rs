@@ -1,16 +1,45 @@
-//! Key operations: one file for each operation on keys.
+//! Key operations: one file for each operation. `KeyLifecycle` holds what callers and background tasks share.
 
-pub(in crate::vault) mod create;
-pub(in crate::vault) mod decrypt;
-pub(in crate::vault) mod disable;
-pub(in crate::vault) mod encrypt;
-pub(in crate::vault) mod export;
-pub(in crate::vault) mod import;
-pub(in crate::vault) mod lifecycle;
-pub(in crate::vault) mod new_key;
-pub(in crate::vault) mod queries;
-pub(in crate::vault) mod reseal;
-pub(in crate::vault) mod rotate_key;
-pub(in crate::vault) mod sign;
-pub(in crate::vault) mod use_key;
-pub(in crate::vault) mod verify_backup;
+mod create;
+mod decrypt;
+mod disable;
+mod encrypt;
+mod export;
+mod import;
+mod lifecycle;
+mod list;
+mod new_key;
+mod reseal;
+mod rotate_key;
+mod sign;
+mod transition;
+mod use_key;
+mod verify_backup;
+
+use std::sync::Arc;
+
+use super::{audit_gate::AuditGate, environment::Environment, key_cache::KeyCache, wrapper_keys::WrapperKeys};
+
+pub use self::{
+    create::NewKey,
+    export::ExportedKey,
+    import::{ImportKey, ImportedKey, MaterialFormat},
+    lifecycle::DELETION_DAYS,
+    list::KeyQuery,
+    sign::Signature,
+    verify_backup::BackupKeyResult,
+};
+
+/// Changes of the state and of the sealed form of stored keys. It has no access to the limits of callers.
+pub(super) struct KeyLifecycle {
+    env: Arc<Environment>,
+    gate: Arc<AuditGate>,
+    wrapper_keys: Arc<WrapperKeys>,
+    key_cache: Arc<KeyCache>,
+}
+
+impl KeyLifecycle {
+    pub(super) fn new(env: Arc<Environment>, gate: Arc<AuditGate>, wrapper_keys: Arc<WrapperKeys>, key_cache: Arc<KeyCache>) -> Self {
+        Self { env, gate, wrapper_keys, key_cache }
+    }
+}

@@ -1,73 +1,78 @@
-//! What creating, importing and rotating share: facts that fit together, and a sealed, wrapped, tagged first row.
+//! What create, import and rotate share: the id and attributes of a new key, and its sealed, wrapped and tagged first row.
 
 use crate::{
-    crypto::{self, CryptoError, SecretBytes, envelope, on_wiped_stack},
-    domain::{
-        AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, NodeName, Origin, Purpose, Usage, Usages, Wrap,
-        WrapperKeyId,
-    },
-    storage::Change,
+    crypto::{self, CryptoError, Scheme, SecretBytes, envelope, on_wiped_stack},
+    domain::{AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, Purpose, Usage, Usages, Wrap, WrapperKeyId},
 };
 
 use crate::vault::{Vault, VaultError};
 
-/// The facts of a key to be made, before its id is known.
-pub(in crate::vault) struct NewKeyPlan {
-    pub node: NodeName,
-    pub purpose: Purpose,
-    pub spec: KeySpec,
-    pub usages: Usages,
-    pub class: Class,
-    pub origin: Origin,
-    pub exportable: bool,
+/// The id of new key material, and its public key (SPKI DER) if it has one.
+pub(super) struct KeyIdentity {
+    pub id: KeyId,
+    pub public_key: Option<Vec<u8>>,
+}
+
+/// A key to seal: what its first row contains besides the sealed material.
+pub(super) struct KeyToSeal {
+    pub attributes: KeyAttributes,
+    pub public_key: Option<Vec<u8>>,
     pub name: Option<KeyName>,
     pub predecessor: Option<KeyId>,
 }
 
+/// The first row of a key, and the wrapper key of its wrap, which must still be active at the commit.
+pub(super) struct SealedNewKey {
+    pub record: KeyRecord,
+    pub active: WrapperKeyId,
+}
+
 impl Vault {
-    /// Seals new material under a fresh data key and wraps that: the whole first row of a key.
-    pub(in crate::vault) async fn seal_new(
-        &self,
-        event: &mut AuditEvent,
-        plan: &NewKeyPlan,
-        material: &SecretBytes,
-    ) -> Result<(KeyRecord, WrapperKeyId), VaultError> {
-        let scheme = crypto::scheme(plan.spec, plan.purpose).ok_or_else(|| does_not_fit(plan.spec, plan.purpose))?;
+    /// The identity of new key material, after a self-test of the key. A symmetric key gets a random id.
+    ///
+    /// # Errors
+    /// `InvalidAttributes` if no scheme has this spec and purpose; `InvalidMaterial`.
+    pub(super) fn identify(&self, spec: KeySpec, purpose: Purpose, material: &SecretBytes) -> Result<KeyIdentity, VaultError> {
+        let scheme = scheme_of(spec, purpose)?;
         let public_key = on_wiped_stack(|| {
             let private = scheme.parse(material)?;
             crypto::prove(private.as_ref(), scheme)?;
             Ok::<_, CryptoError>(private.public_key().map(<[u8]>::to_vec))
         })?;
         let id = match &public_key {
-            Some(spki) => KeyId::Pair(crypto::fingerprint(plan.spec, plan.purpose, spki)),
-            None => KeyId::Symmetric(self.random_bytes()?),
+            Some(spki) => KeyId::Pair(crypto::fingerprint(spec, purpose, spki)),
+            None => KeyId::Symmetric(self.env.random_bytes()?),
         };
-        let attributes = KeyAttributes {
-            id,
-            node: plan.node.clone(),
-            purpose: plan.purpose,
-            spec: plan.spec,
-            usages: plan.usages,
-            class: plan.class,
-            origin: plan.origin,
-            exportable: plan.exportable,
-        };
-        event.key = Some(id);
-        let context = attributes.encryption_context(&self.id);
-        let data_key = envelope::new_data_key(self.random.as_ref())?;
-        let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, material, &context, self.random.as_ref()))?;
-        let (wrapper_key, wrapped) = self.wrap(&data_key, &context, &mut event.kms).await?;
-        let now = (self.clock)();
+        Ok(KeyIdentity { id, public_key })
+    }
+
+    /// Seals new material under a new data key, and wraps the data key under the active wrapper key.
+    ///
+    /// # Errors
+    /// The errors of the wrapper keys; `Internal` without randomness.
+    pub(super) async fn seal_new_key(
+        &self,
+        event: &mut AuditEvent,
+        new: KeyToSeal,
+        material: &SecretBytes,
+    ) -> Result<SealedNewKey, VaultError> {
+        let KeyToSeal { attributes, public_key, name, predecessor } = new;
+        event.key = Some(attributes.id);
+        let context = attributes.encryption_context(&self.env.vault_id);
+        let data_key = envelope::new_data_key(self.env.random.as_ref())?;
+        let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, material, &context, self.env.random.as_ref()))?;
+        let (wrapper_key, wrapped) = self.wrapper_keys.wrap(&data_key, &context, &mut event.kms).await?;
+        let now = self.env.now();
         let mut record = KeyRecord {
             attributes,
-            name: plan.name.clone(),
+            name,
             public_key,
             created_at: now,
             generation: 1,
             revision: 1,
             lifecycle: Lifecycle::ACTIVE,
             successor: None,
-            predecessor: plan.predecessor,
+            predecessor,
             delete_at: None,
             row_tag: None,
             sealed: Some(sealed),
@@ -75,39 +80,45 @@ impl Vault {
         };
         record.row_tag = Some(row_key.tag(&record.tagged_bytes()));
         event.change = Some(record.state_change());
-        Ok((record, wrapper_key))
+        Ok(SealedNewKey { record, active: wrapper_key })
     }
 
-    pub(in crate::vault) fn random_bytes<const N: usize>(&self) -> Result<[u8; N], VaultError> {
-        let mut bytes = [0; N];
-        self.random.fill(&mut bytes)?;
-        Ok(bytes)
+    /// The stored record of a key.
+    ///
+    /// # Errors
+    /// `KeyNotFound` or `StorageUnavailable`.
+    pub(super) async fn record(&self, id: KeyId) -> Result<KeyRecord, VaultError> {
+        self.env.store.key(id).await?.map(|stored| stored.record).ok_or(VaultError::KeyNotFound(id))
     }
 }
 
-/// The change that stores a new row.
-pub(in crate::vault) fn insert(record: &KeyRecord, active: WrapperKeyId) -> Change {
-    Change::InsertKey { record: Box::new(record.clone()), active, link: None }
+/// The scheme of a spec and purpose.
+///
+/// # Errors
+/// `InvalidAttributes`.
+pub(super) fn scheme_of(spec: KeySpec, purpose: Purpose) -> Result<&'static dyn Scheme, VaultError> {
+    crypto::scheme(spec, purpose).ok_or_else(|| VaultError::InvalidAttributes(format!("a {purpose} key cannot have the spec {spec}")))
 }
 
-/// Usages as stated, else as Canton's names say them (`…-namespace`, `…-sequencer-auth`, `…-signing`), else none.
-pub(in crate::vault) fn usages(purpose: Purpose, stated: Option<Usages>, name: Option<&KeyName>) -> Result<Usages, VaultError> {
-    match (purpose, stated) {
+/// The usages: as requested, otherwise by Canton's key names (`…-namespace`, `…-sequencer-auth`, `…-signing`), otherwise none.
+///
+/// # Errors
+/// `InvalidAttributes` if a key that is not a signing key has usages.
+pub(super) fn usages(purpose: Purpose, requested: Option<Usages>, name: Option<&KeyName>) -> Result<Usages, VaultError> {
+    match (purpose, requested) {
         (Purpose::Signing, Some(usages)) => Ok(usages),
         (Purpose::Signing, None) => Ok(name.map_or(Usages::NONE, |name| usages_by_name(name.as_str()))),
         (Purpose::Encryption | Purpose::Symmetric, None) => Ok(Usages::NONE),
         (Purpose::Encryption | Purpose::Symmetric, Some(usages)) if usages.is_empty() => Ok(usages),
-        (Purpose::Encryption | Purpose::Symmetric, Some(_)) => Err(VaultError::InvalidAttributes("only signing keys have usages".into())),
+        (Purpose::Encryption | Purpose::Symmetric, Some(_)) => {
+            Err(VaultError::InvalidAttributes("only signing keys can have usages".into()))
+        }
     }
 }
 
-/// The class as stated, else permanent for a namespace key.
-pub(in crate::vault) fn class(stated: Option<Class>, usages: Usages) -> Class {
-    stated.unwrap_or(if usages.contains(Usage::Namespace) { Class::Permanent } else { Class::LongTerm })
-}
-
-pub(in crate::vault) fn does_not_fit(spec: KeySpec, purpose: Purpose) -> VaultError {
-    VaultError::InvalidAttributes(format!("there is no {purpose} key of spec {spec}"))
+/// The class: as requested, otherwise permanent for a namespace key.
+pub(super) fn class(requested: Option<Class>, usages: Usages) -> Class {
+    requested.unwrap_or(if usages.contains(Usage::Namespace) { Class::Permanent } else { Class::LongTerm })
 }
 
 fn usages_by_name(name: &str) -> Usages {
@@ -122,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_canton_give_usages_and_others_none() {
+    fn key_names_of_canton_give_usages_and_other_names_give_none() {
         for (name, expected) in [
             ("participant1-namespace", "namespace"),
             ("participant1-sequencer-auth", "sequencer-authentication"),
@@ -136,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_key_is_permanent_unless_said_otherwise() {
+    fn a_namespace_key_is_permanent_unless_requested_otherwise() {
         let namespace: Usages = [Usage::Namespace].into_iter().collect();
         assert_eq!(class(None, namespace), Class::Permanent);
         assert_eq!(class(Some(Class::LongTerm), namespace), Class::LongTerm);

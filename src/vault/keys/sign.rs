@@ -1,30 +1,40 @@
-//! `sign`: a signature over a message, never over a digest that a caller made.
-
-use std::sync::Arc;
+//! `sign`: a signature over a message. A digest computed by the caller is never signed.
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Algorithm, AuditEvent, KeyId, Operation};
+use crate::domain::{Algorithm, AuditEvent, KeyId, Operation, SignatureFormat};
 
 use super::use_key::{KeyOperationResult, RequiredState};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
+
+/// A signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The bytes, in the format.
+    pub bytes: Vec<u8>,
+    /// The format.
+    pub format: SignatureFormat,
+}
 
 impl Vault {
     /// Signs `message` (at most 4096 bytes). Ed25519 gives 64 bytes, ECDSA a DER sequence.
     ///
     /// # Errors
-    /// `VaultError`, by its code: what the key's state, the gate, the wrapper key or the log forbids.
+    /// `KeyNotFound`, `Forbidden`, `State`, `UnsupportedAlgorithm`, `Frozen`, `TooMany`; the errors of the wrapper keys, the store and the audit log.
     pub async fn sign(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: KeyId,
         algorithm: Algorithm,
         message: Vec<u8>,
-    ) -> Result<AuditedResult<Vec<u8>>, VaultError> {
+    ) -> Result<AuditedResult<Signature>, VaultError> {
         let digest = Sha256::digest(&message).into();
-        let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.event(call, Operation::Sign) };
-        self.use_key(event, id, RequiredState::Active, move |ready, _| {
-            Ok(KeyOperationResult { value: ready.private.sign(algorithm, &message)?, digest: None })
+        let event =
+            AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.gate.event(call, Operation::Sign) };
+        self.use_key(event, id, RequiredState::Active, move |key, scheme| {
+            let bytes = key.private.sign(algorithm, &message)?;
+            let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
+            Ok(KeyOperationResult { value: Signature { bytes, format }, digest: None })
         })
         .await
     }

@@ -1,138 +1,144 @@
-//! How every use of a key walks: facts, permit, open key, result, commit, answer (design §4).
+//! Every use of a key: permit, open key, computation, commit, answer.
 
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    crypto::on_wiped_stack,
-    domain::{AuditEvent, KeyAttributes, KeyId, KeySpec, KeyState, Lifecycle, Permit},
-    storage::CommitError,
+    crypto::{Scheme, on_wiped_stack},
+    domain::{AuditEvent, KeyId, KeyState, Lifecycle, Permit},
 };
 
+use super::new_key::scheme_of;
 use crate::vault::{
     AuditedResult, Vault, VaultError,
-    audit_gate::commit::{ATTEMPTS, Completed},
-    key_cache::cached_key::{CachedKey, OpenKey},
+    audit_gate::Completed,
+    key_cache::{CachedKey, OpenKey},
 };
 
-/// What a use needs of the key's state.
+/// The state that a use requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::vault) enum RequiredState {
-    /// Signing and encrypting: only while active.
+pub(super) enum RequiredState {
+    /// For signing and encrypting.
     Active,
-    /// Decrypting: also when superseded.
+    /// For decrypting.
     ActiveOrSuperseded,
 }
 
-/// A result and the digest that its entry carries.
-pub(in crate::vault) struct KeyOperationResult<T> {
+impl RequiredState {
+    const fn allows(self, lifecycle: Lifecycle) -> bool {
+        match self {
+            Self::Active => lifecycle.can_sign(),
+            Self::ActiveOrSuperseded => lifecycle.can_decrypt(),
+        }
+    }
+}
+
+/// A result, and the digest for its audit entry.
+pub(super) struct KeyOperationResult<T> {
     pub value: T,
+    /// Replaces the digest of the event, if there is one.
     pub digest: Option<[u8; 32]>,
 }
 
 impl Vault {
-    /// Uses a key: `work` runs on the open key, and its result leaves only once its entry is durable and the key unchanged.
-    pub(in crate::vault) async fn use_key<T, W>(
-        self: &Arc<Self>,
+    /// Uses a key: `operation` runs on the open key. Its result is returned only after its audit entry is durable, and only if the key did
+    /// not change meanwhile.
+    ///
+    /// # Errors
+    /// `KeyNotFound`, `Forbidden`, `State`, `Frozen`, `TooMany`, the errors of `operation`, the KMS, the store and the audit log.
+    pub(super) async fn use_key<T, O>(
+        &self,
         event: AuditEvent,
         id: KeyId,
-        needs: RequiredState,
-        work: W,
+        required: RequiredState,
+        operation: O,
     ) -> Result<AuditedResult<T>, VaultError>
     where
         T: Send + 'static,
-        W: Fn(&OpenKey, &KeyAttributes) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
-        let (began, work) = (Instant::now(), Arc::new(work));
-        for _ in 1..ATTEMPTS {
-            let mut event = event.clone();
-            let done = match self.try_use(&mut event, id, needs, &work).await {
-                Ok(done) => done,
-                Err(VaultError::Conflict) => continue,
-                Err(error) => return self.refuse(event, error).await,
-            };
-            metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str())
-                .record(began.elapsed().as_secs_f64());
-            match self.commit(event, done).await {
-                Ok(answer) => return Ok(answer),
-                Err(CommitError::Stale) => self.cache.forget(id).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.refuse(AuditEvent { key: Some(id), ..event }, VaultError::Conflict).await
+        let operation = &Arc::new(operation);
+        let result = self
+            .gate
+            .run(event, |mut event, attempt| async move {
+                if attempt > 0 {
+                    // The last attempt failed because the cached key is out of date.
+                    self.key_cache.evict(id).await;
+                }
+                let result = self.try_use(&mut event, id, required, operation).await;
+                (event, result)
+            })
+            .await?;
+        self.key_cache.record_unchanged(id, result.store_revision()).await;
+        Ok(result)
     }
 
-    async fn try_use<T, W>(
-        self: &Arc<Self>,
+    async fn try_use<T, O>(
+        &self,
         event: &mut AuditEvent,
         id: KeyId,
-        needs: RequiredState,
-        work: &Arc<W>,
+        required: RequiredState,
+        operation: &Arc<O>,
     ) -> Result<Completed<T>, VaultError>
     where
         T: Send + 'static,
-        W: Fn(&OpenKey, &KeyAttributes) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
+        let began = Instant::now();
         let (permit, lifecycle) = self.permit_use(event, id).await?;
-        self.in_service()?;
-        if self.pending_audit.disables(id) {
+        self.gate.in_service()?;
+        if self.gate.pending_audit().is_disabled(id) {
             return Err(VaultError::State(KeyState::Disabled));
         }
-        let allowed = |lifecycle: Lifecycle| match needs {
-            RequiredState::Active => lifecycle.can_sign(),
-            RequiredState::ActiveOrSuperseded => lifecycle.can_decrypt(),
-        };
-        if !allowed(lifecycle) {
+        if !required.allows(lifecycle) {
             return Err(VaultError::State(lifecycle.state()));
         }
-        let opened = self.opened(&permit, id).await?;
-        if !allowed(opened.lifecycle) {
-            return Err(VaultError::State(opened.lifecycle.state()));
+        let cached = self.key_cache.open(&permit, id, || self.limits.cache_miss(permit.principal())).await?;
+        if !required.allows(cached.lifecycle) {
+            return Err(VaultError::State(cached.lifecycle.state()));
         }
-        event.kms.add(opened.take_kms());
-        // Wiped between the look-up and now: opened anew by the next attempt.
-        let ready = opened.ready().ok_or(VaultError::Conflict)?;
-        let precondition = opened.precondition();
-        let KeyOperationResult { value, digest } = self.work(&permit, &opened, ready, work).await?;
+        event.kms.add(cached.take_kms());
+        // If the key was wiped since the look-up, the next attempt opens it again.
+        let open_key = cached.open_key().ok_or(VaultError::Conflict)?;
+        let precondition = cached.precondition();
+        let KeyOperationResult { value, digest } = self.compute(&permit, &cached, open_key, operation).await?;
         event.digest = digest.or(event.digest);
-        Ok(Completed { permit, value, change: None, idempotency: None, precondition: Some(precondition) })
+        metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str()).record(began.elapsed().as_secs_f64());
+        Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, value) })
     }
 
-    /// The permit, from the cached facts where the key is open: then no store is read.
+    /// The permit. For a cached key it needs no access to the store.
     async fn permit_use(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, Lifecycle), VaultError> {
-        if let Some(opened) = self.cache.get(id).await {
-            return Ok((self.permit_on_key(event, id, Some(&opened.attributes.node))?, opened.lifecycle));
+        if let Some(cached) = self.key_cache.cached(id).await {
+            return Ok((self.gate.permit_key(event, id, Some(&cached.attributes.node))?, cached.lifecycle));
         }
-        let (permit, stored) = self.permit_key(event, id).await?;
-        // A state that refuses may itself have been edited in: the log has the last word.
-        self.check_row(&stored).await?;
+        let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
+        // The state that refuses the use may itself be edited. The audit log is the authority.
+        self.key_cache.check_row(&stored).await?;
         Ok((permit, stored.record.lifecycle))
     }
 
-    /// Runs the computation where it belongs: RSA off the async threads, everything else (up to 100 µs) in place.
-    async fn work<T, W>(
+    /// Runs the computation: an expensive one on a blocking thread and within the limit of the principal, any other (up to 100 µs) in place.
+    async fn compute<T, O>(
         &self,
         permit: &Permit,
-        opened: &Arc<CachedKey>,
-        ready: Arc<OpenKey>,
-        work: &Arc<W>,
+        cached: &CachedKey,
+        open_key: Arc<OpenKey>,
+        operation: &Arc<O>,
     ) -> Result<KeyOperationResult<T>, VaultError>
     where
         T: Send + 'static,
-        W: Fn(&OpenKey, &KeyAttributes) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
-        if !is_heavy(&opened.attributes) {
-            return on_wiped_stack(|| work(&ready, &opened.attributes));
+        let scheme = scheme_of(cached.attributes.spec, cached.attributes.purpose)?;
+        if !scheme.is_expensive() {
+            return on_wiped_stack(|| operation(&open_key, scheme));
         }
-        let slot = self.limits.heavy(permit.principal()).await?;
-        let (opened, work) = (Arc::clone(opened), Arc::clone(work));
-        let worked = tokio::task::spawn_blocking(move || {
+        let slot = self.limits.expensive(permit.principal()).await?;
+        let operation = Arc::clone(operation);
+        let computed = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            on_wiped_stack(|| work(&ready, &opened.attributes))
+            on_wiped_stack(|| operation(&open_key, scheme))
         });
-        worked.await.map_err(|_| VaultError::Internal("a computation was cut off"))?
+        computed.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
     }
-}
-
-const fn is_heavy(attributes: &KeyAttributes) -> bool {
-    matches!(attributes.spec, KeySpec::Rsa2048)
 }

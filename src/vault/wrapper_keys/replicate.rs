@@ -1,61 +1,59 @@
-//! A wrapper key gets a replica in another region, which counts only once it works there.
+//! Replication of a wrapper key to another region. The region is used only after the key works there.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     domain::{AuditEvent, Operation, Outcome, WrapperKey, WrapperKeyId, WrapperState},
     kms::{Denial, Outage, Wrapper, WrapperError},
-    storage::{Change, Commit},
+    storage::Change,
 };
 
-use super::register::unfit;
-use crate::vault::{
-    AuditedResult, CallContext, Vault, VaultError, WrapperKeyView,
-    audit_gate::commit::{ATTEMPTS, Completed},
-};
+use super::{WrapperKeyView, WrapperKeys, register::invalid_if_unfit};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
 
-/// Between two looks at a replica that is not usable yet.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Interval between two checks whether a replica is usable.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Vault {
-    /// Makes a replica of a wrapper key in `region`, waits until it opens the key's canary there, and only then counts the region among
-    /// the key's. Repeated, it finds the replica that exists, and goes on waiting.
+    /// Creates a replica of a wrapper key in `region`, waits until it opens the canary there, and then adds the region to the wrapper key.
+    /// A repeated request finds the existing replica and continues to wait.
     ///
     /// # Errors
-    /// The gate's; `NotFound`; `InvalidWrapperKeyState` for one that is retiring or retired; `InvalidAttributes` before anything is made, if it
-    /// cannot or may not be; the wrapper key's; the log's.
+    /// `Forbidden`; `NotFound`; `InvalidWrapperKeyState` for a retiring or retired wrapper key; `InvalidAttributes`, before anything is
+    /// created, if the replica is impossible or not allowed; the error of the KMS; `AuditUnavailable`.
     pub async fn replicate_wrapper_key(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: WrapperKeyId,
         region: &str,
     ) -> Result<AuditedResult<WrapperKeyView>, VaultError> {
-        let mut event = AuditEvent { subject: Some(format!("{id} in {region}")), ..self.event(call, Operation::ReplicateWrapperKey) };
-        for _ in 0..ATTEMPTS {
-            let done = self.try_replicate(&mut event, id, region).await;
-            if let ControlFlow::Break(answer) = self.settle(event.clone(), done).await? {
-                return Ok(answer);
-            }
-        }
-        self.refuse(event, VaultError::Conflict).await
+        let event = AuditEvent { subject: Some(format!("{id} in {region}")), ..self.gate.event(call, Operation::ReplicateWrapperKey) };
+        self.gate
+            .run(event, |mut event, _| async move {
+                let result = self.wrapper_keys.try_replicate(&mut event, id, region).await;
+                (event, result)
+            })
+            .await
     }
+}
 
+impl WrapperKeys {
     async fn try_replicate(&self, event: &mut AuditEvent, id: WrapperKeyId, region: &str) -> Result<Completed<WrapperKeyView>, VaultError> {
-        let permit = self.permit_vault(event)?;
-        self.in_service()?;
-        let mut view = self.wrapper_key_view(id).await?;
+        let permit = self.gate.permit_vault(event)?;
+        self.gate.in_service()?;
+        let mut view = self.view_of(id).await?;
         if matches!(view.key.state, WrapperState::Retiring | WrapperState::Retired) {
             return Err(VaultError::InvalidWrapperKeyState(view.key.state));
         }
-        self.providers.may_replicate(&view.key, region).map_err(unfit)?;
-        // Something outside is about to be made: the intent is in the log before it is.
+        self.providers.may_replicate(&view.key, region).map_err(invalid_if_unfit)?;
+        // The intent entry precedes every effect outside the vault.
         let intent = AuditEvent { outcome: Outcome::Intent, ..event.clone() };
-        self.write(Commit::entry(intent)).await?;
-        let request_id = self.providers.replicate(&view.key, region).await.map_err(unfit)?;
+        self.gate.record(intent).await?;
+        let request_id = self.providers.replicate(&view.key, region).await.map_err(invalid_if_unfit)?;
         event.kms.request_ids.extend(request_id);
-        self.until_usable_in(&view.key, region).await?;
+        self.wait_until_usable(&view.key, region).await?;
 
         let from = view.key.regions.clone();
         if from.iter().any(|known| known == region) {
@@ -66,36 +64,39 @@ impl Vault {
         Ok(Completed::changed(permit, view, change))
     }
 
-    /// Waits until a wrapper key opens its canary in one region, at most `replica_timeout`: a new replica takes a while, and so does the
-    /// news of its policy.
-    pub(in crate::vault) async fn until_usable_in(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
-        let there = WrapperKey { regions: vec![region.to_owned()], ..key.clone() };
-        let wrapper = self.providers.connect(&there).await?;
+    /// Waits until a wrapper key opens its canary in one region, at most `replica_timeout`. A new replica and its policy become effective
+    /// after some seconds.
+    ///
+    /// # Errors
+    /// The last denial, or `Unavailable` with `NotUsableYet`, after the timeout. An invalid wrap or a misconfiguration at once.
+    pub(super) async fn wait_until_usable(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        let in_region = WrapperKey { regions: vec![region.to_owned()], ..key.clone() };
+        let wrapper = self.providers.connect(&in_region).await?;
         let deadline = Instant::now() + self.providers.config().limits.replica_timeout;
         let reference = format!("{} in {region}", key.reference);
         let mut refused = None;
         loop {
-            match timeout_at(deadline, self.works(&there, &*wrapper)).await {
+            match timeout_at(deadline, self.check_usable(&in_region, &*wrapper)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error @ WrapperError::Denied { denial: Denial::AccessDenied | Denial::Disabled | Denial::WrongKind, .. })) => {
                     refused = Some(error);
                 }
                 Ok(Err(error @ (WrapperError::Invalid { .. } | WrapperError::Misconfigured { .. }))) => return Err(error),
-                // On its way, or away: a later look may tell.
+                // Other errors can end while the replica is created.
                 Ok(Err(_)) => refused = None,
                 Err(_) => {}
             }
-            if Instant::now() + PAUSE >= deadline {
+            if Instant::now() + POLL_INTERVAL >= deadline {
                 return Err(refused.unwrap_or(WrapperError::Unavailable { reference, outage: Outage::NotUsableYet, request_id: None }));
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn works(&self, key: &WrapperKey, wrapper: &dyn Wrapper) -> Result<(), WrapperError> {
+    async fn check_usable(&self, key: &WrapperKey, wrapper: &dyn Wrapper) -> Result<(), WrapperError> {
         if !wrapper.describe().await?.usable {
             return Err(WrapperError::Unavailable { reference: key.reference.clone(), outage: Outage::NotUsableYet, request_id: None });
         }
-        self.opens_canary(key, wrapper).await
+        self.open_canary(key, wrapper).await
     }
 }

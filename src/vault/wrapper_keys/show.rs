@@ -1,6 +1,6 @@
-//! One wrapper key, with what its KMS says of it at this moment.
+//! One wrapper key, with its current status in the KMS.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -10,66 +10,64 @@ use crate::{
     storage::KeyFilter,
 };
 
-use crate::vault::{AuditedResult, CallContext, Vault, VaultError, WrapperKeyView, audit_gate::commit::Completed};
+use super::{WrapperKeyView, WrapperKeys};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
 
-/// What a KMS says of a wrapper key.
+/// What the KMS says of a wrapper key.
 #[derive(Debug, Clone, Default)]
 pub struct KmsStatus {
-    /// Whether it would use it now; `None` if it did not say.
+    /// Whether the KMS would use it now. `None` if the KMS did not say.
     pub usable: Option<bool>,
-    /// How it rotates it; `None` if it did not say, or does no such thing.
+    /// How the KMS rotates the key material. `None` if the KMS did not say or does not rotate it.
     pub rotation: Option<KmsRotation>,
-    /// How many long-term keys were created before the last rotation; `None` if none is known.
+    /// The number of long-term keys created before the last rotation of the key material. `None` if no rotation is known.
     pub long_term_keys_older: Option<u64>,
-    /// Why something is not said.
+    /// Why a value is missing.
     pub reason: Option<String>,
 }
 
-/// How long a KMS may take to say it: people wait, and what the store knows is told in any case.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout of the questions to the KMS. The answer is complete without them.
+const KMS_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Vault {
-    /// Shows one wrapper key, and what its KMS says of it; one that is retired is not asked about.
+    /// Shows one wrapper key and its status in the KMS. The KMS is not asked about a retired one.
     ///
     /// # Errors
-    /// The gate's, the store's or the log's; `NotFound`. A KMS that does not answer is none.
+    /// `Forbidden`, `NotFound`, `StorageUnavailable` or `AuditUnavailable`. A KMS that does not answer is not an error.
     pub async fn show_wrapper_key(
-        self: &Arc<Self>,
+        &self,
         call: &CallContext,
         id: WrapperKeyId,
     ) -> Result<AuditedResult<(WrapperKeyView, Option<KmsStatus>)>, VaultError> {
-        let event = AuditEvent { subject: Some(id.to_string()), ..self.event(call, Operation::ShowWrapperKey) };
-        let done = self.try_show_wrapper_key(&event, id).await;
-        self.conclude(event, done).await
-    }
-
-    async fn try_show_wrapper_key(
-        &self,
-        event: &AuditEvent,
-        id: WrapperKeyId,
-    ) -> Result<Completed<(WrapperKeyView, Option<KmsStatus>)>, VaultError> {
-        let permit = self.permit_vault(event)?;
-        let view = self.wrapper_key_view(id).await?;
-        let look = match view.key.state {
-            WrapperState::Retired => None,
-            _ => Some(self.kms_status(&view.key).await?),
+        let event = AuditEvent { subject: Some(id.to_string()), ..self.gate.event(call, Operation::ShowWrapperKey) };
+        let result = async {
+            let permit = self.gate.permit_vault(&event)?;
+            let view = self.wrapper_keys.view_of(id).await?;
+            let status = match view.key.state {
+                WrapperState::Retired => None,
+                _ => Some(self.wrapper_keys.kms_status(&view.key).await?),
+            };
+            Ok(Completed::read(permit, (view, status)))
         };
-        Ok(Completed::read(permit, (view, look)))
+        let result = result.await;
+        self.gate.conclude(event, result).await
     }
+}
 
+impl WrapperKeys {
     async fn kms_status(&self, key: &WrapperKey) -> Result<KmsStatus, VaultError> {
         let wrapper = match self.connections.get(key).await {
             Ok(wrapper) => wrapper,
             Err(error) => return Ok(KmsStatus { reason: Some(error.to_string()), ..KmsStatus::default() }),
         };
-        let late = || WrapperError::Unavailable { reference: key.reference.clone(), outage: Outage::TimedOut, request_id: None };
-        let (described, rotation) = tokio::join!(timeout(PATIENCE, wrapper.describe()), timeout(PATIENCE, wrapper.rotation()));
-        let described = described.unwrap_or_else(|_| Err(late()));
-        let rotation = rotation.unwrap_or_else(|_| Err(late()));
-        let reason = match (&described, &rotation) {
+        let timed_out = || WrapperError::Unavailable { reference: key.reference.clone(), outage: Outage::TimedOut, request_id: None };
+        let (description, rotation) = tokio::join!(timeout(KMS_TIMEOUT, wrapper.describe()), timeout(KMS_TIMEOUT, wrapper.rotation()));
+        let description = description.unwrap_or_else(|_| Err(timed_out()));
+        let rotation = rotation.unwrap_or_else(|_| Err(timed_out()));
+        let reason = match (&description, &rotation) {
             (Err(error), _) => Some(error.to_string()),
-            (Ok(_), Err(WrapperError::Denied { denial: Denial::AccessDenied, .. })) => Some(NO_RIGHT.to_owned()),
-            (Ok(_), Err(error)) => Some(format!("the rotation of its material is not told: {error}")),
+            (Ok(_), Err(WrapperError::Denied { denial: Denial::AccessDenied, .. })) => Some(NO_PERMISSION.to_owned()),
+            (Ok(_), Err(error)) => Some(format!("the rotation of the key material is unknown: {error}")),
             (Ok(_), Ok(_)) => None,
         };
         let rotation = rotation.ok().flatten();
@@ -77,16 +75,16 @@ impl Vault {
             Some(last) => Some(self.long_term_keys_before(last).await?),
             None => None,
         };
-        Ok(KmsStatus { usable: described.ok().map(|described| described.usable), rotation, long_term_keys_older, reason })
+        Ok(KmsStatus { usable: description.ok().map(|description| description.usable), rotation, long_term_keys_older, reason })
     }
 
-    /// How many long-term keys that still exist were created before; `GET /v1/keys` lists which.
+    /// The number of long-term keys that were created before `at` and are not destroyed. `GET /v1/keys` lists them.
     async fn long_term_keys_before(&self, at: Timestamp) -> Result<u64, VaultError> {
         let all = KeyFilter { class: Some(Class::LongTerm), created_before: Some(at), ..KeyFilter::all() };
-        let gone = KeyFilter { state: Some(KeyState::Destroyed), ..all.clone() };
-        Ok(self.store.count_keys(&all).await?.saturating_sub(self.store.count_keys(&gone).await?))
+        let destroyed = KeyFilter { state: Some(KeyState::Destroyed), ..all.clone() };
+        Ok(self.env.store.count_keys(&all).await?.saturating_sub(self.env.store.count_keys(&destroyed).await?))
     }
 }
 
-const NO_RIGHT: &str =
-    "the rotation of its material is not told: the vault needs kms:GetKeyRotationStatus and kms:ListKeyRotations on the key (deploy/aws)";
+const NO_PERMISSION: &str = "the rotation of the key material is unknown: the vault needs kms:GetKeyRotationStatus and kms:ListKeyRotations \
+     on the key (deploy/aws)";

@@ -1,38 +1,38 @@
-//! Through which wraps a key is opened, one after the other, and when the next one has its turn.
+//! The order in which the wraps of a key are tried, and whether the next one is tried after an error.
 
 use crate::{
     domain::{KeyRecord, Wrap, WrapperKey, WrapperState},
     kms::WrapperError,
 };
 
-use crate::vault::Vault;
+use super::WrapperKeys;
 
-impl Vault {
-    /// The wraps that may open a record, in the order to try: quarantined ones last or never, wrapper keys that fail after those that
-    /// work, then as the configuration prefers, then the active one, standby, the rest.
-    pub(in crate::vault) fn ordered_wraps<'a>(
+impl WrapperKeys {
+    /// The usable wraps of a record in the order to try: quarantined ones last or not at all, failing wrapper keys after working ones, then
+    /// by the configured preference, then active, standby and the others.
+    pub(super) fn ordered_wraps<'a>(
         &self,
         keys: &'a [WrapperKey],
         record: &'a KeyRecord,
         quarantined_too: bool,
     ) -> Vec<(&'a WrapperKey, &'a Wrap)> {
-        let mut live = live(keys, record, quarantined_too);
-        live.sort_by_cached_key(|(key, wrap)| {
-            // One that refuses keeps its place: to pass it over would be to go round it.
-            let fails = self.health.wrapper_fault(key.id).is_some_and(|fault| self.failover_allowed(&fault));
-            (wrap.quarantined, fails, self.providers.preference(key), key.state)
+        let mut wraps = usable_wraps(keys, record, quarantined_too);
+        wraps.sort_by_cached_key(|(key, wrap)| {
+            // A wrapper key that denies keeps its place: moving it back would circumvent the denial.
+            let failing = self.health.fault(key.id).is_some_and(|fault| self.failover_allowed(&fault));
+            (wrap.quarantined, failing, self.providers.preference(key), key.state)
         });
-        live
+        wraps
     }
 
-    /// Whether the next wrap is tried after this error. Not after a denial: somebody may have disabled the wrapper key on purpose, and
-    /// another wrap of the same key must not undo that, unless the configuration says so.
-    pub(in crate::vault) fn failover_allowed(&self, error: &WrapperError) -> bool {
+    /// Whether the next wrap may be tried after this error. A denial does not allow it unless `failover_on_denied` is set: somebody may
+    /// have disabled the wrapper key on purpose, and another wrap of the same key must not circumvent that.
+    pub(super) fn failover_allowed(&self, error: &WrapperError) -> bool {
         !matches!(error, WrapperError::Denied { .. }) || self.providers.config().failover_on_denied
     }
 }
 
-fn live<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
+fn usable_wraps<'a>(keys: &'a [WrapperKey], record: &'a KeyRecord, quarantined_too: bool) -> Vec<(&'a WrapperKey, &'a Wrap)> {
     record
         .wraps
         .iter()

@@ -17,7 +17,7 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
-        Page, Positioned, Receipt, SqliteStore, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
+        PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -345,7 +345,7 @@ impl KeyStore for Watched {
         self.store.unreadable_key(id).await
     }
 
-    async fn keys(&self, filter: &KeyFilter, page: Page) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
+    async fn keys(&self, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
         self.store.keys(filter, page).await
     }
 
@@ -373,7 +373,7 @@ impl KeyStore for Watched {
         self.store.wraps_by_state().await
     }
 
-    async fn left(&self, wanted: KeyRequirement, page: Page) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.store.left(wanted, page).await
     }
 
@@ -381,7 +381,7 @@ impl KeyStore for Watched {
         self.store.dependents(wrapper_key, holders).await
     }
 
-    async fn jobs(&self, kind: JobKind, page: Page) -> Result<Vec<Positioned<Job>>, StoreError> {
+    async fn jobs(&self, kind: JobKind, page: PageRequest) -> Result<Vec<Positioned<Job>>, StoreError> {
         self.store.jobs(kind, page).await
     }
 
@@ -397,7 +397,7 @@ impl KeyStore for Watched {
         self.store.remembered(scope, now).await
     }
 
-    async fn entries(&self, filter: &EntryFilter, page: Page) -> Result<Vec<StoredEntry>, StoreError> {
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
         self.store.entries(filter, page).await
     }
 

@@ -1,0 +1,66 @@
+//! Queries of the audit log.
+
+use crate::{
+    audit::Entry,
+    domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
+    storage::{EntryFilter, Positioned, StoredEntry},
+};
+
+use super::{
+    AuditedResult, CallContext, ItemPage, PageRequest, Vault, VaultError,
+    audit_gate::Completed,
+    pagination::{item_page, one_more},
+};
+
+/// Filters of a list of audit entries. All given filters must match.
+#[derive(Debug, Default)]
+pub struct EntryQuery {
+    /// The key.
+    pub key: Option<KeyId>,
+    /// The node.
+    pub node: Option<NodeName>,
+    /// The principal.
+    pub principal: Option<String>,
+    /// The operation.
+    pub operation: Option<Operation>,
+    /// The outcome.
+    pub outcome: Option<Outcome>,
+    /// From this time, inclusive.
+    pub from: Option<Timestamp>,
+    /// Up to this time, exclusive.
+    pub to: Option<Timestamp>,
+}
+
+/// An audit entry and the leaf hash of its stored bytes.
+#[derive(Debug)]
+pub struct LoggedEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// The leaf hash as in RFC 6962.
+    pub leaf: [u8; 32],
+}
+
+impl Vault {
+    /// Lists audit entries about the nodes that the caller may see.
+    ///
+    /// # Errors
+    /// `Forbidden`, `StorageUnavailable` or `AuditUnavailable`.
+    pub async fn query_audit(
+        &self,
+        call: &CallContext,
+        query: EntryQuery,
+        page: PageRequest,
+    ) -> Result<AuditedResult<ItemPage<LoggedEntry>>, VaultError> {
+        let event = self.gate.event(call, Operation::QueryAudit);
+        let result = async {
+            let permit = self.gate.permit_inventory(&event)?;
+            let EntryQuery { key, node, principal, operation, outcome, from, to } = query;
+            let filter = EntryFilter { nodes: permit.nodes().clone(), key, node, principal, operation, outcome, from, to };
+            let found = self.env.store.entries(&filter, one_more(page)).await?;
+            let logged = |StoredEntry { entry, leaf, .. }| Positioned { position: entry.sequence, item: LoggedEntry { entry, leaf } };
+            Ok(Completed::read(permit, item_page(found.into_iter().map(logged).collect(), page)))
+        };
+        let result = result.await;
+        self.gate.conclude(event, result).await
+    }
+}

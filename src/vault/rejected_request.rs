@@ -1,0 +1,24 @@
+//! Requests that end before an operation starts: they exceed a limit, or cannot be parsed. They are audited too.
+
+use crate::domain::{AuditEvent, KeyId, Operation, Principal};
+
+use super::{CallContext, RequestSlot, Vault, VaultError};
+
+impl Vault {
+    /// A slot among the concurrent requests of a principal. It is released on drop.
+    ///
+    /// # Errors
+    /// `TooMany`. The caller passes it to [`Vault::reject`].
+    pub fn enter(&self, principal: &Principal) -> Result<RequestSlot, VaultError> {
+        self.limits.request(principal)
+    }
+
+    /// Records a request that could not be processed, and returns the error for the caller.
+    pub async fn reject(&self, call: &CallContext, operation: Operation, key: Option<KeyId>, error: VaultError) -> VaultError {
+        let event = AuditEvent { key, ..self.gate.event(call, operation) };
+        match self.gate.refuse::<()>(event, error.clone()).await {
+            Ok(()) => error,
+            Err(refused) => refused,
+        }
+    }
+}

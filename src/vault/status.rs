@@ -1,0 +1,62 @@
+//! The status of the vault, from what this process knows. It calls neither the KMS nor the store.
+
+use crate::domain::{Operation, WrapperKeyId};
+
+use super::{AuditedResult, CallContext, Code, Vault, VaultError, audit_gate::Completed};
+
+/// The status of the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whether any use of a key can succeed.
+    pub ready: bool,
+    /// Whether there is a fault.
+    pub degraded: bool,
+    /// The codes of all faults.
+    pub reasons: Vec<Code>,
+    /// The version of the program.
+    pub version: String,
+    /// The version of the database schema.
+    pub schema: u32,
+    /// The revision of the policy.
+    pub policy_revision: String,
+    /// The active wrapper key.
+    pub active_wrapper: Option<WrapperKeyId>,
+}
+
+impl Vault {
+    /// Shows the status to any principal.
+    ///
+    /// # Errors
+    /// `AuditUnavailable`.
+    pub async fn show_status(&self, call: &CallContext) -> Result<AuditedResult<Status>, VaultError> {
+        let event = self.gate.event(call, Operation::Status);
+        let result = self.gate.permit_vault(&event).map(|permit| Completed::read(permit, self.status()));
+        self.gate.conclude(event, result).await
+    }
+
+    /// The status, for the health endpoints.
+    pub fn status(&self) -> Status {
+        let (faults, wrapper_keys_down) = self.wrapper_keys.faults();
+        let (stopping, audit_failing) = (self.gate.stopping(), self.gate.audit_failing());
+        let reasons: Vec<Code> = [
+            stopping.then_some(Code::ShuttingDown),
+            audit_failing.then_some(Code::AuditUnavailable),
+            self.gate.frozen().then_some(Code::Frozen),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(faults)
+        .collect();
+        // While the KMS is down, cached keys still work. A frozen vault must stay reachable for the unfreeze.
+        let no_call_can_succeed = stopping || audit_failing || (wrapper_keys_down && self.key_cache.is_empty());
+        Status {
+            ready: !no_call_can_succeed,
+            degraded: !reasons.is_empty(),
+            reasons,
+            version: self.version.clone(),
+            schema: self.env.store.schema(),
+            policy_revision: self.gate.policy().revision().to_string(),
+            active_wrapper: self.wrapper_keys.known_active(),
+        }
+    }
+}

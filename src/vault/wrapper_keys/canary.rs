@@ -1,0 +1,48 @@
+//! The canary of a wrapper key: a random value that it wrapped at registration. A wrapper key that no longer opens its canary is another
+//! key, disabled, or out of reach.
+
+use crate::{
+    crypto::SecretBytes,
+    domain::{EncryptionContext, KmsUse, VaultId, WrapperKey, WrapperKeyId},
+    kms::{Unwrapped, Wrapped, Wrapper, WrapperError},
+};
+
+use super::WrapperKeys;
+
+/// The encryption context of a canary: `version`, `vault`, `canary`.
+pub fn canary_context(vault: &VaultId, id: WrapperKeyId) -> EncryptionContext {
+    EncryptionContext::new(vec![("version", "1".into()), ("vault", vault.to_string()), ("canary", id.to_string())])
+}
+
+impl WrapperKeys {
+    /// Opens the canary of a wrapper key.
+    ///
+    /// # Errors
+    /// The error of the KMS.
+    pub(super) async fn open_canary(&self, key: &WrapperKey, wrapper: &dyn Wrapper) -> Result<(), WrapperError> {
+        wrapper.unwrap(&key.canary, &canary_context(&self.env.vault_id, key.id)).await.map(drop)
+    }
+
+    /// Opens the canary of a wrapper key over its connection.
+    ///
+    /// # Errors
+    /// The error of the KMS.
+    pub(super) async fn connect_and_open_canary(&self, key: &WrapperKey) -> Result<(), WrapperError> {
+        let wrapper = self.connections.get(key).await?;
+        self.open_canary(key, &*wrapper).await
+    }
+}
+
+/// Wraps a data key, unwraps it and compares: a wrap that does not open would lose the key. `None` if another data key came back.
+pub(super) async fn wrap_and_verify(
+    wrapper: &dyn Wrapper,
+    data_key: &SecretBytes,
+    context: &EncryptionContext,
+    kms: &mut KmsUse,
+) -> Result<Option<Vec<u8>>, WrapperError> {
+    let Wrapped { bytes, receipt } = wrapper.wrap(data_key, context).await?;
+    kms.request_ids.extend(receipt.request_id);
+    let Unwrapped { data_key: unwrapped, receipt } = wrapper.unwrap(&bytes, context).await?;
+    kms.request_ids.extend(receipt.request_id);
+    Ok(unwrapped.same(data_key).then_some(bytes))
+}
