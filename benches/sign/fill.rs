@@ -16,7 +16,7 @@ use canton_keyvault::{
     crypto::{Random, SystemRandom},
     domain::{Clock, KeySpec, Principal, Purpose, Timestamp},
     kms::Providers,
-    storage::{Mode, SqliteConfig, SqliteStore},
+    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{CallContext, JobsConfig, LimitsConfig, NewKey, Vault, VaultConfig},
 };
 

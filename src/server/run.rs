@@ -18,11 +18,12 @@ use crate::{
     domain::{Clock, Timestamp},
     kms::Providers,
     mtls::{ConnectionLimits, Trust, serve, serve_ops},
-    storage::{Mode, SqliteConfig, SqliteStore},
+    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{Vault, VaultConfig, background},
 };
 
 use super::{
+    free_disk,
     hardening::harden,
     metrics,
     reload::{self, Live, Reloader},
@@ -110,6 +111,7 @@ impl Server {
         let looks = api::ops::router(Arc::clone(&self.vault), metrics);
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         background::run(&self.vault, &self.tasks, &self.stop);
+        self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
             let on_change = |change: reload::Change| {

@@ -10,7 +10,7 @@ pub struct Commit {
     /// The change of state, if there is one.
     pub change: Option<Change>,
     /// What to remember for a repeated call.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<NewIdempotencyRecord>,
     /// What must still hold for a use to count.
     pub precondition: Option<KeyPrecondition>,
     /// What happened.
@@ -108,7 +108,7 @@ pub struct KeyUpdate {
     /// The row's tag from now on.
     pub row_tag: Option<[u8; 32]>,
     /// A quarantined wrap of the row's generation that was found to open after all.
-    pub lift: Option<WrapperKeyId>,
+    pub reinstate_wrap: Option<WrapperKeyId>,
 }
 
 /// What a result was computed under. The writer compares `store_revision` with its own; where it moved on, it rereads the key's
@@ -145,11 +145,11 @@ pub struct IdempotencyRecord {
 
 /// A record to make with a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Idempotency {
+pub struct NewIdempotencyRecord {
     /// Where it counts.
     pub scope: IdempotencyScope,
     /// What is remembered.
-    pub remembered: IdempotencyRecord,
+    pub record: IdempotencyRecord,
     /// Until when.
     pub expires_at: Timestamp,
 }

@@ -1,10 +1,12 @@
-//! Where keys, wraps and the log are kept: one trait, one write path, and nothing that could take an open secret.
+//! The store of keys, wraps and the audit log. It has one trait and one write path, and no function that could take an open secret.
+//!
+//! Every ciphertext arrives sealed or wrapped. A second store implements [`KeyStore`] and passes the same conformance tests.
 
 mod commit;
 mod jobs;
 mod sqlite;
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -16,52 +18,52 @@ use crate::{
     },
 };
 
-pub use self::commit::{
-    Change, Commit, CommitError, Idempotency, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, Receipt,
+pub use commit::{
+    Change, Commit, CommitError, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, Receipt,
 };
-pub use self::jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
-pub use self::sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
+pub use jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
+pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
 
-/// A store of keys and of the log. All writing goes through [`KeyStore::commit`].
+/// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// One transaction: the change, the idempotency record and the entry become durable together, or none of them.
+    /// Writes the change, the idempotency record and the audit entry in one transaction. Returns after they are durable.
     ///
     /// # Errors
-    /// [`CommitError`]; except for `Unavailable` after a time-out, nothing was written.
+    /// [`CommitError`]. Nothing was written, except possibly for `Unavailable` with [`StoreError::TooSlow`].
     async fn commit(&self, commit: Commit) -> Result<Receipt, CommitError>;
 
-    /// A key with the log's newest word on it, read in one snapshot.
+    /// A key and its newest state change in the audit log, read in one snapshot.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError>;
 
-    /// What can be said of a key whose row cannot be read.
+    /// What is known of a key whose row cannot be read.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn unreadable_key(&self, id: KeyId) -> Result<Option<UnreadableKey>, StoreError>;
 
-    /// Keys in the order of creation.
+    /// Keys in the order of their creation.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn keys(&self, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError>;
 
-    /// How many keys there are, those whose rows cannot be read included. Takes longer the more keys there are.
+    /// The number of keys, including those whose rows cannot be read. The time grows with the number of keys.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn count_keys(&self, filter: &KeyFilter) -> Result<u64, StoreError>;
 
-    /// Keys pending deletion whose time has come.
+    /// Keys whose deletion is due at `now`.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn due_for_destruction(&self, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError>;
 
-    /// How many keys are in each state.
+    /// The number of keys in each state.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
@@ -73,32 +75,32 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError>;
 
-    /// All wrapper keys, oldest first, each with what stands under it. Takes longer the more keys there are.
+    /// All wrapper keys with their use, oldest first. The time grows with the number of keys.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn keys_by_wrapper_key(&self) -> Result<Vec<WrapperKeyUse>, StoreError>;
 
-    /// How many wraps that open there are under wrapper keys of each provider and state.
+    /// The number of wraps that are not quarantined, by provider and state of their wrapper keys.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn wraps_by_state(&self) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError>;
 
-    /// Keys that do not have what is wanted, in the order of creation. A row without a readable id is left out, but counts in
-    /// [`KeyStore::commit`] of an end.
+    /// Keys that do not meet a requirement, in the order of their creation. Rows without a readable id are omitted here, but are counted when
+    /// a job ends.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError>;
+    async fn keys_missing(&self, requirement: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError>;
 
-    /// What would be lost if the wraps under a wrapper key went and only `holders` stayed.
+    /// What would be lost if the wraps under a wrapper key were deleted and only those under `holders` stayed.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError>;
 
-    /// Jobs of a kind, oldest first. A running one has its numbers as of now, and no errors.
+    /// Jobs of a kind, oldest first. A running job has its current progress and no errors.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
@@ -110,104 +112,106 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
 
-    /// The job that runs, if one does, without its numbers: costs the same however many keys there are.
+    /// The state of the store as a whole, read in one snapshot. The time does not depend on the number of keys.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn running_job(&self) -> Result<Option<Job>, StoreError>;
+    async fn state(&self) -> Result<StoreState, StoreError>;
 
-    /// What an earlier call with this idempotency key answered, if it has not expired at `now`.
+    /// The idempotency record of an earlier request with this key, if it has not expired at `now`.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError>;
+    async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError>;
 
-    /// Entries in the order of the log.
+    /// Audit entries in the order of the log.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError>;
 
-    /// Whether the store says that the vault is frozen.
+    /// 32 random bytes, created with the store, for keyed hashes of request bodies. They have no other use.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn frozen(&self) -> Result<bool, StoreError>;
+    async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError>;
 
-    /// 32 random bytes made with the store, for keyed hashes of request bodies. Not a key of anything else.
-    ///
-    /// # Errors
-    /// As [`KeyStore::key`].
-    async fn hash_key(&self) -> Result<[u8; 32], StoreError>;
-
-    /// Copies the store to a new file, online, consistently.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the file exists or cannot be written.
-    async fn backup(&self, to: &Path) -> Result<(), StoreError>;
-
-    /// Bytes free where the store lives; `None` if it has no disk of its own.
-    fn free_disk(&self) -> Option<u64>;
-
-    /// The revision of the store, as this process knows it: bumped by every state change. Costs an atomic load.
-    fn revision(&self) -> u64;
+    /// The newest revision of the store that this process has seen: a hint that costs one atomic load. It is at least the revision of every
+    /// commit of this process. A store that several processes share may be ahead of it; the commit of a use compares with the store itself.
+    fn known_revision(&self) -> u64;
 
     /// The version of the schema.
     fn schema(&self) -> u32;
+
+    /// Completes the accepted commits, refuses others as [`StoreError::Closed`], and releases the resources of this process.
+    ///
+    /// A process that ends without it loses no acknowledged commit.
+    async fn close(&self);
 }
 
-/// A key as stored, with the log's newest word on its state.
+/// The state of the store as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreState {
+    /// The revision. Every state change increases it.
+    pub revision: u64,
+    /// Whether the vault is frozen.
+    pub frozen: bool,
+    /// The running job, without its progress.
+    pub running_job: Option<Job>,
+}
+
+/// A stored key, and its newest state change in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// The row and its wraps.
     pub record: KeyRecord,
-    /// The newest state change of this key in the log, from the entry's bytes; `None` if there is none.
-    pub logged: Option<StateChange>,
-    /// The store's revision in the same snapshot.
+    /// The newest state change of this key in the audit log, from the bytes of the entry. `None` if there is none.
+    pub logged_state: Option<StateChange>,
+    /// The revision of the store in the same snapshot.
     pub store_revision: u64,
 }
 
-/// What can be said of a key whose row cannot be read.
+/// What is known of a key whose row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableKey {
-    /// Its node, if at least that can be read.
+    /// The node, if it can be read.
     pub node: Option<NodeName>,
-    /// The newest state change of this key in the log.
-    pub logged: Option<StateChange>,
+    /// The newest state change of this key in the audit log.
+    pub logged_state: Option<StateChange>,
 }
 
-/// An item of a list and where it stands.
+/// An item of a list and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positioned<T> {
-    /// Where it stands: the cursor that continues after it.
+    /// The position: the cursor of the next page.
     pub position: u64,
     /// The item.
     pub item: T,
 }
 
-/// A page of a list: after this position, at most so many.
+/// A request for one page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Continue after this position; 0 begins.
+    /// The position after which the page starts. 0 is the first page.
     pub after: u64,
-    /// At most so many items.
+    /// Maximum number of items.
     pub limit: u32,
 }
 
-/// Which keys to list. Empty lists all.
+/// Filters of a list of keys. All given filters must match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFilter {
-    /// On nodes that the caller may see.
+    /// The nodes that the caller may see.
     pub nodes: NodeScope,
-    /// On this node.
+    /// The node.
     pub node: Option<NodeName>,
-    /// With this purpose.
+    /// The purpose.
     pub purpose: Option<Purpose>,
-    /// In this state.
+    /// The state.
     pub state: Option<KeyState>,
-    /// Of this class.
+    /// The class.
     pub class: Option<Class>,
-    /// Created before.
+    /// Created before this time.
     pub created_before: Option<Timestamp>,
 }
 
@@ -218,33 +222,33 @@ impl KeyFilter {
     }
 }
 
-/// Which entries to list. `from` is inclusive, `to` exclusive.
+/// Filters of a list of audit entries. All given filters must match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryFilter {
-    /// On nodes that the caller may see; entries without a node are shown to [`NodeScope::All`] only.
+    /// The nodes that the caller may see. Entries without a node are included for [`NodeScope::All`] only.
     pub nodes: NodeScope,
-    /// About this key.
+    /// The key.
     pub key: Option<KeyId>,
-    /// On this node.
+    /// The node.
     pub node: Option<NodeName>,
-    /// By this principal.
+    /// The principal.
     pub principal: Option<String>,
-    /// Of this operation.
+    /// The operation.
     pub operation: Option<Operation>,
-    /// With this outcome.
+    /// The outcome.
     pub outcome: Option<Outcome>,
-    /// Not before.
+    /// From this time, inclusive.
     pub from: Option<Timestamp>,
-    /// Before.
+    /// Up to this time, exclusive.
     pub to: Option<Timestamp>,
 }
 
-/// An entry with the hash of its stored bytes.
+/// An audit entry with its stored bytes and their hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
-    /// The entry, decoded.
+    /// The decoded entry.
     pub entry: Entry,
-    /// The stored bytes, which alone are hashed.
+    /// The stored bytes. Only they are hashed.
     pub bytes: Vec<u8>,
     /// The stored leaf hash.
     pub leaf: [u8; 32],
@@ -253,24 +257,24 @@ pub struct StoredEntry {
 /// Why the store cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No room on the disk.
-    #[error("no room left where the store lives")]
+    /// The disk is full.
+    #[error("the disk of the store is full. Free some space")]
     DiskFull,
-    /// The database said no.
-    #[error("the store failed: {0}")]
+    /// An error of the database.
+    #[error("the database failed: {0}")]
     Failed(String),
-    /// A row that should be valid is not.
-    #[error("{table} holds a row that cannot be read: {what}")]
+    /// A row is not valid.
+    #[error("the table {table} has a row that cannot be read: {what}")]
     Corrupt {
-        /// Which table.
+        /// The table.
         table: &'static str,
-        /// What is wrong with it.
+        /// What is wrong.
         what: String,
     },
-    /// The writer's queue is full, or it did not answer in time.
+    /// The queue of the writer is full, or it did not answer in time. The outcome of a commit is unknown then.
     #[error("the store did not answer within {0:?}")]
     TooSlow(Duration),
-    /// The writer has stopped.
+    /// The store is closed.
     #[error("the store is closed")]
     Closed,
 }

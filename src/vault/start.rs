@@ -47,7 +47,7 @@ impl Vault {
     /// `StorageUnavailable` or `AuditUnavailable`.
     pub async fn start(config: VaultConfig) -> Result<Arc<Self>, VaultError> {
         let VaultConfig { id, version, store, providers, clock, random, policy, cache, limits, jobs } = config;
-        let (frozen, hash_key) = (store.frozen().await?, store.hash_key().await?);
+        let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
         let env = Arc::new(Environment { vault_id: id, store, clock, random });
         let gate = Arc::new(AuditGate::new(Arc::clone(&env), policy, limits.refusals_per_second, frozen, hash_key));
         let wrapper_keys = Arc::new(WrapperKeys::new(Arc::clone(&env), Arc::clone(&gate), providers));

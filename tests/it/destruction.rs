@@ -18,7 +18,7 @@ use canton_keyvault::{
         Timestamp,
     },
     kms::{Providers, create_key_file},
-    storage::{Mode, SqliteConfig, SqliteStore},
+    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Vault, VaultConfig, VaultError},
 };
 

@@ -236,7 +236,7 @@ async fn bootstrapped(life: &Life) {
 
 async fn idle(life: &Life) {
     let began = Instant::now();
-    while let Some(job) = life.watched.running_job().await.unwrap() {
+    while let Some(job) = life.watched.state().await.unwrap().running_job {
         assert!(began.elapsed() < PATIENCE, "does not end: {:?}", life.watched.job(job.id).await);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -246,7 +246,7 @@ async fn idle(life: &Life) {
 async fn settle(world: &World, life: &Life, report: &mut Report) {
     idle(life).await;
     let active = active(life).await;
-    let left = life.watched.left(KeyRequirement::WrapUnder(active), ALL).await.unwrap();
+    let left = life.watched.keys_missing(KeyRequirement::WrapUnder(active), ALL).await.unwrap();
     if !left.is_empty() {
         let job = life.vault.start_rotation(&as_("wrapper-admin"), active).await.unwrap().into_value();
         idle(life).await;

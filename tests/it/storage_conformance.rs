@@ -11,7 +11,9 @@ use canton_keyvault::{
         AuditEvent, Class, KeyAttributes, KeyId, KeyRecord, KeySpec, Lifecycle, Operation, Origin, Purpose, StateChange, Transition, Wrap,
         WrapperKey, WrapperState,
     },
-    storage::{Change, Commit, CommitError, Idempotency, IdempotencyScope, KeyStore, KeyUpdate, Mode, SqliteConfig, WrapperKeyUse},
+    storage::{
+        Change, Commit, CommitError, IdempotencyScope, KeyStore, KeyUpdate, Mode, NewIdempotencyRecord, SqliteConfig, WrapperKeyUse,
+    },
 };
 
 use crate::storage_fixtures::{
@@ -87,10 +89,9 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.key(id(1)).await, Ok(None));
     assert_eq!(store.keys(&all_keys(), page(0, 10)).await, Ok(vec![]));
     assert_eq!(store.entries(&all_entries(), page(0, 10)).await, Ok(vec![]));
-    assert_eq!(store.frozen().await, Ok(false));
-    assert_eq!(store.hash_key().await, store.hash_key().await);
-    assert_ne!(store.hash_key().await.unwrap(), [0; 32]);
-    assert!(store.free_disk().is_none_or(|bytes| bytes > 0));
+    assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
+    assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
+    assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
     assert_eq!(store.schema(), 2);
 }
 
@@ -123,7 +124,7 @@ async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
         let receipt = store.commit(insert(key)).await.unwrap();
         let stored = store.key(key.attributes.id).await.unwrap().unwrap();
         assert_eq!(&stored.record, key);
-        assert_eq!(stored.logged, Some(key.state_change()));
+        assert_eq!(stored.logged_state, Some(key.state_change()));
         assert_eq!(stored.store_revision, receipt.store_revision);
     }
 }
@@ -152,7 +153,7 @@ async fn a_successor_and_its_link_are_one_commit(store: Arc<dyn KeyStore>) {
     let receipt = store.commit(insert_after(&record(2), &linked)).await.unwrap();
     let old = store.key(id(1)).await.unwrap().unwrap();
     assert_eq!(old.record.successor, Some(id(2)));
-    assert_eq!(old.logged, Some(linked.to));
+    assert_eq!(old.logged_state, Some(linked.to));
     assert!(store.key(id(2)).await.unwrap().is_some());
     let entries = store.entries(&all_entries(), page(receipt.sequence - 1, 10)).await.unwrap();
     let about: Vec<_> = entries.iter().map(|stored| stored.entry.key_id).collect();
@@ -181,7 +182,7 @@ async fn a_step_is_a_compare_and_swap(store: Arc<dyn KeyStore>) {
     let expected =
         KeyRecord { lifecycle: disabled, revision: 2, row_tag: None, delete_at: Some(at(77)), successor: Some(id(5)), ..record(1) };
     assert_eq!(stored.record, expected);
-    assert_eq!(stored.logged, Some(update.to));
+    assert_eq!(stored.logged_state, Some(update.to));
     assert_eq!(store.commit(change(&update)).await, Err(CommitError::LostRace));
     let unknown = KeyUpdate { key: id(9), ..update };
     assert_eq!(store.commit(change(&unknown)).await, Err(CommitError::LostRace));
@@ -220,7 +221,7 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     assert_eq!(store.unreadable_key(id(9)).await, Ok(None));
     let unreadable_key = store.unreadable_key(id(1)).await.unwrap().unwrap();
     let logged = StateChange { revision: 1, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None };
-    assert_eq!((unreadable_key.node, unreadable_key.logged), (Some(record(1).attributes.node), Some(logged)));
+    assert_eq!((unreadable_key.node, unreadable_key.logged_state), (Some(record(1).attributes.node), Some(logged)));
     let lifecycle = Lifecycle::ACTIVE.after(Transition::Quarantine).unwrap();
     let set_aside = |key, revision| {
         let to = StateChange { revision, lifecycle, successor: None, delete_at: None };
@@ -233,7 +234,7 @@ async fn a_key_is_set_aside_from_where_the_log_stands(store: Arc<dyn KeyStore>) 
     store.commit(set_aside(id(1), 2)).await.unwrap();
     let stored = store.key(id(1)).await.unwrap().unwrap();
     assert_eq!(stored.record, KeyRecord { lifecycle, revision: 2, row_tag: None, successor: None, delete_at: None, ..record(1) });
-    assert_eq!(stored.logged, Some(StateChange { revision: 2, lifecycle, successor: None, delete_at: None }));
+    assert_eq!(stored.logged_state, Some(StateChange { revision: 2, lifecycle, successor: None, delete_at: None }));
 }
 
 async fn wrapper_keys_are_registered_once(store: Arc<dyn KeyStore>) {
@@ -262,7 +263,7 @@ async fn the_regions_of_a_wrapper_key_are_a_compare_and_swap(store: Arc<dyn KeyS
         ..commit(Operation::ReplicateWrapperKey, None)
     };
     let (one, two) = (regions(&["eu-central-1", "eu-west-1"]), regions(&["eu-central-1", "us-east-1"]));
-    let before = store.revision();
+    let before = store.known_revision();
     assert!(store.commit(set(1, &had, &one)).await.unwrap().store_revision > before, "whoever connected it must look again");
     assert_eq!(store.commit(set(1, &had, &two)).await, Err(CommitError::LostRace));
     assert_eq!(store.commit(set(9, &had, &two)).await, Err(CommitError::LostRace));
@@ -274,30 +275,30 @@ async fn a_use_counts_only_while_its_key_is_unchanged(store: Arc<dyn KeyStore>) 
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
     let seen = store.commit(insert(&record(2))).await.unwrap().store_revision;
-    assert_eq!(store.revision(), seen);
+    assert_eq!(store.known_revision(), seen);
     store.commit(sign(id(1), 1, seen)).await.unwrap();
     store.commit(change(&step(&record(2), Lifecycle::ACTIVE.after(Transition::Disable).unwrap()))).await.unwrap();
     store.commit(sign(id(1), 1, seen)).await.expect("another key changed, not this one");
     assert_eq!(store.commit(sign(id(2), 1, seen)).await, Err(CommitError::Stale));
     assert_eq!(store.commit(sign(id(9), 1, seen)).await, Err(CommitError::Stale), "a key that is not there has changed");
-    store.commit(sign(id(2), 2, store.revision())).await.expect("it is the vault that judges states");
+    store.commit(sign(id(2), 2, store.known_revision())).await.expect("it is the vault that judges states");
 }
 
 async fn a_frozen_vault_takes_no_use(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     let seen = store.commit(insert(&record(1))).await.unwrap().store_revision;
     store.commit(freeze(true)).await.unwrap();
-    assert_eq!(store.frozen().await, Ok(true));
+    assert_eq!(store.state().await.map(|state| state.frozen), Ok(true));
     assert_eq!(store.commit(sign(id(1), 1, seen)).await, Err(CommitError::Stale));
-    assert_eq!(store.commit(sign(id(1), 1, store.revision())).await, Err(CommitError::Stale));
+    assert_eq!(store.commit(sign(id(1), 1, store.known_revision())).await, Err(CommitError::Stale));
     store.commit(commit(Operation::ListKeys, None)).await.expect("what is no use is logged still");
     store.commit(freeze(false)).await.unwrap();
-    assert_eq!(store.frozen().await, Ok(false));
+    assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     store.commit(sign(id(1), 1, seen)).await.unwrap();
 }
 
 async fn every_change_moves_the_revision_and_nothing_else_does(store: Arc<dyn KeyStore>) {
-    let mut last = store.revision();
+    let mut last = store.known_revision();
     let disabled = step(&record(1), Lifecycle::ACTIVE.after(Transition::Disable).unwrap());
     let quarantine = Change::QuarantineWrap { key: id(1), wrapper_key: wrapper(1), generation: 1, wrapped: wrap(1).wrapped };
     for changing in [
@@ -309,44 +310,44 @@ async fn every_change_moves_the_revision_and_nothing_else_does(store: Arc<dyn Ke
     ] {
         let receipt = store.commit(changing).await.unwrap();
         assert!(receipt.store_revision > last);
-        assert_eq!(store.revision(), receipt.store_revision);
+        assert_eq!(store.known_revision(), receipt.store_revision);
         last = receipt.store_revision;
     }
     assert_eq!(store.commit(commit(Operation::ListKeys, None)).await.unwrap().store_revision, last);
     assert_eq!(store.commit(change(&disabled)).await, Err(CommitError::LostRace));
-    assert_eq!(store.revision(), last);
+    assert_eq!(store.known_revision(), last);
 }
 
 async fn an_idempotency_key_counts_until_it_expires(store: Arc<dyn KeyStore>) {
     let scope = |principal: &str| IdempotencyScope { principal: principal.into(), route: "POST /v1/keys".into(), key: "k".into() };
     let note = |principal: &str, answer: &str, now, until| Commit {
-        idempotency: Some(Idempotency { scope: scope(principal), remembered: remembered(answer), expires_at: at(until) }),
+        idempotency: Some(NewIdempotencyRecord { scope: scope(principal), record: remembered(answer), expires_at: at(until) }),
         event: AuditEvent { at: at(now), ..event(Operation::CreateKey, None) },
         ..commit(Operation::CreateKey, None)
     };
     store.commit(note("a", "first", 10, 20)).await.unwrap();
-    assert_eq!(store.remembered(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
-    assert_eq!(store.remembered(&scope("a"), at(20)).await, Ok(None));
-    assert_eq!(store.remembered(&scope("b"), at(10)).await, Ok(None));
+    assert_eq!(store.idempotency_record(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
+    assert_eq!(store.idempotency_record(&scope("a"), at(20)).await, Ok(None));
+    assert_eq!(store.idempotency_record(&scope("b"), at(10)).await, Ok(None));
     assert_eq!(store.commit(note("a", "second", 19, 40)).await, Err(CommitError::IdempotencyKeyTaken));
-    assert_eq!(store.remembered(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
+    assert_eq!(store.idempotency_record(&scope("a"), at(19)).await, Ok(Some(remembered("first"))));
     store.commit(note("b", "other", 19, 40)).await.unwrap();
     store.commit(note("a", "third", 20, 40)).await.unwrap();
-    assert_eq!(store.remembered(&scope("a"), at(39)).await, Ok(Some(remembered("third"))));
+    assert_eq!(store.idempotency_record(&scope("a"), at(39)).await, Ok(Some(remembered("third"))));
 }
 
 async fn a_refused_commit_leaves_no_trace(store: Arc<dyn KeyStore>) {
     register(&store, 1, WrapperState::Active).await;
     store.commit(insert(&record(1))).await.unwrap();
-    let (before, revision) = (log(&store).await, store.revision());
+    let (before, revision) = (log(&store).await, store.known_revision());
     let scope = IdempotencyScope { principal: "a".into(), route: "r".into(), key: "k".into() };
     let refused = Commit {
-        idempotency: Some(Idempotency { scope: scope.clone(), remembered: remembered("x"), expires_at: at(1_000) }),
+        idempotency: Some(NewIdempotencyRecord { scope: scope.clone(), record: remembered("x"), expires_at: at(1_000) }),
         ..insert(&record(1))
     };
     assert_eq!(store.commit(refused).await, Err(CommitError::KeyExists));
-    assert_eq!(store.remembered(&scope, at(0)).await, Ok(None));
-    assert_eq!((log(&store).await, store.revision()), (before, revision));
+    assert_eq!(store.idempotency_record(&scope, at(0)).await, Ok(None));
+    assert_eq!((log(&store).await, store.known_revision()), (before, revision));
 }
 
 async fn concurrent_commits_leave_no_gap(store: Arc<dyn KeyStore>) {

@@ -142,7 +142,7 @@ pub(crate) fn step(record: &KeyRecord, lifecycle: Lifecycle) -> KeyUpdate {
         if_revision: record.revision,
         to: StateChange { revision: record.revision + 1, lifecycle, successor: record.successor, delete_at: record.delete_at },
         row_tag: record.row_tag,
-        lift: None,
+        reinstate_wrap: None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use canton_keyvault::{
     domain::{AuditEvent, KeyState, Lifecycle, Operation, WrapperState},
     storage::{
-        Commit, CommitError, Idempotency, IdempotencyScope, KeyFilter, KeyStore, Mode, OpenStoreError, SqliteConfig, SqliteStore,
+        Commit, CommitError, IdempotencyScope, KeyFilter, KeyStore, Mode, NewIdempotencyRecord, OpenStoreError, SqliteConfig, SqliteStore,
         StoreError,
     },
 };
@@ -134,7 +134,7 @@ async fn what_is_no_vault_is_refused_and_left_alone() {
 #[tokio::test]
 async fn all_files_are_private_and_the_store_opens_again_as_it_was() {
     let bench = Bench::new(None, |_| {}).await;
-    let hash_key = bench.store.hash_key().await.unwrap();
+    let hash_key = bench.store.idempotency_hash_key().await.unwrap();
     bench.store.commit(insert(&record(1))).await.unwrap();
     bench.store.commit(freeze(true)).await.unwrap();
     let names = ["keyvault.db", "keyvault.db-wal", "keyvault.db-shm", "keyvault.db.lock"];
@@ -142,11 +142,11 @@ async fn all_files_are_private_and_the_store_opens_again_as_it_was() {
         let mode = fs::metadata(bench.folder.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    let (revision, entries) = (bench.store.revision(), log(&bench.shared()).await);
+    let (revision, entries) = (bench.store.known_revision(), log(&bench.shared()).await);
     let again = bench.edited(|_| {}).await;
-    assert_eq!(again.store.hash_key().await.unwrap(), hash_key);
-    assert_eq!((again.store.revision(), log(&again.shared()).await), (revision, entries));
-    assert_eq!(again.store.frozen().await, Ok(true), "a restart stays frozen");
+    assert_eq!(again.store.idempotency_hash_key().await.unwrap(), hash_key);
+    assert_eq!((again.store.known_revision(), log(&again.shared()).await), (revision, entries));
+    assert_eq!(again.store.state().await.map(|state| state.frozen), Ok(true), "a restart stays frozen");
     assert_eq!(again.store.key(id(1)).await.unwrap().unwrap().record, record(1));
 }
 
@@ -194,7 +194,7 @@ async fn only_the_bytes_of_an_entry_are_believed() {
             db.execute("UPDATE audit_entries SET key_id = ?1 WHERE key_id = ?2", [id(3).to_string(), id(2).to_string()]).unwrap();
         })
         .await;
-    assert_eq!(bench.store.key(id(1)).await.unwrap().unwrap().logged.map(|logged| logged.revision), Some(1));
+    assert_eq!(bench.store.key(id(1)).await.unwrap().unwrap().logged_state.map(|logged| logged.revision), Some(1));
     bench.store.commit(Commit { event: event(Operation::CreateKey, Some(id(3))), ..insert(&record(3)) }).await.unwrap();
     assert!(matches!(bench.store.key(id(3)).await, Err(StoreError::Corrupt { table: "audit_entries", .. })));
 }
@@ -220,16 +220,16 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
     let disk = Disk::new();
     let bench = Bench::new(Some(&disk), |_| {}).await;
     bench.store.commit(insert(&record(1))).await.unwrap();
-    let (before, revision) = (log(&bench.shared()).await, bench.store.revision());
+    let (before, revision) = (log(&bench.shared()).await, bench.store.known_revision());
     disk.set_full(true);
     for commit in [insert(&record(2)), freeze(true), commit(Operation::ListKeys, None)] {
         assert_eq!(bench.store.commit(commit).await, Err(CommitError::Unavailable(StoreError::DiskFull)));
     }
-    assert_eq!((log(&bench.shared()).await, bench.store.revision()), (before.clone(), revision), "reading goes on");
+    assert_eq!((log(&bench.shared()).await, bench.store.known_revision()), (before.clone(), revision), "reading goes on");
     disk.set_full(false);
     let receipt = bench.store.commit(insert(&record(2))).await.unwrap();
     assert_eq!(receipt.sequence, before.len() as u64 + 1);
-    assert_eq!(bench.store.frozen().await, Ok(false));
+    assert_eq!(bench.store.state().await.map(|state| state.frozen), Ok(false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -335,7 +335,7 @@ async fn a_backup_under_load_is_complete_and_opens() {
     let entries = log(&restored).await;
     assert!(entries.iter().map(|stored| stored.entry.sequence).eq(1..=entries.len() as u64));
     assert!(entries.len() as u64 >= *acknowledged.last().unwrap());
-    assert_eq!(restored.hash_key().await, bench.store.hash_key().await);
+    assert_eq!(restored.idempotency_hash_key().await, bench.store.idempotency_hash_key().await);
 }
 
 #[tokio::test]
@@ -358,7 +358,7 @@ async fn expired_idempotency_records_are_forgotten_in_time() {
     let scope = |key: String| IdempotencyScope { principal: "a".into(), route: "r".into(), key };
     for number in 0..10 {
         let idempotency =
-            Idempotency { scope: scope(number.to_string()), remembered: remembered("x"), expires_at: at(second * (10 + number)) };
+            NewIdempotencyRecord { scope: scope(number.to_string()), record: remembered("x"), expires_at: at(second * (10 + number)) };
         bench.store.commit(Commit { idempotency: Some(idempotency), ..commit(Operation::CreateKey, None) }).await.unwrap();
     }
     let later = Commit { event: AuditEvent { at: at(second * 100), ..event(Operation::Whoami, None) }, ..commit(Operation::Whoami, None) };

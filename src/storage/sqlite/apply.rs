@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::{Entry, Source, leaf_hash},
     domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Wrap, WrapperKeyId, WrapperState},
-    storage::{Change, Commit, Idempotency, KeyPrecondition, KeyUpdate},
+    storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord},
 };
 
 /// What the writer knows by heart of the database, the open transaction included.
@@ -103,14 +103,13 @@ fn check(db: &Connection, head: &Head, precondition: &KeyPrecondition) -> Result
     Ok(())
 }
 
-fn remember(db: &Connection, idempotency: &Idempotency, now: Timestamp) -> Result<(), CommitError> {
-    let Idempotency { scope, remembered, expires_at } = idempotency;
+fn remember(db: &Connection, idempotency: &NewIdempotencyRecord, now: Timestamp) -> Result<(), CommitError> {
+    let NewIdempotencyRecord { scope, record, expires_at } = idempotency;
     let sql = "INSERT INTO idempotency (principal, route, key, body_hash, answer, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                ON CONFLICT (principal, route, key) DO UPDATE
                SET body_hash = excluded.body_hash, answer = excluded.answer, expires_at = excluded.expires_at
                WHERE idempotency.expires_at <= ?7";
-    let values =
-        params![scope.principal, scope.route, scope.key, remembered.body_hash, remembered.answer, expires_at.micros(), now.micros()];
+    let values = params![scope.principal, scope.route, scope.key, record.body_hash, record.answer, expires_at.micros(), now.micros()];
     if execute(db, sql, values)? == 0 { Err(CommitError::IdempotencyKeyTaken) } else { Ok(()) }
 }
 
@@ -163,7 +162,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
 }
 
 pub(super) fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), CommitError> {
-    let KeyUpdate { key, if_revision, to, row_tag, lift } = update;
+    let KeyUpdate { key, if_revision, to, row_tag, reinstate_wrap } = update;
     let id = key.to_string();
     let sql = "UPDATE keys SET revision = ?3, lifecycle = ?4, successor = ?5, delete_at = ?6, row_tag = ?7,
                sealed = CASE WHEN ?8 THEN NULL ELSE sealed END WHERE id = ?1 AND revision = ?2";
@@ -184,7 +183,7 @@ pub(super) fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), Comm
     if destroyed {
         execute(db, "DELETE FROM wraps WHERE key = ?1", [&id])?;
     }
-    if let Some(wrapper_key) = lift {
+    if let Some(wrapper_key) = reinstate_wrap {
         let sql = "UPDATE wraps SET quarantined = 0 WHERE key = ?1 AND wrapper_key = ?2
                    AND generation = (SELECT generation FROM keys WHERE id = ?1)";
         execute(db, sql, params![id, wrapper_key.to_string()])?;

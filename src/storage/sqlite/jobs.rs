@@ -32,7 +32,7 @@ fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
 }
 
 /// Keys that do not have what is wanted, in the order of creation.
-pub(super) fn left(db: &Connection, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+pub(super) fn keys_missing(db: &Connection, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
     let (is_left, about) = is_left(wanted);
     let mut sql = db.prepare_cached(&format!("SELECT position, id FROM keys WHERE {is_left} AND position > ?2 ORDER BY position"))?;
     let mut rows = sql.query(params![about, signed(page.after)?])?;

@@ -46,14 +46,14 @@ use self::{
 };
 use super::{
     Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, PageRequest,
-    Positioned, Receipt, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
+    Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{Inspection, copy, inspect};
 
-/// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`SqliteStore::close`]; dropped, its threads end by themselves.
+/// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`KeyStore::close`]; dropped, its threads end by themselves.
 pub struct SqliteStore {
     path: PathBuf,
     vfs: Option<String>,
@@ -65,12 +65,23 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Answers what was accepted, refuses the rest as [`StoreError::Closed`], folds the WAL into the file, lets go of the lock.
+    /// Copies the store to a new file while it is in use. The copy is consistent and complete.
     ///
-    /// Without it nothing acknowledged is lost; the next opening replays the WAL.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+    /// # Errors
+    /// [`StoreError`] if the file exists or cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        let (from, to, vfs) = (self.path.clone(), to.to_owned(), self.vfs.clone());
+        // The duration is that of the copy. Therefore it runs on its own thread and without a timeout.
+        tokio::task::spawn_blocking(move || backup::copy(&from, vfs.as_deref(), &to))
+            .await
+            .map_err(|stopped| StoreError::Failed(stopped.to_string()))?
+    }
+
+    /// Free bytes on the disk of the store. `None` if the operating system does not say.
+    pub fn free_disk(&self) -> Option<u64> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     async fn look_up<T: Send + 'static>(
@@ -132,8 +143,8 @@ impl KeyStore for SqliteStore {
         self.list(read::wraps_by_state).await
     }
 
-    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
-        self.list(move |db| jobs::left(db, wanted, page)).await
+    async fn keys_missing(&self, requirement: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+        self.list(move |db| jobs::keys_missing(db, requirement, page)).await
     }
 
     async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
@@ -149,13 +160,13 @@ impl KeyStore for SqliteStore {
         self.list(move |db| jobs::job(db, id)).await
     }
 
-    async fn running_job(&self) -> Result<Option<Job>, StoreError> {
-        self.look_up(jobs::running).await
+    async fn state(&self) -> Result<StoreState, StoreError> {
+        self.look_up(read::state).await
     }
 
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
+    async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
         let scope = scope.clone();
-        self.look_up(move |db| read::remembered(db, &scope, now)).await
+        self.look_up(move |db| read::idempotency_record(db, &scope, now)).await
     }
 
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
@@ -163,33 +174,21 @@ impl KeyStore for SqliteStore {
         self.list(move |db| list::entries(db, &filter, page)).await
     }
 
-    async fn frozen(&self) -> Result<bool, StoreError> {
-        self.look_up(read::frozen).await
-    }
-
-    async fn hash_key(&self) -> Result<[u8; 32], StoreError> {
+    async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.hash_key)
     }
 
-    async fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        let (from, to, vfs) = (self.path.clone(), to.to_owned(), self.vfs.clone());
-        // Takes as long as the copy: on a thread of its own, and without a time limit.
-        tokio::task::spawn_blocking(move || backup::copy(&from, vfs.as_deref(), &to))
-            .await
-            .map_err(|stopped| StoreError::Failed(stopped.to_string()))?
-    }
-
-    fn free_disk(&self) -> Option<u64> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let disk = rustix::fs::statvfs(folder).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-
-    fn revision(&self) -> u64 {
+    fn known_revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }
 
     fn schema(&self) -> u32 {
         self.schema
+    }
+
+    /// Also writes the WAL into the database file, and releases the lock of the file. Without it, the next opening replays the WAL.
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }

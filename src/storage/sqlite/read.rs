@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    IdempotencyRecord, IdempotencyScope, StoreError, StoredKey, UnreadableKey, WrapperKeyUse,
+    IdempotencyRecord, IdempotencyScope, StoreError, StoreState, StoredKey, UnreadableKey, WrapperKeyUse,
     error::corrupt,
+    jobs,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
 use crate::{
@@ -19,7 +20,7 @@ pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, Store
     let Some(row) = rows.next()? else { return Ok(None) };
     let record = rows::key(db, row)?;
     let store_revision: i64 = db.prepare_cached("SELECT store_revision FROM meta")?.query_row([], |row| row.get(0))?;
-    Ok(Some(StoredKey { record, logged: logged(db, id)?, store_revision: unsigned(store_revision)? }))
+    Ok(Some(StoredKey { record, logged_state: logged(db, id)?, store_revision: unsigned(store_revision)? }))
 }
 
 /// What can be said of a key whose row cannot be read.
@@ -27,7 +28,7 @@ pub(super) fn unreadable_key(db: &Connection, id: KeyId) -> Result<Option<Unread
     let mut sql = db.prepare_cached("SELECT node FROM keys WHERE id = ?1")?;
     let node = sql.query_row([id.to_string()], |row| Ok(row.get::<_, String>(0).ok())).optional()?;
     let Some(node) = node else { return Ok(None) };
-    Ok(Some(UnreadableKey { node: node.and_then(|text| text.parse().ok()), logged: logged(db, id)? }))
+    Ok(Some(UnreadableKey { node: node.and_then(|text| text.parse().ok()), logged_state: logged(db, id)? }))
 }
 
 /// The newest state change of a key. The index finds the entry, but only its hashed bytes are believed.
@@ -113,7 +114,11 @@ pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, Wrapp
 }
 
 /// What an earlier call answered, if it has not expired.
-pub(super) fn remembered(db: &Connection, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
+pub(super) fn idempotency_record(
+    db: &Connection,
+    scope: &IdempotencyScope,
+    now: Timestamp,
+) -> Result<Option<IdempotencyRecord>, StoreError> {
     let IdempotencyScope { principal, route, key } = scope;
     let sql = "SELECT body_hash, answer FROM idempotency WHERE principal = ?1 AND route = ?2 AND key = ?3 AND expires_at > ?4";
     let mut sql = db.prepare_cached(sql)?;
@@ -123,7 +128,10 @@ pub(super) fn remembered(db: &Connection, scope: &IdempotencyScope, now: Timesta
     Ok(found.optional()?)
 }
 
-/// Whether the incident switch is on.
-pub(super) fn frozen(db: &Connection) -> Result<bool, StoreError> {
-    Ok(db.prepare_cached("SELECT frozen FROM meta")?.query_row([], |row| row.get(0))?)
+/// The state of the store as a whole. The transaction of the reader makes it one snapshot.
+pub(super) fn state(db: &Connection) -> Result<StoreState, StoreError> {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?));
+    let (revision, frozen) = db.prepare_cached("SELECT store_revision, frozen FROM meta")?.query_row([], read)?;
+    let running_job = jobs::running(db)?;
+    Ok(StoreState { revision: unsigned(revision)?, frozen, running_job })
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
-    storage::{Change, Commit, CommitError, Idempotency, KeyPrecondition, Receipt},
+    storage::{Change, Commit, CommitError, KeyPrecondition, NewIdempotencyRecord, Receipt},
 };
 
 use super::AuditGate;
@@ -56,7 +56,7 @@ pub(in crate::vault) struct Completed<T> {
     /// The change of the store.
     pub change: Option<Change>,
     /// The record for a repeated request.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<NewIdempotencyRecord>,
     /// What must still hold at the commit.
     pub precondition: Option<KeyPrecondition>,
 }

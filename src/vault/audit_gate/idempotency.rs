@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::storage::{Idempotency, IdempotencyRecord, IdempotencyScope};
+use crate::storage::{IdempotencyRecord, IdempotencyScope, NewIdempotencyRecord};
 
 use super::AuditGate;
 use crate::vault::{CallContext, VaultError};
@@ -52,7 +52,7 @@ impl AuditGate {
     /// `IdempotencyMismatch` if the earlier request had another body.
     pub(in crate::vault) async fn earlier_result<I: FromStr>(&self, call: Option<&IdempotentCall>) -> Result<Option<I>, VaultError> {
         let Some(call) = call else { return Ok(None) };
-        let found = self.env.store.remembered(&call.scope, self.env.now()).await?;
+        let found = self.env.store.idempotency_record(&call.scope, self.env.now()).await?;
         let Some(IdempotencyRecord { body_hash, answer }) = found else { return Ok(None) };
         if !bool::from(body_hash.ct_eq(&call.body_hash)) {
             return Err(VaultError::IdempotencyMismatch);
@@ -62,10 +62,10 @@ impl AuditGate {
     }
 
     /// The record to store with the object that this request created.
-    pub(in crate::vault) fn idempotency_record(&self, call: Option<IdempotentCall>, id: &impl Display) -> Option<Idempotency> {
-        call.map(|IdempotentCall { scope, body_hash }| Idempotency {
+    pub(in crate::vault) fn idempotency_record(&self, call: Option<IdempotentCall>, id: &impl Display) -> Option<NewIdempotencyRecord> {
+        call.map(|IdempotentCall { scope, body_hash }| NewIdempotencyRecord {
             scope,
-            remembered: IdempotencyRecord { body_hash, answer: id.to_string().into_bytes() },
+            record: IdempotencyRecord { body_hash, answer: id.to_string().into_bytes() },
             expires_at: self.env.now().plus(RETENTION),
         })
     }

@@ -1,4 +1,4 @@
-//! Gauges read from the store: keys by state, wraps by provider and state, the progress of the running job, free disk space.
+//! Gauges read from the store: keys by state, wraps by provider and state, the progress of the running job.
 
 use crate::{
     domain::{Job, JobKind, KeyState, ProviderKind, WrapperState},
@@ -36,13 +36,10 @@ impl Background {
                 }
             }
         }
-        if let Some(free) = self.env.store.free_disk() {
-            metrics::gauge!("keyvault_free_disk_bytes").set(free as f64);
-        }
     }
 
     async fn running_job_with_progress(&self) -> Result<Option<Job>, StoreError> {
-        let Some(running) = self.env.store.running_job().await? else { return Ok(None) };
+        let Some(running) = self.env.store.state().await?.running_job else { return Ok(None) };
         let mut job = self.env.store.job(running.id).await?;
         if let Some(job) = &mut job {
             self.job_tracker.complete(job);

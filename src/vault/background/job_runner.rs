@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{AuditEvent, Job, JobError, JobKind, JobState, Operation, Work},
-    storage::{Change, CommitError, JobEnd, KeyRequirement, PageRequest},
+    storage::{Change, CommitError, JobEnd, KeyRequirement, PageRequest, StoreState},
 };
 
 use super::{
@@ -26,8 +26,8 @@ impl Background {
         let (mut wakeup, mut wait) = (self.job_tracker.subscribe(), Duration::ZERO);
         let (mut history, mut history_of) = (SweepHistory::default(), None);
         while next_wakeup(&stop, &mut wakeup, wait).await {
-            let job = match self.env.store.running_job().await {
-                Ok(Some(job)) if self.gate.in_service().is_ok() => job,
+            let job = match self.env.store.state().await {
+                Ok(StoreState { running_job: Some(job), .. }) if self.gate.in_service().is_ok() => job,
                 _ => {
                     wait = JOB_POLL_INTERVAL;
                     continue;
@@ -66,7 +66,7 @@ impl Background {
     /// the commit, and all other commits wait for that.
     async fn end_job(&self, job: &Job, hopeless: bool) -> Result<(), CommitError> {
         let requirement = KeyRequirement::by(job.work, job.started_at);
-        let keys_remain = !self.env.store.left(requirement, PageRequest { after: 0, limit: 1 }).await?.is_empty();
+        let keys_remain = !self.env.store.keys_missing(requirement, PageRequest { after: 0, limit: 1 }).await?.is_empty();
         let ended = if keys_remain { Err(CommitError::KeysLeft(1)) } else { self.commit_end(job, JobState::Succeeded, Vec::new()).await };
         match ended {
             Err(CommitError::KeysLeft(_)) if hopeless => self.commit_end(job, JobState::Failed, self.job_tracker.failures(job.id)).await,

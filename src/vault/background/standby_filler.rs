@@ -26,7 +26,7 @@ impl Background {
             wait = JOB_POLL_INTERVAL;
             let Ok(keys) = self.wrapper_keys.registered().await else { continue };
             for key in keys.iter().filter(|key| key.state == WrapperState::Standby) {
-                let (revision, now) = (self.env.store.revision(), Instant::now());
+                let (revision, now) = (self.env.store.known_revision(), Instant::now());
                 let (history, not_before) = histories.entry(key.id).or_insert_with(|| (SweepHistory::default(), now));
                 if now < *not_before || filled_at.get(&key.id) == Some(&revision) {
                     continue;

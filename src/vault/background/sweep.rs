@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Job, JobError, JobId, KeyId, WrapperKey, WrapperState},
-    storage::{KeyRequirement, PageRequest},
+    storage::{KeyRequirement, PageRequest, StoreState},
 };
 
 use super::Background;
@@ -92,7 +92,7 @@ impl Background {
         let mut after = std::mem::take(&mut history.after);
         let (mut result, mut consecutive_failures) = (SweepResult { complete: after == 0, ..SweepResult::default() }, 0);
         loop {
-            let keys = match self.env.store.left(task.requirement(), PageRequest { after, limit: PAGE_SIZE }).await {
+            let keys = match self.env.store.keys_missing(task.requirement(), PageRequest { after, limit: PAGE_SIZE }).await {
                 Ok(keys) => keys,
                 Err(error) => {
                     tracing::warn!(%error, "the remaining keys of a sweep could not be read");
@@ -147,7 +147,7 @@ impl Background {
         self.gate.in_service().is_ok()
             && match task {
                 SweepTask::Rotate(job, _) | SweepTask::Reseal(job) => {
-                    matches!(self.env.store.running_job().await, Ok(Some(running)) if running.id == job.id)
+                    matches!(self.env.store.state().await, Ok(StoreState { running_job: Some(running), .. }) if running.id == job.id)
                 }
                 SweepTask::FillStandby(key) => self
                     .wrapper_keys

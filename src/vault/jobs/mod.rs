@@ -27,7 +27,7 @@ const fn operations(kind: JobKind) -> JobOperations {
 impl Vault {
     /// Refuses to start a job while another one runs.
     async fn check_no_running_job(&self) -> Result<(), VaultError> {
-        self.env.store.running_job().await?.map_or(Ok(()), |job| Err(VaultError::JobRunning(Some(job.id))))
+        self.env.store.state().await?.running_job.map_or(Ok(()), |job| Err(VaultError::JobRunning(Some(job.id))))
     }
 
     fn new_job(&self, work: Work) -> Result<Job, VaultError> {

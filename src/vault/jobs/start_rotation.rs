@@ -37,7 +37,7 @@ impl Vault {
             return Err(VaultError::InvalidWrapperKeyState(target.state));
         }
         let first = PageRequest { after: 0, limit: 1 };
-        let keys_remain = !self.env.store.left(KeyRequirement::WrapUnder(to), first).await?.is_empty();
+        let keys_remain = !self.env.store.keys_missing(KeyRequirement::WrapUnder(to), first).await?.is_empty();
         if target.id == active.id && !keys_remain {
             return Err(VaultError::InvalidWrapperKeyState(target.state));
         }

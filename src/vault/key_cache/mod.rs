@@ -71,7 +71,7 @@ impl KeyCache {
             self.load(id).await
         };
         let key = self.entries.get_or_load(id, load).await?;
-        if self.env.store.revision() != key.precondition().store_revision {
+        if self.env.store.known_revision() != key.precondition().store_revision {
             // The store changed while the key was opened. If this key changed, nothing else would evict it.
             let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
             if stored.record.revision != key.revision {

@@ -16,7 +16,7 @@ impl KeyCache {
         self.entries.evict(id).await;
         // The row may have been edited. The audit log is the authority on the state of the key.
         let logged = match self.env.store.key(id).await {
-            Ok(Some(stored)) => stored.logged,
+            Ok(Some(stored)) => stored.logged_state,
             _ => None,
         };
         let current = logged.unwrap_or(record.state_change());
@@ -26,7 +26,7 @@ impl KeyCache {
                 if_revision: record.revision,
                 to: StateChange { revision: current.revision.saturating_add(1), lifecycle, ..current },
                 row_tag: None,
-                lift: None,
+                reinstate_wrap: None,
             };
             let node = Some(record.attributes.node.clone());
             record_quarantine(&self.gate, id, node, Change::UpdateKey(update), reason, KmsUse::default()).await;
@@ -38,14 +38,14 @@ impl KeyCache {
     /// for an unknown key. The audit log keeps the quarantine, so a manual repair of the row does not bring the key back into use.
     pub(super) async fn quarantine_unreadable(&self, event: &mut AuditEvent, id: KeyId, what: &str) -> VaultError {
         let row = match self.env.store.unreadable_key(id).await {
-            Ok(row) => row.unwrap_or(UnreadableKey { node: None, logged: None }),
+            Ok(row) => row.unwrap_or(UnreadableKey { node: None, logged_state: None }),
             Err(error) => return error.into(),
         };
         if let Err(error) = self.gate.permit_key(event, id, row.node.as_ref()) {
             return error;
         }
         let initial = StateChange { revision: 0, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None };
-        let current = row.logged.unwrap_or(initial);
+        let current = row.logged_state.unwrap_or(initial);
         if let Ok(lifecycle) = current.lifecycle.after(Transition::Quarantine) {
             self.entries.evict(id).await;
             let to = StateChange { revision: current.revision.saturating_add(1), lifecycle, ..current };

@@ -89,7 +89,7 @@ impl KeyCache {
     /// # Errors
     /// `State(Quarantined)`.
     pub(in crate::vault) async fn check_row(&self, stored: &StoredKey) -> Result<(), VaultError> {
-        if stored.logged == Some(stored.record.state_change()) {
+        if stored.logged_state == Some(stored.record.state_change()) {
             Ok(())
         } else {
             Err(self.quarantine(&stored.record, "the row is not the one that the log knows").await)

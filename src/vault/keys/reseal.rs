@@ -88,7 +88,7 @@ impl KeyLifecycle {
         let to = record.state_change();
         event.change = Some(to);
         event.reason = Some(format!("generation {generation}"));
-        let update = KeyUpdate { key: record.attributes.id, if_revision, to, row_tag: record.row_tag, lift: None };
+        let update = KeyUpdate { key: record.attributes.id, if_revision, to, row_tag: record.row_tag, reinstate_wrap: None };
         Ok(Completed::changed(permit, record, Change::Reseal(Box::new(Reseal { update, sealed, sealed_at, wrap }))))
     }
 }

@@ -62,7 +62,7 @@ impl Vault {
         linked.revision = old.revision.saturating_add(1);
         let to = linked.state_change();
         let row_tag = Some(unsealed.open_key.row_key.tag(&linked.tagged_bytes()));
-        let update = KeyUpdate { key: id, if_revision: old.revision, to, row_tag, lift: None };
+        let update = KeyUpdate { key: id, if_revision: old.revision, to, row_tag, reinstate_wrap: None };
         let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(successor.to_string()), ..event.clone() };
         let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
         event.subject = Some(id.to_string());

@@ -29,7 +29,7 @@ impl KeyLifecycle {
         delete_at: Option<Timestamp>,
     ) -> Result<Completed<KeyRecord>, VaultError> {
         // If row and audit log disagree, the audit log is the authority.
-        let current = stored.logged.unwrap_or(stored.record.state_change());
+        let current = stored.logged_state.unwrap_or(stored.record.state_change());
         let lifecycle = current.lifecycle.after(transition).map_err(|refused| VaultError::InvalidKeyState(refused.from))?;
         let mut record = stored.record.clone();
         let if_revision = record.revision;
@@ -48,7 +48,7 @@ impl KeyLifecycle {
         }
         let to = record.state_change();
         event.change = Some(to);
-        let update = KeyUpdate { key: record.attributes.id, if_revision, to, row_tag: record.row_tag, lift: reinstated };
+        let update = KeyUpdate { key: record.attributes.id, if_revision, to, row_tag: record.row_tag, reinstate_wrap: reinstated };
         for wrap in record.wraps.iter_mut().filter(|wrap| Some(wrap.wrapper_key) == reinstated) {
             wrap.quarantined = false;
         }

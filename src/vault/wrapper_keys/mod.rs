@@ -66,7 +66,7 @@ impl WrapperKeys {
     /// # Errors
     /// `StorageUnavailable`.
     pub(super) async fn registered(&self) -> Result<Arc<Vec<WrapperKey>>, VaultError> {
-        let revision = self.env.store.revision();
+        let revision = self.env.store.known_revision();
         let known = self.snapshot.load_full();
         if known.0 == revision && !known.1.is_empty() {
             return Ok(Arc::clone(&known.1));

@@ -14,7 +14,7 @@ use canton_keyvault::{
     crypto::{Random, SystemRandom},
     domain::{Grant, KeyId, NodeScope, Policy, Principal, Role, Timestamp, VaultId},
     kms::{Providers, create_key_file},
-    storage::{Mode, SqliteConfig, SqliteStore},
+    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{CacheConfig, CallContext, JobsConfig, LimitsConfig, Vault, VaultConfig, background},
 };
 use tokio::runtime::Runtime;

@@ -17,7 +17,7 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
-        PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
+        PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -373,8 +373,8 @@ impl KeyStore for Watched {
         self.store.wraps_by_state().await
     }
 
-    async fn left(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
-        self.store.left(wanted, page).await
+    async fn keys_missing(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
+        self.store.keys_missing(wanted, page).await
     }
 
     async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
@@ -389,39 +389,31 @@ impl KeyStore for Watched {
         self.store.job(id).await
     }
 
-    async fn running_job(&self) -> Result<Option<Job>, StoreError> {
-        self.store.running_job().await
+    async fn state(&self) -> Result<StoreState, StoreError> {
+        self.store.state().await
     }
 
-    async fn remembered(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
-        self.store.remembered(scope, now).await
+    async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
+        self.store.idempotency_record(scope, now).await
     }
 
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
         self.store.entries(filter, page).await
     }
 
-    async fn frozen(&self) -> Result<bool, StoreError> {
-        self.store.frozen().await
+    async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {
+        self.store.idempotency_hash_key().await
     }
 
-    async fn hash_key(&self) -> Result<[u8; 32], StoreError> {
-        self.store.hash_key().await
-    }
-
-    async fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        self.store.backup(to).await
-    }
-
-    fn free_disk(&self) -> Option<u64> {
-        self.store.free_disk()
-    }
-
-    fn revision(&self) -> u64 {
-        self.store.revision()
+    fn known_revision(&self) -> u64 {
+        self.store.known_revision()
     }
 
     fn schema(&self) -> u32 {
         self.store.schema()
+    }
+
+    async fn close(&self) {
+        self.store.close().await;
     }
 }

@@ -56,7 +56,7 @@ async fn states(store: &Arc<dyn KeyStore>) -> Vec<WrapperState> {
 }
 
 async fn left(store: &Arc<dyn KeyStore>, wanted: KeyRequirement) -> Vec<KeyId> {
-    store.left(wanted, page(0, 100)).await.unwrap().into_iter().map(|found| found.item).collect()
+    store.keys_missing(wanted, page(0, 100)).await.unwrap().into_iter().map(|found| found.item).collect()
 }
 
 pub(super) async fn a_wrap_is_added_only_where_it_opens_something(store: Arc<dyn KeyStore>) {
@@ -72,9 +72,9 @@ pub(super) async fn a_wrap_is_added_only_where_it_opens_something(store: Arc<dyn
     }
     assert_eq!(store.commit(add(id(9), wrap(2))).await, Err(CommitError::LostRace), "no such key");
     assert_eq!(store.commit(add(id(1), Wrap { generation: 2, ..wrap(2) })).await, Err(CommitError::LostRace), "another generation");
-    let before = store.revision();
+    let before = store.known_revision();
     store.commit(add(id(1), wrap(2))).await.unwrap();
-    assert_eq!(store.revision(), before, "nothing that an open key depends on");
+    assert_eq!(store.known_revision(), before, "nothing that an open key depends on");
     assert_eq!(store.key(id(1)).await.unwrap().unwrap().record.wraps, [wrap(1), wrap(2)]);
     assert_eq!(store.commit(add(id(1), wrap(2))).await, Err(CommitError::LostRace), "it has one");
     // A tombstone takes none.
@@ -111,11 +111,11 @@ pub(super) async fn a_rotation_changes_the_active_wrapper_key_and_runs_alone(sto
     store.commit(end(&rotation(1, 2, 1), JobState::Aborted)).await.unwrap();
     assert_eq!(store.commit(start(&rotation(2, 3, 2))).await, Err(CommitError::ActiveWrapperChanged));
     assert_eq!(store.commit(start(&rotation(2, 1, 3))).await, Err(CommitError::WrapperKeyNotFilled), "a retired one never comes back");
-    assert_eq!(store.running_job().await, Ok(None), "a refused start leaves nothing");
+    assert_eq!(store.state().await.map(|state| state.running_job), Ok(None), "a refused start leaves nothing");
     store.commit(start(&rotation(2, 1, 2))).await.unwrap();
     assert_eq!(states(&store).await, [WrapperState::Draining, WrapperState::Active, WrapperState::Retired]);
     assert_eq!(store.commit(start(&rotation(3, 2, 1))).await, Err(CommitError::JobRunning));
-    assert_eq!(store.running_job().await.unwrap().unwrap(), rotation(2, 1, 2));
+    assert_eq!(store.state().await.unwrap().running_job.unwrap(), rotation(2, 1, 2));
     assert_eq!(store.commit(insert(&record(2))).await, Err(CommitError::ActiveWrapperChanged), "wrapped before, under the former one");
     store.commit(end(&rotation(2, 1, 2), JobState::Aborted)).await.unwrap();
     store.commit(start(&rotation(3, 2, 1))).await.expect("the way back");
@@ -130,9 +130,9 @@ pub(super) async fn a_job_succeeds_only_when_no_key_is_left(store: Arc<dyn KeySt
     }
     let running = rotation(1, 1, 2);
     store.commit(start(&running)).await.unwrap();
-    let left_now = store.left(KeyRequirement::WrapUnder(wrapper(2)), page(0, 2)).await.unwrap();
+    let left_now = store.keys_missing(KeyRequirement::WrapUnder(wrapper(2)), page(0, 2)).await.unwrap();
     assert_eq!(left_now.iter().map(|found| found.item).collect::<Vec<_>>(), [id(1), id(2)]);
-    let rest = store.left(KeyRequirement::WrapUnder(wrapper(2)), page(left_now[1].position, 2)).await.unwrap();
+    let rest = store.keys_missing(KeyRequirement::WrapUnder(wrapper(2)), page(left_now[1].position, 2)).await.unwrap();
     assert_eq!(rest.len(), 1);
     store.commit(add(id(2), wrap(2))).await.unwrap();
     assert_eq!(store.commit(end(&running, JobState::Succeeded)).await, Err(CommitError::KeysLeft(2)));
@@ -179,12 +179,12 @@ pub(super) async fn a_reseal_replaces_sealed_bytes_tag_and_wraps(store: Arc<dyn 
     assert_eq!(store.key(id(1)).await.unwrap().unwrap().record, key, "a refused one leaves nothing");
     let wanted = KeyRequirement::SealedSince(at(40));
     assert_eq!(left(&store, wanted).await, [id(1), id(2)]);
-    let before = store.revision();
+    let before = store.known_revision();
     store.commit(reseal(1, 2)).await.unwrap();
-    assert!(store.revision() > before);
+    assert!(store.known_revision() > before);
     assert_eq!(left(&store, wanted).await, [id(2)]);
     let stored = store.key(id(1)).await.unwrap().unwrap();
-    assert_eq!(stored.logged, Some(stored.record.state_change()));
+    assert_eq!(stored.logged_state, Some(stored.record.state_change()));
     let wraps = vec![Wrap { generation: 2, wrapped: vec![9; 60], ..wrap(1) }];
     let (row_tag, sealed) = (Some([8; 32]), Some(SealedKey::from_stored(vec![9; 129])));
     assert_eq!(stored.record, KeyRecord { generation: 2, revision: 2, row_tag, sealed, wraps, ..key.clone() });
