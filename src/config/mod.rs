@@ -4,6 +4,7 @@
 //! sections need a restart. Unknown options are refused, since a misspelt one would silently be its default.
 
 mod policy;
+mod renamed;
 mod sections;
 
 use std::path::{Path, PathBuf};
@@ -107,6 +108,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        if let Some((option, problem)) = renamed::renamed_option(text) {
+            return Err(ConfigError::Invalid { file: file.to_owned(), option, problem });
+        }
         let parsed = toml::from_str::<Self>(text);
         let mut config = parsed.map_err(|error| ConfigError::Parse { file: file.to_owned(), error: Box::new(error) })?;
         file.clone_into(&mut config.file);
@@ -231,6 +235,12 @@ mod tests {
     fn refused(from: &str, to: &str) -> String {
         assert!(SMALL.contains(from), "{from}");
         parse(&SMALL.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_old_option_name_is_refused_with_the_new_one() {
+        let error = refused("[storage]", "[cache]\nresidency = \"2h\"\n[storage]");
+        assert_eq!(error, "/etc/keyvault/keyvault.toml: [cache] residency: was renamed to max_age. Change the name");
     }
 
     #[test]

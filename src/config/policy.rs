@@ -16,7 +16,7 @@ use crate::{
 pub struct GrantConfig {
     /// `spiffe://…` or `dns:…`, as `GET /v1/whoami` shows it.
     pub principal: String,
-    /// `node`, `key-admin`, `exporter`, `wrapper-admin`, `auditor` or `approver`.
+    /// `node`, `key-admin`, `exporter`, `wrapper-admin` or `auditor`.
     pub role: Role,
     /// `["*"]` for every declared node, or names out of `nodes`.
     pub nodes: NodesConfig,

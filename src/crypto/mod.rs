@@ -11,7 +11,6 @@ mod scheme;
 mod secret;
 mod self_test;
 mod stack_wipe;
-mod verify;
 
 pub use self::fingerprint::fingerprint;
 pub use self::pkcs8::read_pkcs8;
@@ -20,4 +19,3 @@ pub use self::scheme::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ec
 pub use self::secret::SecretBytes;
 pub use self::self_test::prove;
 pub use self::stack_wipe::on_wiped_stack;
-pub use self::verify::verify;

@@ -189,15 +189,11 @@ macro_rules! serde_as_text {
 
 serde_as_text!(KeyId, WrapperKeyId, JobId, NodeName, VaultId, KeyName);
 
+/// Lower-case hex digits of exactly `N` bytes.
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect::<Option<_>>()?;
-    bytes.try_into().ok()
+    let mut bytes = [0; N];
+    let decoded = base16ct::lower::decode(text, &mut bytes).ok()?;
+    (decoded.len() == N).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -113,8 +113,6 @@ text_enum!(
         WrapperAdmin = "wrapper-admin",
         /// Reads the log and the inventory, changes nothing.
         Auditor = "auditor",
-        /// Approves ceremonies; may do nothing by itself.
-        Approver = "approver",
     }
 );
 
@@ -168,7 +166,6 @@ impl Role {
                 O::QueryAudit,
                 O::AuthorizeOther,
             ],
-            Self::Approver => &[],
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Grants and decisions (design §8): default deny, and the one place that mints a [`Permit`].
+//! Grants and decisions: everything that is not granted is denied. No other file mints a [`Permit`].
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,17 +7,27 @@ use std::{
 
 use super::{KeyId, NodeName, Operation, Principal, Role};
 
-/// Which nodes a grant or a permit reaches.
+/// The nodes that a grant or a permit covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeScope {
     /// Every declared node.
     All,
-    /// These.
+    /// These nodes.
     Only(BTreeSet<NodeName>),
 }
 
+/// The names of the nodes, comma-separated.
+impl std::fmt::Display for NodeScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all nodes"),
+            Self::Only(nodes) => f.write_str(&nodes.iter().map(NodeName::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
 impl NodeScope {
-    /// Whether `node` is reached.
+    /// Whether it covers `node`.
     pub fn includes(&self, node: &NodeName) -> bool {
         match self {
             Self::All => true,
@@ -26,47 +36,76 @@ impl NodeScope {
     }
 }
 
-/// A stored right: a principal has a role on some nodes.
+/// A grant: a principal has a role on some nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Who.
+    /// The principal.
     pub principal: Arc<str>,
-    /// As what.
+    /// The role.
     pub role: Role,
-    /// Where.
+    /// The nodes.
     pub nodes: NodeScope,
 }
 
-/// What an operation is aimed at.
+/// The target of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// A key that exists.
     Key(KeyId, &'a NodeName),
     /// A key that does not exist.
     UnknownKey(KeyId),
-    /// A node: for creating and importing.
+    /// A node, to create or import a key on it.
     Node(&'a NodeName),
-    /// All nodes that the operation is allowed on: for lists.
+    /// All nodes on which the operation is permitted, for lists.
     Inventory,
     /// The vault as a whole.
     Vault,
 }
 
-/// Why no permit was minted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why an operation is denied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Unknown, or invisible to this principal: the two answer alike.
-    #[error("there is no such key")]
+    /// The key does not exist, or the principal may not see it. Both have the same answer.
+    #[error("this key does not exist, or this principal may not see it")]
     NotFound,
-    /// Visible, but not allowed.
-    #[error("no grant of this principal allows it")]
-    Forbidden,
-    /// Allowed, but the node is not declared.
+    /// The principal lacks the role.
+    #[error("{0}")]
+    Forbidden(Box<MissingRole>),
+    /// The principal has the role, but the node is not declared.
     #[error("the node is not declared in the configuration")]
     UndeclaredNode,
 }
 
-/// The proof of one decision: made here alone, spent by the commit of what it allowed. Neither cloned nor forged.
+/// The role that a principal lacks for an operation, and the grants that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingRole {
+    /// The roles that permit the operation. One of them is sufficient.
+    pub required: Vec<Role>,
+    /// Where the role is required: on one node, or on all nodes for operations on the vault as a whole. `None` for lists.
+    pub scope: Option<NodeScope>,
+    /// The grants of the principal.
+    pub grants: Vec<Grant>,
+}
+
+/// For example: "Role auditor is required on node participant2; this principal has role node on participant1."
+impl std::fmt::Display for MissingRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let required: Vec<&str> = self.required.iter().map(|role| role.as_str()).collect();
+        write!(f, "Role {} is required", required.join(" or "))?;
+        match &self.scope {
+            Some(NodeScope::All) => f.write_str(" on all nodes")?,
+            Some(node) => write!(f, " on node {node}")?,
+            None => {}
+        }
+        if self.grants.is_empty() {
+            return f.write_str("; this principal has no role.");
+        }
+        let held: Vec<String> = self.grants.iter().map(|grant| format!("role {} on {}", grant.role, grant.nodes)).collect();
+        write!(f, "; this principal has {}.", held.join(", "))
+    }
+}
+
+/// The proof of one decision. Only [`Policy`] makes it, and the commit of the permitted operation consumes it. It cannot be cloned.
 ///
 /// ```compile_fail
 /// let permit = canton_keyvault::domain::Permit { operation: todo!() };
@@ -75,7 +114,7 @@ pub enum Denied {
 /// fn twice(permit: canton_keyvault::domain::Permit) { let _ = permit.clone(); }
 /// ```
 #[derive(Debug)]
-#[must_use = "a permit is spent by the commit of what it allowed"]
+#[must_use = "the commit of the permitted operation consumes the permit"]
 pub struct Permit {
     principal: Principal,
     operation: Operation,
@@ -86,65 +125,67 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Who may.
+    /// The principal.
     pub const fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// What may be done.
+    /// The permitted operation.
     pub const fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// With which key, where there is one.
+    /// The key, if the operation has one.
     pub const fn key(&self) -> Option<KeyId> {
         self.key
     }
 
-    /// Of which node, where there is one.
+    /// The node, if the operation has one.
     pub const fn node(&self) -> Option<&NodeName> {
         self.node.as_ref()
     }
 
-    /// Which nodes the operation reaches: what a list is filtered by.
+    /// The nodes that the operation covers. Lists are filtered by them.
     pub const fn nodes(&self) -> &NodeScope {
         &self.nodes
     }
 
-    /// The revision of the policy that decided.
+    /// The revision of the policy.
     pub const fn policy_revision(&self) -> &Arc<str> {
         &self.policy_revision
     }
 }
 
-/// Why a set of nodes and grants is no policy.
+/// Why a set of nodes and grants is not a valid policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// A grant names a node that is not declared.
-    #[error("the grant of {role} to {principal} names node {node}, which is not declared")]
+    #[error("the grant of {role} to {principal} names node {node}, which is not declared. Add it to nodes")]
     UndeclaredNode {
-        /// Who was granted.
+        /// The principal.
         principal: Arc<str>,
-        /// As what.
+        /// The role.
         role: Role,
-        /// Where.
+        /// The node.
         node: NodeName,
     },
-    /// One principal would both use keys and administer wrapper keys.
-    #[error("{principal} would both use keys (role node) and administer wrapper keys (role wrapper-admin)")]
+    /// One principal has both the roles `node` and `wrapper-admin`.
+    #[error(
+        "{principal} has both the roles node and wrapper-admin. Remove one of them: no principal may both use keys and administer wrapper keys"
+    )]
     UserAndWrapperAdmin {
-        /// Who.
+        /// The principal.
         principal: Arc<str>,
     },
     /// A principal is neither `spiffe://…` nor `dns:…`.
-    #[error("{principal:?} is no principal: write spiffe://… or dns:…")]
+    #[error("{principal:?} is not a principal. Write spiffe://… or dns:…")]
     NoPrincipal {
-        /// What was written.
+        /// The text.
         principal: Arc<str>,
     },
 }
 
-/// The declared nodes and the grants, as of one revision.
+/// The declared nodes and the grants of one revision.
 #[derive(Debug)]
 pub struct Policy {
     nodes: BTreeSet<NodeName>,
@@ -153,10 +194,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Checks and indexes nodes and grants. `revision` names this set, for the log.
+    /// Checks nodes and grants. `revision` names this set in audit entries.
     ///
     /// # Errors
-    /// [`PolicyError`], naming what to mend.
+    /// [`PolicyError`].
     pub fn new(nodes: BTreeSet<NodeName>, grants: Vec<Grant>, revision: Arc<str>) -> Result<Self, PolicyError> {
         let mut by_principal: HashMap<Arc<str>, Vec<Grant>> = HashMap::new();
         for grant in grants {
@@ -178,7 +219,7 @@ impl Policy {
         Ok(Self { nodes, grants: by_principal, revision })
     }
 
-    /// The name of this set of nodes and grants.
+    /// The revision.
     pub const fn revision(&self) -> &Arc<str> {
         &self.revision
     }
@@ -193,10 +234,10 @@ impl Policy {
         self.grants.get(principal).map_or(&[], Vec::as_slice)
     }
 
-    /// Decides one operation of one principal.
+    /// Decides whether a principal may perform an operation.
     ///
     /// # Errors
-    /// [`Denied`]; a key on a node that the principal has no business with is `NotFound`, exactly like an unknown one.
+    /// [`Denied`]. A key on a node on which the principal has no role that concerns keys is `NotFound`, like an unknown key.
     pub fn permit(&self, principal: &Principal, operation: Operation, target: Target<'_>) -> Result<Permit, Denied> {
         let nodes = self.scope_of(&principal.name, operation);
         let allowed = |node: &NodeName| nodes.as_ref().is_some_and(|scope| scope.includes(node));
@@ -207,19 +248,29 @@ impl Policy {
             Target::Node(node) if allowed(node) && !self.nodes.contains(node) => return Err(Denied::UndeclaredNode),
             Target::Node(node) if allowed(node) => (None, Some(node.clone())),
             Target::Inventory | Target::Vault if nodes.is_some() => (None, None),
-            Target::Key(..) | Target::Node(_) | Target::Inventory | Target::Vault => return Err(Denied::Forbidden),
+            Target::Key(_, node) | Target::Node(node) => return Err(self.missing_role(principal, operation, Some(node))),
+            Target::Inventory | Target::Vault => return Err(self.missing_role(principal, operation, None)),
         };
-        let nodes = nodes.ok_or(Denied::Forbidden)?;
+        let nodes = nodes.ok_or_else(|| self.missing_role(principal, operation, None))?;
         Ok(Permit { principal: principal.clone(), operation, key, node, nodes, policy_revision: Arc::clone(&self.revision) })
     }
 
-    /// A permit for what the vault does by itself: timers, quarantine, bootstrap, reload.
+    fn missing_role(&self, principal: &Principal, operation: Operation, node: Option<&NodeName>) -> Denied {
+        let required = Role::ALL.iter().copied().filter(|role| role.operations().contains(&operation)).collect();
+        let scope = match node {
+            Some(node) => Some(NodeScope::Only(BTreeSet::from([node.clone()]))),
+            None => operation.is_vault_wide().then_some(NodeScope::All),
+        };
+        Denied::Forbidden(Box::new(MissingRole { required, scope, grants: self.grants_of(&principal.name).to_vec() }))
+    }
+
+    /// A permit for an operation of the vault without a caller: background tasks, quarantine, bootstrap, reload.
     pub fn permit_system(&self, operation: Operation, key: Option<(KeyId, NodeName)>) -> Permit {
         let (key, node) = key.map_or((None, None), |(key, node)| (Some(key), Some(node)));
         Permit { principal: Principal::system(), operation, key, node, nodes: NodeScope::All, policy_revision: Arc::clone(&self.revision) }
     }
 
-    /// Where a principal may do something; `None` if nowhere.
+    /// The nodes on which a principal may perform an operation. `None` if there is none.
     fn scope_of(&self, principal: &str, operation: Operation) -> Option<NodeScope> {
         if Operation::FOR_ANYBODY.contains(&operation) {
             return Some(NodeScope::All);
@@ -241,7 +292,7 @@ impl Policy {
         (!named.is_empty()).then_some(NodeScope::Only(named))
     }
 
-    /// Whether the principal has any business with the keys of a node.
+    /// Whether the principal has a role that concerns keys on a node.
     fn sees(&self, principal: &str, node: &NodeName) -> bool {
         let concerns_keys = |role: Role| role.operations().iter().any(|operation| operation.as_str().starts_with("keys."));
         self.grants_of(principal).iter().any(|grant| concerns_keys(grant.role) && grant.nodes.includes(node))
@@ -256,7 +307,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn who(name: &str) -> Principal {
+    fn principal(name: &str) -> Principal {
         Principal { name: name.into(), certificate: None }
     }
 
@@ -280,39 +331,57 @@ mod tests {
     const KEY: KeyId = KeyId::Symmetric([7; 16]);
 
     #[test]
-    fn a_foreign_key_answers_like_an_unknown_one() {
+    fn a_key_of_another_node_and_an_unknown_key_have_the_same_answer() {
         let (policy, p2) = (policy(), node("p2"));
-        let foreign = policy.permit(&who("dns:p1"), Operation::Sign, Target::Key(KEY, &p2)).unwrap_err();
-        let unknown = policy.permit(&who("dns:p1"), Operation::Sign, Target::UnknownKey(KEY)).unwrap_err();
+        let foreign = policy.permit(&principal("dns:p1"), Operation::Sign, Target::Key(KEY, &p2)).unwrap_err();
+        let unknown = policy.permit(&principal("dns:p1"), Operation::Sign, Target::UnknownKey(KEY)).unwrap_err();
         assert_eq!((foreign, unknown), (Denied::NotFound, Denied::NotFound));
-        assert_eq!(policy.permit(&who("dns:wrap"), Operation::Sign, Target::Key(KEY, &p2)).unwrap_err(), Denied::NotFound);
+        assert_eq!(policy.permit(&principal("dns:wrap"), Operation::Sign, Target::Key(KEY, &p2)).unwrap_err(), Denied::NotFound);
     }
 
     #[test]
-    fn visible_but_not_allowed_is_forbidden() {
+    fn an_operation_without_the_role_is_forbidden_on_a_visible_key() {
         let (policy, p1) = (policy(), node("p1"));
         for (name, operation) in [("dns:p1", Operation::EnableKey), ("dns:admin", Operation::Sign), ("dns:export", Operation::ShowKey)] {
-            assert_eq!(policy.permit(&who(name), operation, Target::Key(KEY, &p1)).unwrap_err(), Denied::Forbidden);
+            assert!(matches!(policy.permit(&principal(name), operation, Target::Key(KEY, &p1)), Err(Denied::Forbidden(_))));
         }
-        assert!(policy.permit(&who("dns:p1"), Operation::Sign, Target::Key(KEY, &p1)).is_ok());
+        assert!(policy.permit(&principal("dns:p1"), Operation::Sign, Target::Key(KEY, &p1)).is_ok());
     }
 
     #[test]
-    fn an_undeclared_node_is_told_only_to_those_who_may_create_everywhere() {
+    fn a_refusal_names_the_required_role_and_the_roles_of_the_principal() {
+        let policy = policy();
+        let text = |name: &str, operation, target: Target<'_>| policy.permit(&principal(name), operation, target).unwrap_err().to_string();
+        assert_eq!(
+            text("dns:p1", Operation::EnableKey, Target::Key(KEY, &node("p1"))),
+            "Role key-admin is required on node p1; this principal has role node on p1."
+        );
+        assert_eq!(
+            text("dns:p1", Operation::QueryAudit, Target::Inventory),
+            "Role auditor is required; this principal has role node on p1."
+        );
+        assert_eq!(
+            text("dns:unknown", Operation::Freeze, Target::Vault),
+            "Role key-admin or wrapper-admin is required on all nodes; this principal has no role."
+        );
+    }
+
+    #[test]
+    fn only_principals_that_may_create_on_all_nodes_learn_that_a_node_is_undeclared() {
         let (policy, p3) = (policy(), node("p3"));
-        assert_eq!(policy.permit(&who("dns:admin"), Operation::CreateKey, Target::Node(&p3)).unwrap_err(), Denied::UndeclaredNode);
-        assert_eq!(policy.permit(&who("dns:p1"), Operation::CreateKey, Target::Node(&p3)).unwrap_err(), Denied::Forbidden);
+        assert_eq!(policy.permit(&principal("dns:admin"), Operation::CreateKey, Target::Node(&p3)).unwrap_err(), Denied::UndeclaredNode);
+        assert!(matches!(policy.permit(&principal("dns:p1"), Operation::CreateKey, Target::Node(&p3)), Err(Denied::Forbidden(_))));
     }
 
     #[test]
     fn a_grant_for_one_node_does_not_freeze_the_vault() {
         let policy = policy();
-        assert!(policy.permit(&who("dns:admin"), Operation::Freeze, Target::Vault).is_ok());
-        assert_eq!(policy.permit(&who("dns:local-admin"), Operation::Freeze, Target::Vault).unwrap_err(), Denied::Forbidden);
+        assert!(policy.permit(&principal("dns:admin"), Operation::Freeze, Target::Vault).is_ok());
+        assert!(matches!(policy.permit(&principal("dns:local-admin"), Operation::Freeze, Target::Vault), Err(Denied::Forbidden(_))));
     }
 
     #[test]
-    fn nobody_both_uses_keys_and_administers_wrapper_keys() {
+    fn no_role_both_uses_keys_and_administers_wrapper_keys() {
         for role in Role::ALL {
             let uses = role
                 .operations()

@@ -1,14 +1,14 @@
-//! One macro for every closed set of words: the enum, its table of names, and both directions between them.
+//! One macro for all enums with a text form: the enum, its names, and the conversions in both directions.
 
-/// A word that is not in the table of the set it was read for.
+/// A word that is not a value of the enum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {set} {word:?}; known are: {known}")]
+#[error("unknown {set} {word:?}; expected one of {known}")]
 pub struct UnknownText {
-    /// What kind of word was expected, in lower case: "algorithm".
+    /// What was expected, in lower case: "algorithm".
     pub set: &'static str,
-    /// What was read.
+    /// The word, at most 64 characters of it.
     pub word: String,
-    /// All words of the set, comma-separated.
+    /// All values, comma-separated.
     pub known: String,
 }
 
@@ -17,28 +17,23 @@ pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const fn digit(nibble: u8) -> char {
-            (if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }) as char
-        }
-        // In one piece: every entry and answer holds some, and each piece costs the JSON writer more than the digits in it.
-        let digits = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-        f.write_str(&digits.collect::<String>())
+        f.write_str(&base16ct::lower::encode_string(self.0))
     }
 }
 
-/// Declares a closed set of words as an enum with `ALL`, `as_str`, `Display`, `FromStr`, serde and an OpenAPI schema.
+/// Declares an enum with a text form, with `ALL`, `as_str`, `Display`, `FromStr`, serde and an OpenAPI schema.
 macro_rules! text_enum {
-    // The words are `tt`, not `literal`: a literal reaches the derive of the schema inside a group, where it is not seen.
+    // The texts are `tt` and not `literal`, because the derive of the schema does not see a literal that arrives in a group.
     ($(#[$meta:meta])* $name:ident as $set:literal { $($(#[$vmeta:meta])* $variant:ident = $text:tt),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant),+ }
 
         impl $name {
-            /// Every member, in the order of declaration.
+            /// All values, in the order of declaration.
             pub const ALL: &'static [$name] = &[$($name::$variant),+];
 
-            /// The word for it, as stored and as on the wire.
+            /// The text form, in the store and in the API.
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text),+ }
             }

@@ -164,14 +164,7 @@ fn parse_key(text: &[u8]) -> Option<SecretBytes> {
         return None;
     }
     let bytes = match key.len() {
-        HEX_LENGTH if key.bytes().all(|digit| digit.is_ascii_hexdigit()) => Zeroizing::new(
-            key.as_bytes()
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-                .collect::<Option<Vec<u8>>>()?,
-        ),
+        HEX_LENGTH => Zeroizing::new(base16ct::mixed::decode_vec(key).ok()?),
         _ => Zeroizing::new(STANDARD.decode(key).ok()?),
     };
     (bytes.len() == KEY_LENGTH).then(|| bytes.into())

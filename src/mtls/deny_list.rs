@@ -53,11 +53,9 @@ impl DenyList {
     }
 }
 
-/// Hex in either case, with or without colons, as `openssl` prints it.
+/// Hex digits in either case, with or without colons, as `openssl` prints them.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| u8::try_from(high << 4 | low).ok()).collect()
+    base16ct::mixed::decode_vec(text.replace(':', "")).ok()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::{
     crypto::{CryptoError, RandomFailed, canton::CantonFileError},
-    domain::{Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, NodeName, WrapperState, text_enum},
+    domain::{Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, MissingRole, NodeName, WrapperState, text_enum},
     kms::WrapperError,
     storage::{CommitError, StoreError},
 };
@@ -29,7 +29,7 @@ text_enum!(
         /// The node is not declared.
         UnknownNode = "unknown_node",
         /// The attributes are not valid together.
-        InvalidAttributes = "invalid_facts",
+        InvalidAttributes = "invalid_attributes",
         /// The material is not a key of a supported scheme.
         InvalidMaterial = "invalid_material",
         /// The key does not support the algorithm.
@@ -47,7 +47,7 @@ text_enum!(
         /// The key was destroyed.
         KeyDestroyed = "key_destroyed",
         /// The state of the key does not allow the transition.
-        InvalidKeyState = "wrong_state",
+        InvalidKeyState = "invalid_key_state",
         /// The key is permanent.
         PermanentKey = "permanent_key",
         /// The key was not created exportable.
@@ -57,9 +57,9 @@ text_enum!(
         /// The wrapper key is registered already.
         WrapperKeyExists = "wrapper_key_exists",
         /// The state of the wrapper key does not allow the operation.
-        InvalidWrapperKeyState = "wrong_wrapper_state",
+        InvalidWrapperKeyState = "invalid_wrapper_key_state",
         /// Keys depend on the wrapper key.
-        WrapperKeyInUse = "wrapper_key_needed",
+        WrapperKeyInUse = "wrapper_key_in_use",
         /// A job over all keys is running.
         JobRunning = "job_running",
         /// The job has ended.
@@ -99,8 +99,8 @@ pub enum VaultError {
     #[error("no {0} exists")]
     NotFound(&'static str),
     /// The caller lacks the role.
-    #[error("no grant of this principal allows it")]
-    Forbidden,
+    #[error("{0}")]
+    Forbidden(Box<MissingRole>),
     /// The node is not declared.
     #[error("node {0} is not declared. Add it to `nodes` in the configuration")]
     UndeclaredNode(NodeName),
@@ -198,7 +198,7 @@ impl VaultError {
     pub const fn code(&self) -> Code {
         match self {
             Self::KeyNotFound(_) | Self::NotFound(_) => Code::NotFound,
-            Self::Forbidden => Code::Forbidden,
+            Self::Forbidden(_) => Code::Forbidden,
             Self::UndeclaredNode(_) => Code::UnknownNode,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge(_) => Code::TooLarge,
@@ -238,7 +238,7 @@ impl VaultError {
 
     /// Whether a refusal with this error is recorded as a denial: the caller may not do it, or may not see the object.
     pub(super) const fn is_denial(&self) -> bool {
-        matches!(self, Self::KeyNotFound(_) | Self::NotFound(_) | Self::Forbidden | Self::UndeclaredNode(_))
+        matches!(self, Self::KeyNotFound(_) | Self::NotFound(_) | Self::Forbidden(_) | Self::UndeclaredNode(_))
     }
 
     /// Whether a retry can cure the error.
@@ -331,8 +331,9 @@ impl From<RandomFailed> for VaultError {
 pub(super) fn denied(denied: Denied, key: Option<KeyId>, node: Option<&NodeName>) -> VaultError {
     match (denied, key, node) {
         (Denied::NotFound, Some(key), _) => VaultError::KeyNotFound(key),
-        (Denied::UndeclaredNode, _, Some(node)) => VaultError::UndeclaredNode(node.clone()),
         (Denied::NotFound, None, _) => VaultError::NotFound("such object"),
-        (Denied::Forbidden | Denied::UndeclaredNode, ..) => VaultError::Forbidden,
+        (Denied::UndeclaredNode, _, Some(node)) => VaultError::UndeclaredNode(node.clone()),
+        (Denied::UndeclaredNode, ..) => VaultError::Internal("an undeclared node without a name"),
+        (Denied::Forbidden(missing), ..) => VaultError::Forbidden(missing),
     }
 }

@@ -121,7 +121,7 @@ async fn every_call_is_one_entry_and_reads_and_refusals_are_calls() {
     cast.node.post("/v1/authorize", &json!({ "operation": "keys.sign", "key_id": key })).await.success();
     cast.node.get("/v1/nothing").await.refused(404, "no_such_route");
     other.get(&show).await.refused(404, "not_found");
-    cast.admin.step(&key, "enable").await.refused(409, "wrong_state");
+    cast.admin.step(&key, "enable").await.refused(409, "invalid_key_state");
     cast.auditor.get("/v1/wrapper-keys/wk-000000000000").await.refused(404, "not_found");
     let log = cast.auditor.log("").await;
     let said: Vec<_> = log[before..].iter().map(|e| ["operation", "outcome", "reason"].map(|f| e[f].as_str().unwrap_or("-"))).collect();
@@ -137,7 +137,7 @@ async fn every_call_is_one_entry_and_reads_and_refusals_are_calls() {
             ["vault.authorize", "ok", "-"],
             ["vault.no-such-call", "failed", "no_such_route"],
             ["keys.show", "denied", "not_found"],
-            ["keys.enable", "failed", "wrong_state"],
+            ["keys.enable", "failed", "invalid_key_state"],
             ["wrapper-keys.show", "denied", "not_found"],
         ]
     );

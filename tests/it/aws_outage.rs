@@ -43,7 +43,7 @@ async fn keys_in_memory_outlive_the_outage_and_the_others_wait() {
 #[tokio::test]
 async fn residency_ends_what_an_outage_leaves() {
     let line = line(true).await;
-    let aws = AwsVault::start(on(&line, "max_age = \"2s\"\nidle = \"2s\"")).await;
+    let aws = AwsVault::start(on(&line, "max_age = \"2s\"\nidle_timeout = \"2s\"")).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();
     line.cut();
@@ -59,7 +59,7 @@ async fn residency_ends_what_an_outage_leaves() {
 
 #[tokio::test]
 async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
-    let aws = AwsVault::start(Setup { sections: "[cache]\nresidency = \"2s\"\nidle = \"2s\"".into(), ..Setup::default() }).await;
+    let aws = AwsVault::start(Setup { sections: "[cache]\nmax_age = \"2s\"\nidle_timeout = \"2s\"".into(), ..Setup::default() }).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();
     let (opened, began) = (aws.count(&key, "Decrypt"), Instant::now());
@@ -74,7 +74,7 @@ async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
 #[tokio::test]
 async fn a_hot_key_without_its_kms_is_not_tried_with_every_use() {
     let line = line(true).await;
-    let aws = AwsVault::start(on(&line, "max_age = \"16s\"\nidle = \"16s\"")).await;
+    let aws = AwsVault::start(on(&line, "max_age = \"16s\"\nidle_timeout = \"16s\"")).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();
     line.cut();
@@ -83,7 +83,7 @@ async fn a_hot_key_without_its_kms_is_not_tried_with_every_use() {
         signed += 1;
         assert!(began.elapsed() < Duration::from_secs(30), "its max_age never ends");
     }
-    let tried = aws.vault.log().iter().filter(|line| line.to_string().contains("could not be opened anew")).count();
+    let tried = aws.vault.log().iter().filter(|line| line.to_string().contains("could not be refreshed")).count();
     // Half of the max_age, twice a second at most.
     assert!((1..=17).contains(&tried), "{tried} times in {signed} uses");
 }

@@ -72,7 +72,7 @@ async fn the_second_region_opens_when_the_first_hangs() {
 /// As an outage goes: connections are refused, then come through and take seconds, then all is well. A whole call has 30 s.
 #[tokio::test]
 async fn an_outage_of_the_first_region_costs_an_attempt_each_and_ends() {
-    let limits = "attempt_timeout = \"1s\"\ntimeout = \"30s\"\nbreaker_failures = 3\nbreaker_pause = \"2s\"";
+    let limits = "attempt_timeout = \"1s\"\ntimeout = \"30s\"\nbreaker_failures = 3\nbreaker_cooldown = \"2s\"";
     let (aws, line, _) = two_regions_within("", Some(limits)).await;
     let cold = [aws.key().await, aws.key().await, aws.key().await, aws.key().await, aws.key().await, aws.key().await];
     line.cut();

@@ -13,7 +13,7 @@ use crate::support::{
 
 /// Where only the tests of this file have keys: faults may be for the region as a whole.
 const NORTH: &str = "eu-north-1";
-const LIMITS: &str = "attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_pause = \"300ms\"\nreplica_timeout = \"3s\"";
+const LIMITS: &str = "attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_cooldown = \"300ms\"\nreplica_timeout = \"3s\"";
 
 /// A vault with a multi-Region key that has no replica yet; gives the id of the wrapper key.
 async fn one_region(more: &str, limits: Option<&'static str>) -> (AwsVault, String) {
@@ -104,7 +104,7 @@ async fn two_replicas_at_once_both_count() {
 async fn what_may_not_or_cannot_be_made_is_refused_before_anything_is() {
     let (aws, id) = one_region("", None).await;
     let refused = problem(replicate(&aws, "wrapper-admin", &id, WEST).await);
-    assert_eq!((refused.status, refused.code.as_str()), (422, "invalid_facts"));
+    assert_eq!((refused.status, refused.code.as_str()), (422, "invalid_attributes"));
     assert!(refused.detail.contains("may_create"), "{}", refused.detail);
     assert!(made(&aws).is_empty());
 
@@ -114,14 +114,14 @@ async fn what_may_not_or_cannot_be_made_is_refused_before_anything_is() {
     }
     for region in ["us-east-1", "evil.example/", "", CENTRAL.to_uppercase().as_str()] {
         let refused = problem(replicate(&aws, "wrapper-admin", &id, region).await);
-        assert_eq!((refused.status, refused.code.as_str()), (422, "invalid_facts"), "{region}: {}", refused.detail);
+        assert_eq!((refused.status, refused.code.as_str()), (422, "invalid_attributes"), "{region}: {}", refused.detail);
     }
     assert_eq!(problem(replicate(&aws, "wrapper-admin", "wk-000000000000", WEST).await).code, "not_found");
     let single = aws.kms.create_key(CENTRAL, false).await;
     let new = json!({ "provider": "aws-kms", "reference": single });
     let single = aws.vault.client("wrapper-admin").create("/v1/wrapper-keys", &new).await.unwrap();
     let refused = problem(replicate(&aws, "wrapper-admin", single["id"].as_str().unwrap(), WEST).await);
-    assert!(refused.code == "invalid_facts" && refused.detail.contains("multi-Region"), "{}", refused.detail);
+    assert!(refused.code == "invalid_attributes" && refused.detail.contains("multi-Region"), "{}", refused.detail);
     assert!(made(&aws).is_empty());
     let outcomes = aws.entries("wrapper-keys.replicate", None).await;
     assert!(outcomes.iter().all(|entry| entry["outcome"] != "intent"), "{outcomes:?}");

@@ -25,7 +25,7 @@ use crate::{
 /// Limits that no test reaches; `[jobs]` as given.
 fn sections(keys_per_second: u32) -> String {
     format!(
-        "[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\n[jobs]\nkeys_per_second = {keys_per_second}\nretry_pause = \"100ms\""
+        "[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\n[jobs]\nkeys_per_second = {keys_per_second}\nretry_backoff = \"100ms\""
     )
 }
 

@@ -15,7 +15,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
     // A whole call would take 30 s.
-    let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"30s\"\nretries = 100\nbreaker_pause = \"300ms\"");
+    let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"30s\"\nretries = 100\nbreaker_cooldown = \"300ms\"");
     let (aws, two) = Two::new(CENTRAL, Setup { limits, ..Setup::default() }).await;
     let arns = &two.arns;
     let cold = two.keys(&aws, 4).await;

@@ -126,7 +126,7 @@ async fn requests_that_cannot_be_read() {
 #[tokio::test]
 async fn facts_and_algorithms_that_do_not_go_together() {
     let cast = Cast::start();
-    let (invalid, attributes) = ((400, "invalid_request"), (422, "invalid_facts"));
+    let (invalid, attributes) = ((400, "invalid_request"), (422, "invalid_attributes"));
     let new = |purpose: &str, spec: &str| json!({ "node": "participant1", "purpose": purpose, "spec": spec });
     let with = |field: &str, value: Value| {
         let mut body = new("signing", "ec-curve25519");
@@ -245,7 +245,7 @@ async fn material_that_is_no_key_of_the_vault() {
     let rsa_2048 = rsa("2048");
     let canton = unhex("0ac0010aa701202122232425262728292a2bd8d8dec1");
     let material = (422, "invalid_material");
-    let attributes = (422, "invalid_facts");
+    let attributes = (422, "invalid_attributes");
     for (what, format, material, purpose, (status, code)) in [
         ("nothing", "pkcs8", vec![], "signing", material),
         ("PEM", "pkcs8", pem(&p256), "signing", material),

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
+use crate::support::verify::verify;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use canton_keyvault::{
     crypto::{
         CryptoError, SystemRandom,
         canton::{CantonFileError, CantonKeyPair, KeyPairToWrite, MAX_PASSWORD, read_key_pair, write_key_pair},
         ecies_sender::{encrypt_to, encrypt_with},
-        fingerprint, read_pkcs8, scheme, verify,
+        fingerprint, read_pkcs8, scheme,
     },
     domain::{Algorithm, KeySpec, Purpose, Usage, Usages},
 };

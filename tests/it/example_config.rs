@@ -12,15 +12,15 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("LogConfig", "src/config/sections.rs", "log"),
     ("MemoryConfig", "src/config/sections.rs", "memory"),
     ("GrantConfig", "src/config/policy.rs", "grants"),
-    ("ListenConfig", "src/api/transport/config.rs", "listen"),
-    ("TlsConfig", "src/api/transport/config.rs", "tls"),
-    ("ClientCaConfig", "src/api/transport/config.rs", "tls.client_cas"),
-    ("CacheConfig", "src/vault/cache.rs", "cache"),
-    ("JobsConfig", "src/vault/jobs/beat.rs", "jobs"),
+    ("ListenConfig", "src/mtls/config.rs", "listen"),
+    ("TlsConfig", "src/mtls/config.rs", "tls"),
+    ("ClientCaConfig", "src/mtls/config.rs", "tls.client_cas"),
+    ("CacheConfig", "src/vault/key_cache/entries.rs", "cache"),
+    ("JobsConfig", "src/vault/background/rate_limit.rs", "jobs"),
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
-    ("Config", "src/wrapper/config.rs", "wrapper"),
-    ("Limits", "src/wrapper/config.rs", "wrapper.limits"),
-    ("OpenbaoConfig", "src/wrapper/openbao_config.rs", "wrapper.openbao"),
+    ("Config", "src/kms/config.rs", "wrapper"),
+    ("Limits", "src/kms/config.rs", "wrapper.limits"),
+    ("OpenbaoConfig", "src/kms/openbao_config.rs", "wrapper.openbao"),
 ];
 
 /// Options without a default to show: what stands in the example is only an example.

@@ -248,8 +248,8 @@ async fn what_was_not_created_exportable_stays() {
     cast.node.post("/v1/keys", &new).await.refused(403, "forbidden");
     let key = cast.admin.post("/v1/keys", &new).await.success();
     let path = format!("/v1/keys/{}/export", id(&key));
-    exporter.post(&path, &json!({ "format": "raw" })).await.refused(422, "invalid_facts");
-    exporter.post(&path, &json!({ "format": "pkcs8", "password": "x" })).await.refused(422, "invalid_facts");
+    exporter.post(&path, &json!({ "format": "raw" })).await.refused(422, "invalid_attributes");
+    exporter.post(&path, &json!({ "format": "pkcs8", "password": "x" })).await.refused(422, "invalid_attributes");
     // Its successor was made here and stays here.
     let successor = cast.node.step(&id(&key), "rotate").await.success();
     exporter.post(&format!("/v1/keys/{}/export", id(&successor)), &json!({ "format": "pkcs8" })).await.refused(409, "not_exportable");

@@ -26,7 +26,7 @@ const CYCLES: u32 = 24;
 
 /// Limits that a test under load never reaches.
 fn unlimited(config: String) -> String {
-    config + "\n[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\nrefusals_per_second = 1000000\n"
+    config + "\n[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\nrefusals_per_second = 1000000\n"
 }
 
 pub(crate) fn number(name: &str, default: u64) -> u64 {

@@ -72,7 +72,7 @@ async fn a_way_back_restores_the_state_before_and_never_more() {
     assert_eq!(cast.step(&key, "enable").await["state"], "superseded");
     cast.node.sign(&key).await.refused(409, "key_superseded");
     // Superseded is final, and every step that does not exist says where the key stands.
-    let problem = cast.admin.step(&key, "enable").await.refused(409, "wrong_state");
+    let problem = cast.admin.step(&key, "enable").await.refused(409, "invalid_key_state");
     assert!(problem["detail"].as_str().unwrap().contains("superseded"), "{problem}");
 
     let key = cast.node.signing_key("participant1").await;

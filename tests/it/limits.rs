@@ -28,7 +28,7 @@ async fn creations_beyond_the_limit_are_refused_to_one_and_not_to_others() {
 
 #[tokio::test]
 async fn cold_opens_beyond_the_limit_are_refused_and_open_keys_go_on() {
-    let mut vault = TestVault::start_with(|config| config + "\n[limits]\ncold_opens_per_second = 1\n");
+    let mut vault = TestVault::start_with(|config| config + "\n[limits]\ncache_misses_per_second = 1\n");
     let mut keys = Vec::new();
     for _ in 0..14 {
         let key = vault.client("participant1").create("/v1/keys", &symmetric("participant1")).await.unwrap();

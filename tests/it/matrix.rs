@@ -36,7 +36,7 @@ const DISABLED: (u16, &str) = (409, "key_disabled");
 const QUARANTINED: (u16, &str) = (409, "key_quarantined");
 const PENDING: (u16, &str) = (409, "key_pending_deletion");
 const DESTROYED: (u16, &str) = (409, "key_destroyed");
-const NO_STEP: (u16, &str) = (409, "wrong_state");
+const NO_STEP: (u16, &str) = (409, "invalid_key_state");
 const MAKES_NEW: [(u16, &str); 6] = [OK, SUPERSEDED, DISABLED, QUARANTINED, PENDING, DESTROYED];
 const READS_OLD: [(u16, &str); 6] = [OK, OK, DISABLED, QUARANTINED, PENDING, DESTROYED];
 
@@ -103,9 +103,9 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         },
         call("wrapper-keys.add", json!({ "provider": "local", "create": true }), &["wrapper-admin"], (201, "")),
         // The wrapper key of this vault is a file, which has no replicas.
-        call("wrapper-keys.replicate", json!({ "region": "eu-west-1" }), &["wrapper-admin"], (422, "invalid_facts")),
-        call("wrapper-keys.retire", Value::Null, &["wrapper-admin"], (409, "wrong_wrapper_state")),
-        call("rotations.start", json!({ "to": wrapper_key }), &["wrapper-admin"], (409, "wrong_wrapper_state")),
+        call("wrapper-keys.replicate", json!({ "region": "eu-west-1" }), &["wrapper-admin"], (422, "invalid_attributes")),
+        call("wrapper-keys.retire", Value::Null, &["wrapper-admin"], (409, "invalid_wrapper_key_state")),
+        call("rotations.start", json!({ "to": wrapper_key }), &["wrapper-admin"], (409, "invalid_wrapper_key_state")),
         call("rotations.start", json!({ "to": "wk-000000000000" }), &["wrapper-admin"], (404, "not_found")),
         call("rotations.list", Value::Null, &["wrapper-admin", "auditor"], OK),
         no_job("rotations.show", &["wrapper-admin", "auditor"]),

@@ -170,7 +170,7 @@ async fn no_key_is_left_in_memory_once_it_is_out_of_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_outlives_its_residency() {
     let known = known_keys();
-    let (vault, _, _admin) = vault_with(&known, "\n[cache]\nresidency = \"8s\"\nidle = \"8s\"\n").await;
+    let (vault, _, _admin) = vault_with(&known, "\n[cache]\nmax_age = \"8s\"\nidle_timeout = \"8s\"\n").await;
     assert_all_are_there(vault.pid(), &known);
     assert_none_is_there(vault.pid(), &Patterns::of(&known), Duration::from_secs(30), "after its max_age");
 }

@@ -34,7 +34,7 @@ async fn keys_move_from_aws_to_openbao_to_a_file_and_back_and_all_live() {
     let mut aws = AwsVault::start(Setup {
         allowed: vec![format!("{}/transit/keys/*", bao.address()), file.display().to_string()],
         sections: format!(
-            "[[wrapper.openbao]]\naddresses = [{:?}]\nca = {:?}\ntoken_file = {:?}\n[jobs]\nkeys_per_second = 1000\nretry_pause = \"100ms\"",
+            "[[wrapper.openbao]]\naddresses = [{:?}]\nca = {:?}\ntoken_file = {:?}\n[jobs]\nkeys_per_second = 1000\nretry_backoff = \"100ms\"",
             bao.address(),
             bao.file("ca.pem"),
             token.path()

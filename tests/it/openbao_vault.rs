@@ -84,7 +84,7 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
 fn start(server: &Openbao, login: &NamedTempFile, name: &str) -> TestVault {
     let wrapper = format!("provider = 'openbao-transit'\nreference = {:?}", server.url(name));
     let allowed = format!("allowed = [{:?}]", server.url("*"));
-    let limits = "[wrapper.limits]\nattempt_timeout = '1500ms'\ntimeout = '4s'\nretries = 1\nbreaker_pause = '300ms'";
+    let limits = "[wrapper.limits]\nattempt_timeout = '1500ms'\ntimeout = '4s'\nretries = 1\nbreaker_cooldown = '300ms'";
     let cluster = format!(
         "[[wrapper.openbao]]\naddresses = [{:?}]\nca = '{}'\n{}",
         server.address(),

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 fn quick(config: String) -> String {
-    config + "\n[jobs]\nkeys_per_second = 10000\nretry_pause = \"50ms\"\n"
+    config + "\n[jobs]\nkeys_per_second = 10000\nretry_backoff = \"50ms\"\n"
 }
 
 async fn create(vault: &TestVault) -> Value {

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 fn quick(config: String) -> String {
-    config + "\n[jobs]\nkeys_per_second = 10000\nretry_pause = \"50ms\"\n"
+    config + "\n[jobs]\nkeys_per_second = 10000\nretry_backoff = \"50ms\"\n"
 }
 
 async fn create(vault: &TestVault) -> String {
@@ -25,7 +25,7 @@ async fn a_retired_wrapper_key_holds_nothing_and_the_answer_is_in_the_log() {
     let mut vault = TestVault::start_with(quick);
     let (first, key) = (active(&vault).await, create(&vault).await);
     let second = new_wrapper_key(&vault).await;
-    assert_eq!(problem(retire(&vault, &first).await).code, "wrong_wrapper_state", "the active one");
+    assert_eq!(problem(retire(&vault, &first).await).code, "invalid_wrapper_key_state", "the active one");
     rotated(&vault, &second).await;
     let answer = retire(&vault, &first).await.unwrap();
     let retirement = &answer["retirement"];
@@ -39,9 +39,9 @@ async fn a_retired_wrapper_key_holds_nothing_and_the_answer_is_in_the_log() {
     assert!(subject.contains(&first) && subject.contains("1 wraps of 1 keys") && subject.contains("last used 20"), "{subject}");
     assert_eq!(wraps(&vault, &key).await, std::slice::from_ref(&second));
     assert_eq!(wrapper_key(&vault, &first).await["state"], "retired");
-    assert_eq!(problem(retire(&vault, &first).await).code, "wrong_wrapper_state");
+    assert_eq!(problem(retire(&vault, &first).await).code, "invalid_wrapper_key_state");
     let back = problem(vault.client("wrapper-admin").post("/v1/wrapper-keys/rotations", &json!({ "to": first })).await);
-    assert_eq!(back.code, "wrong_wrapper_state");
+    assert_eq!(back.code, "invalid_wrapper_key_state");
     vault.kill();
     vault.serve();
     let ask = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" });
@@ -67,7 +67,7 @@ async fn a_wrapper_key_that_any_key_needs_does_not_go_and_nothing_changes() {
         ] {
             assert_eq!(database.execute(lacks, [key, &second]).unwrap(), 1);
             let refused = problem(retire(&vault, &first).await);
-            assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (409, "wrapper_key_needed", false));
+            assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (409, "wrapper_key_in_use", false));
             assert!(refused.detail.contains(key.as_str()) && refused.detail.contains("1 keys"), "{}", refused.detail);
             assert_eq!(wrapper_key(&vault, &first).await["state"], "draining");
             let mended = "UPDATE wraps SET quarantined = 0, verified_at = created_at, generation = 1 WHERE key = ?1 AND wrapper_key = ?2";
@@ -91,8 +91,8 @@ async fn a_wrapper_key_that_does_not_answer_holds_nothing() {
     std::fs::rename(&file, format!("{file}.away")).unwrap();
     vault.serve();
     let refused = problem(retire(&vault, &first).await);
-    assert_eq!(refused.code, "wrapper_key_needed");
-    assert!(refused.detail.contains(&format!("not answering: {second}")), "{}", refused.detail);
+    assert_eq!(refused.code, "wrapper_key_in_use");
+    assert!(refused.detail.contains(&format!("Not answering: {second}")), "{}", refused.detail);
     std::fs::rename(format!("{file}.away"), &file).unwrap();
     retire(&vault, &first).await.unwrap();
 }

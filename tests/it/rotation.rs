@@ -23,12 +23,12 @@ async fn step(vault: &TestVault, key: &str, step: &str) {
 
 /// Limits that a test never reaches, and jobs that do not dawdle.
 fn quick(config: String) -> String {
-    config + "\n[limits]\ncreations_per_minute = 1000000\n[jobs]\nkeys_per_second = 10000\nretry_pause = \"50ms\"\n"
+    config + "\n[limits]\ncreations_per_minute = 1000000\n[jobs]\nkeys_per_second = 10000\nretry_backoff = \"50ms\"\n"
 }
 
 /// The same, but slow enough to be caught in the middle.
 fn slow(config: String) -> String {
-    config + "\n[limits]\ncreations_per_minute = 1000000\n[jobs]\nkeys_per_second = 5\nretry_pause = \"50ms\"\n"
+    config + "\n[limits]\ncreations_per_minute = 1000000\n[jobs]\nkeys_per_second = 5\nretry_backoff = \"50ms\"\n"
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_rotation_that_leaves_a_broken_key_says_so_and_can_be_taken_up_again()
     let again = rotated(&vault, &second).await;
     assert_eq!((&again["from"], &again["done"]), (&job["from"], &json!(2)));
     let nothing = problem(vault.client("wrapper-admin").post("/v1/wrapper-keys/rotations", &json!({ "to": second })).await);
-    assert_eq!(nothing.code, "wrong_wrapper_state");
+    assert_eq!(nothing.code, "invalid_wrapper_key_state");
 }
 
 #[tokio::test]

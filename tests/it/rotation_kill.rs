@@ -33,8 +33,8 @@ const WORKERS: u64 = 4;
 const FIRST_KEYS: usize = 10;
 /// In each of the two tests.
 const KILLS: u64 = 20;
-const SECTIONS: &str = "[limits]\ncreations_per_minute = 1000000\ncold_opens_per_second = 1000000\nrefusals_per_second = 1000000\n\
-                        [jobs]\nkeys_per_second = 25\nretry_pause = \"20ms\"\n";
+const SECTIONS: &str = "[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\nrefusals_per_second = 1000000\n\
+                        [jobs]\nkeys_per_second = 25\nretry_backoff = \"20ms\"\n";
 
 /// Where the wrapper keys are.
 enum Keys {
@@ -107,8 +107,8 @@ impl Keys {
 const MAY_BE: [&str; 8] = [
     "job_running",
     "job_ended",
-    "wrong_wrapper_state",
-    "wrapper_key_needed",
+    "invalid_wrapper_key_state",
+    "wrapper_key_in_use",
     "wrapper_unavailable",
     "wrapper_denied",
     "conflict",
@@ -327,7 +327,7 @@ async fn kill_9_amid_jobs_loses_nothing_with_wrapper_keys_in_files() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_amid_jobs_loses_nothing_with_a_kms_that_fails() {
     // Faults are to be felt: no patience, no second attempt.
-    let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"1500ms\"\nretries = 0\nbreaker_pause = \"200ms\"");
+    let limits = Some("attempt_timeout = \"1s\"\ntimeout = \"1500ms\"\nretries = 0\nbreaker_cooldown = \"200ms\"");
     let aws = AwsVault::prepare(Setup { sections: SECTIONS.into(), limits, ..Setup::default() }).await;
     let AwsVault { vault, kms, arn } = aws;
     kill_and_look(vault, Keys::Kms(kms, vec![arn])).await;

@@ -1,14 +1,13 @@
 //! Every line of the table of schemes keeps the promises of `Scheme` and `PrivateKey`.
 
+use crate::support::verify::verify;
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey},
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
 use canton_keyvault::{
-    crypto::{
-        CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, ecies_sender::encrypt_to, prove, read_pkcs8, scheme, verify,
-    },
+    crypto::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, ecies_sender::encrypt_to, prove, read_pkcs8, scheme},
     domain::{Algorithm, KeySpec, Purpose},
 };
 use p256::pkcs8::EncodePrivateKey;

@@ -78,7 +78,7 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     let state = |id: &str| run(&vault, "wrapper-admin", &format!("wrapper show {id}"));
     assert_eq!((&state(&old)["state"], &state(new)["state"], &state(new)["keys"]), (&json!("draining"), &json!("active"), &json!(3)));
 
-    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper retire {new}")), "wrong_wrapper_state");
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper retire {new}")), "invalid_wrapper_key_state");
     let retired = run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
     assert_eq!(
         (&retired["state"], &retired["retirement"]["wraps_dropped"], &retired["retirement"]["keys"]),

@@ -14,6 +14,7 @@
 //! | HKDF-SHA256 | `hkdf`, as the envelope does | – |
 //! | HMAC-SHA256 | aws-lc, as row tags and ECIES do | tags cut to 128 bits (ours are whole) |
 
+use crate::support::verify::verify;
 use aws_lc_rs::{
     aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     cipher::{AES_128, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey},
@@ -21,7 +22,7 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 use canton_keyvault::{
-    crypto::{PrivateKey, read_pkcs8, scheme, verify},
+    crypto::{PrivateKey, read_pkcs8, scheme},
     domain::{Algorithm, KeySpec, Purpose},
 };
 use sha2::{Digest, Sha256};

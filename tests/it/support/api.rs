@@ -146,6 +146,6 @@ pub(crate) fn enroll(vault: &TestVault, name: &str) {
 
 /// A vault whose refusals are all written one by one, and where nobody is told to slow down.
 pub(crate) fn without_limits() -> TestVault {
-    let limits = "[limits]\nrefusals_per_second = 1000000\ncreations_per_minute = 100000\ncold_opens_per_second = 100000\n\n[log]";
+    let limits = "[limits]\nrefusals_per_second = 1000000\ncreations_per_minute = 100000\ncache_misses_per_second = 100000\n\n[log]";
     TestVault::start_with(|config| config.replace("[log]", limits))
 }

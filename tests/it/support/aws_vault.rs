@@ -58,7 +58,7 @@ impl AwsVault {
             None => kms.create_key(CENTRAL, false).await,
         };
         let (reference, endpoint) = (reference.unwrap_or_else(|| arn.clone()), endpoint.unwrap_or_else(|| kms.endpoint()));
-        let limits = limits.unwrap_or("attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_pause = \"300ms\"");
+        let limits = limits.unwrap_or("attempt_timeout = \"1500ms\"\ntimeout = \"4s\"\nretries = 1\nbreaker_cooldown = \"300ms\"");
         let section = format!(
             "[wrapper]\nprovider = \"aws-kms\"\nreference = {reference:?}\nendpoint = {endpoint:?}\nallowed = {allowed:?}\n{wrapper}\n\
              [wrapper.limits]\n{limits}\n{sections}\n"

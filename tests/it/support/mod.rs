@@ -10,4 +10,5 @@ pub(crate) mod openbao;
 pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod vault;
+pub(crate) mod verify;
 pub(crate) mod wrapper;

@@ -43,7 +43,7 @@ pub(crate) fn providers_on(kms: &Kms, regions: &[&str], settings: &str) -> Provi
 }
 
 pub(crate) fn aws(settings: &str) -> Providers {
-    let limits = "[limits]\nattempt_timeout = '1s'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_pause = '300ms'";
+    let limits = "[limits]\nattempt_timeout = '1s'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_cooldown = '300ms'";
     let config = config(&format!("provider = 'aws-kms'\n{settings}\n{limits}"));
     let credentials = Credentials::new("AKIATEST", "test", None, None, "test");
     Providers::new(config, random()).unwrap().with_aws_credentials(SharedCredentialsProvider::new(credentials))
@@ -56,7 +56,7 @@ pub(crate) fn openbao(server: &Openbao, settings: &str, login: &str) -> Provider
 
 /// The same, over other addresses.
 pub(crate) fn openbao_at(addresses: &[&str], server: &Openbao, settings: &str, login: &str) -> Providers {
-    let limits = "[limits]\nattempt_timeout = '1500ms'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_pause = '300ms'";
+    let limits = "[limits]\nattempt_timeout = '1500ms'\ntimeout = '5s'\nretries = 2\nbreaker_failures = 3\nbreaker_cooldown = '300ms'";
     let text = format!(
         "provider = 'openbao-transit'\n{settings}\n{limits}\n[[openbao]]\naddresses = {addresses:?}\nca = '{}'\n{login}",
         server.file("ca.pem").display()
