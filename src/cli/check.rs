@@ -1,4 +1,4 @@
-//! `check`: a doctor. One line for each thing that must be right: ok, or what to do.
+//! `check`: verifies the configuration, the certificates, the store and the wrapper keys. Each line is `ok`, or `FAIL` with the fix.
 
 use std::{fmt::Write as _, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf, sync::Arc};
 
@@ -23,89 +23,90 @@ use crate::server::{
 /// Check configuration, certificates, storage and KMS permissions
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration.
+    /// The configuration
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
-    /// How to print the result.
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
 
-/// One thing that was looked at: `Ok` tells what is so, `Err` what to do.
-struct Line {
+/// One check: `Ok` with what was found, or `Err` with the fault and its fix.
+struct Check {
     what: &'static str,
-    found: Result<String, String>,
+    result: Result<String, String>,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let lines = lines(&args.config)?;
-    let wrong = lines.iter().filter(|line| line.found.is_err()).count();
+    let checks = run_checks(&args.config)?;
+    let failed = checks.iter().filter(|check| check.result.is_err()).count();
     match args.output {
         Format::Text => {
-            for Line { what, found } in &lines {
-                match found {
-                    Ok(so) => writeln!(std::io::stdout(), "ok    {what}: {so}")?,
-                    Err(mend) => writeln!(std::io::stdout(), "MEND  {what}: {mend}")?,
+            for Check { what, result } in &checks {
+                match result {
+                    Ok(found) => writeln!(std::io::stdout(), "ok    {what}: {found}")?,
+                    Err(fault) => writeln!(std::io::stdout(), "FAIL  {what}: {fault}")?,
                 }
             }
         }
         Format::Json => {
-            let line = |Line { what, found }: &Line| json!({ "check": what, "ok": found.is_ok(), "detail": found.as_ref().unwrap_or_else(|mend| mend) });
-            writeln!(std::io::stdout(), "{}", serde_json::Value::from(lines.iter().map(line).collect::<Vec<_>>()))?;
+            let line = |Check { what, result }: &Check| json!({ "check": what, "ok": result.is_ok(), "detail": result.as_ref().unwrap_or_else(|fault| fault) });
+            writeln!(std::io::stdout(), "{}", serde_json::Value::from(checks.iter().map(line).collect::<Vec<_>>()))?;
         }
     }
-    if wrong == 0 { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("{wrong} of {} checks need mending", lines.len()))) }
+    if failed == 0 { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("{failed} of {} checks failed", checks.len()))) }
 }
 
-fn lines(file: &Path) -> Result<Vec<Line>, Failure> {
-    let mut lines = Vec::new();
-    let mut push = |what, found| lines.push(Line { what, found });
+fn run_checks(file: &Path) -> Result<Vec<Check>, Failure> {
+    let mut checks = Vec::new();
+    let mut push = |what, result| checks.push(Check { what, result });
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => {
             push("configuration", Err(error.to_string()));
-            return Ok(lines);
+            return Ok(checks);
         }
     };
     push("configuration", Ok(format!("{} nodes, {} grants", config.nodes.len(), config.grants.len())));
     push("certificates", certificates(&config));
-    push("server key file", private(&config.tls.key));
+    push("server key", private(&config.tls.key));
     push("storage", storage(&config));
     push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
-    for found in runtime()?.block_on(openbao_servers(&config)) {
-        push("OpenBao server", found);
+    for result in runtime()?.block_on(openbao_servers(&config)) {
+        push("OpenBao server", result);
     }
     push("wrapper key", runtime()?.block_on(wrapper(&config)));
     for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
         push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
     }
-    Ok(lines)
+    Ok(checks)
 }
 
-/// Certificates and lists can be used, and none expires within a month.
+/// Certificates and revocation lists are valid, and no certificate expires within 30 days.
 fn certificates(config: &Config) -> Result<String, String> {
     const SOON: i64 = 30 * 24 * 3600;
     let files = Files::read(config.tls.files()).map_err(|error| error.to_string())?;
     let material = Material::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
     let expiries = Trust::new(material, clock()).expiries();
-    let mut told = String::new();
+    let mut validity = String::new();
     for (kind, seconds) in &expiries {
-        let _ = write!(told, "{}{} for {} days", if told.is_empty() { "" } else { ", " }, kind.as_str(), seconds / (24 * 3600));
+        let _ =
+            write!(validity, "{}{} valid for {} days", if validity.is_empty() { "" } else { ", " }, kind.as_str(), seconds / (24 * 3600));
     }
-    // A revocation list is renewed far more often than monthly.
+    // A revocation list is renewed more often than every 30 days.
     if expiries.iter().any(|(kind, seconds)| *kind != ExpiryKind::Crl && *seconds < SOON) {
-        return Err(format!("{told}: renew what ends within 30 days; it is read anew while the vault serves"));
+        return Err(format!("{validity}. Fix: renew what expires within 30 days. The vault reads the new files without a restart"));
     }
-    Ok(told)
+    Ok(validity)
 }
 
-/// Nobody but the owner reads it.
+/// Only the owner can read the file.
 fn private(path: &Path) -> Result<String, String> {
     let mode = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.permissions().mode() & 0o777;
     if mode.trailing_zeros() >= 6 {
-        Ok(format!("{} is private ({mode:03o})", path.display()))
+        Ok(format!("only its owner can read {} (mode {mode:04o})", path.display()))
     } else {
-        Err(format!("{} can be read by others ({mode:03o}): chmod 600", path.display()))
+        Err(format!("mode {mode:04o} lets others read it. Fix: chmod 600 {}", path.display()))
     }
 }
 
@@ -114,42 +115,47 @@ fn storage(config: &Config) -> Result<String, String> {
     if !path.exists() {
         let folder = path.parent().filter(|folder| folder.is_dir());
         return folder.map_or_else(
-            || Err(format!("the folder of {} does not exist: make it, owned by the user that serves", path.display())),
-            |_| Ok(format!("{} will be made at the first start", path.display())),
+            || Err(format!("the folder of {} does not exist. Fix: create it, owned by the user that runs the vault", path.display())),
+            |_| Ok(format!("{} will be created at the first start", path.display())),
         );
     }
     private(path)?;
     let found = inspect(path).map_err(|error| error.to_string())?;
     if found.vault != config.vault.id.as_str() {
-        return Err(format!("{} belongs to the vault {}, and [vault] id is {}", path.display(), found.vault, config.vault.id));
+        return Err(format!(
+            "{} belongs to the vault {}, but [vault] id is {}. Fix: correct the id or the path",
+            path.display(),
+            found.vault,
+            config.vault.id
+        ));
     }
     if found.mode != "production" {
-        return Err(format!("{} was made by {}: serve refuses it", path.display(), found.mode));
+        return Err(format!("{} was created by {}, and serve refuses it. Fix: choose another path", path.display(), found.mode));
     }
     if let Some(damage) = found.damage.first() {
-        return Err(format!("{} is damaged ({damage}): restore a backup", path.display()));
+        return Err(format!("{} is damaged ({damage}). Fix: restore a backup", path.display()));
     }
     Ok(format!("{} keys in {}", found.keys, path.display()))
 }
 
-/// Every server of OpenBao answers, is unsealed, and lets the vault in.
+/// Every OpenBao server answers, is unsealed, and accepts the login of the vault.
 async fn openbao_servers(config: &Config) -> Vec<Result<String, String>> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     match Providers::new(config.wrapper.clone(), random) {
         Ok(providers) => providers.openbao_servers().await,
-        // Said of the wrapper key.
+        // The check of the wrapper key reports the error.
         Err(_) => Vec::new(),
     }
 }
 
-/// The configured wrapper key wraps and unwraps now, with the permissions this process has.
+/// The configured wrapper key wraps and unwraps with the permissions of this process.
 async fn wrapper(config: &Config) -> Result<String, String> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;
     let wrapper = &config.wrapper;
     let found = providers.resolve(wrapper.provider, &wrapper.reference, &wrapper.regions).await.map_err(|error| error.to_string())?;
     if !found.usable {
-        return Err(format!("{} is not enabled: enable it, or configure another", found.reference));
+        return Err(format!("{} is disabled. Fix: enable it, or configure another one", found.reference));
     }
     let key = WrapperKey {
         id: WrapperKeyId::from_random([0; 6]),
@@ -170,18 +176,22 @@ async fn wrapper(config: &Config) -> Result<String, String> {
 async fn round_trip(wrapper: &dyn Wrapper, config: &Config) -> Result<(), String> {
     let context = EncryptionContext::new(vec![("version", "1".into()), ("vault", config.vault.id.to_string()), ("canary", "check".into())]);
     let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| error.to_string())?;
-    // What the KMS calls the rights that it takes.
+    // The names of the permissions in the KMS.
     let (wraps, unwraps) = match config.wrapper.provider {
         ProviderKind::Local => ("read the file", "read the file"),
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
     };
-    let made = wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap ({wraps}): {error}"))?;
-    let back = wrapper.unwrap(&made.bytes, &context).await.map_err(|error| format!("it does not unwrap ({unwraps}): {error}"))?;
-    if back.data_key.same(&data_key) { Ok(()) } else { Err("it gave back another data key".into()) }
+    let wrapped =
+        wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap: {error}. Required permission: {wraps}"))?;
+    let unwrapped = wrapper
+        .unwrap(&wrapped.bytes, &context)
+        .await
+        .map_err(|error| format!("it does not unwrap: {error}. Required permission: {unwraps}"))?;
+    if unwrapped.data_key.same(&data_key) { Ok(()) } else { Err("it unwrapped another data key".into()) }
 }
 
-/// A wrapper key that the store names still opens its canary, and is still allowed.
+/// A registered wrapper key opens its canary, and the configuration allows it.
 async fn registered(config: &Config, key: &WrapperKey, keys: u64) -> Result<String, String> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;

@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 use super::{
     Failure,
     connection::Remote,
+    output::ListArgs,
     progress::{Counts, Progress},
 };
 use crate::client::{Call, ClientError};
 use crate::domain::{JobError, JobId, JobState, Timestamp};
+
+const COLUMNS: &[&str] = &["id", "state", "total", "done", "failed", "started_at", "finished_at"];
 
 /// One kind of job.
 pub(super) struct Jobs {
@@ -26,18 +29,18 @@ pub(super) struct Jobs {
     /// Where the API has it.
     pub(super) path: &'static str,
     /// The command that shows one.
-    pub(super) status: &'static str,
+    pub(super) show: &'static str,
     /// The command that aborts one.
     pub(super) abort: &'static str,
 }
 
 /// Every key gets a wrap under another wrapper key.
 pub(super) const ROTATIONS: Jobs =
-    Jobs { name: "rotation", path: "/v1/wrapper-keys/rotations", status: "wrapper status", abort: "wrapper abort" };
+    Jobs { name: "rotation", path: "/v1/wrapper-keys/rotations", show: "wrapper rotation show", abort: "wrapper rotation abort" };
 
 /// Every key gets a new data key.
 pub(super) const RESEALS: Jobs =
-    Jobs { name: "re-seal", path: "/v1/keys/reseals", status: "keys reseal-status", abort: "keys reseal-abort" };
+    Jobs { name: "re-seal", path: "/v1/keys/reseals", show: "keys reseal-job show", abort: "keys reseal-job abort" };
 
 /// Whether to wait for a job.
 #[derive(Debug, Clone, Copy, Args)]
@@ -49,7 +52,7 @@ pub(super) struct WaitArgs {
 
 /// Which job to look at.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub struct ShowJobArgs {
     /// Id of the job, job-…; without it the running one, or else the newest
     job: Option<JobId>,
     #[command(flatten)]
@@ -58,7 +61,7 @@ pub struct StatusArgs {
 
 /// Which job to stop.
 #[derive(Debug, Args)]
-pub struct AbortArgs {
+pub struct AbortJobArgs {
     /// Id of the job, job-…; without it the running one
     job: Option<JobId>,
 }
@@ -80,20 +83,25 @@ impl Jobs {
     /// Starts one, and shows it: as it begins, or as it ends.
     pub(super) async fn start(&self, body: &Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
         let job = remote.client.post(self.path, body).await?;
-        self.show(job, wait, remote).await
+        self.print(job, wait, remote).await
+    }
+
+    /// Lists all of the kind, oldest first.
+    pub(super) async fn list(&self, page: &ListArgs, remote: &Remote) -> Result<(), Failure> {
+        remote.print_list(COLUMNS, page, || Call::get(self.path)).await
     }
 
     /// Shows one.
-    pub(super) async fn status(&self, args: &StatusArgs, remote: &Remote) -> Result<(), Failure> {
+    pub(super) async fn show(&self, args: &ShowJobArgs, remote: &Remote) -> Result<(), Failure> {
         let job = match args.job {
             Some(id) => remote.client.get(&self.of(id)).await?,
             None => self.newest(remote).await?.ok_or_else(|| Failure::Unexpected(format!("no {} was ever started", self.name)))?,
         };
-        self.show(job, args.wait, remote).await
+        self.print(job, args.wait, remote).await
     }
 
     /// Stops one, and shows it. What it did stays.
-    pub(super) async fn abort(&self, args: &AbortArgs, remote: &Remote) -> Result<(), Failure> {
+    pub(super) async fn abort(&self, args: &AbortJobArgs, remote: &Remote) -> Result<(), Failure> {
         let id = match args.job {
             Some(id) => id,
             None => match self.newest(remote).await?.map(|job| Job::read(&job)).transpose()? {
@@ -128,7 +136,7 @@ impl Jobs {
         }
     }
 
-    async fn show(&self, job: Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
+    async fn print(&self, job: Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
         if !wait.wait {
             return remote.print(&job);
         }
@@ -137,9 +145,9 @@ impl Jobs {
             last = self.last(job, remote) => last?,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                let Self { name, status, abort, .. } = self;
+                let Self { name, show, abort, .. } = self;
                 return Err(Failure::Interrupted(format!(
-                    "no longer waiting; the {name} {id} goes on in the vault. To wait again: canton-keyvault {status} {id} --wait; \
+                    "no longer waiting; the {name} {id} goes on in the vault. To wait again: canton-keyvault {show} {id} --wait; \
                      to stop it: canton-keyvault {abort} {id}"
                 )));
             }

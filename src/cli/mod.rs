@@ -54,8 +54,9 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Copy the store to a new file, while it is served
     Backup(backup::BackupArgs),
-    /// Open every key of a copy, and import nothing
-    Drill(backup::DrillArgs),
+    /// Open every key of a backup to verify it. Nothing is imported
+    #[command(alias = "drill")]
+    VerifyBackup(backup::VerifyBackupArgs),
     /// Create, import, use, govern, re-seal and export keys
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and look at wrapper keys
@@ -117,7 +118,7 @@ impl Command {
             Self::Serve(args) => crate::server::run::run(&args).map_err(Failure::from),
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
-            Self::Drill(args) => backup::drill(&args),
+            Self::VerifyBackup(args) => backup::verify_backup(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
@@ -138,7 +139,7 @@ impl Command {
             Self::Serve(_) => Format::Text,
             Self::Check(args) => args.output,
             Self::Backup(args) => args.output,
-            Self::Drill(args) => args.output,
+            Self::VerifyBackup(args) => args.output,
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
             | Self::Audit(Group { connection, .. })
@@ -194,18 +195,18 @@ mod tests {
             "keys delete ID --days 7",
             "keys cancel-deletion ID",
             "keys reseal ID",
-            "keys reseal --all --wait",
-            "keys reseal-status --wait",
-            "keys reseal-abort job-001122334455",
+            "keys reseal-job start --wait",
+            "keys reseal-job show --wait",
+            "keys reseal-job abort job-001122334455",
             "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",
             "wrapper register --provider aws-kms --reference arn:aws:kms:eu-west-1:1:key/x",
             "wrapper list",
             "wrapper show wk-001122334455",
-            "wrapper rotate --to wk-001122334455 --wait",
-            "wrapper status",
-            "wrapper status job-001122334455 --wait",
-            "wrapper abort",
-            "wrapper abort job-001122334455",
+            "wrapper rotation start --to wk-001122334455 --wait",
+            "wrapper rotation show",
+            "wrapper rotation show job-001122334455 --wait",
+            "wrapper rotation abort",
+            "wrapper rotation abort job-001122334455",
             "wrapper retire wk-001122334455",
             "wrapper replicate wk-001122334455 --region eu-central-1",
             "audit query --key-id ID --operation keys.sign --outcome denied --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z",
@@ -245,11 +246,10 @@ mod tests {
             ("keys delete ID --days 6", ValueValidation),
             ("keys list --limit 0", ValueValidation),
             ("keys reseal", MissingRequiredArgument),
-            ("keys reseal ID --all", ArgumentConflict),
-            ("keys reseal ID --wait", ArgumentConflict),
-            ("wrapper rotate --wait", MissingRequiredArgument),
-            ("wrapper rotate --to alias/x", ValueValidation),
-            ("wrapper status wk-001122334455", ValueValidation),
+            ("keys reseal ID --wait", UnknownArgument),
+            ("wrapper rotation start --wait", MissingRequiredArgument),
+            ("wrapper rotation start --to alias/x", ValueValidation),
+            ("wrapper rotation show wk-001122334455", ValueValidation),
             ("wrapper replicate wk-001122334455", MissingRequiredArgument),
             ("audit query --from yesterday", ValueValidation),
             ("authorize --operation keys.sign --key-id ID --node n", ArgumentConflict),

@@ -5,6 +5,7 @@ mod curve;
 mod der;
 pub mod envelope;
 mod fingerprint;
+mod key_file;
 mod pkcs8;
 mod random;
 mod scheme;
@@ -13,6 +14,7 @@ mod self_test;
 mod stack_wipe;
 
 pub use self::fingerprint::fingerprint;
+pub use self::key_file::key_file_fault;
 pub use self::pkcs8::read_pkcs8;
 pub use self::random::{Random, RandomFailed, SystemRandom};
 pub use self::scheme::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ecies_sender, scheme};

@@ -118,7 +118,7 @@ async fn a_copy_of_the_database_opens_in_the_other_region_alone() {
     let wrapper = format!("regions = [{WEST:?}]");
     let mut there = AwsVault::prepare(Setup { arn: Some(west.clone()), wrapper, ..Setup::default() }).await;
     std::fs::copy(&copy, there.vault.path("keyvault.db")).unwrap();
-    let drill = there.vault.command(&["drill", "keyvault.db", "--config", "keyvault.toml"]).output().unwrap();
+    let drill = there.vault.command(&["verify-backup", "keyvault.db", "--config", "keyvault.toml"]).output().unwrap();
     assert!(drill.status.success(), "{}", String::from_utf8_lossy(&drill.stderr));
     there.vault.serve();
     there.sign(&key).await.unwrap();

@@ -163,10 +163,10 @@ async fn a_configuration_that_names_another_key_is_a_warning_that_names_both() {
         aws.vault.serve();
         aws.sign(&key).await.unwrap();
         if differs {
-            until("it says so", || async { aws.logged(&["WARN", "of the configuration names", reference, &arn]) }).await;
+            until("it says so", || async { aws.logged(&["WARN", "in the configuration names", reference, &arn]) }).await;
         } else {
             until("it is looked at", || async { aws.kms.log(reference).len() + aws.kms.log(&arn).len() > 3 }).await;
-            assert!(!aws.logged(&["of the configuration names"]), "{reference}");
+            assert!(!aws.logged(&["in the configuration names"]), "{reference}");
         }
     }
 }

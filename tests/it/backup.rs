@@ -54,7 +54,7 @@ async fn a_backup_under_load_drills_and_serves() {
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!run_fails(&vault, &["backup", file]).is_empty(), "an existing file is not overwritten");
 
-    let (ok, drilled) = run(&vault, &["drill", file, "--output", "json"]);
+    let (ok, drilled) = run(&vault, &["verify-backup", file, "--output", "json"]);
     assert!(ok && drilled["failed"] == json!([]) && drilled["opened"].as_u64().unwrap() >= 4, "{drilled}");
 
     vault.kill();
@@ -82,7 +82,7 @@ async fn a_drill_names_the_key_that_does_not_open() {
     assert_eq!(database.execute("DELETE FROM wraps WHERE key = ?1", [lost.as_str().unwrap()]).unwrap(), 1);
     drop(database);
     let before = fs::read(&copy).unwrap();
-    let (ok, drilled) = run(&vault, &["drill", copy.to_str().unwrap(), "--output", "json"]);
+    let (ok, drilled) = run(&vault, &["verify-backup", copy.to_str().unwrap(), "--output", "json"]);
     assert!(!ok);
     assert_eq!((&drilled["opened"], &drilled["failed"][0]["key_id"]), (&json!(1), &lost), "{drilled} {kept}");
     assert_eq!(drilled["failed"][0]["code"], "key_quarantined", "{drilled}");
@@ -109,7 +109,7 @@ async fn check_tells_what_is_well_and_what_to_mend() {
     let wrong: Vec<&str> =
         lines.as_array().unwrap().iter().filter(|line| line["ok"] == false).map(|line| line["check"].as_str().unwrap()).collect();
     assert!(!ok);
-    assert_eq!(wrong, ["server key file", "wrapper key", "registered wrapper key"], "{lines:#}");
+    assert_eq!(wrong, ["server key", "wrapper key", "registered wrapper key"], "{lines:#}");
 }
 
 fn run_fails(vault: &TestVault, arguments: &[&str]) -> String {

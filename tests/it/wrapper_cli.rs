@@ -57,12 +57,12 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     let mut vault = TestVault::start();
     let keys: Vec<String> = (0..3).map(|_| create(&vault)).collect();
     let old = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(refused(&vault, "wrapper-admin", "wrapper status"), "failed");
+    assert_eq!(refused(&vault, "wrapper-admin", "wrapper rotation show"), "failed");
     let new = run(&vault, "wrapper-admin", "wrapper create --provider local");
     assert_eq!(new["state"], "standby");
     let new = new["id"].as_str().unwrap();
 
-    let rotate = format!("wrapper rotate --to {new} --wait");
+    let rotate = format!("wrapper rotation start --to {new} --wait");
     assert_eq!(refused(&vault, "participant1", &rotate), "forbidden");
     let job = run(&vault, "wrapper-admin", &rotate);
     let expected =
@@ -71,10 +71,10 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
         assert_eq!(&job[field], value, "{job}");
     }
     let id = job["id"].as_str().unwrap();
-    assert_eq!(run(&vault, "wrapper-admin", "wrapper status"), job);
-    assert_eq!(run(&vault, "auditor", &format!("wrapper status {id} --wait")), job);
-    assert_eq!(refused(&vault, "wrapper-admin", "wrapper abort"), "failed");
-    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper abort {id}")), "job_ended");
+    assert_eq!(run(&vault, "wrapper-admin", "wrapper rotation show"), job);
+    assert_eq!(run(&vault, "auditor", &format!("wrapper rotation show {id} --wait")), job);
+    assert_eq!(refused(&vault, "wrapper-admin", "wrapper rotation abort"), "failed");
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper rotation abort {id}")), "job_ended");
     let state = |id: &str| run(&vault, "wrapper-admin", &format!("wrapper show {id}"));
     assert_eq!((&state(&old)["state"], &state(new)["state"], &state(new)["keys"]), (&json!("draining"), &json!("active"), &json!(3)));
 
@@ -95,11 +95,11 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     let resealed = run(&vault, "key-admin", &format!("keys reseal {}", keys[0]));
     assert_eq!((&resealed["id"], &resealed["public_key"]), (&before["id"], &before["public_key"]));
     assert_ne!(resealed["wraps"], before["wraps"]);
-    assert_eq!(refused(&vault, "wrapper-admin", "keys reseal --all"), "forbidden");
-    let job = run(&vault, "key-admin", "keys reseal --all --wait");
+    assert_eq!(refused(&vault, "wrapper-admin", "keys reseal-job start"), "forbidden");
+    let job = run(&vault, "key-admin", "keys reseal-job start --wait");
     assert_eq!((&job["kind"], &job["state"], &job["done"]), (&json!("reseal"), &json!("succeeded"), &json!(3)), "{job}");
-    assert_eq!(run(&vault, "key-admin", "keys reseal-status"), job);
-    assert_eq!(refused(&vault, "key-admin", "keys reseal-abort"), "failed");
+    assert_eq!(run(&vault, "key-admin", "keys reseal-job show"), job);
+    assert_eq!(refused(&vault, "key-admin", "keys reseal-job abort"), "failed");
     vault.restart();
     sign_all(&vault, &keys);
 }
@@ -116,9 +116,9 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
     let keys: Vec<String> = (0..6).map(|_| create(&vault)).collect();
     let first = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
 
-    let started = run(&vault, "key-admin", "keys reseal --all");
+    let started = run(&vault, "key-admin", "keys reseal-job start");
     assert_eq!(started["state"], "running");
-    let line = "keys reseal-status --wait";
+    let line = "keys reseal-job show --wait";
     let mut waiting = command(&vault, "key-admin", line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let looked = || async {
         let path = "/v1/audit/entries?operation=reseals.show&limit=1";
@@ -135,10 +135,11 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
 
     // An abort ends the waiting too, as a failure.
     let new = run(&vault, "wrapper-admin", "wrapper create --provider local")["id"].as_str().unwrap().to_owned();
-    let started = run(&vault, "wrapper-admin", &format!("wrapper rotate --to {new}"));
-    let waiting = command(&vault, "wrapper-admin", "wrapper status --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper rotate --to {first}")), "job_running");
-    let aborted = run(&vault, "wrapper-admin", "wrapper abort");
+    let started = run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {new}"));
+    let waiting =
+        command(&vault, "wrapper-admin", "wrapper rotation show --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper rotation start --to {first}")), "job_running");
+    let aborted = run(&vault, "wrapper-admin", "wrapper rotation abort");
     assert_eq!((&aborted["id"], &aborted["state"]), (&started["id"], &json!("aborted")));
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -149,7 +150,7 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
     assert_eq!(error["code"], "job_aborted", "{told}");
 
     // The way back.
-    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {first} --wait"));
+    run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {first} --wait"));
     run(&vault, "wrapper-admin", &format!("wrapper retire {new}"));
     vault.restart();
     sign_all(&vault, &keys);
@@ -165,7 +166,7 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
     backup(&vault, "before.db");
     let made = run(&vault, "wrapper-admin", "wrapper create --provider local");
     let (new, reference) = (made["id"].as_str().unwrap(), made["reference"].as_str().unwrap());
-    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {new} --wait"));
+    run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {new} --wait"));
     backup(&vault, "between.db");
     run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
     backup(&vault, "after.db");
@@ -173,7 +174,7 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
 
     // What opens while both keys live, without the old one, and without the new one.
     let drill = |file: &str| {
-        let output = vault.command(&["drill", file, "--output", "json"]).output().unwrap();
+        let output = vault.command(&["verify-backup", file, "--output", "json"]).output().unwrap();
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(output.status.success(), told["failed"] == json!([]), "{told}");
         told["opened"].as_u64().unwrap()
@@ -198,7 +199,7 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
     sign_all(&vault, &keys);
     assert_eq!(run(&vault, "wrapper-admin", "wrapper list")["items"].as_array().unwrap().len(), 1);
     let again = run(&vault, "wrapper-admin", &format!("wrapper register --provider local --reference {reference}"));
-    run(&vault, "wrapper-admin", &format!("wrapper rotate --to {} --wait", again["id"].as_str().unwrap()));
+    run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {} --wait", again["id"].as_str().unwrap()));
     run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
     vault.restart();
     sign_all(&vault, &keys);
@@ -216,7 +217,7 @@ async fn a_filled_standby_takes_over_while_the_active_kms_key_is_disabled() {
     aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": aws.arn })).await;
     aws.vault.restart();
     assert_eq!(aws.refused(&keys[0]).await.code, "wrapper_denied", "somebody may have meant it");
-    let job = run(&aws.vault, "wrapper-admin", &format!("wrapper rotate --to {} --wait", standby["id"].as_str().unwrap()));
+    let job = run(&aws.vault, "wrapper-admin", &format!("wrapper rotation start --to {} --wait", standby["id"].as_str().unwrap()));
     assert_eq!((&job["state"], &job["done"]), (&json!("succeeded"), &json!(2)), "{job}");
     for key in [&keys[0], &keys[1], &aws.key().await] {
         aws.sign(key).await.unwrap();

@@ -27,7 +27,7 @@ pub struct DeleteArgs {
 }
 
 /// Takes a step and shows the key.
-pub(super) async fn step(args: &KeyArgs, step: &str, remote: &Remote) -> Result<(), Failure> {
+pub(super) async fn transition(args: &KeyArgs, step: &str, remote: &Remote) -> Result<(), Failure> {
     remote.print(&remote.client.post(&format!("/v1/keys/{}/{step}", args.id), &json!({})).await?)
 }
 

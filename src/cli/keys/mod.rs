@@ -1,4 +1,4 @@
-//! `keys …`: create, import, look at, use, govern, re-seal and export keys.
+//! `keys …`: commands about keys.
 
 mod create;
 mod crypto_ops;
@@ -10,18 +10,14 @@ mod reseal;
 
 use clap::Subcommand;
 
-use super::{
-    Failure,
-    connection::Remote,
-    job::{AbortArgs, RESEALS, StatusArgs},
-};
+use super::{Failure, connection::Remote};
 
-/// What to do with keys.
+/// Commands about keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key in the vault
+    /// Create a key
     Create(create::CreateArgs),
-    /// Bring a key in from outside
+    /// Import a key from a file
     Import(import::ImportArgs),
     /// List keys, oldest first
     List(list::ListKeysArgs),
@@ -33,29 +29,28 @@ pub enum KeysCommand {
     Decrypt(crypto_ops::DecryptArgs),
     /// Encrypt under a symmetric key
     Encrypt(crypto_ops::EncryptArgs),
-    /// Take an exportable key out of the vault, into a new private file
+    /// Export an exportable key to a new file that only its owner can read
     Export(export::ExportArgs),
-    /// Lift `disabled` and `quarantined`
+    /// Enable a disabled or quarantined key
     Enable(lifecycle::KeyArgs),
-    /// Refuse every use until `enable`
+    /// Disable a key: every use is refused until `enable`
     Disable(lifecycle::KeyArgs),
-    /// Make the linked successor of a long-term key; the old key goes on signing until `supersede`
+    /// Create the linked successor of a long-term key. The old key stays active until `supersede`
     Rotate(lifecycle::KeyArgs),
-    /// End the signing of a key that has a successor; this is final
+    /// End the signing of a key that has a successor, permanently
     Supersede(lifecycle::KeyArgs),
-    /// Refuse use at once, and destroy the key after the waiting time
+    /// Schedule the deletion of a key: use is refused at once, and the key is destroyed after the waiting time
     Delete(lifecycle::DeleteArgs),
-    /// Undo `delete` while the waiting time runs
+    /// Cancel a scheduled deletion
     CancelDeletion(lifecycle::KeyArgs),
-    /// Seal a key, or all, anew under fresh data keys: for when a data key may be known. The keys stay the same
+    /// Re-seal one key under a new data key, if its data key may be compromised. The key itself stays the same
     Reseal(reseal::ResealArgs),
-    /// Show how far a re-sealing of all keys is
-    ResealStatus(StatusArgs),
-    /// Stop a re-sealing of all keys; the ones that are done stay so
-    ResealAbort(AbortArgs),
+    /// Start, show, list and abort jobs that re-seal all keys
+    #[command(subcommand)]
+    ResealJob(reseal::ResealJobCommand),
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Failure> {
     match command {
         KeysCommand::Create(args) => create::run(&args, &remote).await,
@@ -66,14 +61,13 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Decrypt(args) => crypto_ops::decrypt(&args, &remote).await,
         KeysCommand::Encrypt(args) => crypto_ops::encrypt(&args, &remote).await,
         KeysCommand::Export(args) => export::run(&args, &remote).await,
-        KeysCommand::Enable(args) => lifecycle::step(&args, "enable", &remote).await,
-        KeysCommand::Disable(args) => lifecycle::step(&args, "disable", &remote).await,
+        KeysCommand::Enable(args) => lifecycle::transition(&args, "enable", &remote).await,
+        KeysCommand::Disable(args) => lifecycle::transition(&args, "disable", &remote).await,
         KeysCommand::Rotate(args) => lifecycle::rotate(&args, &remote).await,
-        KeysCommand::Supersede(args) => lifecycle::step(&args, "supersede", &remote).await,
+        KeysCommand::Supersede(args) => lifecycle::transition(&args, "supersede", &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
-        KeysCommand::CancelDeletion(args) => lifecycle::step(&args, "cancel-deletion", &remote).await,
-        KeysCommand::Reseal(args) => reseal::run(&args, &remote).await,
-        KeysCommand::ResealStatus(args) => RESEALS.status(&args, &remote).await,
-        KeysCommand::ResealAbort(args) => RESEALS.abort(&args, &remote).await,
+        KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,
+        KeysCommand::Reseal(args) => reseal::reseal(&args, &remote).await,
+        KeysCommand::ResealJob(command) => reseal::job(command, &remote).await,
     }
 }

@@ -1,35 +1,56 @@
-//! `keys reseal`: the same private key under a fresh data key, of one key or of all.
+//! `keys reseal` and `keys reseal-job`: a new data key for one private key, or for all.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
     cli::{
         Failure,
         connection::Remote,
-        job::{RESEALS, WaitArgs},
+        job::{AbortJobArgs, RESEALS, ShowJobArgs, WaitArgs},
+        output::ListArgs,
     },
     domain::KeyId,
 };
 
-/// Which keys.
+/// The key to re-seal.
 #[derive(Debug, Args)]
-#[command(mut_arg("wait", |wait| wait.conflicts_with("id")))]
 pub struct ResealArgs {
     /// Id of the key
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    id: Option<KeyId>,
-    /// Every key, as a job of the vault
-    #[arg(long)]
-    all: bool,
+    id: KeyId,
+}
+
+/// Options of a job that re-seals all keys.
+#[derive(Debug, Args)]
+pub struct StartResealArgs {
     #[command(flatten)]
     wait: WaitArgs,
 }
 
-/// Re-seals and shows the key, or the job.
-pub(super) async fn run(args: &ResealArgs, remote: &Remote) -> Result<(), Failure> {
-    match args.id {
-        Some(id) => remote.print(&remote.client.post(&format!("/v1/keys/{id}/reseal"), &json!({})).await?),
-        None => RESEALS.start(&json!({}), args.wait, remote).await,
+/// Commands about jobs that re-seal all keys.
+#[derive(Debug, Subcommand)]
+pub enum ResealJobCommand {
+    /// Start a job that re-seals every key
+    Start(StartResealArgs),
+    /// Show a job and its progress
+    Show(ShowJobArgs),
+    /// List jobs, oldest first
+    List(ListArgs),
+    /// Abort a job. Keys that were not re-sealed still open
+    Abort(AbortJobArgs),
+}
+
+/// Re-seals a key, and prints it.
+pub(super) async fn reseal(args: &ResealArgs, remote: &Remote) -> Result<(), Failure> {
+    remote.print(&remote.client.post(&format!("/v1/keys/{}/reseal", args.id), &json!({})).await?)
+}
+
+/// Runs a command about jobs.
+pub(super) async fn job(command: ResealJobCommand, remote: &Remote) -> Result<(), Failure> {
+    match command {
+        ResealJobCommand::Start(args) => RESEALS.start(&json!({}), args.wait, remote).await,
+        ResealJobCommand::Show(args) => RESEALS.show(&args, remote).await,
+        ResealJobCommand::List(page) => RESEALS.list(&page, remote).await,
+        ResealJobCommand::Abort(args) => RESEALS.abort(&args, remote).await,
     }
 }

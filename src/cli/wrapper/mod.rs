@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     Failure,
     connection::Remote,
-    job::{AbortArgs, ROTATIONS, StatusArgs, WaitArgs},
+    job::{AbortJobArgs, ROTATIONS, ShowJobArgs, WaitArgs},
     output::ListArgs,
 };
 use crate::client::Call;
@@ -16,74 +16,87 @@ use crate::domain::WrapperKeyId;
 
 const COLUMNS: &[&str] = &["id", "provider", "state", "keys", "regions", "reference", "created_at"];
 
-/// What to do with wrapper keys.
+/// Commands about wrapper keys.
 #[derive(Debug, Subcommand)]
 pub enum WrapperCommand {
-    /// Make a new wrapper key in the KMS and register it, as a standby
+    /// Create a wrapper key in the KMS and register it as standby
     Create(add::CreateArgs),
-    /// Register a wrapper key that exists, as a standby
+    /// Register an existing wrapper key as standby
     Register(add::RegisterArgs),
     /// List wrapper keys, oldest first
     List(ListArgs),
     /// Show a wrapper key
     Show(IdArgs),
-    /// Make another wrapper key the active one, and give every key a wrap under it while traffic runs
+    /// Start, show, list and abort rotations to another wrapper key
+    #[command(subcommand)]
+    Rotation(RotationCommand),
+    /// Delete the wraps of a wrapper key, after every key has a verified wrap under another one
     ///
-    /// The wrapper key proves itself first. New keys use it at once; the former one drains: it opens, and wraps no more. Nothing is
-    /// taken away, so that the way back is a rotation to the former one. `wrapper retire` ends that way.
-    Rotate(RotateArgs),
-    /// Show how far a rotation is
-    Status(StatusArgs),
-    /// Stop a rotation; every key can still be opened, and the way on or back is another rotation
-    Abort(AbortArgs),
-    /// Drop what a wrapper key wrapped, once every key has a proven wrap under another one
-    ///
-    /// Refused as long as any key needs it. Deletes nothing in the KMS: backups from before open only while the KMS key lives.
+    /// Refused while any key depends on it. The KMS key is not deleted: older backups open only while it exists.
     Retire(IdArgs),
-    /// Make a replica of a multi-region wrapper key in another region, and wait until it can be used
+    /// Create a replica of a multi-region wrapper key in another region, and wait until it is usable
     Replicate(ReplicateArgs),
 }
 
-/// Which wrapper key.
+/// Commands about rotations.
+#[derive(Debug, Subcommand)]
+pub enum RotationCommand {
+    /// Make another wrapper key active, and add a wrap under it to every key while the vault serves requests
+    ///
+    /// The vault verifies the wrapper key first. New keys use it at once. The former one is draining: it opens keys, but wraps no new ones.
+    /// The rollback is a rotation to the former one, until `wrapper retire`.
+    Start(StartRotationArgs),
+    /// Show a rotation and its progress
+    Show(ShowJobArgs),
+    /// List rotations, oldest first
+    List(ListArgs),
+    /// Abort a rotation. Every key still opens. Another rotation continues it or rolls it back
+    Abort(AbortJobArgs),
+}
+
+/// The wrapper key.
 #[derive(Debug, Args)]
 pub struct IdArgs {
     /// Id of the wrapper key, wk-…
     id: WrapperKeyId,
 }
 
-/// Where to.
+/// The target of a rotation.
 #[derive(Debug, Args)]
-pub struct RotateArgs {
-    /// Id of the wrapper key that is to be the active one, wk-…
+pub struct StartRotationArgs {
+    /// Id of the wrapper key that becomes active, wk-…
     #[arg(long, value_name = "ID")]
     to: WrapperKeyId,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
-/// Which wrapper key, and where.
+/// The wrapper key and the region.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
     /// Id of the wrapper key, wk-…
     id: WrapperKeyId,
-    /// The region that is to have a replica
+    /// The region of the replica
     #[arg(long)]
     region: String,
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), Failure> {
-    let post = async |id: WrapperKeyId, step: &str, body| {
-        remote.print(&remote.client.post(&format!("/v1/wrapper-keys/{id}/{step}"), &body).await?)
+    let post = async |id: WrapperKeyId, operation: &str, body| {
+        remote.print(&remote.client.post(&format!("/v1/wrapper-keys/{id}/{operation}"), &body).await?)
     };
     match command {
         WrapperCommand::Create(args) => add::create(&args, &remote).await,
         WrapperCommand::Register(args) => add::register(&args, &remote).await,
         WrapperCommand::List(page) => remote.print_list(COLUMNS, &page, || Call::get("/v1/wrapper-keys")).await,
         WrapperCommand::Show(IdArgs { id }) => remote.print(&remote.client.get(&format!("/v1/wrapper-keys/{id}")).await?),
-        WrapperCommand::Rotate(RotateArgs { to, wait }) => ROTATIONS.start(&json!({ "to": to }), wait, &remote).await,
-        WrapperCommand::Status(args) => ROTATIONS.status(&args, &remote).await,
-        WrapperCommand::Abort(args) => ROTATIONS.abort(&args, &remote).await,
+        WrapperCommand::Rotation(RotationCommand::Start(StartRotationArgs { to, wait })) => {
+            ROTATIONS.start(&json!({ "to": to }), wait, &remote).await
+        }
+        WrapperCommand::Rotation(RotationCommand::Show(args)) => ROTATIONS.show(&args, &remote).await,
+        WrapperCommand::Rotation(RotationCommand::List(page)) => ROTATIONS.list(&page, &remote).await,
+        WrapperCommand::Rotation(RotationCommand::Abort(args)) => ROTATIONS.abort(&args, &remote).await,
         WrapperCommand::Retire(IdArgs { id }) => post(id, "retire", json!({})).await,
         WrapperCommand::Replicate(ReplicateArgs { id, region }) => post(id, "replicas", json!({ "region": region })).await,
     }

@@ -17,7 +17,7 @@ use super::{
     problem, text,
 };
 
-const ROTATE: &str = "wrapper rotate --to wk-001122334455";
+const ROTATE: &str = "wrapper rotation start --to wk-001122334455";
 
 /// A rotation of four keys.
 pub(super) fn job(state: &str, done: u64) -> Value {
@@ -49,7 +49,7 @@ fn waiting_outlasts_an_outage_and_ends_with_the_job() {
             Reply::Json(200, job("succeeded", 4)),
         ]
     };
-    for line in [ROTATE, "keys reseal --all"] {
+    for line in [ROTATE, "keys reseal-job start"] {
         let vault = answering(looks_of());
         let output = vault.run(&format!("{line} --wait --output json"));
         assert_done(line, &output);
@@ -102,7 +102,7 @@ fn a_job_that_did_not_succeed_is_shown_and_is_a_failure() {
         assert_eq!((&error["code"], &error["retryable"]), (&json!(code), &json!(false)));
 
         // Looking without waiting is no failure.
-        assert_done("status", &answering(vec![Reply::Json(200, last)]).run(&format!("wrapper status {JOB}")));
+        assert_done("status", &answering(vec![Reply::Json(200, last)]).run(&format!("wrapper rotation show {JOB}")));
     }
 }
 
@@ -157,8 +157,8 @@ fn without_an_id_the_running_job_is_meant_or_else_the_newest() {
             (_, true) => Reply::Json(200, json!({"items": listed[2..], "next_cursor": null})),
         });
         for (status, abort, path) in [
-            ("wrapper status", "wrapper abort", "/v1/wrapper-keys/rotations"),
-            ("keys reseal-status", "keys reseal-abort", "/v1/keys/reseals"),
+            ("wrapper rotation show", "wrapper rotation abort", "/v1/wrapper-keys/rotations"),
+            ("keys reseal-job show", "keys reseal-job abort", "/v1/keys/reseals"),
         ] {
             let output = vault.run(&format!("{status} --output json"));
             assert_done(status, &output);
@@ -177,7 +177,7 @@ fn without_an_id_the_running_job_is_meant_or_else_the_newest() {
 
     let vault = FakeVault::start(|_| Reply::Json(200, json!({"items": [], "next_cursor": null})));
     for (line, told) in
-        [("wrapper status", "error: no rotation was ever started\n"), ("keys reseal-abort", "error: no re-seal is running\n")]
+        [("wrapper rotation show", "error: no rotation was ever started\n"), ("keys reseal-job abort", "error: no re-seal is running\n")]
     {
         let output = vault.run(line);
         assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(1), "", told), "{line}");
@@ -192,14 +192,14 @@ fn a_job_can_be_waited_for_later() {
         let state = if seen_running.swap(false, Ordering::SeqCst) { job("running", 3) } else { job("succeeded", 4) };
         Reply::Json(200, if seen.target.ends_with("rotations") { json!({"items": [state], "next_cursor": null}) } else { state })
     });
-    for line in ["wrapper status --wait".to_owned(), format!("wrapper status {JOB} --wait")] {
+    for line in ["wrapper rotation show --wait".to_owned(), format!("wrapper rotation show {JOB} --wait")] {
         running.store(true, Ordering::SeqCst);
         let output = vault.run(&format!("{line} --output json"));
         assert_done(&line, &output);
         assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), job("succeeded", 4));
     }
     // A vault that was never there is not waited for.
-    let output = vault.run(&format!("wrapper status {JOB} --wait --url https://localhost:1"));
+    let output = vault.run(&format!("wrapper rotation show {JOB} --wait --url https://localhost:1"));
     assert_eq!(output.status.code(), Some(3));
 }
 
@@ -207,10 +207,10 @@ fn a_job_can_be_waited_for_later() {
 fn ctrl_c_ends_the_waiting_and_says_how_to_look_again() {
     let vault = FakeVault::start(|_| Reply::Json(200, job("running", 1)));
     for (line, again) in [
-        (ROTATE, format!("canton-keyvault wrapper status {JOB} --wait; to stop it: canton-keyvault wrapper abort {JOB}")),
+        (ROTATE, format!("canton-keyvault wrapper rotation show {JOB} --wait; to stop it: canton-keyvault wrapper rotation abort {JOB}")),
         (
-            "keys reseal --all",
-            format!("canton-keyvault keys reseal-status {JOB} --wait; to stop it: canton-keyvault keys reseal-abort {JOB}"),
+            "keys reseal-job start",
+            format!("canton-keyvault keys reseal-job show {JOB} --wait; to stop it: canton-keyvault keys reseal-job abort {JOB}"),
         ),
     ] {
         vault.take_seen();
