@@ -48,7 +48,7 @@ pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     let bytes = std::fs::metadata(&args.file)?.len();
     match args.output {
         Format::Text => {
-            writeln!(std::io::stdout(), "{0} ({bytes} bytes). Verify it with: canton-keyvault verify-backup {0}", args.file.display())?
+            writeln!(std::io::stdout(), "{0} ({bytes} bytes). Verify it with: canton-keyvault verify-backup {0}", args.file.display())?;
         }
         Format::Json => writeln!(std::io::stdout(), "{}", json!({ "file": args.file, "bytes": bytes }))?,
     }

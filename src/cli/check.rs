@@ -72,8 +72,8 @@ fn run_checks(file: &Path) -> Result<Vec<Check>, Failure> {
     push("server key", private(&config.tls.key));
     push("storage", storage(&config));
     push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
-    for result in runtime()?.block_on(openbao_servers(&config)) {
-        push("OpenBao server", result);
+    for result in runtime()?.block_on(kms_servers(&config)) {
+        push("KMS server", result);
     }
     push("wrapper key", runtime()?.block_on(wrapper(&config)));
     for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
@@ -138,11 +138,11 @@ fn storage(config: &Config) -> Result<String, String> {
     Ok(format!("{} keys in {}", found.keys, path.display()))
 }
 
-/// Every OpenBao server answers, is unsealed, and accepts the login of the vault.
-async fn openbao_servers(config: &Config) -> Vec<Result<String, String>> {
+/// Every configured KMS server answers, is unsealed, and accepts the login of the vault.
+async fn kms_servers(config: &Config) -> Vec<Result<String, String>> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     match Providers::new(config.wrapper.clone(), random) {
-        Ok(providers) => providers.openbao_servers().await,
+        Ok(providers) => providers.check_servers().await,
         // The check of the wrapper key reports the error.
         Err(_) => Vec::new(),
     }
@@ -182,10 +182,10 @@ async fn round_trip(wrapper: &dyn Wrapper, config: &Config) -> Result<(), String
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
     };
-    let wrapped =
+    let made =
         wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap: {error}. Required permission: {wraps}"))?;
     let unwrapped = wrapper
-        .unwrap(&wrapped.bytes, &context)
+        .unwrap(&made.bytes, &context)
         .await
         .map_err(|error| format!("it does not unwrap: {error}. Required permission: {unwraps}"))?;
     if unwrapped.data_key.same(&data_key) { Ok(()) } else { Err("it unwrapped another data key".into()) }

@@ -1,33 +1,23 @@
-//! Where a vault is and how it is reached: one URL, one CA, one client certificate. Promises TLS with the vault's name checked.
+//! A vault that can be connected to: one URL, one CA, one client certificate. The certificate of the vault must have the name in the URL.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
+
+use super::{
+    ClientError,
+    connector::{Connection, TlsFiles, connect},
 };
 
-use http_body_util::Full;
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-
-use super::{ClientError, error::chain};
-
-/// How long TCP and TLS may take together.
+/// Timeout of the TCP and TLS handshakes together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What it takes to reach a vault.
+/// How to reach a vault.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// `https://host[:port]`, nothing after it.
+    /// `https://host[:port]`, without a path.
     pub url: String,
-    /// PEM file of the certificate authorities that may vouch for the vault; the system's are not asked.
+    /// PEM file of the certificate authorities that may issue the certificate of the vault.
     pub ca: PathBuf,
     /// PEM file of the client certificate, leaf first.
     pub cert: PathBuf,
@@ -35,10 +25,7 @@ pub struct ConnectOptions {
     pub key: PathBuf,
 }
 
-/// One open HTTP/1.1 connection.
-pub type Connection = http1::SendRequest<Full<Bytes>>;
-
-/// A vault, checked and ready to be connected to, as often as wanted.
+/// A vault whose URL and files are valid. It can be connected to any number of times.
 #[derive(Clone)]
 pub struct Endpoint {
     url: String,
@@ -50,18 +37,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads the files and checks the URL. Nothing is sent.
+    /// Checks the URL and reads the files. Sends nothing.
     ///
     /// # Errors
-    /// [`ClientError::Usage`], naming the file or the part of the URL to mend.
+    /// [`ClientError::Usage`], naming the file or the fault of the URL.
     pub fn new(options: &ConnectOptions) -> Result<Self, ClientError> {
         let url = || format!("--url {:?}", options.url);
         let uri: http::Uri = options.url.parse().map_err(|error| ClientError::Usage(format!("{}: {error}", url())))?;
         let (Some("https"), Some(authority), "" | "/", None) = (uri.scheme_str(), uri.authority(), uri.path(), uri.query()) else {
-            return Err(ClientError::Usage(format!("{}: write https://host:port, with nothing after the port", url())));
+            return Err(ClientError::Usage(format!("{}: write https://host:port, without a path", url())));
         };
         if authority.as_str().contains('@') {
-            return Err(ClientError::Usage("--url: a user name has no meaning here; the client certificate says who calls".into()));
+            return Err(ClientError::Usage("--url: remove the user name; the client certificate identifies the caller".into()));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let server_name = ServerName::try_from(host.clone()).map_err(|error| ClientError::Usage(format!("{}: {error}", url())))?;
@@ -75,73 +62,47 @@ impl Endpoint {
         })
     }
 
-    /// The same vault, but every connection does a full handshake.
+    /// The same vault, with a full TLS handshake for every connection.
     #[must_use]
     pub fn without_resumption(mut self) -> Self {
         Arc::make_mut(&mut self.tls).resumption = Resumption::disabled();
         self
     }
 
-    /// The `Host` of requests to it.
+    /// The `Host` header of requests.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The URL as it was given.
+    /// The URL as given.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Opens a connection and leaves its driver to the current runtime.
+    /// Opens a connection.
     ///
     /// # Errors
-    /// [`ClientError::CannotConnect`] after at most 10 seconds.
+    /// [`ClientError::CannotConnect`], after at most 10 seconds.
     pub async fn connect(&self) -> Result<Connection, ClientError> {
         let cannot = |reason: String| ClientError::CannotConnect { url: self.url.clone(), reason };
-        let open = async {
-            let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| cannot(error.to_string()))?;
-            // Requests are one small write each: Nagle would hold them back for a delayed ACK.
-            tcp.set_nodelay(true).map_err(|error| cannot(error.to_string()))?;
-            let tls = TlsConnector::from(Arc::clone(&self.tls))
-                .connect(self.server_name.clone(), tcp)
-                .await
-                .map_err(|error| cannot(chain(&error)))?;
-            let (sender, driver) = http1::handshake(TokioIo::new(tls)).await.map_err(|error| cannot(chain(&error)))?;
-            // What ends the connection is told to the request that was on it.
-            tokio::spawn(async move { drop(driver.await) });
-            Ok(sender)
-        };
-        tokio::time::timeout(CONNECT_TIMEOUT, open)
-            .await
-            .unwrap_or_else(|_| Err(cannot(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))))
+        let tls = (self.server_name.clone(), Arc::clone(&self.tls));
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect(&self.host, self.port, Some(tls))).await {
+            Ok(connected) => connected.map_err(cannot),
+            Err(_) => Err(cannot(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
     }
 }
 
 fn client_config(options: &ConnectOptions) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("--ca", &options.ca)? {
-        roots.add(certificate).map_err(|error| unusable("--ca", &options.ca, &error))?;
-    }
-    let chain = certificates("--cert", &options.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&options.key).map_err(|error| unusable("--key", &options.key, &error))?;
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| ClientError::Usage(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| unusable("--cert and --key", &options.cert, &error))
-}
-
-fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let all: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error: rustls::pki_types::pem::Error| unusable(flag, path, &error))?;
-    if all.is_empty() {
-        return Err(ClientError::Usage(format!("{flag} {}: holds no certificate in PEM", path.display())));
-    }
-    Ok(all)
-}
-
-fn unusable(flag: &str, path: &Path, error: &dyn std::error::Error) -> ClientError {
-    ClientError::Usage(format!("{flag} {}: {}", path.display(), chain(error)))
+    let files = TlsFiles { ca: Some(options.ca.clone()), client: Some((options.cert.clone(), options.key.clone())) };
+    files.client_config().map_err(|error| {
+        let flag = if error.file == options.ca {
+            "--ca"
+        } else if error.file == options.key {
+            "--key"
+        } else {
+            "--cert"
+        };
+        ClientError::Usage(format!("{flag} {}: {}", error.file.display(), error.problem))
+    })
 }

@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 client for the vault's API: mutual TLS, one kept connection, answers as JSON, problems as a type.
 
 mod call;
+pub mod connector;
 mod endpoint;
 mod error;
 
@@ -15,7 +16,8 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 pub use self::call::Call;
-pub use self::endpoint::{ConnectOptions, Connection, Endpoint};
+pub use self::connector::Connection;
+pub use self::endpoint::{ConnectOptions, Endpoint};
 pub use self::error::{ClientError, Problem};
 
 use self::error::chain;

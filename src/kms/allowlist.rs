@@ -1,6 +1,6 @@
 //! Which wrapper keys the configuration allows. A pure decision, denied unless a pattern matches.
 
-use super::aws_key::{AwsKey, is_account};
+use super::aws_kms::key_arn::{AwsKey, is_account};
 
 /// The patterns of `[wrapper] allowed`.
 #[derive(Debug, Clone)]

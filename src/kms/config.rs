@@ -10,12 +10,7 @@ use std::{
 
 use crate::domain::ProviderKind;
 
-use super::{
-    OpenbaoConfig, WrapperError,
-    allowlist::Allowlist,
-    aws_key::{AwsKey, is_key_id, is_region},
-    openbao_key::from_reference,
-};
+use super::{OpenbaoConfig, PROVIDERS, WrapperError, allowlist::Allowlist, aws_kms::key_arn::is_region};
 
 /// The `[wrapper]` section. `provider` and `reference` are required.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -122,15 +117,10 @@ impl Config {
         self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
     }
 
-    /// What an operator should be told at every start, if there is something.
+    /// The warning of the provider for every start, if there is one.
     pub fn warning(&self) -> Option<String> {
-        (self.provider == ProviderKind::Local).then(|| {
-            format!(
-                "THE WRAPPER KEY IS A FILE ({}): whoever reads that file and the database has every key, and nobody can switch it off. \
-                 Use provider = \"aws-kms\" or \"openbao-transit\" for anything of value.",
-                self.reference
-            )
-        })
+        let entry = PROVIDERS.iter().find(|entry| entry.kind == self.provider)?;
+        (entry.warning)(&self.reference)
     }
 
     /// Checks what types cannot say, and gives the patterns of what may be used.
@@ -168,32 +158,13 @@ impl Config {
                 Err(what) => return wrong(what),
             }
         }
-        match (self.provider, self.allowed.is_empty()) {
-            (_, false) => Allowlist::parse(&self.allowed).or_else(wrong),
-            (ProviderKind::Local, true) => wrong(
-                "a wrapper key in a file must be allowed: put its absolute path under [wrapper] allowed, if that is what you want"
-                    .to_owned(),
-            ),
-            (ProviderKind::AwsKms, true) => self.only_the_reference().map_or_else(wrong, Ok),
-            (ProviderKind::OpenbaoTransit, true) => match from_reference(&self.reference) {
-                Ok((address, path)) => Allowlist::parse(&[address.reference(&path)]).or_else(wrong),
-                Err(_) => wrong("reference is not the URL of a transit key: https://host:port/<mount>/keys/<name>".to_owned()),
-            },
+        if !self.allowed.is_empty() {
+            return Allowlist::parse(&self.allowed).or_else(wrong);
         }
-    }
-
-    /// The pattern for the configured KMS key itself. An alias is none: whoever may move it would choose the key.
-    fn only_the_reference(&self) -> Result<Allowlist, String> {
-        let pattern = match AwsKey::from_arn(&self.reference) {
-            Ok((key, _)) => key.to_string(),
-            Err(_) if is_key_id(&self.reference) => format!("aws:*:*:{}", self.reference),
-            Err(_) => {
-                return Err("reference is neither a key ARN nor a key id: say under [wrapper] allowed what it may stand for, \
-                            such as the account id, since an alias can be moved"
-                    .to_owned());
-            }
+        let Some(entry) = PROVIDERS.iter().find(|entry| entry.kind == self.provider) else {
+            return wrong(format!("this binary was built without the provider {}", self.provider));
         };
-        Allowlist::parse(&[pattern])
+        (entry.own_pattern)(&self.reference).and_then(|pattern| Allowlist::parse(&[pattern])).or_else(wrong)
     }
 }
 

@@ -1,22 +1,19 @@
-//! Wrapper keys in a KMS: one small trait, one file for each provider, and a guard in front of all.
+//! Wrapper keys in a KMS: one folder for each provider, and timeouts, retries and circuit breakers in front of all.
+//!
+//! A new provider is a folder with an `impl Provider` and an `ENTRY`, and one line in [`PROVIDERS`]. The text form of its kind, which is
+//! stored and shown by the API, is a variant of [`crate::domain::ProviderKind`].
 
 #[cfg_attr(not(all(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "each provider needs a part of it"))]
 mod allowlist;
-#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "only AWS KMS needs all of it"))]
-mod aws_key;
-#[cfg(feature = "aws-kms")]
+#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "the allowlist needs a part of it"))]
 mod aws_kms;
 mod config;
 mod connections;
 mod local;
-#[cfg(feature = "openbao-transit")]
 mod openbao;
-mod openbao_config;
-#[cfg_attr(not(feature = "openbao-transit"), allow(dead_code, reason = "only OpenBao needs all of it"))]
-mod openbao_key;
-mod preference;
+mod provider;
 mod providers;
-#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "a key in a file needs a part of it"))]
+#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "the local provider needs a part of it"))]
 mod resilience;
 
 use std::time::Duration;
@@ -31,8 +28,17 @@ use crate::{
 pub use self::config::{Config, Endpoint, Limits};
 pub use self::connections::Connections;
 pub use self::local::create_key_file;
-pub use self::openbao_config::OpenbaoConfig;
+pub use self::openbao::OpenbaoConfig;
 pub use self::providers::{CreateOptions, Providers};
+
+/// The providers of this binary.
+const PROVIDERS: &[provider::ProviderEntry] = &[
+    local::ENTRY,
+    #[cfg(feature = "aws-kms")]
+    aws_kms::ENTRY,
+    #[cfg(feature = "openbao-transit")]
+    openbao::ENTRY,
+];
 
 /// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
 #[async_trait]
@@ -195,9 +201,12 @@ pub enum WrapperError {
 /// Why a KMS refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// No permission.
-    #[error("access denied")]
+    /// The policy denies the call.
+    #[error("access denied. Check the policy of the key")]
     AccessDenied,
+    /// The credentials of the vault are missing, expired or not valid.
+    #[error("the credentials are missing, expired or not valid. Renew them")]
+    CredentialsRejected,
     /// Switched off.
     #[error("the key is disabled")]
     Disabled,

@@ -1,9 +1,6 @@
-//! From a reference to a wrapper key: resolving, connecting, creating. What the configuration does not allow goes no further.
+//! The configured providers. A wrapper key that the configuration does not allow is neither used nor created.
 
-use std::{
-    path::{Component, Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     crypto::Random,
@@ -11,277 +8,196 @@ use crate::{
 };
 
 use super::{
-    Config, Description, Wrapper, WrapperError,
+    Config, Description, PROVIDERS, Wrapper, WrapperError,
     allowlist::Allowlist,
-    aws_key::AwsKey,
-    local::{LocalWrapper, create_key_file_in, in_background},
-    preference::Preference,
-    resilience::{CallRateLimit, CircuitBreaker, DenialCache, RegionalWrapper, ResilientWrapper},
+    provider::{Provider, Settings, misconfigured, unfit},
 };
 
-/// The providers as configured. Cheap to keep, needs no KMS to be up.
+/// The providers of one configuration. Making them calls no KMS.
 pub struct Providers {
-    pub(super) config: Config,
-    pub(super) allowed: Allowlist,
-    preferred: Preference,
-    pub(super) random: Arc<dyn Random>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) by_kind: HashMap<ProviderKind, Box<dyn Provider>>,
+    /// The patterns of `[wrapper] prefer`, the most preferred first.
+    preferred: Vec<Allowlist>,
     decorate: Option<Decorate>,
-    #[cfg(feature = "aws-kms")]
-    pub(super) aws: crate::kms::aws_kms::Clients,
-    #[cfg(feature = "openbao-transit")]
-    pub(super) openbao: Vec<Arc<crate::kms::openbao::Cluster>>,
 }
 
-/// Puts something around each wrapper that is connected.
+/// Wraps each connected wrapper key in another one.
 type Decorate = Box<dyn Fn(&WrapperKey, Arc<dyn Wrapper>) -> Arc<dyn Wrapper> + Send + Sync>;
 
-/// What kind of wrapper key to create.
+/// Options of a new wrapper key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateOptions {
-    /// AWS: a multi-Region key, which may have replicas. Cannot be changed later.
+    /// AWS: a multi-Region key, which can have replicas. It cannot be changed later.
     pub multi_region: bool,
-    /// AWS: where to create it, and then replicas of it; empty for the first configured region.
+    /// AWS: the region in which it is created, then those of its replicas. Empty: the first configured region.
     pub regions: Vec<String>,
-    /// AWS: a tag by which an operator finds what a repeated or interrupted request has made.
+    /// AWS: the value of a tag, by which an operator finds the key of a repeated or interrupted request.
     pub request: Option<String>,
 }
 
 impl Providers {
-    /// The providers of `[wrapper]`, with `random` for nonces, key files and jitter.
+    /// The providers of `[wrapper]`. `random` is for nonces, key files and jitter.
     ///
     /// # Errors
-    /// `Misconfigured`, if the section cannot be meant.
+    /// `Misconfigured`, if the section is not valid.
     pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
         let allowed = config.check()?;
-        let preferred = Preference::parse(&config.prefer).map_err(|what| misconfigured(&config.reference, &what))?;
-        Ok(Self {
-            #[cfg(feature = "aws-kms")]
-            aws: crate::kms::aws_kms::Clients::new(&config, &allowed),
-            #[cfg(feature = "openbao-transit")]
-            openbao: crate::kms::openbao::clusters(&config),
-            config,
-            allowed,
-            preferred,
-            random,
-            decorate: None,
-        })
+        let preferred = config.prefer.iter().map(|pattern| {
+            Allowlist::parse(std::slice::from_ref(pattern))
+                .map_err(|what| misconfigured(&config.reference, &what.replace("[wrapper] allowed", "[wrapper] prefer")))
+        });
+        let preferred = preferred.collect::<Result<_, _>>()?;
+        let settings = Arc::new(Settings { config, allowed, random });
+        let by_kind = PROVIDERS.iter().map(|entry| (entry.kind, (entry.new)(Arc::clone(&settings)))).collect();
+        Ok(Self { settings, by_kind, preferred, decorate: None })
     }
 
-    /// The same, with something around each wrapper that is connected from now on, outside of the guard: faults, counters.
+    /// The same providers, with a wrapper around each wrapper key that is connected from now on, for injected faults and counters.
     #[must_use]
     pub fn decorated(mut self, decorate: impl Fn(&WrapperKey, Arc<dyn Wrapper>) -> Arc<dyn Wrapper> + Send + Sync + 'static) -> Self {
         self.decorate = Some(Box::new(decorate));
         self
     }
 
-    /// Where a wrapper key stands in the order of preference: the smaller, the earlier keys are opened through it.
+    /// The place of a wrapper key in the order of preference, from 0: the index of the first pattern of `[wrapper] prefer` that matches it,
+    /// or the number of patterns.
     pub fn preference(&self, key: &WrapperKey) -> usize {
-        self.preferred.place(key)
+        let matches = |pattern: &Allowlist| self.by_kind.get(&key.provider).is_some_and(|provider| provider.matches(pattern, key));
+        self.preferred.iter().position(matches).unwrap_or(self.preferred.len())
     }
 
-    /// The configuration they were made from.
+    /// The configuration.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.settings.config
     }
 
-    /// Finds out what a reference stands for, by asking the provider.
+    /// Resolves a reference by asking the KMS.
     ///
     /// # Errors
-    /// [`WrapperError`]; `Unfit` if it cannot be meant, `NotAllowed` if what it stands for is not allowed.
+    /// [`WrapperError`]; `Unfit` if the reference is not valid, `NotAllowed` if the configuration does not allow the key.
     pub async fn resolve(&self, provider: ProviderKind, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
-        match provider {
-            ProviderKind::Local => self.resolve_local(reference, regions).await,
-            #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => Box::pin(self.resolve_aws(reference, regions)).await,
-            #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
-            #[cfg(feature = "openbao-transit")]
-            ProviderKind::OpenbaoTransit => Box::pin(self.resolve_openbao(reference, regions)).await,
-            #[cfg(not(feature = "openbao-transit"))]
-            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
-        }
+        self.provider(provider)?.resolve(reference, regions).await
     }
 
-    /// The identity that a reference stands for; of a key ARN without asking anybody, whether it is allowed or not.
+    /// The identity of a reference. A reference that contains its identity is not resolved, and need not be allowed.
     ///
     /// # Errors
     /// As [`Providers::resolve`].
     pub async fn identity(&self, provider: ProviderKind, reference: &str) -> Result<String, WrapperError> {
-        match (provider, AwsKey::from_arn(reference)) {
-            (ProviderKind::AwsKms, Ok((key, _))) => Ok(key.to_string()),
-            _ => Ok(self.resolve(provider, reference, &[]).await?.identity),
+        let provider = self.provider(provider)?;
+        match provider.identity_in(reference) {
+            Some(identity) => Ok(identity),
+            None => Ok(provider.resolve(reference, &[]).await?.identity),
         }
     }
 
-    /// The guarded wrapper of a registered key, if the configuration allows it *now*. Does not speak to a KMS.
+    /// Connects to a registered wrapper key, if the configuration allows it. Does not call the KMS.
     ///
     /// # Errors
-    /// `NotAllowed`; `Misconfigured` for facts that contradict each other or the configuration; for a local key, what reading its file gives.
+    /// `NotAllowed`; `Misconfigured` if the registered attributes contradict each other or the configuration; for a local key, the error of
+    /// its file.
     pub async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
-        let wrapper = match key.provider {
-            ProviderKind::Local => self.connect_local(key).await,
-            #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => Box::pin(self.connect_aws(key)).await,
-            #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
-            #[cfg(feature = "openbao-transit")]
-            ProviderKind::OpenbaoTransit => self.connect_openbao(key),
-            #[cfg(not(feature = "openbao-transit"))]
-            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
-        }?;
+        let wrapper = self.provider(key.provider)?.connect(key).await?;
         Ok(match &self.decorate {
             Some(decorate) => decorate(key, wrapper),
             None => wrapper,
         })
     }
 
-    /// Creates a wrapper key: a file next to the configured one, or a key in a KMS if `may_create`.
+    /// Creates a wrapper key: a file beside the configured one, or a key in a KMS if `may_create` is set.
     ///
     /// # Errors
-    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created, if what is created could not be used.
+    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created.
     pub async fn create(&self, provider: ProviderKind, options: &CreateOptions) -> Result<Description, WrapperError> {
-        match provider {
-            ProviderKind::Local => self.create_local(options).await,
-            #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => Box::pin(self.create_aws(options)).await,
-            #[cfg(not(feature = "aws-kms"))]
-            ProviderKind::AwsKms => Err(unfit("aws-kms", WITHOUT_AWS)),
-            #[cfg(feature = "openbao-transit")]
-            ProviderKind::OpenbaoTransit => Box::pin(self.create_openbao(options)).await,
-            #[cfg(not(feature = "openbao-transit"))]
-            ProviderKind::OpenbaoTransit => Err(unfit("openbao-transit", WITHOUT_OPENBAO)),
-        }
+        self.provider(provider)?.create(options).await
     }
 
-    /// Whether a replica of a registered key could be made in `region`: asks nobody.
+    /// Whether a replica of a registered key can be created in `region`. Does not call the KMS.
     ///
     /// # Errors
     /// `Unfit` or `NotAllowed`.
     pub fn may_replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
-        match key.provider {
-            #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => self.may_replicate_aws(key, region),
-            _ => Err(unfit(&key.reference, &format!("only a multi-Region key of AWS KMS can have a replica in {region}"))),
-        }
+        self.provider(key.provider)?.may_replicate(key, region)
     }
 
-    /// Makes a replica of a registered key in `region`, and gives the KMS's id of the request; `None` if there is one already. It may
-    /// take a while until it can be used.
+    /// Creates a replica of a registered key in `region`. Returns the request id of the KMS, or `None` if the replica exists. The replica
+    /// becomes usable after some seconds.
     ///
     /// # Errors
-    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is made.
+    /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created.
     pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
-        match key.provider {
-            #[cfg(feature = "aws-kms")]
-            ProviderKind::AwsKms => {
-                self.may_replicate_aws(key, region)?;
-                Box::pin(self.replicate_aws(key, region)).await
-            }
-            _ => std::future::ready(self.may_replicate(key, region).map(|()| None)).await,
+        self.provider(key.provider)?.replicate(key, region).await
+    }
+
+    /// The state of each configured server of all providers, for `check`.
+    pub async fn check_servers(&self) -> Vec<Result<String, String>> {
+        let mut all = Vec::new();
+        for provider in self.by_kind.values() {
+            all.extend(provider.check_servers().await);
+        }
+        all
+    }
+
+    fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, WrapperError> {
+        self.by_kind.get(&kind).map(Box::as_ref).ok_or_else(|| unfit(kind.as_str(), "this binary was built without this provider"))
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "aws-kms", feature = "openbao-transit"))]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::SystemRandom,
+        domain::{Timestamp, WrapperKeyId, WrapperState},
+    };
+
+    fn providers(prefer: &[&str]) -> Result<Providers, WrapperError> {
+        let prefer = prefer.iter().map(|pattern| format!("{pattern:?}")).collect::<Vec<_>>().join(", ");
+        let config = format!("provider = \"local\"\nreference = \"/w.key\"\nallowed = [\"/w.key\"]\nprefer = [{prefer}]");
+        Providers::new(toml::from_str(&config).unwrap(), Arc::new(SystemRandom::default()))
+    }
+
+    fn key(provider: ProviderKind, identity: &str, reference: &str, regions: &[&str]) -> WrapperKey {
+        WrapperKey {
+            id: WrapperKeyId::from_random([1; 6]),
+            provider,
+            identity: identity.into(),
+            reference: reference.into(),
+            regions: regions.iter().map(|region| (*region).into()).collect(),
+            state: WrapperState::Active,
+            canary: Vec::new(),
+            created_at: Timestamp::from_micros(0),
         }
     }
 
-    /// There are no servers of OpenBao for a binary without it.
-    #[cfg(not(feature = "openbao-transit"))]
-    #[expect(clippy::unused_async, reason = "as with the feature")]
-    pub async fn openbao_servers(&self) -> Vec<Result<String, String>> {
-        Vec::new()
-    }
-
-    async fn resolve_local(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
-        if !regions.is_empty() {
-            return Err(unfit(reference, "a key file has no regions"));
-        }
-        let path = plain_path(reference)?;
-        self.open_local(&path).await?.describe().await
-    }
-
-    async fn connect_local(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
-        let path = plain_path(&key.reference)?;
-        let wrapper = self.open_local(&path).await?;
-        if wrapper.identity() != key.identity {
-            let what = format!("the file holds another key, {}, than the registered {}", wrapper.identity(), key.identity);
-            return Err(misconfigured(&key.reference, &what));
-        }
-        let regional = RegionalWrapper {
-            region: "local".into(),
-            circuit_breaker: Arc::new(CircuitBreaker::new(u32::MAX)),
-            wrapper: Arc::new(wrapper),
+    #[test]
+    fn the_first_matching_pattern_gives_the_preference() {
+        let patterns = ["arn:aws:kms:eu-west-1:*:key/*", "111122223333", "/etc/keyvault/*.key", "https://bao:8200/transit/keys/canton"];
+        let providers = providers(&patterns).unwrap_or_else(|error| panic!("{error}"));
+        let (id, uuid) = ("mrk-0123456789abcdef0123456789abcdef", "00000000-0000-0000-0000-000000000000");
+        let aws = |account: &str, id: &str, region: &str, regions: &[&str]| {
+            key(ProviderKind::AwsKms, &format!("aws:aws:{account}:{id}"), &format!("arn:aws:kms:{region}:{account}:key/{id}"), regions)
         };
-        Ok(Arc::new(self.guard(&key.reference, vec![regional], Arc::new(CallRateLimit::free()))))
+        let transit = |url: &str| key(ProviderKind::OpenbaoTransit, "openbao:81cbc3cc-3cf2-f57a-fee8-ef210c6ad65e:transit:k:1", url, &[]);
+        for (key, place) in [
+            (aws("111122223333", id, "eu-central-1", &["eu-central-1", "eu-west-1"]), 0),
+            (aws("111122223333", uuid, "eu-central-1", &[]), 1),
+            (aws("444455556666", uuid, "eu-west-1", &[]), 0),
+            (aws("444455556666", uuid, "eu-central-1", &[]), 4),
+            (key(ProviderKind::Local, "local:0011223344556677", "/etc/keyvault/wrapper.key", &[]), 2),
+            (key(ProviderKind::Local, "local:0011223344556677", "/tmp/wrapper.key", &[]), 4),
+            (transit("https://bao:8200/transit/keys/canton"), 3),
+            (transit("https://bao:8200/transit/keys/other"), 4),
+        ] {
+            assert_eq!(providers.preference(&key), place, "{key:?}");
+        }
     }
 
-    async fn create_local(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
-        if options.multi_region || !options.regions.is_empty() {
-            return Err(unfit("a new key file", "a key file has no regions"));
-        }
-        let configured = plain_path(&self.config.reference)?;
-        let (ProviderKind::Local, Some(directory)) = (self.config.provider, configured.parent()) else {
-            let what = "a key file is created next to the configured one, and none is configured";
-            return Err(unfit("a new key file", what));
-        };
-        let (directory, random) = (directory.to_owned(), Arc::clone(&self.random));
-        // Its name is known once it is made; whether that is allowed can be told before by any such name.
-        let example = directory.join("wrapper-0000000000000000.key").display().to_string();
-        if !self.allowed.local("local:0000000000000000", &example) {
-            return Err(WrapperError::NotAllowed { reference: example });
-        }
-        let (path, identity) = in_background(move || create_key_file_in(&directory, &*random)).await?;
-        Ok(Description { identity, reference: path.display().to_string(), regions: Vec::new(), usable: true })
-    }
-
-    /// Opens a key file that is allowed. Where an identity is allowed wherever it lies, the file must be read to know.
-    async fn open_local(&self, path: &Path) -> Result<LocalWrapper, WrapperError> {
-        let (owned, random) = (path.to_owned(), Arc::clone(&self.random));
-        let reference = path.display().to_string();
-        if !self.allowed.local_path(&reference) && !self.allowed.names_local_identities() {
-            return Err(WrapperError::NotAllowed { reference });
-        }
-        let opened = in_background(move || LocalWrapper::open(&owned, random)).await;
-        let identity = opened.as_ref().map_or("", LocalWrapper::identity);
-        if !self.allowed.local(identity, &reference) {
-            return Err(WrapperError::NotAllowed { reference });
-        }
-        opened
-    }
-
-    /// Puts the guard in front.
-    pub(super) fn guard(
-        &self,
-        reference: &str,
-        regional_wrappers: Vec<RegionalWrapper>,
-        rate_limit: Arc<CallRateLimit>,
-    ) -> ResilientWrapper {
-        ResilientWrapper {
-            reference: reference.to_owned(),
-            regional_wrappers,
-            rate_limit,
-            limits: self.config.limits.clone(),
-            failover_on_denied: self.config.failover_on_denied,
-            random: Arc::clone(&self.random),
-            denial_cache: DenialCache::default(),
-        }
+    #[test]
+    fn an_alias_is_not_a_pattern_of_preference() {
+        let wrong = providers(&["alias/canton"]).err().unwrap().to_string();
+        assert!(wrong.contains("[wrapper] prefer"), "{wrong}");
     }
 }
-
-/// An absolute path without `..`, which a pattern could not see through.
-fn plain_path(reference: &str) -> Result<PathBuf, WrapperError> {
-    let path = std::path::absolute(reference).map_err(|error| unfit(reference, &error.to_string()))?;
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(unfit(reference, "a path with .. is not followed"));
-    }
-    Ok(path)
-}
-
-pub(super) fn unfit(reference: &str, what: &str) -> WrapperError {
-    WrapperError::Unfit { reference: reference.to_owned(), what: what.to_owned() }
-}
-
-pub(super) fn misconfigured(reference: &str, what: &str) -> WrapperError {
-    WrapperError::Misconfigured { reference: reference.to_owned(), what: what.to_owned() }
-}
-
-#[cfg(not(feature = "aws-kms"))]
-const WITHOUT_AWS: &str = "this binary was built without the feature aws-kms";
-#[cfg(not(feature = "openbao-transit"))]
-const WITHOUT_OPENBAO: &str = "this binary was built without the feature openbao-transit";

@@ -3,7 +3,7 @@
 use crate::{
     crypto::{CryptoError, RandomFailed, canton::CantonFileError},
     domain::{Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, MissingRole, NodeName, WrapperState, text_enum},
-    kms::WrapperError,
+    kms::{Denial, WrapperError},
     storage::{CommitError, StoreError},
 };
 
@@ -70,6 +70,12 @@ text_enum!(
         Conflict = "conflict",
         /// The KMS denies the use of the wrapper key.
         WrapperDenied = "wrapper_denied",
+        /// The wrapper key does not exist in the KMS.
+        WrapperKeyNotFound = "wrapper_key_not_found",
+        /// The KMS rejects the credentials of the vault.
+        WrapperCredentialsRejected = "wrapper_credentials_rejected",
+        /// The wrapper key, its file or its configuration is not valid.
+        WrapperMisconfigured = "wrapper_misconfigured",
         /// The configuration does not allow this wrapper key.
         WrapperNotAllowed = "wrapper_not_allowed",
         /// The KMS cannot be reached.
@@ -226,7 +232,15 @@ impl VaultError {
             Self::Conflict | Self::HasSuccessor(_) => Code::Conflict,
             Self::Wrapper(WrapperError::NotAllowed { .. }) => Code::WrapperNotAllowed,
             Self::Wrapper(WrapperError::Unavailable { .. }) | Self::NoWrapperKey => Code::WrapperUnavailable,
-            Self::Wrapper(_) => Code::WrapperDenied,
+            Self::Wrapper(WrapperError::Denied { denial, .. }) => match denial {
+                Denial::AccessDenied | Denial::Disabled | Denial::InvalidState | Denial::OldVersion => Code::WrapperDenied,
+                Denial::CredentialsRejected => Code::WrapperCredentialsRejected,
+                Denial::NotFound => Code::WrapperKeyNotFound,
+                Denial::WrongKind | Denial::Exportable => Code::WrapperMisconfigured,
+            },
+            Self::Wrapper(WrapperError::Invalid { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => {
+                Code::WrapperMisconfigured
+            }
             Self::AuditUnavailable(_) => Code::AuditUnavailable,
             Self::StorageUnavailable(_) => Code::StorageUnavailable,
             Self::Frozen => Code::Frozen,

@@ -9,21 +9,20 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig
 use aws_sdk_kms::{Client, config::SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
-use super::RegionKey;
+use super::{key_arn::AwsKey, region_key::RegionKey};
 use crate::kms::{
     Config,
     allowlist::Allowlist,
-    aws_key::AwsKey,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
 /// The clients of one configuration.
-pub(in crate::kms) struct Clients {
+pub(super) struct Clients {
     config: Config,
     allowed: Arc<Allowlist>,
     pub(super) rate_limit: Arc<CallRateLimit>,
     /// Instead of the standard chain.
-    pub(super) credentials: Option<SharedCredentialsProvider>,
+    credentials: Option<SharedCredentialsProvider>,
     /// Credentials and the HTTP client, which the regions share.
     shared: OnceCell<SdkConfig>,
     regions: Mutex<HashMap<String, RegionClient>>,
@@ -38,10 +37,10 @@ struct RegionClient {
 
 impl Clients {
     /// No client yet. Bounds hold for all regions together.
-    pub(in crate::kms) fn new(config: &Config, allowed: &Allowlist) -> Self {
+    pub(super) fn new(config: &Config, allowed: &Allowlist, credentials: Option<SharedCredentialsProvider>) -> Self {
         let rate_limit = Arc::new(CallRateLimit::bounded(config.limits.max_concurrency, config.limits.rate_limit));
         let allowed = Arc::new(allowed.clone());
-        Self { config: config.clone(), allowed, rate_limit, credentials: None, shared: OnceCell::new(), regions: Mutex::default() }
+        Self { config: config.clone(), allowed, rate_limit, credentials, shared: OnceCell::new(), regions: Mutex::default() }
     }
 
     /// The key named `target`, as `region` has it. Does not speak to AWS.

@@ -17,30 +17,30 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let found = match error {
-        SdkError::TimeoutError(_) => Kind::Outage(Outage::TimedOut),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => Kind::Outage(Outage::TimedOut),
+        SdkError::TimeoutError(_) => AwsError::Outage(Outage::TimedOut),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => AwsError::Outage(Outage::TimedOut),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
         SdkError::ServiceError(answer) => by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16()),
         // An answer that is none: cut off, or not from KMS.
-        _ => Kind::Outage(Outage::ServerError),
+        _ => AwsError::Outage(Outage::ServerError),
     };
     found.into_error(reference, error.request_id().map(str::to_owned))
 }
 
 /// KMS said yes and left out what it is for.
 pub(super) fn unusable_answer(reference: &str) -> WrapperError {
-    Kind::Outage(Outage::ServerError).into_error(reference, None)
+    AwsError::Outage(Outage::ServerError).into_error(reference, None)
 }
 
 /// What a code of KMS means.
-enum Kind {
+enum AwsError {
     Denied(Denial),
     Invalid,
     Outage(Outage),
     Misconfigured(String),
 }
 
-impl Kind {
+impl AwsError {
     fn into_error(self, reference: &str, request_id: Option<String>) -> WrapperError {
         let reference = reference.to_owned();
         match self {
@@ -53,52 +53,49 @@ impl Kind {
 }
 
 /// The published error codes of `Encrypt`, `Decrypt`, `ReEncrypt`, `DescribeKey` and of AWS in common.
-fn by_code(code: &str, status: u16) -> Kind {
+fn by_code(code: &str, status: u16) -> AwsError {
     match code {
-        "AccessDeniedException"
-        | "ExpiredTokenException"
+        "AccessDeniedException" | "NotAuthorized" | "OptInRequired" => AwsError::Denied(Denial::AccessDenied),
+        "ExpiredTokenException"
         | "IncompleteSignature"
         | "InvalidClientTokenId"
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"
-        | "NotAuthorized"
-        | "OptInRequired"
-        | "UnrecognizedClientException" => Kind::Denied(Denial::AccessDenied),
-        "DisabledException" => Kind::Denied(Denial::Disabled),
-        "KMSInvalidStateException" => Kind::Denied(Denial::InvalidState),
-        "NotFoundException" | "InvalidArnException" => Kind::Denied(Denial::NotFound),
-        "InvalidKeyUsageException" | "UnsupportedOperationException" => Kind::Denied(Denial::WrongKind),
+        | "UnrecognizedClientException" => AwsError::Denied(Denial::CredentialsRejected),
+        "DisabledException" => AwsError::Denied(Denial::Disabled),
+        "KMSInvalidStateException" => AwsError::Denied(Denial::InvalidState),
+        "NotFoundException" | "InvalidArnException" => AwsError::Denied(Denial::NotFound),
+        "InvalidKeyUsageException" | "UnsupportedOperationException" => AwsError::Denied(Denial::WrongKind),
         // IncorrectKey: made by another key than the one that was named; by ReEncrypt, as its source.
-        "InvalidCiphertextException" | "IncorrectKeyException" => Kind::Invalid,
+        "InvalidCiphertextException" | "IncorrectKeyException" => AwsError::Invalid,
         "ThrottlingException" | "Throttling" | "LimitExceededException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
-            Kind::Outage(Outage::Throttled)
+            AwsError::Outage(Outage::Throttled)
         }
-        "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => Kind::Outage(Outage::TimedOut),
+        "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => AwsError::Outage(Outage::TimedOut),
         // Comes as a 500, and AWS says: you can retry.
         "KeyUnavailableException" | "KMSInternalException" | "DependencyTimeoutException" | "ServiceUnavailable" | "InternalFailure" => {
-            Kind::Outage(Outage::ServerError)
+            AwsError::Outage(Outage::ServerError)
         }
-        _ if status == 429 => Kind::Outage(Outage::Throttled),
-        _ if status >= 500 => Kind::Outage(Outage::ServerError),
+        _ if status == 429 => AwsError::Outage(Outage::Throttled),
+        _ if status >= 500 => AwsError::Outage(Outage::ServerError),
         _ if code.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-            Kind::Misconfigured(format!("KMS refuses the request as {code} ({status})"))
+            AwsError::Misconfigured(format!("KMS refuses the request as {code} ({status})"))
         }
-        _ => Kind::Misconfigured(format!("what answers is not KMS (status {status})")),
+        _ => AwsError::Misconfigured(format!("what answers is not KMS (status {status})")),
     }
 }
 
 /// The request never left: for want of a connection, or of credentials.
 ///
 /// A credential source that cannot be reached or is slow is an outage. Missing or refused credentials need a person.
-fn not_sent(error: &(dyn Error + 'static)) -> Kind {
+fn not_sent(error: &(dyn Error + 'static)) -> AwsError {
     let chain = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return Kind::Outage(Outage::Unreachable) };
+    let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return AwsError::Outage(Outage::Unreachable) };
     let mut causes = chain().skip(at);
     match causes.next().and_then(|cause| cause.downcast_ref()) {
-        Some(CredentialsError::ProviderTimedOut(_)) => Kind::Outage(Outage::TimedOut),
-        _ if causes.any(<dyn Error>::is::<ConnectorError>) => Kind::Outage(Outage::Unreachable),
-        Some(CredentialsError::CredentialsNotLoaded(_)) => Kind::Misconfigured("no AWS credentials were found".to_owned()),
-        _ => Kind::Misconfigured("the AWS credentials could not be loaded".to_owned()),
+        Some(CredentialsError::ProviderTimedOut(_)) => AwsError::Outage(Outage::TimedOut),
+        _ if causes.any(<dyn Error>::is::<ConnectorError>) => AwsError::Outage(Outage::Unreachable),
+        _ => AwsError::Denied(Denial::CredentialsRejected),
     }
 }
 
@@ -113,6 +110,8 @@ mod tests {
         let outage = |outage| WrapperError::Unavailable { reference: "k".into(), outage, request_id: None };
         for (code, status, expected) in [
             ("AccessDeniedException", 400, denied(Denial::AccessDenied)),
+            ("ExpiredTokenException", 400, denied(Denial::CredentialsRejected)),
+            ("UnrecognizedClientException", 400, denied(Denial::CredentialsRejected)),
             ("DisabledException", 400, denied(Denial::Disabled)),
             ("KMSInvalidStateException", 400, denied(Denial::InvalidState)),
             ("NotFoundException", 400, denied(Denial::NotFound)),

@@ -1,162 +1,27 @@
-//! A wrapper key in AWS KMS, in one region: `Encrypt`, `Decrypt`, `ReEncrypt` and `DescribeKey`, always naming the keys and the context.
+//! Wrapper keys in AWS KMS.
 //!
-//! Retries belong to the guard, so the SDK's are off. What AWS answers is sorted into denials and outages in `error`.
+//! | file | guarantees |
+//! |---|---|
+//! | `key_arn` | The identity of a key and its ARN in each region. |
+//! | `provider` | Only allowed keys and regions are resolved, connected and created. |
+//! | `region_key` | Every call names the keys and the encryption context. |
+//! | `clients` | One SDK client and one circuit breaker for each region. |
+//! | `replicate`, `rotation` | Replicas of multi-Region keys; the rotation of the key material by AWS. |
+//! | `error` | Each error of AWS is a denial, an outage or a fault of the configuration. |
 
+#[cfg(feature = "aws-kms")]
 mod clients;
+#[cfg(feature = "aws-kms")]
 mod error;
-mod register;
+pub(super) mod key_arn;
+#[cfg(feature = "aws-kms")]
+mod provider;
+#[cfg(feature = "aws-kms")]
+mod region_key;
+#[cfg(feature = "aws-kms")]
 mod replicate;
+#[cfg(feature = "aws-kms")]
 mod rotation;
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
-use aws_sdk_kms::{
-    Client,
-    operation::RequestId,
-    primitives::Blob,
-    types::{KeyMetadata, KeySpec, KeyState, KeyUsageType},
-};
-
-use crate::{
-    crypto::SecretBytes,
-    domain::{EncryptionContext, KmsRotation, ProviderKind, WrapperKey},
-};
-
-use super::{
-    Denial, Description, ForeignWrap, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, allowlist::Allowlist, aws_key::AwsKey,
-    not_rewrappable,
-};
-
-pub(super) use self::clients::Clients;
-
-use self::error::{sort, unusable_answer};
-
-/// A KMS key as one region has it.
-struct RegionKey {
-    client: Client,
-    region: String,
-    /// What names it: its ARN in this region; a key id or alias only while it is being resolved.
-    target: String,
-    /// Whether `describe` refuses a key that is not enabled, and says why.
-    must_be_enabled: bool,
-    /// Which keys may be re-wrapped from.
-    allowed: Arc<Allowlist>,
-}
-
-#[async_trait]
-impl Wrapper for RegionKey {
-    async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        // The SDK keeps this copy in buffers that nobody wipes, until the allocator does.
-        let plaintext = Blob::new(data_key.expose());
-        let request = self.client.encrypt().key_id(&self.target).plaintext(plaintext).set_encryption_context(Some(pairs(context)));
-        let answer = request.send().await.map_err(|error| sort(&self.target, &error))?;
-        let receipt = self.receipt(&answer);
-        let bytes = answer.ciphertext_blob.ok_or_else(|| unusable_answer(&self.target))?.into_inner();
-        Ok(Wrapped { bytes, receipt })
-    }
-
-    async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        // KMS would call these a malformed request, as if we had made a mistake.
-        if !(1..=MAX_CIPHERTEXT).contains(&wrapped.len()) {
-            return Err(WrapperError::Invalid { reference: self.target.clone(), request_id: None });
-        }
-        let request = self.client.decrypt().key_id(&self.target).ciphertext_blob(Blob::new(wrapped));
-        let answer = request.set_encryption_context(Some(pairs(context))).send().await.map_err(|error| sort(&self.target, &error))?;
-        let receipt = self.receipt(&answer);
-        let data_key = answer.plaintext.ok_or_else(|| unusable_answer(&self.target))?.into_inner().into();
-        Ok(Unwrapped { data_key, receipt })
-    }
-
-    fn can_rewrap_from(&self, other: &WrapperKey) -> bool {
-        self.here(other).is_ok()
-    }
-
-    async fn rewrap(&self, from: ForeignWrap<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        let source = self.here(from.key)?;
-        let invalid = |request_id| WrapperError::Invalid { reference: source.clone(), request_id };
-        if !(1..=MAX_CIPHERTEXT).contains(&from.wrapped.len()) {
-            return Err(invalid(None));
-        }
-        // KMS names the key that it refuses in its text alone, which is nothing to rely on.
-        let either = format!("{} (or {source}, from which it was to take over)", self.target);
-        let request = self.client.re_encrypt().ciphertext_blob(Blob::new(from.wrapped));
-        let request = request.source_key_id(&source).set_source_encryption_context(Some(pairs(context)));
-        let request = request.destination_key_id(&self.target).set_destination_encryption_context(Some(pairs(context)));
-        let answer = request.send().await.map_err(|error| match sort(&either, &error) {
-            WrapperError::Invalid { request_id, .. } => invalid(request_id),
-            other => other,
-        })?;
-        let receipt = self.receipt(&answer);
-        let bytes = answer.ciphertext_blob.ok_or_else(|| unusable_answer(&self.target))?.into_inner();
-        Ok(Wrapped { bytes, receipt })
-    }
-
-    async fn describe(&self) -> Result<Description, WrapperError> {
-        let answer = self.client.describe_key().key_id(&self.target).send().await.map_err(|error| sort(&self.target, &error))?;
-        let request_id = answer.request_id().map(str::to_owned);
-        let metadata = answer.key_metadata.ok_or_else(|| unusable_answer(&self.target))?;
-        let refused = |denial| WrapperError::Denied { reference: self.target.clone(), denial, request_id: request_id.clone() };
-        if metadata.key_usage != Some(KeyUsageType::EncryptDecrypt) || metadata.key_spec != Some(KeySpec::SymmetricDefault) {
-            return Err(refused(Denial::WrongKind));
-        }
-        let usable = metadata.key_state == Some(KeyState::Enabled);
-        if self.must_be_enabled && !usable {
-            return Err(refused(if metadata.key_state == Some(KeyState::Disabled) { Denial::Disabled } else { Denial::InvalidState }));
-        }
-        let arn = metadata.arn().unwrap_or_default();
-        let (key, region) = AwsKey::from_arn(arn).map_err(|_| unusable_answer(&self.target))?;
-        Ok(Description { identity: key.to_string(), reference: arn.to_owned(), regions: regions_of(&metadata, region), usable })
-    }
-
-    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
-        self.rotates().await.map(Some)
-    }
-}
-
-impl RegionKey {
-    /// The ARN of another key in this region: where it is registered, or at least where it was first found.
-    fn here(&self, other: &WrapperKey) -> Result<String, WrapperError> {
-        let elsewhere = |_| not_rewrappable(&self.target, other);
-        if other.provider != ProviderKind::AwsKms {
-            return Err(not_rewrappable(&self.target, other));
-        }
-        let key: AwsKey = other.identity.parse().map_err(elsewhere)?;
-        let (named, home) = AwsKey::from_arn(&other.reference).map_err(elsewhere)?;
-        let lives_here = if other.regions.is_empty() { home == self.region } else { other.regions.contains(&self.region) };
-        let arn = key.arn(&self.region);
-        match (lives_here && named == key && self.shares_partition(&key), self.allowed.aws(&key, &self.region)) {
-            (true, true) => Ok(arn),
-            (true, false) => Err(WrapperError::NotAllowed { reference: arn }),
-            (false, _) => Err(not_rewrappable(&self.target, other)),
-        }
-    }
-
-    fn shares_partition(&self, other: &AwsKey) -> bool {
-        AwsKey::from_arn(&self.target).is_ok_and(|(own, _)| own.partition() == other.partition())
-    }
-
-    fn receipt(&self, answer: &impl RequestId) -> KmsReceipt {
-        KmsReceipt { region: Some(self.region.clone()), request_id: answer.request_id().map(str::to_owned) }
-    }
-}
-
-fn pairs(context: &EncryptionContext) -> std::collections::HashMap<String, String> {
-    context.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// Every region where the key lives, the one that answered first.
-fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
-    let replicas =
-        metadata.multi_region_configuration().into_iter().flat_map(|all| all.primary_key().into_iter().chain(all.replica_keys()));
-    let mut regions = vec![answered];
-    for region in replicas.filter_map(|replica| replica.region()) {
-        if !regions.iter().any(|known| known == region) {
-            regions.push(region.to_owned());
-        }
-    }
-    regions
-}
-
-/// Bytes; the longest ciphertext that KMS takes.
-const MAX_CIPHERTEXT: usize = 6144;
+#[cfg(feature = "aws-kms")]
+pub(super) use self::provider::ENTRY;

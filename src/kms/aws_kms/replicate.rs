@@ -9,15 +9,16 @@ use crate::domain::WrapperKey;
 
 use super::{
     error::{sort, unusable_answer},
-    register::{DESCRIPTION, tags},
+    key_arn::AwsKey,
+    provider::{AwsProvider, DESCRIPTION, tags},
 };
-use crate::kms::{CreateOptions, Providers, WrapperError, aws_key::AwsKey, providers::unfit};
+use crate::kms::{CreateOptions, WrapperError, provider::unfit};
 
-impl Providers {
+impl AwsProvider {
     /// Whether a replica in `region` may be made, as far as that can be told without asking AWS.
-    pub(in crate::kms) fn may_replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+    pub(super) fn check_replication(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
         let aws: AwsKey = key.identity.parse().map_err(|_| unfit(&key.reference, "its identity is not that of a KMS key"))?;
-        if !self.config.may_create {
+        if !self.settings.config.may_create {
             return Err(unfit(&key.reference, "this vault may not create replicas; set may_create under [wrapper], or create it yourself"));
         }
         if !aws.is_multi_region() {
@@ -28,7 +29,7 @@ impl Providers {
     }
 
     /// Asks the primary for a replica, unless there is one. Not tried twice: whoever repeats the call finds what the first one made.
-    pub(in crate::kms) async fn replicate_aws(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
+    pub(super) async fn create_replica(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
         let (aws, home) = AwsKey::from_arn(&key.reference).map_err(|_| unfit(&key.reference, "its reference is not a key ARN"))?;
         let metadata = self.look_at(key, &aws, home).await?;
         let regions = metadata.multi_region_configuration().ok_or_else(|| unusable_answer(&key.reference))?;
@@ -38,7 +39,7 @@ impl Providers {
         }
         self.check_region(&key.reference, primary)?;
         self.check_allowed(&aws, primary)?;
-        let (arn, client) = (aws.arn(primary), self.aws.client(primary).await);
+        let (arn, client) = (aws.arn(primary), self.clients.client(primary).await);
 
         // Without one, AWS gives it the default policy, by which every identity policy of the account may give the use of the key.
         let ask = client.get_key_policy().key_id(&arn).policy_name("default");
@@ -64,7 +65,7 @@ impl Providers {
         for region in self.regions_to_use(aws, key, home)? {
             self.check_region(&key.reference, &region)?;
             self.check_allowed(aws, &region)?;
-            let (arn, client) = (aws.arn(&region), self.aws.client(&region).await);
+            let (arn, client) = (aws.arn(&region), self.clients.client(&region).await);
             let ask = client.describe_key().key_id(&arn);
             match self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await {
                 Ok(answer) => return answer.key_metadata.ok_or_else(|| unusable_answer(&arn)),

@@ -7,7 +7,7 @@ use aws_sdk_kms::{
 
 use crate::domain::{KmsRotation, KmsRotationKind, Timestamp};
 
-use super::{RegionKey, error::sort};
+use super::{error::sort, region_key::RegionKey};
 use crate::kms::WrapperError;
 
 impl RegionKey {

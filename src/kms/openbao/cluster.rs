@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
+use super::key_reference::{Address, KeyPath, OpenbaoKey};
 use super::{
-    TransitKey,
-    error::Kind,
-    http_client::{Answer, Ask, Files, Server},
+    connection::ServerAddress,
+    error::OpenbaoError,
+    http_client::{OpenbaoRequest, OpenbaoResponse, OpenbaoServer},
     login::Login,
+    transit_key::TransitKey,
 };
+use crate::client::connector::TlsFiles;
 use crate::kms::{
     Config, Limits, Outage,
-    openbao_key::{Address, KeyPath, OpenbaoKey},
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
 /// One cluster: servers that know the same keys and tokens.
-pub(in crate::kms) struct Cluster {
+pub(super) struct Cluster {
     members: Vec<Member>,
     pub(super) login: Login,
     pub(super) rate_limit: Arc<CallRateLimit>,
@@ -25,22 +27,26 @@ pub(in crate::kms) struct Cluster {
 }
 
 struct Member {
-    server: Arc<Server>,
+    server: Arc<OpenbaoServer>,
     circuit_breaker: Arc<CircuitBreaker>,
     label: Arc<str>,
 }
 
 /// All clusters of a configuration that was checked. Speaks to none of them.
-pub(in crate::kms) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
+pub(super) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
     let Config { openbao, limits, .. } = config;
     // Metrics number the servers as the configuration lists them: a closed set.
     let mut number = 0;
     let mut cluster = |entry: &crate::kms::OpenbaoConfig| {
-        let files = Files { ca: entry.ca.clone(), client: entry.certificate.clone().zip(entry.key.clone()) };
+        let files = TlsFiles { ca: entry.ca.clone(), client: entry.certificate.clone().zip(entry.key.clone()) };
         let mut member = |address| {
             number += 1;
             Member {
-                server: Arc::new(Server::new(address, files.clone(), limits.connect_timeout)),
+                server: Arc::new(OpenbaoServer::new(ServerAddress {
+                    address,
+                    files: files.clone(),
+                    connect_timeout: limits.connect_timeout,
+                })),
                 circuit_breaker: Arc::new(CircuitBreaker::new(limits.breaker_failures)),
                 label: format!("openbao-{number}").into(),
             }
@@ -59,11 +65,11 @@ pub(in crate::kms) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
 impl Cluster {
     /// Whether a server has this address.
     pub(super) fn is_at(&self, address: &Address) -> bool {
-        self.servers().any(|server| server.address == *address)
+        self.servers().any(|server| server.address() == address)
     }
 
     /// Its servers, in the order to try.
-    pub(super) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Arc<OpenbaoServer>> {
         self.members.iter().map(|member| &member.server)
     }
 
@@ -92,7 +98,7 @@ impl Cluster {
     }
 
     /// Asks one server as who is logged in. A token that is refused is exchanged once, if there is another.
-    pub(super) async fn ask(self: &Arc<Self>, server: &Server, ask: &Ask) -> Result<Answer, Kind> {
+    pub(super) async fn ask(self: &Arc<Self>, server: &OpenbaoServer, ask: &OpenbaoRequest) -> Result<OpenbaoResponse, OpenbaoError> {
         let session = self.session(server).await?;
         let answer = server.send(ask, Some(&session.token)).await?;
         // OpenBao answers alike to a token that has ended and to one that may not.
@@ -106,12 +112,15 @@ impl Cluster {
     }
 
     /// Has `work` done by the first server that is not out of order.
-    pub(super) async fn first<T, F: Future<Output = Result<T, Kind>> + Send>(&self, work: impl Fn(Arc<Server>) -> F) -> Result<T, Kind> {
-        let mut last = Kind::Outage(Outage::Unreachable);
+    pub(super) async fn first<T, F: Future<Output = Result<T, OpenbaoError>> + Send>(
+        &self,
+        work: impl Fn(Arc<OpenbaoServer>) -> F,
+    ) -> Result<T, OpenbaoError> {
+        let mut last = OpenbaoError::Outage(Outage::Unreachable);
         for server in self.servers() {
             let attempt = tokio::time::timeout(self.limits.attempt_timeout, work(Arc::clone(server))).await;
-            match attempt.unwrap_or(Err(Kind::Outage(Outage::TimedOut))) {
-                Err(outage @ Kind::Outage(_)) => last = outage,
+            match attempt.unwrap_or(Err(OpenbaoError::Outage(Outage::TimedOut))) {
+                Err(outage @ OpenbaoError::Outage(_)) => last = outage,
                 done => return done,
             }
         }

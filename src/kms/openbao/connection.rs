@@ -1,105 +1,68 @@
-//! Opening a connection to an OpenBao server: TLS with its name checked against one CA, or plain on loopback.
+//! Connections to an OpenBao server: TLS with the name of the server checked, or plain TCP on loopback.
 
-use std::{io, path::Path, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use http_body_util::Full;
-use hyper::{
-    body::Bytes,
-    client::conn::http1::{SendRequest, handshake},
-    rt::{Read, Write},
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+
+use super::{error::OpenbaoError, key_reference::Address};
+use crate::{
+    client::connector::{Connection, TlsFiles, connect},
+    kms::Outage,
 };
-use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
 
-use super::{
-    error::Kind,
-    http_client::{Files, Server},
-};
-use crate::kms::Outage;
-
-/// Opens a connection and leaves its driver to the current runtime.
-pub(super) async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, Kind> {
-    let (kind, why) = match timeout(server.connect_timeout, open(server)).await {
-        Ok(Ok(sender)) => return Ok(sender),
-        Ok(Err(Failure::Files(what))) => return Err(Kind::Misconfigured(what)),
-        Ok(Err(Failure::Network(why))) => (Outage::Unreachable, why),
-        Err(_) => (Outage::TimedOut, "no connection in time".to_owned()),
-    };
-    // The one place that knows why; the caller only needs to know that it may pass.
-    tracing::warn!(address = %server.address, why, "OpenBao cannot be reached");
-    Err(Kind::Outage(kind))
+/// An OpenBao server, as far as a connection needs it. The files are read for every connection, so that certificates can be replaced while
+/// the vault serves requests.
+pub(super) struct ServerAddress {
+    pub(super) address: Address,
+    pub(super) files: TlsFiles,
+    pub(super) connect_timeout: Duration,
 }
 
-/// Why no connection can be opened, for a person; `None` if one can.
-pub(super) async fn why_not(server: &Server) -> Option<String> {
-    match timeout(server.connect_timeout, open(server)).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(Failure::Files(why) | Failure::Network(why))) => Some(why),
-        Err(_) => Some("no connection in time: is the address right, and no firewall between?".to_owned()),
-    }
-}
-
-enum Failure {
+/// Why no connection can be opened.
+enum ConnectError {
     /// The network, the server or its certificate.
     Network(String),
-    /// A file of ours.
-    Files(String),
+    /// A file of the configuration.
+    File(String),
 }
 
-async fn open(server: &Server) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    let address = &server.address;
-    let unreachable = |error: io::Error| Failure::Network(error.to_string());
-    if !address.tls {
-        return spawn(TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?).await;
+impl ServerAddress {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// `Misconfigured` for a file that cannot be used, otherwise an outage. The reason is logged.
+    pub(super) async fn open(&self) -> Result<Connection, OpenbaoError> {
+        let (outage, reason) = match timeout(self.connect_timeout, self.try_open()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(ConnectError::File(problem))) => return Err(OpenbaoError::Misconfigured(problem)),
+            Ok(Err(ConnectError::Network(reason))) => (Outage::Unreachable, reason),
+            Err(_) => (Outage::TimedOut, "the connection timed out".to_owned()),
+        };
+        tracing::warn!(address = %self.address, reason, "OpenBao cannot be reached");
+        Err(OpenbaoError::Outage(outage))
     }
-    let name = ServerName::try_from(address.host.clone()).map_err(|_| Failure::Files(format!("{address} has no name to check")))?;
-    let files = server.files.clone();
-    let config = tokio::task::spawn_blocking(move || client_config(&files)).await.map_err(|error| Failure::Network(error.to_string()))?;
-    let connector = TlsConnector::from(Arc::new(config.map_err(Failure::Files)?));
-    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
-    // Requests are one small write each: Nagle would hold them back for a delayed ACK.
-    tcp.set_nodelay(true).map_err(unreachable)?;
-    spawn(connector.connect(name, tcp).await.map_err(unreachable)?).await
-}
 
-async fn spawn<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
-where
-    TokioIo<S>: Read + Write + Unpin + Send + 'static,
-{
-    let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| Failure::Network(error.to_string()))?;
-    // What ends the connection is told to the request that was on it.
-    tokio::spawn(async move { drop(driver.await) });
-    Ok(sender)
-}
-
-/// Reads the files; the error names the one to mend.
-fn client_config(Files { ca, client }: &Files) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in ca.iter().map(|ca| certificates(ca)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-        roots.add(certificate).map_err(|error| format!("[[wrapper.openbao]] ca: {error}"))?;
+    /// Why no connection can be opened. `None` if one can.
+    pub(super) async fn fault(&self) -> Option<String> {
+        match timeout(self.connect_timeout, self.try_open()).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(ConnectError::File(reason) | ConnectError::Network(reason))) => Some(reason),
+            Err(_) => Some("the connection timed out. Check the address and the firewall".to_owned()),
+        }
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
-    let Some((certificate, key)) = client else { return Ok(builder.with_no_client_auth()) };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
-    builder.with_client_auth_cert(certificates(certificate)?, private).map_err(|error| unusable(certificate, &error))
-}
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match all {
-        Ok(all) if all.is_empty() => Err(format!("{} holds no certificate in PEM", path.display())),
-        all => all.map_err(|error| unusable(path, &error)),
+    async fn try_open(&self) -> Result<Connection, ConnectError> {
+        let Address { host, port, tls, .. } = &self.address;
+        if !tls {
+            return connect(host, *port, None).await.map_err(ConnectError::Network);
+        }
+        let invalid_name = |_| ConnectError::File(format!("{} has no valid host name", self.address));
+        let name = ServerName::try_from(host.clone()).map_err(invalid_name)?;
+        let files = self.files.clone();
+        let config = tokio::task::spawn_blocking(move || files.client_config()).await;
+        let config = config.map_err(|error| ConnectError::Network(error.to_string()))?;
+        let config = config.map_err(|error| ConnectError::File(format!("{} cannot be used: {}", error.file.display(), error.problem)))?;
+        connect(host, *port, Some((name, Arc::new(config)))).await.map_err(ConnectError::Network)
     }
-}
-
-fn unusable(path: &Path, error: &dyn std::error::Error) -> String {
-    format!("{} cannot be used: {error}", path.display())
 }

@@ -1,7 +1,6 @@
 //! One OpenBao server over HTTP/1.1: JSON in, JSON out, connections kept. What it answers is bounded, and wiped when dropped.
 
 use std::{
-    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -16,30 +15,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::key_reference::{Address, is_cluster};
 use super::{
-    connection::connect,
-    error::{Kind, UNUSABLE_ANSWER, done},
+    connection::ServerAddress,
+    error::{OpenbaoError, UNUSABLE_ANSWER, by_status},
 };
-use crate::kms::{
-    Outage,
-    openbao_key::{Address, is_cluster},
-};
+use crate::kms::Outage;
 
-/// A server of a cluster.
-pub(super) struct Server {
-    pub(super) address: Address,
-    pub(super) files: Files,
-    pub(super) connect_timeout: Duration,
+/// One server of a cluster.
+pub(super) struct OpenbaoServer {
+    pub(super) server: ServerAddress,
     idle: Mutex<Vec<Idle>>,
-}
-
-/// What TLS needs, read anew for every connection, so that certificates can be exchanged while the vault serves.
-#[derive(Debug, Clone)]
-pub(super) struct Files {
-    /// Who may vouch for the server.
-    pub(super) ca: Option<PathBuf>,
-    /// Client certificate and its key.
-    pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
 struct Idle {
@@ -48,14 +34,14 @@ struct Idle {
 }
 
 /// A request, made once and sent as often as needed.
-pub(super) struct Ask {
+pub(super) struct OpenbaoRequest {
     method: Method,
     path: String,
     body: Bytes,
 }
 
 /// What a server answered.
-pub(super) struct Answer {
+pub(super) struct OpenbaoResponse {
     /// HTTP status.
     pub(super) status: u16,
     body: Zeroizing<Vec<u8>>,
@@ -63,7 +49,7 @@ pub(super) struct Answer {
 
 /// The form of every answer that is a success.
 #[derive(Deserialize)]
-pub(super) struct Reply<T> {
+pub(super) struct SuccessBody<T> {
     /// The server's id of the request, as in its audit log.
     pub(super) request_id: Option<String>,
     /// What was asked for.
@@ -82,7 +68,7 @@ pub(super) struct Auth {
     pub(super) renewable: bool,
 }
 
-impl Ask {
+impl OpenbaoRequest {
     /// `GET path`
     pub(super) fn get(path: String) -> Self {
         Self { method: Method::GET, path, body: Bytes::new() }
@@ -110,9 +96,9 @@ impl Ask {
     }
 }
 
-impl Answer {
+impl OpenbaoResponse {
     /// The body of a success.
-    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<Reply<T>> {
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<SuccessBody<T>> {
         serde_json::from_slice(&self.body).ok()
     }
 
@@ -127,13 +113,18 @@ impl Answer {
     }
 }
 
-impl Server {
-    pub(super) fn new(address: Address, files: Files, connect_timeout: Duration) -> Self {
-        Self { address, files, connect_timeout, idle: Mutex::default() }
+impl OpenbaoServer {
+    pub(super) fn new(server: ServerAddress) -> Self {
+        Self { server, idle: Mutex::default() }
+    }
+
+    /// The address.
+    pub(super) const fn address(&self) -> &Address {
+        &self.server.address
     }
 
     /// Sends a request and waits for the whole answer, whatever its status. Time limits are the caller's.
-    pub(super) async fn send(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
+    pub(super) async fn send(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
         // The server may have closed what was idle: then a new connection decides. Every request here may be sent twice.
         if let Some(mut kept) = self.kept()
             && let Ok(answer) = exchange(&mut kept, self.request(ask, token)?).await
@@ -141,28 +132,28 @@ impl Server {
             self.keep(kept);
             return Ok(answer);
         }
-        self.send_anew(ask, token).await
+        self.send_on_new_connection(ask, token).await
     }
 
     /// Sends a request over a connection of its own, which shows the certificate that the files hold now.
-    pub(super) async fn send_anew(&self, ask: &Ask, token: Option<&str>) -> Result<Answer, Kind> {
-        let mut fresh = connect(self).await?;
+    pub(super) async fn send_on_new_connection(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
+        let mut fresh = self.server.open().await?;
         let answer = exchange(&mut fresh, self.request(ask, token)?).await?;
         self.keep(fresh);
         Ok(answer)
     }
 
-    fn request(&self, ask: &Ask, token: Option<&str>) -> Result<Request<Full<Bytes>>, Kind> {
-        ask.request(&self.address.authority(), token).map_err(|_| Kind::Misconfigured("the token is no text".to_owned()))
+    fn request(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<Request<Full<Bytes>>, OpenbaoError> {
+        ask.request(&self.server.address.authority(), token).map_err(|_| OpenbaoError::Misconfigured("the token is no text".to_owned()))
     }
 
     /// The id of the cluster, which an open server tells everybody.
-    pub(super) async fn cluster_id(&self) -> Result<String, Kind> {
+    pub(super) async fn cluster_id(&self) -> Result<String, OpenbaoError> {
         #[derive(Deserialize)]
         struct Health {
             cluster_id: Option<String>,
         }
-        let answer = done(self.send(&Ask::get("/v1/sys/health?standbyok=true".to_owned()), None).await?)?;
+        let answer = done(self.send(&OpenbaoRequest::get("/v1/sys/health?standbyok=true".to_owned()), None).await?)?;
         let health: Option<Health> = serde_json::from_slice(&answer.body).ok();
         health.and_then(|health| health.cluster_id).filter(|id| is_cluster(id)).ok_or(UNUSABLE_ANSWER)
     }
@@ -181,13 +172,23 @@ impl Server {
     }
 }
 
+/// The answer, if it is a success.
+pub(super) fn done(answer: OpenbaoResponse) -> Result<OpenbaoResponse, OpenbaoError> {
+    if matches!(answer.status, 200 | 204) { Ok(answer) } else { Err(sort(&answer)) }
+}
+
+/// What an answer means that is no success. A 400 is for the caller to explain, who knows what was asked.
+pub(super) fn sort(answer: &OpenbaoResponse) -> OpenbaoError {
+    by_status(answer.status, answer.is_error())
+}
+
 fn secret_text<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
     String::deserialize(text).map(Zeroizing::new)
 }
 
 /// One request and its answer on an open connection.
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Answer, Kind> {
-    let broken = |_: hyper::Error| Kind::Outage(Outage::Unreachable);
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<OpenbaoResponse, OpenbaoError> {
+    let broken = |_: hyper::Error| OpenbaoError::Outage(Outage::Unreachable);
     sender.ready().await.map_err(broken)?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status().as_u16();
@@ -195,12 +196,12 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     let mut frames = Limited::new(answer.into_body(), MAX_ANSWER);
     while let Some(frame) = frames.frame().await {
         let frame = frame.map_err(|error| {
-            let endless = || Kind::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned());
-            if error.is::<LengthLimitError>() { endless() } else { Kind::Outage(Outage::Unreachable) }
+            let endless = || OpenbaoError::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned());
+            if error.is::<LengthLimitError>() { endless() } else { OpenbaoError::Outage(Outage::Unreachable) }
         })?;
         body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
     }
-    Ok(Answer { status, body })
+    Ok(OpenbaoResponse { status, body })
 }
 
 /// Bytes; holds a data key in JSON without growing, which would leave a copy behind.

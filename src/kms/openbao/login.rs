@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::{
     cluster::Cluster,
-    error::{Kind, UNUSABLE_ANSWER, sort},
-    http_client::{Ask, Server},
+    error::{OpenbaoError, UNUSABLE_ANSWER},
+    http_client::{OpenbaoRequest, OpenbaoServer, sort},
     token_renewal,
 };
 use crate::kms::{Denial, OpenbaoConfig};
@@ -71,7 +71,7 @@ impl Login {
 
 impl Cluster {
     /// The token in use; callers at the same time share one login.
-    pub(super) async fn session(self: &Arc<Self>, server: &Server) -> Result<Arc<Session>, Kind> {
+    pub(super) async fn session(self: &Arc<Self>, server: &OpenbaoServer) -> Result<Arc<Session>, OpenbaoError> {
         let mut current = self.login.current.lock().await;
         if let Some(session) = &*current {
             return Ok(Arc::clone(session));
@@ -87,8 +87,8 @@ impl Cluster {
         self: &Arc<Self>,
         stale: &Arc<Session>,
         refused: bool,
-        server: &Server,
-    ) -> Result<Option<Arc<Session>>, Kind> {
+        server: &OpenbaoServer,
+    ) -> Result<Option<Arc<Session>>, OpenbaoError> {
         let mut current = self.login.current.lock().await;
         if let Some(session) = current.as_ref().filter(|session| !Arc::ptr_eq(session, stale)) {
             return Ok(Some(Arc::clone(session)));
@@ -107,7 +107,7 @@ impl Cluster {
         Ok(Some(session))
     }
 
-    async fn log_in(&self, server: &Server) -> Result<Session, Kind> {
+    async fn log_in(&self, server: &OpenbaoServer) -> Result<Session, OpenbaoError> {
         match &self.login.method {
             Method::Token { file, .. } => {
                 let token = token_in(file.clone()).await?;
@@ -119,7 +119,8 @@ impl Cluster {
                     #[serde(skip_serializing_if = "Option::is_none")]
                     name: Option<&'a str>,
                 }
-                let answer = server.send_anew(&Ask::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
+                let answer =
+                    server.send_on_new_connection(&OpenbaoRequest::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
                 match answer.status {
                     200 => {
                         let auth = answer.read::<serde::de::IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)?;
@@ -127,7 +128,7 @@ impl Cluster {
                         Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now() })
                     }
                     // No certificate, none that this role believes, or no such role.
-                    400 if answer.is_error() => Err(Kind::Denied(Denial::AccessDenied)),
+                    400 | 403 if answer.is_error() => Err(OpenbaoError::Denied(Denial::CredentialsRejected)),
                     _ => Err(sort(&answer)),
                 }
             }
@@ -136,9 +137,9 @@ impl Cluster {
 }
 
 /// The token in a file, which only its owner and group may read.
-pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, Kind> {
+pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, OpenbaoError> {
     let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
-    read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(Kind::Misconfigured)
+    read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(OpenbaoError::Misconfigured)
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {

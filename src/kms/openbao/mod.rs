@@ -1,162 +1,38 @@
-//! A wrapper key in OpenBao's transit engine, as one server has it: `encrypt` and `decrypt` bound to the context, and `keys` to look at it.
+//! Wrapper keys in the transit engine of OpenBao.
 //!
-//! Retries belong to the guard. What a server answers is sorted by status and form in `error`; a 400, whose reason is text alone, is
-//! explained by looking at the key.
+//! | file | guarantees |
+//! |---|---|
+//! | `config` | `[[wrapper.openbao]]`: addresses, files and logins of a cluster. |
+//! | `key_reference` | The identity of a transit key and its URL. |
+//! | `provider` | Only allowed keys are resolved, connected and created. |
+//! | `transit_key` | Wrapping and unwrapping with a transit key, bound to the encryption context. |
+//! | `cluster`, `http_client`, `connection` | The servers of a cluster, requests to one server, connections. |
+//! | `login`, `token_renewal` | Logins with a certificate or a token, and the renewal of tokens. |
+//! | `key_info` | What OpenBao says of a key, and whether it may be used. |
+//! | `error` | Each response is a denial, an outage or a fault of the configuration. |
 
+#[cfg(feature = "openbao-transit")]
 mod cluster;
+mod config;
+#[cfg(feature = "openbao-transit")]
 mod connection;
+#[cfg(feature = "openbao-transit")]
 mod error;
+#[cfg(feature = "openbao-transit")]
 mod http_client;
+#[cfg(feature = "openbao-transit")]
 mod key_info;
+#[cfg_attr(not(feature = "openbao-transit"), allow(dead_code, reason = "the configuration needs a part of it"))]
+mod key_reference;
+#[cfg(feature = "openbao-transit")]
 mod login;
-mod register;
+#[cfg(feature = "openbao-transit")]
+mod provider;
+#[cfg(feature = "openbao-transit")]
 mod token_renewal;
+#[cfg(feature = "openbao-transit")]
+mod transit_key;
 
-use std::{borrow::Cow, sync::Arc};
-
-use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-use crate::{
-    crypto::SecretBytes,
-    domain::{EncryptionContext, KmsRotation},
-};
-
-use super::{
-    Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError,
-    openbao_key::{KeyPath, OpenbaoKey},
-};
-
-pub(super) use self::cluster::{Cluster, clusters};
-
-use self::error::{Kind, UNUSABLE_ANSWER, done, sort};
-use self::http_client::{Ask, Reply, Server};
-use self::key_info::{KeyInfo, version_of};
-
-/// A transit key as one server has it.
-struct TransitKey {
-    cluster: Arc<Cluster>,
-    server: Arc<Server>,
-    path: KeyPath,
-    /// What to call it in errors.
-    reference: String,
-    /// What it must be; unknown only while it is being resolved.
-    registered: Option<OpenbaoKey>,
-}
-
-#[derive(Serialize)]
-struct Encrypt<'a> {
-    plaintext: &'a str,
-    associated_data: &'a str,
-}
-
-#[derive(Serialize)]
-struct Decrypt<'a> {
-    ciphertext: &'a str,
-    associated_data: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Ciphertext {
-    ciphertext: String,
-}
-
-#[derive(Deserialize)]
-struct Plaintext<'a> {
-    /// Borrowed from the answer, which is wiped: base64 needs no escapes.
-    #[serde(borrow)]
-    plaintext: Cow<'a, str>,
-}
-
-#[async_trait]
-impl Wrapper for TransitKey {
-    /// Looks at the key first: OpenBao would make a key that is missing, if the policy lets it, and wraps under one that can be exported.
-    async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        self.try_wrap(data_key, context).await.map_err(|kind| kind.about(&self.reference))
-    }
-
-    async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        self.try_unwrap(wrapped, context).await.map_err(|kind| kind.about(&self.reference))
-    }
-
-    async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
-        let key_info = self.look_as_registered().await.map_err(|kind| kind.about(&self.reference))?;
-        Ok(Some(key_info.rotation()))
-    }
-
-    async fn describe(&self) -> Result<Description, WrapperError> {
-        let key_info = self.look().await.map_err(|kind| kind.about(&self.reference))?;
-        let cluster = self.server.cluster_id().await.map_err(|kind| kind.about(&self.reference))?;
-        let (created, usable) = match &self.registered {
-            None => {
-                let unfit = |what| WrapperError::Unfit { reference: self.reference.clone(), what };
-                key_info.unfit().map_or(Ok(()), |what| Err(unfit(what)))?;
-                key_info.refusal().map_or(Ok(()), |denial| Err(Kind::Denied(denial).about(&self.reference)))?;
-                (key_info.created().unwrap_or_default(), true)
-            }
-            Some(key) => {
-                let same = key.cluster == cluster && key_info.may_be_of(key.created);
-                (key_info.created().unwrap_or(key.created), same && key_info.refusal().is_none())
-            }
-        };
-        let identity = OpenbaoKey { cluster, path: self.path.clone(), created }.to_string();
-        Ok(Description { identity, reference: self.reference.clone(), regions: Vec::new(), usable })
-    }
-}
-
-impl TransitKey {
-    async fn try_wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, Kind> {
-        if let Some(denial) = self.look_as_registered().await?.refusal() {
-            return Err(Kind::Denied(denial));
-        }
-        let plaintext = Zeroizing::new(STANDARD.encode(data_key.expose()));
-        let body = Encrypt { plaintext: &plaintext, associated_data: &bound(context) };
-        let answer = self.cluster.ask(&self.server, &Ask::post(self.path.api("encrypt"), &body)).await?;
-        let answer = done(answer)?;
-        let Reply { request_id, data, .. } = answer.read::<Ciphertext>().ok_or(UNUSABLE_ANSWER)?;
-        let bytes = data.ok_or(UNUSABLE_ANSWER)?.ciphertext.into_bytes();
-        version_of(&bytes).ok_or(UNUSABLE_ANSWER)?;
-        Ok(Wrapped { bytes, receipt: KmsReceipt { region: None, request_id } })
-    }
-
-    async fn try_unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, Kind> {
-        let (Some(version), Ok(ciphertext)) = (version_of(wrapped), std::str::from_utf8(wrapped)) else { return Err(Kind::Invalid) };
-        let body = Decrypt { ciphertext, associated_data: &bound(context) };
-        let answer = self.cluster.ask(&self.server, &Ask::post(self.path.api("decrypt"), &body)).await?;
-        match answer.status {
-            200 => {
-                let Reply { request_id, data, .. } = answer.read::<Plaintext<'_>>().ok_or(UNUSABLE_ANSWER)?;
-                let data_key = STANDARD.decode(data.ok_or(UNUSABLE_ANSWER)?.plaintext.as_bytes()).map_err(|_| UNUSABLE_ANSWER)?;
-                Ok(Unwrapped { data_key: data_key.into(), receipt: KmsReceipt { region: None, request_id } })
-            }
-            400 if answer.is_error() => Err(self.why_not(version).await),
-            _ => Err(sort(&answer)),
-        }
-    }
-
-    /// Why the key does not open what its `version` wrapped: gone, another, switched off, or the ciphertext is not of its making.
-    async fn why_not(&self, version: u32) -> Kind {
-        match self.look_as_registered().await {
-            Ok(key_info) => key_info.opens_not(version).map_or(Kind::Invalid, Kind::Denied),
-            Err(kind) => kind,
-        }
-    }
-
-    /// What the key says of itself, if it is the one that was registered: another under its name is none.
-    async fn look_as_registered(&self) -> Result<KeyInfo, Kind> {
-        let key_info = self.look().await?;
-        let same = self.registered.as_ref().is_none_or(|key| key_info.may_be_of(key.created));
-        if same { Ok(key_info) } else { Err(Kind::Denied(Denial::NotFound)) }
-    }
-
-    async fn look(&self) -> Result<KeyInfo, Kind> {
-        let answer = done(self.cluster.ask(&self.server, &Ask::get(self.path.api("keys"))).await?)?;
-        answer.read::<KeyInfo>().and_then(|reply| reply.data).ok_or(UNUSABLE_ANSWER)
-    }
-}
-
-fn bound(context: &EncryptionContext) -> String {
-    STANDARD.encode(context.canonical_bytes())
-}
+pub use self::config::OpenbaoConfig;
+#[cfg(feature = "openbao-transit")]
+pub(super) use self::provider::ENTRY;

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     cluster::Cluster,
-    error::{Kind, UNUSABLE_ANSWER, done},
-    http_client::{Ask, Auth},
+    error::{OpenbaoError, UNUSABLE_ANSWER},
+    http_client::{Auth, OpenbaoRequest, done},
     login::{Method, Session, token_in},
 };
 
@@ -83,9 +83,9 @@ struct Token {
     renewable: bool,
 }
 
-fn looked_up(found: &Result<Token, Kind>) -> (Due, bool) {
+fn looked_up(found: &Result<Token, OpenbaoError>) -> (Due, bool) {
     match found {
-        Ok(Token { ttl: 0, .. }) | Err(Kind::Denied(_)) => (Due::Never, true),
+        Ok(Token { ttl: 0, .. }) | Err(OpenbaoError::Denied(_)) => (Due::Never, true),
         Ok(Token { ttl, renewable: true }) => (halfway(Duration::from_secs(*ttl)), true),
         Ok(Token { ttl, renewable: false }) => {
             tracing::warn!(seconds = ttl, "the OpenBao token ends, and cannot be renewed: put another one into its file in time");
@@ -95,7 +95,7 @@ fn looked_up(found: &Result<Token, Kind>) -> (Due, bool) {
     }
 }
 
-fn renewed(found: &Result<Auth, Kind>) -> Due {
+fn renewed(found: &Result<Auth, OpenbaoError>) -> Due {
     match found {
         Ok(Auth { lease_duration, renewable: true, .. }) => halfway(Duration::from_secs(*lease_duration)),
         Ok(Auth { lease_duration, .. }) => {
@@ -105,7 +105,7 @@ fn renewed(found: &Result<Auth, Kind>) -> Due {
             );
             Due::Never
         }
-        Err(Kind::Denied(_)) => {
+        Err(OpenbaoError::Denied(_)) => {
             tracing::warn!("OpenBao refuses to renew the token: put another one into its file");
             Due::Never
         }
@@ -114,18 +114,18 @@ fn renewed(found: &Result<Auth, Kind>) -> Due {
 }
 
 impl Cluster {
-    async fn log_in_again(self: &Arc<Self>, session: &Arc<Session>) -> Result<Option<Arc<Session>>, Kind> {
+    async fn log_in_again(self: &Arc<Self>, session: &Arc<Session>) -> Result<Option<Arc<Session>>, OpenbaoError> {
         self.first(|server| async move { self.session_after(session, false, &server).await }).await
     }
 
-    async fn look_up(&self, path: &str, session: &Session) -> Result<Token, Kind> {
-        let ask = &Ask::get(path.to_owned());
+    async fn look_up(&self, path: &str, session: &Session) -> Result<Token, OpenbaoError> {
+        let ask = &OpenbaoRequest::get(path.to_owned());
         let answer = self.first(|server| async move { server.send(ask, Some(&session.token)).await.and_then(done) }).await?;
         answer.read::<Token>().and_then(|reply| reply.data).ok_or(UNUSABLE_ANSWER)
     }
 
-    async fn renew(&self, path: &str, session: &Session) -> Result<Auth, Kind> {
-        let ask = &Ask::post(path.to_owned(), &serde_json::json!({}));
+    async fn renew(&self, path: &str, session: &Session) -> Result<Auth, OpenbaoError> {
+        let ask = &OpenbaoRequest::post(path.to_owned(), &serde_json::json!({}));
         let answer = self.first(|server| async move { server.send(ask, Some(&session.token)).await.and_then(done) }).await?;
         answer.read::<IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)
     }

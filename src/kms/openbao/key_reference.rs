@@ -6,43 +6,43 @@ use http::{Uri, uri::Authority};
 
 /// Where an OpenBao server is: scheme, host and port. Shown as a URL, the port left out where it is the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::kms) struct Address {
     /// Whether TLS is spoken.
-    pub(super) tls: bool,
+    pub(in crate::kms) tls: bool,
     /// A name or an IP address, lower case, without brackets.
-    pub(super) host: String,
+    pub(in crate::kms) host: String,
     /// Its port.
-    pub(super) port: u16,
+    pub(in crate::kms) port: u16,
 }
 
 /// The path of a transit key, namespaces and all: `<mount>/keys/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyPath {
+pub(in crate::kms) struct KeyPath {
     /// Where the transit engine is mounted, the namespaces in front: `transit`, `team/kms/transit`.
-    pub(super) mount: String,
+    pub(in crate::kms) mount: String,
     /// The name of the key there.
-    pub(super) name: String,
+    pub(in crate::kms) name: String,
 }
 
 /// A transit key. Shown and stored as `openbao:<cluster id>:<mount>:<name>:<second>`.
 ///
 /// The second in which its version 1 was made is part of it: a key that is deleted and made anew under the same name is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OpenbaoKey {
+pub(in crate::kms) struct OpenbaoKey {
     /// The id that the cluster gives itself, which stays when it moves to other machines and names.
-    pub(super) cluster: String,
+    pub(in crate::kms) cluster: String,
     /// Where it is in there.
-    pub(super) path: KeyPath,
+    pub(in crate::kms) path: KeyPath,
     /// Seconds since 1970.
-    pub(super) created: i64,
+    pub(in crate::kms) created: i64,
 }
 
 /// The text is not of the form that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotAKey;
+pub(in crate::kms) struct NotAKey;
 
 /// Reads `https://host[:port]/<mount>/keys/<name>`.
-pub(super) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKey> {
+pub(in crate::kms) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKey> {
     let uri: Uri = reference.parse().map_err(|_| NotAKey)?;
     let path = uri.path().strip_prefix('/').ok_or(NotAKey)?;
     // What the parser of URLs leaves away is compared, so that nobody reads the reference otherwise than we do.
@@ -68,18 +68,18 @@ impl Address {
     }
 
     /// Whether it is this very machine: the only place where plain HTTP may be spoken.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(in crate::kms) fn is_loopback(&self) -> bool {
         self.host.parse().map_or(self.host == "localhost", |ip: std::net::IpAddr| ip.is_loopback())
     }
 
     /// `host:port`, as in a `Host` header.
-    pub(super) fn authority(&self) -> String {
+    pub(in crate::kms) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 
     /// The URL of a key there.
-    pub(super) fn reference(&self, path: &KeyPath) -> String {
+    pub(in crate::kms) fn reference(&self, path: &KeyPath) -> String {
         format!("{self}/{path}")
     }
 }
@@ -105,13 +105,13 @@ impl FromStr for Address {
 
 impl KeyPath {
     /// A key on a mount.
-    pub(super) fn new(mount: &str, name: &str) -> Result<Self, NotAKey> {
+    pub(in crate::kms) fn new(mount: &str, name: &str) -> Result<Self, NotAKey> {
         let good = is_name(name) && is_path(mount);
         if good { Ok(Self { mount: mount.to_owned(), name: name.to_owned() }) } else { Err(NotAKey) }
     }
 
     /// The path of an operation of the transit engine with this key: `/v1/<mount>/<operation>/<name>`.
-    pub(super) fn api(&self, operation: &str) -> String {
+    pub(in crate::kms) fn api(&self, operation: &str) -> String {
         format!("/v1/{}/{operation}/{}", self.mount, self.name)
     }
 }
@@ -155,12 +155,12 @@ impl FromStr for OpenbaoKey {
 }
 
 /// Whether a text can be the id of a cluster: a UUID.
-pub(super) fn is_cluster(text: &str) -> bool {
+pub(in crate::kms) fn is_cluster(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// Whether it is a path of mounts or namespaces. What would need escaping in a URL, or could climb in it, is refused.
-pub(super) fn is_path(text: &str) -> bool {
+pub(in crate::kms) fn is_path(text: &str) -> bool {
     !text.is_empty() && text.split('/').all(is_name)
 }
 

@@ -2,32 +2,108 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use aws_sdk_kms::{
     config::SharedCredentialsProvider,
     types::{KeySpec, KeyUsageType, Tag},
 };
 
-use crate::domain::WrapperKey;
+use crate::domain::{ProviderKind, WrapperKey};
 
-use super::error::{sort, unusable_answer};
+use super::{
+    clients::Clients,
+    error::{sort, unusable_answer},
+    key_arn::{AwsKey, is_key_id, is_region},
+};
 use crate::kms::{
     CreateOptions, Description, Outage, Providers, Wrapper, WrapperError,
-    aws_key::{AwsKey, is_region},
-    providers::{misconfigured, unfit},
+    allowlist::Allowlist,
+    provider::{Provider, ProviderEntry, Settings, misconfigured, unfit},
 };
+
+/// The entry in the table of providers.
+pub(in crate::kms) const ENTRY: ProviderEntry = ProviderEntry {
+    kind: ProviderKind::AwsKms,
+    own_pattern,
+    warning: |_| None,
+    new: |settings| Box::new(AwsProvider::new(settings, None)),
+};
+
+/// The pattern of the configured KMS key. An alias has none, because the permission to move the alias would be the permission to choose the
+/// wrapper key.
+fn own_pattern(reference: &str) -> Result<String, String> {
+    match AwsKey::from_arn(reference) {
+        Ok((key, _)) => Ok(key.to_string()),
+        Err(_) if is_key_id(reference) => Ok(format!("aws:*:*:{reference}")),
+        Err(_) => {
+            Err("reference is neither a key ARN nor a key id. An alias can be moved: put what it may stand for, such as the account id, \
+                       under [wrapper] allowed"
+                .to_owned())
+        }
+    }
+}
+
+/// Keys in AWS KMS.
+pub(super) struct AwsProvider {
+    pub(super) settings: Arc<Settings>,
+    pub(super) clients: Clients,
+}
 
 impl Providers {
     /// Uses these AWS credentials instead of the standard chain.
     #[must_use]
     pub fn with_aws_credentials(mut self, credentials: SharedCredentialsProvider) -> Self {
-        self.aws.credentials = Some(credentials);
+        let provider = AwsProvider::new(Arc::clone(&self.settings), Some(credentials));
+        self.by_kind.insert(ProviderKind::AwsKms, Box::new(provider));
         self
+    }
+}
+
+#[async_trait]
+impl Provider for AwsProvider {
+    async fn resolve(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
+        Box::pin(self.resolve_key(reference, regions)).await
+    }
+
+    fn identity_in(&self, reference: &str) -> Option<String> {
+        AwsKey::from_arn(reference).ok().map(|(key, _)| key.to_string())
+    }
+
+    async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+        Box::pin(self.connect_key(key)).await
+    }
+
+    async fn create(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
+        Box::pin(self.create_key(options)).await
+    }
+
+    fn may_replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        self.check_replication(key, region)
+    }
+
+    async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
+        self.check_replication(key, region)?;
+        Box::pin(self.create_replica(key, region)).await
+    }
+
+    fn matches(&self, patterns: &Allowlist, key: &WrapperKey) -> bool {
+        let Ok(aws) = key.identity.parse::<AwsKey>() else { return false };
+        let home = AwsKey::from_arn(&key.reference).map(|(_, region)| region).ok();
+        key.regions.iter().chain(&home).any(|region| patterns.aws(&aws, region))
+    }
+}
+
+impl AwsProvider {
+    fn new(settings: Arc<Settings>, credentials: Option<SharedCredentialsProvider>) -> Self {
+        let clients = Clients::new(&settings.config, &settings.allowed, credentials);
+        Self { settings, clients }
     }
 
     /// Finds the key behind an ARN, a key id or an alias, and where it lives.
     ///
     /// With no `regions` asked for, it is used in those of the configuration where it lives, or in all if none are configured.
-    pub(in crate::kms) async fn resolve_aws(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
+    async fn resolve_key(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         let first = self.first_region(reference, regions)?;
         for region in regions.iter().chain([&first]) {
             self.check_region(reference, region)?;
@@ -35,11 +111,11 @@ impl Providers {
         if let Ok((key, region)) = AwsKey::from_arn(reference) {
             self.check_allowed(&key, &region)?;
         }
-        let regional = self.aws.regional(&first, reference.to_owned(), true).await;
-        let found = self.guard(reference, vec![regional], Arc::clone(&self.aws.rate_limit)).describe().await?;
+        let regional = self.clients.regional(&first, reference.to_owned(), true).await;
+        let found = self.settings.resilient(reference, vec![regional], Arc::clone(&self.clients.rate_limit)).describe().await?;
         let key: AwsKey = found.identity.parse().map_err(|_| unusable_answer(reference))?;
 
-        let wanted = match (regions, self.config.regions.as_slice()) {
+        let wanted = match (regions, self.settings.config.regions.as_slice()) {
             ([], []) => found.regions.clone(),
             ([], configured) => configured.iter().filter(|region| found.regions.contains(region)).cloned().collect(),
             (asked, _) => asked.to_vec(),
@@ -55,7 +131,7 @@ impl Providers {
     }
 
     /// The guarded key, region by region. Speaks to nobody.
-    pub(in crate::kms) async fn connect_aws(&self, registered: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
+    async fn connect_key(&self, registered: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
         let wrong = |what: &str| misconfigured(&registered.reference, what);
         let key: AwsKey = registered.identity.parse().map_err(|_| wrong("the registered identity is not that of a KMS key"))?;
         let (named, home) = AwsKey::from_arn(&registered.reference).map_err(|_| wrong("the registered reference is not a key ARN"))?;
@@ -66,18 +142,18 @@ impl Providers {
         for region in self.regions_to_use(&key, registered, home)? {
             self.check_region(&registered.reference, &region)?;
             self.check_allowed(&key, &region)?;
-            regional_wrappers.push(self.aws.regional(&region, key.arn(&region), false).await);
+            regional_wrappers.push(self.clients.regional(&region, key.arn(&region), false).await);
         }
-        Ok(Arc::new(self.guard(&registered.reference, regional_wrappers, Arc::clone(&self.aws.rate_limit))))
+        Ok(Arc::new(self.settings.resilient(&registered.reference, regional_wrappers, Arc::clone(&self.clients.rate_limit))))
     }
 
     /// Creates a key in the first region and replicas of it in the others. Not tried twice: KMS would make two.
-    pub(in crate::kms) async fn create_aws(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
+    async fn create_key(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
         let reference = "a new KMS key";
-        if !self.config.may_create {
+        if !self.settings.config.may_create {
             return Err(unfit(reference, "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself"));
         }
-        if !self.allowed.a_new_aws_key() {
+        if !self.settings.allowed.a_new_aws_key() {
             return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id nobody knows yet,") });
         }
         let first = self.first_region(reference, &options.regions)?;
@@ -92,7 +168,7 @@ impl Providers {
         self.check_allowed(&key, &first)?;
         for region in replicas {
             self.check_allowed(&key, region)?;
-            let request = self.aws.client(&first).await.replicate_key().key_id(key.arn(&first)).replica_region(region);
+            let request = self.clients.client(&first).await.replicate_key().key_id(key.arn(&first)).replica_region(region);
             let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
             self.in_time(&key.arn(region), async { request.send().await.map_err(|error| sort(&key.arn(region), &error)) }).await?;
         }
@@ -102,7 +178,7 @@ impl Providers {
 
     async fn create_in(&self, region: &str, options: &CreateOptions) -> Result<AwsKey, WrapperError> {
         let reference = format!("a new KMS key in {region}");
-        let request = self.aws.client(region).await.create_key().key_spec(KeySpec::SymmetricDefault);
+        let request = self.clients.client(region).await.create_key().key_spec(KeySpec::SymmetricDefault);
         let request = request.key_usage(KeyUsageType::EncryptDecrypt).multi_region(options.multi_region);
         let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
         let made = self.in_time(&reference, async { request.send().await.map_err(|error| sort(&reference, &error)) }).await?;
@@ -112,7 +188,7 @@ impl Providers {
 
     pub(super) async fn in_time<T>(&self, reference: &str, call: impl Future<Output = Result<T, WrapperError>>) -> Result<T, WrapperError> {
         let late = || WrapperError::Unavailable { reference: reference.to_owned(), outage: Outage::TimedOut, request_id: None };
-        tokio::time::timeout(self.config.limits.timeout, call).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.settings.config.limits.timeout, call).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// The registered regions in the order of the configuration, which also bounds them.
@@ -120,7 +196,7 @@ impl Providers {
     /// A multi-Region key that is registered for other regions only is used in the configured ones: a database restored elsewhere.
     pub(super) fn regions_to_use(&self, key: &AwsKey, registered: &WrapperKey, home: String) -> Result<Vec<String>, WrapperError> {
         let known = if registered.regions.is_empty() { vec![home] } else { registered.regions.clone() };
-        let configured = &self.config.regions;
+        let configured = &self.settings.config.regions;
         if configured.is_empty() {
             return Ok(known);
         }
@@ -138,8 +214,8 @@ impl Providers {
     fn first_region(&self, reference: &str, asked: &[String]) -> Result<String, WrapperError> {
         region_of(reference)
             .or_else(|| asked.first().cloned())
-            .or_else(|| self.config.regions.first().cloned())
-            .or_else(|| region_of(&self.config.reference))
+            .or_else(|| self.settings.config.regions.first().cloned())
+            .or_else(|| region_of(&self.settings.config.reference))
             .ok_or_else(|| unfit(reference, "no region is named, neither here nor under [wrapper] regions"))
     }
 
@@ -147,14 +223,14 @@ impl Providers {
         if !is_region(region) {
             return Err(unfit(reference, &format!("{region:?} is not the name of a region")));
         }
-        if !self.config.regions.is_empty() && !self.config.regions.iter().any(|configured| configured == region) {
+        if !self.settings.config.regions.is_empty() && !self.settings.config.regions.iter().any(|configured| configured == region) {
             return Err(unfit(reference, &format!("{region} is not under [wrapper] regions")));
         }
         Ok(())
     }
 
     pub(super) fn check_allowed(&self, key: &AwsKey, region: &str) -> Result<(), WrapperError> {
-        if self.allowed.aws(key, region) { Ok(()) } else { Err(WrapperError::NotAllowed { reference: key.arn(region) }) }
+        if self.settings.allowed.aws(key, region) { Ok(()) } else { Err(WrapperError::NotAllowed { reference: key.arn(region) }) }
     }
 }
 

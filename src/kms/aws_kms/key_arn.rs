@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 ///
 /// Replicas of a multi-Region key share it, so that a wrap made in one region opens in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AwsKey {
+pub(in crate::kms) struct AwsKey {
     partition: String,
     account: String,
     key_id: String,
@@ -14,11 +14,11 @@ pub(super) struct AwsKey {
 
 /// The text is not of the form that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotAKey;
+pub(in crate::kms) struct NotAKey;
 
 impl AwsKey {
     /// Reads a key ARN, `arn:<partition>:kms:<region>:<account>:key/<key id>`, into the key and its region.
-    pub(super) fn from_arn(arn: &str) -> Result<(Self, String), NotAKey> {
+    pub(in crate::kms) fn from_arn(arn: &str) -> Result<(Self, String), NotAKey> {
         let parts: Vec<&str> = arn.split(':').collect();
         let ["arn", partition, "kms", region, account, resource] = parts.as_slice() else { return Err(NotAKey) };
         let key_id = resource.strip_prefix("key/").ok_or(NotAKey)?;
@@ -29,22 +29,22 @@ impl AwsKey {
     }
 
     /// Its ARN in `region`.
-    pub(super) fn arn(&self, region: &str) -> String {
+    pub(in crate::kms) fn arn(&self, region: &str) -> String {
         format!("arn:{}:kms:{region}:{}:key/{}", self.partition, self.account, self.key_id)
     }
 
     /// The part of AWS that it is in: `aws`, `aws-cn`, …
-    pub(super) fn partition(&self) -> &str {
+    pub(in crate::kms) fn partition(&self) -> &str {
         &self.partition
     }
 
     /// The account that owns it, 12 digits.
-    pub(super) fn account(&self) -> &str {
+    pub(in crate::kms) fn account(&self) -> &str {
         &self.account
     }
 
     /// Whether it may have replicas in other regions: AWS says so by the prefix of the id.
-    pub(super) fn is_multi_region(&self) -> bool {
+    pub(in crate::kms) fn is_multi_region(&self) -> bool {
         self.key_id.starts_with("mrk-")
     }
 
@@ -74,17 +74,17 @@ impl FromStr for AwsKey {
 }
 
 /// Whether it may be sent to as a region: the text becomes part of a host name, so nothing but `[a-z0-9-]`.
-pub(super) fn is_region(text: &str) -> bool {
+pub(in crate::kms) fn is_region(text: &str) -> bool {
     is_word(text) && text.contains('-')
 }
 
 /// Whether it is an account id.
-pub(super) fn is_account(text: &str) -> bool {
+pub(in crate::kms) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Whether it is a bare key id: a UUID, or `mrk-` and 32 hex digits.
-pub(super) fn is_key_id(text: &str) -> bool {
+pub(in crate::kms) fn is_key_id(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 

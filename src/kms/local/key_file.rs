@@ -22,7 +22,7 @@ use crate::{
     domain::{EncryptionContext, Hex},
 };
 
-use super::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
+use crate::kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
 
 /// The key of one file, ready to use. Wraps to `0x01 ‖ nonce(12) ‖ ciphertext(32) ‖ tag(16)`, AAD = the context's canonical bytes.
 pub(super) struct LocalWrapper {

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Endpoint,
-    openbao_key::{Address, is_path},
-};
+use super::key_reference::{Address, is_path};
+use crate::kms::Endpoint;
 
 /// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever a wrapper key lies there, be it the first one or not.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -41,14 +39,14 @@ pub struct OpenbaoConfig {
 
 impl OpenbaoConfig {
     /// Makes file names relative to the folder of the configuration.
-    pub(super) fn resolve(&mut self, folder: &Path) {
+    pub(in crate::kms) fn resolve(&mut self, folder: &Path) {
         for file in [&mut self.ca, &mut self.token_file, &mut self.certificate, &mut self.key].into_iter().flatten() {
             *file = folder.join(&file);
         }
     }
 
     /// The addresses, if every option can be meant; else what to mend.
-    pub(super) fn check(&self) -> Result<Vec<Address>, String> {
+    pub(in crate::kms) fn check(&self) -> Result<Vec<Address>, String> {
         let wrong = |what: &str| Err(format!("[[wrapper.openbao]] {what}"));
         let addresses = self.addresses.iter().map(|address| address.as_str().parse::<Address>()).collect::<Result<Vec<_>, _>>();
         let Ok(addresses) = addresses else {

@@ -1,0 +1,118 @@
+//! The HTTP/1.1 connector: TCP, TLS with the name of the server checked, and a client certificate. The API client and the OpenBao client
+//! use it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http_body_util::Full;
+use hyper::{
+    body::Bytes,
+    client::conn::http1,
+    rt::{Read, Write},
+};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::error::chain;
+use crate::crypto::key_file_fault;
+
+/// One open HTTP/1.1 connection.
+pub type Connection = http1::SendRequest<Full<Bytes>>;
+
+/// The PEM files of a TLS client.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate authorities that may issue the certificate of the server. `None`: no authority, so that every handshake fails. The
+    /// authorities of the operating system are never used.
+    pub ca: Option<PathBuf>,
+    /// The client certificate, leaf first, and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// A PEM file that cannot be used.
+#[derive(Debug)]
+pub struct TlsFileError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong, and how to fix it.
+    pub problem: String,
+}
+
+impl TlsFiles {
+    /// Reads the files: a configuration for TLS 1.3 and 1.2.
+    ///
+    /// # Errors
+    /// [`TlsFileError`], naming the file.
+    pub fn client_config(&self) -> Result<ClientConfig, TlsFileError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(ca) = &self.ca {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|error| fault(ca, &error))?;
+            }
+        }
+        let unsupported = |error: rustls::Error| fault(self.ca.as_deref().unwrap_or(Path::new("")), &error);
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(unsupported)?
+            .with_root_certificates(roots);
+        let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates(certificate)?;
+        builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| fault(certificate, &error))
+    }
+}
+
+/// Opens a connection and leaves its driver to the current runtime. Without `tls` the connection is plain TCP.
+///
+/// # Errors
+/// Why the server cannot be reached. The caller sets the timeout.
+pub async fn connect(host: &str, port: u16, tls: Option<(ServerName<'static>, Arc<ClientConfig>)>) -> Result<Connection, String> {
+    let tcp = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
+    // Each request is one small write. Nagle's algorithm would delay it until the next ACK.
+    tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+    match tls {
+        Some((name, config)) => {
+            let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|error| chain(&error))?;
+            http_handshake(stream).await
+        }
+        None => http_handshake(tcp).await,
+    }
+}
+
+async fn http_handshake<S>(stream: S) -> Result<Connection, String>
+where
+    TokioIo<S>: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
+    // The request on the connection gets the error of the driver.
+    tokio::spawn(async move { drop(driver.await) });
+    Ok(sender)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    match all {
+        Ok(all) if all.is_empty() => {
+            Err(TlsFileError { file: file.to_owned(), problem: "the file contains no certificate in PEM format".to_owned() })
+        }
+        all => all.map_err(|error| fault(file, &error)),
+    }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| {
+        // A file that cannot be read has no text to examine.
+        let pem = zeroize::Zeroizing::new(std::fs::read(file).unwrap_or_default());
+        TlsFileError { file: file.to_owned(), problem: key_file_fault(&pem, &chain(&error)) }
+    })
+}
+
+fn fault(file: &Path, error: &dyn std::error::Error) -> TlsFileError {
+    TlsFileError { file: file.to_owned(), problem: chain(error) }
+}
