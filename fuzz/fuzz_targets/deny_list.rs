@@ -7,7 +7,7 @@ use std::{
 };
 
 use canton_keyvault::{
-    mtls::{ClientCaConfig, DenyConfig, Files, Material, TlsConfig, TlsVersion},
+    mtls::{ClientCaConfig, DenyConfig, Files, TlsMaterial, TlsConfig, TlsVersion},
     cli::pki::ensure_pki,
     domain::{Clock, Timestamp},
 };
@@ -33,5 +33,5 @@ fuzz_target!(|data: (&str, &[u8])| {
     let config = TlsConfig { certificate, key, min_version: TlsVersion::Tls13, client_cas: vec![ca], deny };
     let files = Files::read(config.files()).expect("the files are there");
     let clock: Clock = Arc::new(|| NOW);
-    let _ = Material::new(&config, &files, &clock);
+    let _ = TlsMaterial::new(&config, &files, &clock);
 });

@@ -10,7 +10,7 @@ use crate::{
     crypto::{Random, SystemRandom, envelope},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     kms::{Providers, Wrapper},
-    mtls::{ExpiryKind, Files, Material, Trust},
+    mtls::{ExpiryKind, Files, TlsMaterial, Trust},
     storage::{WrapperKeyUse, inspect},
 };
 
@@ -86,7 +86,7 @@ fn run_checks(file: &Path) -> Result<Vec<Check>, Failure> {
 fn certificates(config: &Config) -> Result<String, String> {
     const SOON: i64 = 30 * 24 * 3600;
     let files = Files::read(config.tls.files()).map_err(|error| error.to_string())?;
-    let material = Material::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
+    let material = TlsMaterial::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
     let expiries = Trust::new(material, clock()).expiries();
     let mut validity = String::new();
     for (kind, seconds) in &expiries {

@@ -269,7 +269,7 @@ mod tests {
     use crate::{
         config::Config,
         domain::Clock,
-        mtls::{Files, Material, Peer},
+        mtls::{Files, Peer, TlsMaterial},
     };
 
     const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
@@ -329,7 +329,7 @@ mod tests {
         let policy = config.policy().unwrap();
         let files = Files::read(config.tls.files()).unwrap();
         let clock: Clock = Arc::new(|| NOW);
-        let trust = crate::mtls::Trust::new(Material::new(&config.tls, &files, &clock).unwrap(), clock);
+        let trust = crate::mtls::Trust::new(TlsMaterial::new(&config.tls, &files, &clock).unwrap(), clock);
         for (name, role, _) in PRINCIPALS {
             let certificate = CertificateDer::from_pem_file(pki.join(format!("{name}.pem"))).unwrap();
             let who = trust.admit(&Peer::read(&[certificate]).unwrap()).unwrap();

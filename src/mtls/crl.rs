@@ -1,4 +1,4 @@
-//! Revocation lists as files hold them: PEM or DER, each with its issuer and the instant from which it is too old.
+//! Certificate revocation lists (CRL) in PEM or DER, each with its issuer and its expiry.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) struct Crl {
 }
 
 impl Crl {
-    /// The lists of a file, at least one. One without a next update is refused: it could never be told to be too old.
+    /// The lists of a file, at least one. A list without a next update is refused, because its expiry would be unknown.
     pub(super) fn read(file: &Path, files: &Files) -> Result<Vec<Self>, FileError> {
         let bytes = files.bytes(file);
         let ders = if bytes.windows(BEGIN.len()).any(|window| window == BEGIN) {
@@ -33,13 +33,13 @@ impl Crl {
             vec![CertificateRevocationListDer::from(bytes.to_vec())]
         };
         if ders.is_empty() {
-            return Err(FileError::new(file, "holds no revocation list"));
+            return Err(FileError::new(file, "the file contains no revocation list"));
         }
         ders.into_iter().map(|der| Self::parse(der).map_err(|problem| FileError::new(file, problem))).collect()
     }
 
-    /// Whether this may be a list of `ca`, or of an intermediate. Not so is the list of another CA of the same name: after a change of
-    /// keys both are at hand, and the wrong one would be found to be forged.
+    /// Whether this can be a list of `ca` or of an intermediate. The list of another CA with the same name is not: after a key change both lists
+    /// exist, and the signature of the wrong one would not verify.
     pub(super) fn may_concern(&self, ca: &X509Certificate<'_>) -> bool {
         let key_id = ca.extensions().iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
@@ -50,8 +50,8 @@ impl Crl {
     }
 
     fn parse(der: CertificateRevocationListDer<'static>) -> Result<Self, &'static str> {
-        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| "is no revocation list, PEM or DER")?;
-        let next = list.next_update().ok_or("has no next update, so it could never be told to be too old")?;
+        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| "the file is not a revocation list in PEM or DER")?;
+        let next = list.next_update().ok_or("the revocation list has no next update, so that its expiry is unknown")?;
         let until = Timestamp::from_micros(next.timestamp().saturating_mul(1_000_000));
         let issuer = list.issuer().as_raw().to_vec();
         let key_id = list.extensions().iter().find_map(authority_key_id).map(<[u8]>::to_vec);

@@ -1,15 +1,15 @@
-//! The deny-list: certificates refused by their SHA-256, or by serial number and issuer, whatever their CA says.
+//! The deny-list: certificates that are refused by their SHA-256, or by serial number and issuer, in addition to revocation lists.
 
 use std::collections::HashSet;
 
 use super::{
-    admission::NotAdmitted,
     config::{DenyConfig, FileError, Files},
     identity::serial_text,
     peer::Peer,
+    refusal::NotAdmitted,
 };
 
-/// Entries, ready to be asked.
+/// The parsed deny-list.
 #[derive(Debug, Default)]
 pub(super) struct DenyList {
     certificates: HashSet<[u8; 32]>,

@@ -1,11 +1,12 @@
-//! Connections and who stands behind them: TLS, identity, live trust, and the two listeners.
+//! Mutual TLS: connections, the identity of clients, the trust that is reloaded while the vault serves, and the two listeners.
 //!
 //! ```text
 //! TcpListener → TLS (client certificate) → Peer, once a connection → admit, each request → Principal → routes
 //! ```
-//! Nothing else names a caller: headers that claim an identity are never read.
+//! The client certificate is the only source of the identity. Headers that claim an identity are never read.
 
 mod admission;
+mod certificate;
 mod config;
 mod connection;
 mod crl;
@@ -13,16 +14,19 @@ mod deny_list;
 pub mod identity;
 mod ops;
 mod peer;
+mod refusal;
 mod server;
 mod tls;
 mod trust;
 mod trust_anchors;
 
-pub use self::admission::{Admission, NotAdmitted, admit};
+pub use self::admission::{Admission, admit};
+pub use self::certificate::ExpiryKind;
 pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfig, TlsConfig, TlsVersion};
 pub use self::connection::ConnectionLimits;
 pub use self::ops::serve_ops;
 pub use self::peer::Peer;
+pub use self::refusal::NotAdmitted;
 pub use self::server::serve;
-pub use self::tls::Material;
-pub use self::trust::{ExpiryKind, Trust};
+pub use self::tls::TlsMaterial;
+pub use self::trust::Trust;

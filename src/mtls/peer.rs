@@ -1,4 +1,4 @@
-//! Who stands at the other end of a connection: the verified chain, parsed once, and where it stood when last judged.
+//! The client of a connection: its verified certificate chain, parsed once, and the last decision about it.
 
 use std::sync::Arc;
 
@@ -7,28 +7,29 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::{
+    certificate::ends,
     identity::{self, CertificateFields, Identity, IdentityError},
-    trust::Standing,
+    refusal::NotAdmitted,
 };
-use crate::domain::{CertificateId, Timestamp};
+use crate::domain::{CertificateId, Principal, Timestamp};
 
-/// The client of one connection, an `Extension<Arc<Peer>>` of each of its requests. Nothing in a request can make or change one.
+/// The client of one connection: an `Extension<Arc<Peer>>` of each of its requests. A request cannot create or change it.
 #[derive(Debug)]
 pub struct Peer {
-    /// SHA-256 of the client's own certificate.
+    /// SHA-256 of the client certificate.
     pub certificate: CertificateId,
     fields: CertificateFields,
     name: Option<Arc<str>>,
     chain: Vec<CertificateDer<'static>>,
     bounds: Vec<Timestamp>,
-    pub(super) standing: ArcSwap<Standing>,
+    pub(super) decision: ArcSwap<CachedDecision>,
 }
 
 impl Peer {
-    /// Parses a chain as the client sent it, its own certificate first.
+    /// Parses the chain of the client, leaf first.
     ///
     /// # Errors
-    /// If there is none, or one that cannot be parsed. A certificate that names nobody is still a peer: it gets an answer that says so.
+    /// If the chain is empty or cannot be parsed. A certificate without a usable name is not an error here: its client gets a response that says so.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, IdentityError> {
         let leaf = chain.first().ok_or(IdentityError::Malformed)?;
         let all = chain.iter().map(|certificate| identity::read(certificate)).collect::<Result<Vec<_>, _>>()?;
@@ -40,11 +41,11 @@ impl Peer {
             fields,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             bounds,
-            standing: ArcSwap::from_pointee(Standing::unjudged()),
+            decision: ArcSwap::from_pointee(CachedDecision::none()),
         })
     }
 
-    /// The principal's name, or why the certificate proves none.
+    /// The name of the principal, or why the certificate has none.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -52,12 +53,12 @@ impl Peer {
         self.name.as_ref().ok_or_else(|| self.fields.identity.as_ref().err().copied().unwrap_or(IdentityError::NoName))
     }
 
-    /// The name in its parts.
+    /// The identity in the certificate.
     pub const fn identity(&self) -> &Result<Identity, IdentityError> {
         &self.fields.identity
     }
 
-    /// The issuer's distinguished name, as shown.
+    /// The distinguished name of the issuer.
     pub fn issuer(&self) -> &str {
         &self.fields.issuer
     }
@@ -67,23 +68,35 @@ impl Peer {
         &self.fields.serial
     }
 
-    /// When the certificate expires.
+    /// The time at which the certificate expires.
     pub fn not_after(&self) -> Timestamp {
         ends(self.fields.not_after)
     }
 
-    /// The chain (DER), the client's own certificate first.
+    /// The chain (DER), leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The instants at which a certificate of the chain expires.
+    /// The times at which the certificates of the chain expire.
     pub(super) fn bounds(&self) -> &[Timestamp] {
         &self.bounds
     }
 }
 
-/// The instant from which something with this last second is not valid any more.
-pub(super) const fn ends(last_second: i64) -> Timestamp {
-    Timestamp::from_micros(last_second.saturating_add(1).saturating_mul(1_000_000))
+/// The last decision about a client, and how long it is valid.
+#[derive(Debug)]
+pub(super) struct CachedDecision {
+    /// The generation of the trust that decided.
+    pub(super) generation: u64,
+    /// The time at which the decision ends.
+    pub(super) until: Timestamp,
+    pub(super) outcome: Result<Principal, NotAdmitted>,
+}
+
+impl CachedDecision {
+    /// No decision yet.
+    const fn none() -> Self {
+        Self { generation: 0, until: Timestamp::from_micros(i64::MIN), outcome: Err(NotAdmitted::Untrusted) }
+    }
 }

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Trust,
-    admission::HangUp,
+    admission::CloseConnection,
     connection::{ConnectionLimits, Protocol, drive},
     peer::Peer,
 };
@@ -78,7 +78,7 @@ impl Server {
 
     async fn serve(&self, stream: TlsStream<TcpStream>, peer: Arc<Peer>) {
         let protocol = protocol_of(&stream);
-        let hang_up = HangUp(CancellationToken::new());
+        let hang_up = CloseConnection(CancellationToken::new());
         let end = {
             let (hang_up, peer) = (hang_up.clone(), Arc::clone(&peer));
             async move {

@@ -1,11 +1,11 @@
-//! rustls as this vault wants it: our own provider, 1.3 unless told otherwise, a client certificate from a CA that we know.
+//! The TLS configuration of the server: TLS 1.3 unless configured otherwise, and a client certificate of a configured CA.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
     server::{
         ServerSessionMemoryCache,
@@ -15,49 +15,53 @@ use rustls::{
 };
 
 use super::{
+    certificate::{ExpiryKind, ends, provider, read_certificates},
     config::{FileError, Files, TlsConfig, TlsVersion},
     crl::Crl,
     identity,
-    peer::{Peer, ends},
-    trust::ExpiryKind,
-    trust_anchors::Anchors,
+    peer::Peer,
+    trust_anchors::TrustAnchors,
 };
-use crate::domain::{Clock, Timestamp};
+use crate::{
+    crypto::key_file_fault,
+    domain::{Clock, Timestamp},
+};
 
-/// Everything that `[tls]` says, read and found good: what [`crate::mtls::Trust`] is given whole.
-pub struct Material {
+/// The files of `[tls]`, read and checked.
+pub struct TlsMaterial {
     pub(super) api: Arc<ServerConfig>,
     pub(super) ops: Arc<ServerConfig>,
-    pub(super) anchors: Arc<Anchors>,
+    pub(super) anchors: Arc<TrustAnchors>,
     pub(super) expiries: Vec<(ExpiryKind, Timestamp)>,
 }
 
-impl Material {
-    /// Parses and checks files read by [`Files::read`] from [`TlsConfig::files`].
+impl TlsMaterial {
+    /// Parses and checks the files that [`Files::read`] read.
     ///
     /// # Errors
-    /// The first file that is not good: unreadable, no key for the certificate, an expired server certificate, no CA, …
+    /// The first file that is not valid: unreadable, a key that does not belong to the certificate, an expired server certificate, no CA, …
     pub fn new(config: &TlsConfig, files: &Files, clock: &Clock) -> Result<Self, FileError> {
-        let anchors = Arc::new(Anchors::read(config, files)?);
+        let anchors = Arc::new(TrustAnchors::read(config, files)?);
         let expiries = expiries(config, files)?;
         if expiries.iter().any(|(kind, at)| *kind == ExpiryKind::Server && *at <= clock()) {
-            return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired; renew it"));
+            return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired. Renew it"));
         }
-        let verifier = Verifier::new(config, files, &anchors, Arc::clone(clock))?;
+        let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock))?;
         let api = server_config(config, files, Some(Arc::new(verifier)))?;
         let ops = server_config(config, files, None)?;
         Ok(Self { api: Arc::new(api), ops: Arc::new(ops), anchors, expiries })
     }
 }
 
-fn server_config(config: &TlsConfig, files: &Files, verifier: Option<Arc<Verifier>>) -> Result<ServerConfig, FileError> {
+fn server_config(config: &TlsConfig, files: &Files, verifier: Option<Arc<ChainVerifier>>) -> Result<ServerConfig, FileError> {
     const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
     let versions = match config.min_version {
         TlsVersion::Tls13 => &[&TLS13],
         TlsVersion::Tls12 => BOTH,
     };
     let chain = read_certificates(&config.certificate, files)?;
-    let key = PrivateKeyDer::from_pem_slice(files.bytes(&config.key)).map_err(|error| FileError::new(&config.key, error))?;
+    let key = PrivateKeyDer::from_pem_slice(files.bytes(&config.key))
+        .map_err(|error| FileError::new(&config.key, key_file_fault(files.bytes(&config.key), &error)))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|error| FileError::new(&config.certificate, error))?;
@@ -66,41 +70,28 @@ fn server_config(config: &TlsConfig, files: &Files, verifier: Option<Arc<Verifie
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_single_cert(chain, key).map_err(|error| {
-        FileError::new(&config.key, format!("with {}: {error}; the two files must belong together", config.certificate.display()))
+        FileError::new(&config.key, format!("the key does not belong to the certificate {}: {error}", config.certificate.display()))
     })?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // None at all would cost each new connection a delayed ACK (40 ms): nothing would follow the client's last flight.
+    // Without a ticket, each new connection would wait for a delayed ACK (40 ms), because no data follows the last flight of the client.
     server.send_tls13_tickets = 1;
-    // Its own for every configuration, so that tickets from before a reload resume nothing.
+    // Each configuration has its own cache, so that tickets from before a reload are not resumed.
     server.session_storage = ServerSessionMemoryCache::new(1024);
     Ok(server)
 }
 
-/// aws-lc-rs, named rather than left to the process default; hybrid post-quantum key exchange first.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-    Arc::new(CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() })
-}
-
-/// The certificates of a PEM file, at least one.
-pub(super) fn read_certificates(file: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let all =
-        CertificateDer::pem_slice_iter(files.bytes(file)).collect::<Result<Vec<_>, _>>().map_err(|error| FileError::new(file, error))?;
-    if all.is_empty() { Err(FileError::new(file, "holds no certificate in PEM form")) } else { Ok(all) }
-}
-
-/// Asks our anchors in the handshake, so that what no CA stands behind never reaches HTTP. Who the client is, is asked later: a client
-/// with a good chain and a useless name gets an answer that says so.
+/// Verifies the chain of the client in the handshake, so that a client without a trusted CA does not reach HTTP. The name is checked later: a
+/// client with a valid chain and an unusable name gets a response that says so.
 #[derive(Debug)]
-struct Verifier {
-    anchors: Arc<Anchors>,
+struct ChainVerifier {
+    anchors: Arc<TrustAnchors>,
     subjects: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
-    clock: ShowlessClock,
+    clock: DebugClock,
 }
 
-impl Verifier {
-    fn new(config: &TlsConfig, files: &Files, anchors: &Arc<Anchors>, clock: Clock) -> Result<Self, FileError> {
+impl ChainVerifier {
+    fn new(config: &TlsConfig, files: &Files, anchors: &Arc<TrustAnchors>, clock: Clock) -> Result<Self, FileError> {
         let mut roots = RootCertStore::empty();
         for ca in &config.client_cas {
             for certificate in read_certificates(&ca.file, files)? {
@@ -108,11 +99,11 @@ impl Verifier {
             }
         }
         let algorithms = provider().signature_verification_algorithms;
-        Ok(Self { anchors: Arc::clone(anchors), subjects: roots.subjects(), algorithms, clock: ShowlessClock(clock) })
+        Ok(Self { anchors: Arc::clone(anchors), subjects: roots.subjects(), algorithms, clock: DebugClock(clock) })
     }
 }
 
-impl ClientCertVerifier for Verifier {
+impl ClientCertVerifier for ChainVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.subjects
     }
@@ -129,7 +120,7 @@ impl ClientCertVerifier for Verifier {
             Ok(()) => Ok(ClientCertVerified::assertion()),
             Err(reason) => {
                 reason.count();
-                // Not louder: whoever reaches the port can cause it, with a text of his own.
+                // Debug level only: anybody who reaches the port can cause this line, with text of their own.
                 tracing::debug!(issuer = peer.issuer(), serial = peer.serial(), %reason, "client certificate refused");
                 Err(reason.alert())
             }
@@ -159,10 +150,10 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// rustls wants verifiers to be `Debug`; a clock has nothing to show.
-struct ShowlessClock(Clock);
+/// A clock with `Debug`, which rustls requires of verifiers.
+struct DebugClock(Clock);
 
-impl std::fmt::Debug for ShowlessClock {
+impl std::fmt::Debug for DebugClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clock")
     }

@@ -1,7 +1,7 @@
-//! Whom the vault believes *now*: one snapshot of client CAs, revocation and deny-list, exchanged whole while it serves.
+//! The current trust: one snapshot of client CAs, revocation lists and deny-list, replaced as a whole while the vault serves requests.
 //!
-//! A peer is judged when it connects and again whenever the snapshot has changed or a bound of its last judgement has passed, so
-//! that open and resumed connections lose what new ones would not get. In between, a request costs two comparisons.
+//! A client is checked when it connects, after each replacement of the snapshot, and when the validity of its last decision ends. Therefore
+//! a revocation also ends open and resumed connections. Between checks, a request costs two comparisons.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,38 +9,44 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::{admission::NotAdmitted, peer::Peer, tls::Material};
+use super::{
+    certificate::ExpiryKind,
+    peer::{CachedDecision, Peer},
+    refusal::NotAdmitted,
+    tls::TlsMaterial,
+};
 use crate::domain::{Clock, Principal, Timestamp};
 
-/// The live state. One for the process.
+/// The current trust. There is one in the process.
 pub struct Trust {
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: ArcSwap<TrustSnapshot>,
     generation: watch::Sender<u64>,
-    exchange: Mutex<()>,
+    /// Serializes replacements.
+    replacement: Mutex<()>,
     clock: Clock,
 }
 
-struct Snapshot {
+struct TrustSnapshot {
     generation: u64,
-    material: Material,
+    material: TlsMaterial,
 }
 
 impl Trust {
-    /// Starts from what was read at start.
-    pub fn new(material: Material, clock: Clock) -> Arc<Self> {
-        let snapshot = Snapshot { generation: 1, material };
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), generation: watch::Sender::new(1), exchange: Mutex::new(()), clock })
+    /// The trust at start.
+    pub fn new(material: TlsMaterial, clock: Clock) -> Arc<Self> {
+        let snapshot = TrustSnapshot { generation: 1, material };
+        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), generation: watch::Sender::new(1), replacement: Mutex::new(()), clock })
     }
 
-    /// Exchanges everything at once. Tickets of before resume nothing; every open connection is judged again.
-    pub fn replace(&self, material: Material) {
-        let _alone = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Replaces the snapshot. Session tickets from before are not resumed, and every open connection is checked again.
+    pub fn replace(&self, material: TlsMaterial) {
+        let _lock = self.replacement.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.snapshot.load().generation + 1;
-        self.snapshot.store(Arc::new(Snapshot { generation, material }));
+        self.snapshot.store(Arc::new(TrustSnapshot { generation, material }));
         self.generation.send_replace(generation);
     }
 
-    /// Says who a peer is, if it may speak now.
+    /// The principal of a client, if it is admitted now.
     ///
     /// # Errors
     /// [`NotAdmitted`].
@@ -54,26 +60,28 @@ impl Trust {
     /// [`NotAdmitted`].
     pub fn admit_at(&self, peer: &Peer, now: Timestamp) -> Result<Principal, NotAdmitted> {
         let snapshot = self.snapshot.load();
-        let standing = peer.standing.load();
-        if standing.generation == snapshot.generation && now < standing.until {
-            return standing.outcome.clone();
+        let cached = peer.decision.load();
+        if cached.generation == snapshot.generation && now < cached.until {
+            return cached.outcome.clone();
         }
         let anchors = &snapshot.material.anchors;
-        let judged = anchors.judge(peer, now).and_then(|until| {
+        let decided = anchors.decide(peer, now).and_then(|until| {
             let name = Arc::clone(peer.name().map_err(NotAdmitted::NoIdentity)?);
             Ok((Principal { name, certificate: Some(peer.certificate) }, until))
         });
-        let standing = match judged {
-            Ok((principal, until)) => Standing { generation: snapshot.generation, until, outcome: Ok(principal) },
-            // A refusal is judged anew each time: a renewed revocation list may lift it.
-            Err(reason) => Standing { generation: snapshot.generation, until: Timestamp::from_micros(i64::MIN), outcome: Err(reason) },
+        let decision = match decided {
+            Ok((principal, until)) => CachedDecision { generation: snapshot.generation, until, outcome: Ok(principal) },
+            // A refusal is not cached, because a new revocation list can end it.
+            Err(reason) => {
+                CachedDecision { generation: snapshot.generation, until: Timestamp::from_micros(i64::MIN), outcome: Err(reason) }
+            }
         };
-        let outcome = standing.outcome.clone();
-        peer.standing.store(Arc::new(standing));
+        let outcome = decision.outcome.clone();
+        peer.decision.store(Arc::new(decision));
         outcome
     }
 
-    /// What the clock says.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -100,43 +108,5 @@ impl Trust {
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
-    }
-}
-
-/// Where a peer stood when last judged.
-#[derive(Debug)]
-pub(super) struct Standing {
-    generation: u64,
-    until: Timestamp,
-    outcome: Result<Principal, NotAdmitted>,
-}
-
-impl Standing {
-    pub(super) const fn unjudged() -> Self {
-        Self { generation: 0, until: Timestamp::from_micros(i64::MIN), outcome: Err(NotAdmitted::Untrusted) }
-    }
-}
-
-/// What expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpiryKind {
-    /// The server's certificate, or an intermediate of it.
-    Server,
-    /// A client CA.
-    ClientCa,
-    /// A revocation list: its next update.
-    Crl,
-}
-
-impl ExpiryKind {
-    const ALL: [Self; 3] = [Self::Server, Self::ClientCa, Self::Crl];
-
-    /// The word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::ClientCa => "client-ca",
-            Self::Crl => "crl",
-        }
     }
 }

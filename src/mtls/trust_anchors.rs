@@ -1,4 +1,4 @@
-//! The client CAs, what each may vouch for, and its revocation lists: judges a chain at a time.
+//! The client CAs, the names for which each may issue certificates, and their revocation lists. Decides about one chain at a time.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,80 +13,80 @@ use rustls::{
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
-    admission::NotAdmitted,
+    certificate::{ends, provider, read_certificates},
     config::{ClientCaConfig, FileError, Files, TlsConfig},
     crl::Crl,
     deny_list::DenyList,
     identity::{DnsName, Identity, is_trust_domain},
-    peer::{Peer, ends},
-    tls,
+    peer::Peer,
+    refusal::NotAdmitted,
 };
 use crate::domain::Timestamp;
 
-/// All that decides whether a chain is believed.
+/// The client CAs and the deny-list.
 #[derive(Debug)]
-pub(super) struct Anchors {
-    anchors: Vec<Anchor>,
+pub(super) struct TrustAnchors {
+    cas: Vec<ClientCa>,
     deny: DenyList,
 }
 
-/// One CA certificate. Each has a verifier of its own, so that it is known who vouched.
+/// One client CA. Each has its own verifier, so that it is known which one issued a chain.
 #[derive(Debug)]
-struct Anchor {
-    vouches: Arc<Vouches>,
+struct ClientCa {
+    names: Arc<AllowedNames>,
     verifier: Arc<dyn ClientCertVerifier>,
     ends: Timestamp,
     crls_end: Vec<Timestamp>,
 }
 
-impl Anchors {
+impl TrustAnchors {
     /// Reads every client CA with its revocation lists, and the deny-list.
     pub(super) fn read(config: &TlsConfig, files: &Files) -> Result<Self, FileError> {
         let deny = DenyList::read(&config.deny, files)?;
-        let mut anchors = Vec::new();
+        let mut cas = Vec::new();
         for ca in &config.client_cas {
-            anchors.extend(read_ca(ca, files)?);
+            cas.extend(read_ca(ca, files)?);
         }
-        Ok(Self { anchors, deny })
+        Ok(Self { cas, deny })
     }
 
-    /// Whether the chain itself is believed: what a handshake asks. Who it names is asked by [`Anchors::judge`].
+    /// Verifies the chain, for the handshake. [`TrustAnchors::decide`] checks the name too.
     pub(super) fn verify(&self, peer: &Peer, now: Timestamp) -> Result<(), NotAdmitted> {
         self.deny.check(peer)?;
-        self.vouchers(peer, now).map(drop)
+        self.issuers(peer, now).map(drop)
     }
 
-    /// Whether the peer may speak, and until when nothing of that can change by time alone.
-    pub(super) fn judge(&self, peer: &Peer, now: Timestamp) -> Result<Timestamp, NotAdmitted> {
+    /// Whether the client is admitted. Returns the time until which the passing of time alone cannot change that.
+    pub(super) fn decide(&self, peer: &Peer, now: Timestamp) -> Result<Timestamp, NotAdmitted> {
         self.deny.check(peer)?;
-        let vouchers = self.vouchers(peer, now)?;
+        let issuers = self.issuers(peer, now)?;
         let identity = peer.identity().as_ref().map_err(|reason| NotAdmitted::NoIdentity(*reason))?;
-        let anchor = vouchers.into_iter().find(|anchor| anchor.vouches.covers(identity)).ok_or(NotAdmitted::NotVouched)?;
-        let bounds = peer.bounds().iter().chain(&anchor.crls_end).chain([&anchor.ends]);
+        let ca = issuers.into_iter().find(|ca| ca.names.allow(identity)).ok_or(NotAdmitted::NameNotAllowed)?;
+        let bounds = peer.bounds().iter().chain(&ca.crls_end).chain([&ca.ends]);
         Ok(bounds.copied().filter(|bound| *bound > now).min().unwrap_or(now))
     }
 
-    /// The anchors that the chain leads to, or the most telling reason why there is none.
-    fn vouchers(&self, peer: &Peer, now: Timestamp) -> Result<Vec<&Anchor>, NotAdmitted> {
+    /// The client CAs that issued the chain, or the most specific reason why there is none.
+    fn issuers(&self, peer: &Peer, now: Timestamp) -> Result<Vec<&ClientCa>, NotAdmitted> {
         let (leaf, intermediates) = peer.chain().split_first().ok_or(NotAdmitted::NoCertificate)?;
-        let (mut vouchers, mut reason) = (Vec::new(), NotAdmitted::Untrusted);
-        for anchor in &self.anchors {
-            match anchor.verify(leaf, intermediates, now) {
-                Ok(()) => vouchers.push(anchor),
+        let (mut issuers, mut reason) = (Vec::new(), NotAdmitted::Untrusted);
+        for ca in &self.cas {
+            match ca.verify(leaf, intermediates, now) {
+                Ok(()) => issuers.push(ca),
                 Err(other) if reason == NotAdmitted::Untrusted => reason = other,
                 Err(_) => {}
             }
         }
-        if vouchers.is_empty() { Err(reason) } else { Ok(vouchers) }
+        if issuers.is_empty() { Err(reason) } else { Ok(issuers) }
     }
 }
 
-impl Anchor {
+impl ClientCa {
     fn verify(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: Timestamp) -> Result<(), NotAdmitted> {
         let seconds = u64::try_from(now.seconds()).unwrap_or(0);
         let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         match self.verifier.verify_client_cert(leaf, intermediates, at) {
-            // A trust anchor has no dates in RFC 5280 §6.1; ours has, so that a forgotten CA does not live for ever.
+            // RFC 5280 §6.1 ignores the dates of a trust anchor. The vault checks them, so that a forgotten CA expires.
             Ok(ClientCertVerified { .. }) if now >= self.ends => Err(NotAdmitted::CaExpired),
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(reason)) => Err(reason_of(&reason)),
@@ -108,24 +108,25 @@ const fn reason_of(reason: &CertificateError) -> NotAdmitted {
     }
 }
 
-/// The names that a CA may vouch for. Others in its certificates are refused: one CA cannot speak for another's trust domain.
+/// The names for which a CA may issue certificates. Other names are refused, so that no CA can issue names of the trust domain of another.
 #[derive(Debug)]
-struct Vouches {
+struct AllowedNames {
     trust_domains: BTreeSet<String>,
     hosts: BTreeSet<String>,
     suffixes: Vec<String>,
 }
 
-impl Vouches {
+impl AllowedNames {
     fn read(ca: &ClientCaConfig) -> Result<Self, FileError> {
         let refused = |problem: String| FileError::new(&ca.file, problem);
         if let Some(bad) = ca.trust_domains.iter().find(|domain| !is_trust_domain(domain)) {
             return Err(refused(format!(
-                "trust_domains: {bad:?} is no trust domain; write example.org, in lower case and without spiffe://"
+                "trust_domains: {bad:?} is not a trust domain. Write example.org, in lower case and without spiffe://"
             )));
         }
         let host = |text: &str| {
-            let problem = |_| refused(format!("dns: {text:?} is no host name; write p1.example.org, or *.example.org for all below"));
+            let problem =
+                |_| refused(format!("dns: {text:?} is not a host name. Write p1.example.org, or *.example.org for all names below"));
             text.parse().map_err(problem).map(|name: DnsName| name.as_str().to_owned())
         };
         let (mut hosts, mut suffixes) = (BTreeSet::new(), Vec::new());
@@ -138,7 +139,7 @@ impl Vouches {
         Ok(Self { trust_domains: ca.trust_domains.iter().cloned().collect(), hosts, suffixes })
     }
 
-    fn covers(&self, identity: &Identity) -> bool {
+    fn allow(&self, identity: &Identity) -> bool {
         match identity {
             Identity::Spiffe(id) => self.trust_domains.contains(id.trust_domain()),
             Identity::Dns(name) => {
@@ -148,48 +149,53 @@ impl Vouches {
     }
 }
 
-fn read_ca(ca: &ClientCaConfig, files: &Files) -> Result<Vec<Anchor>, FileError> {
-    let vouches = Arc::new(Vouches::read(ca)?);
+fn read_ca(ca: &ClientCaConfig, files: &Files) -> Result<Vec<ClientCa>, FileError> {
+    let names = Arc::new(AllowedNames::read(ca)?);
     let crls = ca.crl.iter().map(|file| Crl::read(file, files)).collect::<Result<Vec<_>, _>>()?.concat();
-    let certificates = tls::read_certificates(&ca.file, files)?;
-    certificates.iter().map(|certificate| read_anchor(ca, certificate, &vouches, &crls)).collect()
+    let certificates = read_certificates(&ca.file, files)?;
+    certificates.iter().map(|certificate| read_ca_certificate(ca, certificate, &names, &crls)).collect()
 }
 
-fn read_anchor(ca: &ClientCaConfig, certificate: &CertificateDer<'_>, vouches: &Arc<Vouches>, crls: &[Crl]) -> Result<Anchor, FileError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|_| FileError::new(&ca.file, "holds something that is no certificate"))?;
+fn read_ca_certificate(
+    ca: &ClientCaConfig,
+    certificate: &CertificateDer<'_>,
+    names: &Arc<AllowedNames>,
+    crls: &[Crl],
+) -> Result<ClientCa, FileError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_| FileError::new(&ca.file, "the file contains something that is not a certificate"))?;
     if !parsed.is_ca() {
-        return Err(FileError::new(&ca.file, "holds a certificate that is no CA (basic constraints)"));
+        return Err(FileError::new(&ca.file, "the file contains a certificate that is not a CA (basic constraints)"));
     }
     let mut own = crls.iter().filter(|crl| crl.may_concern(&parsed)).collect::<Vec<_>>();
     if own.is_empty() {
-        // Never none where lists are asked for: webpki takes that for a wish not to check.
+        // The list must not be empty where revocation lists are configured: webpki would then skip the check.
         own = crls.iter().collect();
     }
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).map_err(|error| FileError::new(&ca.file, error))?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), tls::provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
         .with_crls(own.iter().map(|crl| crl.der.clone()))
         .only_check_end_entity_revocation()
         .enforce_revocation_expiration()
         .build()
         .map_err(|error| FileError::new(ca.crl.first().unwrap_or(&ca.file), error))?;
     let crls_end = own.iter().map(|crl| crl.until).collect();
-    Ok(Anchor { vouches: Arc::clone(vouches), verifier, ends: ends(parsed.validity().not_after.timestamp()), crls_end })
+    Ok(ClientCa { names: Arc::clone(names), verifier, ends: ends(parsed.validity().not_after.timestamp()), crls_end })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn vouches(trust_domains: &[&str], dns: &[&str]) -> Result<Vouches, FileError> {
+    fn allowed_names(trust_domains: &[&str], dns: &[&str]) -> Result<AllowedNames, FileError> {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        Vouches::read(&ClientCaConfig { file: "ca.pem".into(), trust_domains: texts(trust_domains), dns: texts(dns), crl: vec![] })
+        AllowedNames::read(&ClientCaConfig { file: "ca.pem".into(), trust_domains: texts(trust_domains), dns: texts(dns), crl: vec![] })
     }
 
     #[test]
     fn a_ca_vouches_for_what_is_listed_and_nothing_else() {
-        let vouches = vouches(&["example.org"], &["p1.other.org", "*.Nodes.Example.org"]).unwrap();
+        let vouches = allowed_names(&["example.org"], &["p1.other.org", "*.Nodes.Example.org"]).unwrap();
         for (name, covered) in [
             ("spiffe://example.org/p1", true),
             ("spiffe://sub.example.org/p1", false),
@@ -202,16 +208,16 @@ mod tests {
             ("dns:nodes.example.org", false),
             ("dns:evilnodes.example.org", false),
         ] {
-            assert_eq!(vouches.covers(&name.parse().unwrap()), covered, "{name}");
+            assert_eq!(vouches.allow(&name.parse().unwrap()), covered, "{name}");
         }
     }
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        assert!(vouches(&["spiffe://example.org"], &[]).is_err());
-        assert!(vouches(&["Example.org"], &[]).is_err());
-        assert!(vouches(&[], &["*"]).is_err());
-        assert!(vouches(&[], &["a.*.org"]).is_err());
-        assert!(vouches(&[], &["*.*.org"]).is_err());
+        assert!(allowed_names(&["spiffe://example.org"], &[]).is_err());
+        assert!(allowed_names(&["Example.org"], &[]).is_err());
+        assert!(allowed_names(&[], &["*"]).is_err());
+        assert!(allowed_names(&[], &["a.*.org"]).is_err());
+        assert!(allowed_names(&[], &["*.*.org"]).is_err());
     }
 }

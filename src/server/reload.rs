@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, ConfigError},
     domain::{Clock, Policy},
-    mtls::{DenyConfig, ExpiryKind, FileError, Files, Material, TlsConfig, Trust},
+    mtls::{DenyConfig, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
 };
 
 /// What a running vault takes from its configuration: the sections as they were at start, trust and policy as they are now.
@@ -84,7 +84,7 @@ pub struct Reloader {
 pub fn load(file: &Path, clock: Clock) -> Result<Live, ReloadError> {
     let (reading, files) = Reading::take(file)?;
     let policy = Arc::new(ArcSwap::from_pointee(reading.config.policy()?));
-    let trust = Trust::new(Material::new(&reading.config.tls, &files, &clock)?, Arc::clone(&clock));
+    let trust = Trust::new(TlsMaterial::new(&reading.config.tls, &files, &clock)?, Arc::clone(&clock));
     let config = reading.config.clone();
     let reloader = Reloader {
         file: file.to_owned(),
@@ -181,7 +181,7 @@ impl Reloader {
     fn take_over(&mut self, reading: Reading, files: &Files) -> Result<Change, ([u8; 32], ReloadError)> {
         let refused = |error| (reading.digest, error);
         let policy = reading.config.policy().map_err(|error| refused(error.into()))?;
-        let material = Material::new(&reading.config.tls, files, &self.clock).map_err(|error| refused(error.into()))?;
+        let material = TlsMaterial::new(&reading.config.tls, files, &self.clock).map_err(|error| refused(error.into()))?;
         let restart = self.started_with.needs_restart(&reading.config);
         if !restart.is_empty() && restart != self.started_with.needs_restart(&self.current.config) {
             tracing::warn!(sections = ?restart, "these sections changed, which takes a restart; the running vault keeps its own");

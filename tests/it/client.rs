@@ -303,7 +303,7 @@ fn a_problem_is_told_to_people_and_to_programs() {
 
 #[test]
 fn exit_codes_tell_a_wrong_command_line_from_a_vault_that_is_not_there() {
-    let vault = FakeVault::start(|_| Reply::HangUp);
+    let vault = FakeVault::start(|_| Reply::CloseConnection);
     // What it is run with, and how it ends.
     for (line, code, told) in [
         ("status --nonsense", 2, "--nonsense"),
@@ -357,7 +357,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn a_kept_connection_that_ended_is_replaced_once() {
-    let vault = FakeVault::start(|_| Reply::JsonThenHangUp(200, json!({})));
+    let vault = FakeVault::start(|_| Reply::JsonThenCloseConnection(200, json!({})));
     let client = Client::new(&vault.options()).unwrap();
     runtime().block_on(async {
         for ended in 1..=3 {
@@ -373,7 +373,9 @@ fn a_call_is_repeated_only_if_that_is_like_doing_it_once() {
     // Every second request is read and never answered.
     let count = AtomicUsize::new(0);
     let vault =
-        FakeVault::start(move |_| if count.fetch_add(1, Ordering::SeqCst) % 2 == 1 { Reply::HangUp } else { Reply::Json(200, json!({})) });
+        FakeVault::start(
+            move |_| if count.fetch_add(1, Ordering::SeqCst) % 2 == 1 { Reply::CloseConnection } else { Reply::Json(200, json!({})) },
+        );
     let client = Client::new(&vault.options()).unwrap();
     runtime().block_on(async {
         client.get("/1").await.unwrap();

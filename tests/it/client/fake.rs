@@ -40,9 +40,9 @@ pub(crate) enum Reply {
     /// Answers, later.
     Late(Duration, u16, Value),
     /// Answers, and ends the connection without having said so.
-    JsonThenHangUp(u16, Value),
+    JsonThenCloseConnection(u16, Value),
     /// Ends the connection instead.
-    HangUp,
+    CloseConnection,
 }
 
 type Respond = dyn Fn(&Seen) -> Reply + Send + Sync;
@@ -163,7 +163,7 @@ async fn answer(
             tokio::time::sleep(delay).await;
             (status, value)
         }
-        Reply::JsonThenHangUp(status, value) => {
+        Reply::JsonThenCloseConnection(status, value) => {
             tokio::spawn(async move {
                 // Once the answer is out; nothing tells when that is.
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -171,7 +171,7 @@ async fn answer(
             });
             (status, value)
         }
-        Reply::HangUp => return Err(std::io::Error::other("hang up")),
+        Reply::CloseConnection => return Err(std::io::Error::other("hang up")),
     };
     let kind = if status < 400 { "application/json" } else { "application/problem+json" };
     Ok(Response::builder().status(status).header("content-type", kind).body(Full::new(value.to_string().into())).unwrap())

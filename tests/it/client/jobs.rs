@@ -45,7 +45,7 @@ fn waiting_outlasts_an_outage_and_ends_with_the_job() {
             Reply::Json(200, job("running", 1)),
             Reply::Json(200, job("running", 2)),
             problem(503, "storage_unavailable", true),
-            Reply::HangUp,
+            Reply::CloseConnection,
             Reply::Json(200, job("succeeded", 4)),
         ]
     };

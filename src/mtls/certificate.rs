@@ -1,0 +1,53 @@
+//! Certificates and the cryptography provider, shared by the server configuration and the trust anchors.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::config::{FileError, Files};
+use crate::domain::Timestamp;
+
+/// aws-lc-rs, independent of the process default, with hybrid post-quantum key exchange first.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    Arc::new(CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() })
+}
+
+/// The certificates of a PEM file, at least one.
+pub(super) fn read_certificates(file: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let all =
+        CertificateDer::pem_slice_iter(files.bytes(file)).collect::<Result<Vec<_>, _>>().map_err(|error| FileError::new(file, error))?;
+    if all.is_empty() { Err(FileError::new(file, "the file contains no certificate in PEM format")) } else { Ok(all) }
+}
+
+/// The time at which something expires whose last valid second is `last_second`.
+pub(super) const fn ends(last_second: i64) -> Timestamp {
+    Timestamp::from_micros(last_second.saturating_add(1).saturating_mul(1_000_000))
+}
+
+/// What expires: the label of the gauge of expiries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryKind {
+    /// The server's certificate, or an intermediate of it.
+    Server,
+    /// A client CA.
+    ClientCa,
+    /// A revocation list, at its next update.
+    Crl,
+}
+
+impl ExpiryKind {
+    pub(super) const ALL: [Self; 3] = [Self::Server, Self::ClientCa, Self::Crl];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::ClientCa => "client-ca",
+            Self::Crl => "crl",
+        }
+    }
+}
