@@ -12,14 +12,14 @@ use utoipa::{
 use crate::{
     audit::Entry,
     domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
-    vault::{EntryQuery, ItemPage, LoggedEntry, VaultError},
+    vault::{EntryQuery, LoggedEntry},
 };
 
 use super::{
     Api, Problem,
     base64::Base64,
     extract::{ApiRequest, Nothing},
-    pagination::{List, ListQuery},
+    pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -78,12 +78,12 @@ pub(super) struct EntriesQuery {
     /// Before this time, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// Where to continue: the `next_cursor` of the answer before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<String>,
-    /// 1 to 1000; 100 if absent.
+    cursor: Option<Cursor>,
+    /// Maximum number of items, 1 to 1000. Default 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    limit: Option<PageLimit>,
 }
 
 /// Query the log
@@ -95,13 +95,7 @@ pub(super) async fn entries(
     ask: ApiRequest<Nothing, EntriesQuery>,
 ) -> Result<Json<List<AuditEntry>>, Problem> {
     let EntriesQuery { key_id, node, principal, operation, outcome, from, to, cursor, limit } = ask.query;
-    let cursor = match (ListQuery { cursor, limit }).read() {
-        Ok(cursor) => cursor,
-        Err(error) => {
-            return Err::<_, VaultError>(api.vault.reject(&ask.call, Operation::QueryAudit, None, error).await).or_problem(&ask.call);
-        }
-    };
     let query = EntryQuery { key: key_id, node, principal, operation, outcome, from, to };
-    let ItemPage { items, next } = api.vault.query_audit(&ask.call, query, cursor).await.or_problem(&ask.call)?.into_value();
-    Ok(Json(List::new(items.into_iter().map(AuditEntry::from), next)))
+    let page = api.vault.query_audit(&ask.call, query, page_request(cursor, limit)).await.or_problem(&ask.call)?;
+    Ok(Json(List::of(page.into_value())))
 }

@@ -166,7 +166,7 @@ fn without_values(error: &serde_json::Error) -> String {
         return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
     }
     match message.rsplit_once("`, expected ") {
-        Some((variant, known)) if variant.starts_with("unknown variant") => format!("not a word that stands here: expected {known}"),
+        Some((variant, known)) if variant.starts_with("unknown variant") => format!("unknown value; expected {known}"),
         _ => bounded(message),
     }
 }
@@ -224,9 +224,6 @@ mod tests {
 
         let error = serde_json::from_str::<crate::domain::Algorithm>(r#""hunter2`, expected more""#).unwrap_err();
         let message = without_values(&error);
-        assert!(
-            message.starts_with("not a word that stands here: expected one of `ed25519`, ") && !message.contains("hunter2"),
-            "{message}"
-        );
+        assert!(message.starts_with("unknown value; expected one of `ed25519`, ") && !message.contains("hunter2"), "{message}");
     }
 }

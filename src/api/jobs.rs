@@ -6,16 +6,13 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{
-    domain::{JobId, JobKind, JobState, KeyId, Operation, Timestamp, Work, WrapperKeyId},
-    vault::{ItemPage, VaultError},
-};
+use crate::domain::{JobId, JobKind, JobState, KeyId, Timestamp, Work, WrapperKeyId};
 
 use super::{
     Api, Problem,
     extract::{ApiRequest, Nothing},
     keys::Key,
-    pagination::{List, ListQuery},
+    pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -102,23 +99,23 @@ pub(super) async fn start_rotation(
     Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
 }
 
-/// Where to continue.
+/// The page of a list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsQuery {
-    /// Where to continue: the `next_cursor` of the answer before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<String>,
-    /// 1 to 1000; 100 if absent.
+    cursor: Option<Cursor>,
+    /// Maximum number of items, 1 to 1000. Default 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    limit: Option<PageLimit>,
 }
 
 /// List rotations
 #[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
 pub(super) async fn list_rotations(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
-    list(&api, ask, JobKind::Rotation, Operation::ListRotations).await
+    list(&api, ask, JobKind::Rotation).await
 }
 
 /// Show a rotation
@@ -156,7 +153,7 @@ pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: ApiRequest) -
 /// List re-seals of all keys
 #[utoipa::path(get, path = "/v1/keys/reseals", operation_id = "reseals.list", tag = "life", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
 pub(super) async fn list_reseals(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
-    list(&api, ask, JobKind::Reseal, Operation::ListReseals).await
+    list(&api, ask, JobKind::Reseal).await
 }
 
 /// Show a re-seal of all keys
@@ -171,15 +168,10 @@ pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<Jo
     abort(&api, ask, JobKind::Reseal).await
 }
 
-async fn list(api: &Api, ask: ApiRequest<Nothing, JobsQuery>, kind: JobKind, operation: Operation) -> Result<Json<List<Job>>, Problem> {
-    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
+async fn list(api: &Api, ask: ApiRequest<Nothing, JobsQuery>, kind: JobKind) -> Result<Json<List<Job>>, Problem> {
     let JobsQuery { cursor, limit } = ask.query;
-    let cursor = match (ListQuery { cursor, limit }).read() {
-        Ok(cursor) => cursor,
-        Err(error) => return Err(problem(api.vault.reject(&ask.call, operation, None, error).await)),
-    };
-    let ItemPage { items, next } = api.vault.list_jobs(&ask.call, kind, cursor).await.map_err(problem)?.into_value();
-    Ok(Json(List::new(items.into_iter().map(Job::from), next)))
+    let page = api.vault.list_jobs(&ask.call, kind, page_request(cursor, limit)).await.or_problem(&ask.call)?;
+    Ok(Json(List::of(page.into_value())))
 }
 
 async fn show(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {

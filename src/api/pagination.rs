@@ -1,42 +1,80 @@
-//! Lists: a cursor in, items and the next cursor out, oldest first.
+//! Pagination: a cursor and a limit in the query, the items and the next cursor in the response, oldest first.
+//!
+//! The extractor parses [`Cursor`] and [`PageLimit`], so that a handler gets valid values only.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::vault::{PageRequest, VaultError};
+use crate::vault::{ItemPage, PageRequest};
 
-/// A part of a list.
+/// The limit of a page without `limit`.
+const DEFAULT_LIMIT: u32 = 100;
+/// The largest limit of a page.
+const MAX_LIMIT: u32 = 1000;
+
+/// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
-    /// Oldest first.
+    /// The items, oldest first.
     pub items: Vec<T>,
-    /// Where to continue; `null` at the end.
+    /// The cursor of the next page. `null` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> List<T> {
-    pub(super) fn new(items: impl Iterator<Item = T>, next: Option<u64>) -> Self {
-        Self { items: items.collect(), next_cursor: next.map(|position| position.to_string()) }
+    /// The response for a page.
+    pub(super) fn of<I: Into<T>>(page: ItemPage<I>) -> Self {
+        let ItemPage { items, next } = page;
+        Self { items: items.into_iter().map(Into::into).collect(), next_cursor: next.map(|position| position.to_string()) }
     }
 }
 
-/// The two query parameters of every list, as sent.
-pub(super) struct ListQuery {
-    pub cursor: Option<String>,
-    pub limit: Option<String>,
+/// The `cursor` of a list query: a `next_cursor` of an earlier response.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Cursor(u64);
+
+impl TryFrom<String> for Cursor {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let position = text.parse().ok().filter(|position| *position < 1 << 62);
+        position.map(Self).ok_or("cursor: supply the next_cursor of an earlier response")
+    }
 }
 
-impl ListQuery {
-    /// # Errors
-    /// `InvalidRequest` for a cursor that was not handed out, or a limit out of range.
-    pub(super) fn read(&self) -> Result<PageRequest, VaultError> {
-        let number = |text: &Option<String>, fallback: u64| match text {
-            None => Some(fallback),
-            Some(text) => text.parse().ok().filter(|number| *number < 1 << 62),
-        };
-        let after = number(&self.cursor, 0).ok_or_else(|| VaultError::InvalidRequest("cursor: not one that was handed out".into()))?;
-        let limit = number(&self.limit, 100).and_then(|limit| u32::try_from(limit).ok()).filter(|limit| (1..=1000).contains(limit));
-        let limit = limit.ok_or_else(|| VaultError::InvalidRequest("limit: 1 to 1000".into()))?;
-        Ok(PageRequest { after, limit })
+/// The `limit` of a list query: the maximum number of items, 1 to 1000.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PageLimit(u32);
+
+impl TryFrom<String> for PageLimit {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.map(Self).ok_or("limit: supply 1 to 1000")
+    }
+}
+
+/// The page that a list query requests.
+pub(super) fn page_request(cursor: Option<Cursor>, limit: Option<PageLimit>) -> PageRequest {
+    PageRequest { after: cursor.map_or(0, |Cursor(position)| position), limit: limit.map_or(DEFAULT_LIMIT, |PageLimit(limit)| limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_and_limits_out_of_range_are_refused() {
+        for text in ["", "-1", "x", "4611686018427387904"] {
+            assert!(Cursor::try_from(text.to_owned()).is_err(), "{text}");
+        }
+        for text in ["", "0", "1001", "-1", "x"] {
+            assert!(PageLimit::try_from(text.to_owned()).is_err(), "{text}");
+        }
+        let page = page_request(Cursor::try_from("7".to_owned()).ok(), None);
+        assert_eq!((page.after, page.limit), (7, 100));
     }
 }

@@ -3,13 +3,12 @@
 //! Canonical are: Ed25519, 48 bytes, seed only (RFC 8410); EC, named curve, scalar and uncompressed point, no inner parameters
 //! (RFC 5915); RSA, two primes with CRT values. All are version 1 without attributes, and Canton reads all of them.
 
-use crate::domain::{KeySpec, Purpose};
+use crate::domain::KeySpec;
 
 use super::{
     CryptoError, SecretBytes,
     curve::{CURVES, Curve},
     der::{self, BIT_STRING, INTEGER, NULL, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE},
-    scheme::SCHEMES,
 };
 
 /// The key is not what its scheme reads.
@@ -24,27 +23,6 @@ const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 
 const EXPLICIT_0: u8 = 0xa0;
 const EXPLICIT_1: u8 = 0xa1;
 const IMPLICIT_1: u8 = 0x81;
-
-/// Reads any valid PKCS#8 private key of a known spec, detects the spec from its OID, and gives the canonical form.
-///
-/// `spec_hint` and `purpose` are checked if given; with a purpose, its scheme checks the key, otherwise any scheme of the spec.
-///
-/// # Errors
-/// [`CryptoError::BadKey`], naming the fault without any part of the key.
-pub fn read_pkcs8(spec_hint: Option<KeySpec>, purpose: Option<Purpose>, der: &SecretBytes) -> Result<(KeySpec, SecretBytes), CryptoError> {
-    let key = PrivateKeyInfo::read(der)?;
-    let spec = key.spec();
-    if spec_hint.is_some_and(|hint| hint != spec) {
-        return Err(OTHER_SPEC);
-    }
-    let scheme = SCHEMES
-        .iter()
-        .find(|scheme| scheme.spec() == spec && purpose.is_none_or(|purpose| scheme.purpose() == purpose))
-        .ok_or(CryptoError::BadKey("keys of its spec do not serve the stated purpose"))?;
-    // The scheme sees what came in, with the public keys inside, which the canonical form may drop.
-    let parsed = scheme.parse(der)?;
-    key.canonical(parsed.public_key()).map(|canonical| (spec, canonical))
-}
 
 /// A PKCS#8 private key, taken apart. Borrows all of its secrets.
 pub(super) enum PrivateKeyInfo<'a> {

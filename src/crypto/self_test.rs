@@ -5,7 +5,7 @@ use crate::domain::{Algorithm, Purpose};
 use super::{CryptoError, PrivateKey, Scheme, SecretBytes, ecies_sender};
 
 /// What is signed or encrypted. It names itself, so that a stray signature of it could be told, and Canton hashes with another prefix.
-const MESSAGE: &[u8] = b"canton-keyvault/prove-on-load/v1";
+const MESSAGE: &[u8] = b"canton-keyvault/self_test-on-load/v1";
 
 /// Proves a key with its scheme:
 /// signing keys sign a fixed message, which verifies it with the public key; ECIES keys decrypt what was encrypted to their public key;
@@ -14,7 +14,7 @@ const MESSAGE: &[u8] = b"canton-keyvault/prove-on-load/v1";
 ///
 /// # Errors
 /// [`CryptoError::Faulty`] if the key does not do what its public key promises.
-pub fn prove(key: &dyn PrivateKey, scheme: &dyn Scheme) -> Result<(), CryptoError> {
+pub fn self_test(key: &dyn PrivateKey, scheme: &dyn Scheme) -> Result<(), CryptoError> {
     let &algorithm = scheme.algorithms().first().ok_or(CryptoError::Faulty)?;
     match (scheme.purpose(), algorithm) {
         (Purpose::Signing, _) => key.sign(algorithm, MESSAGE).map(drop),

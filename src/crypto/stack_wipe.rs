@@ -6,7 +6,7 @@ use std::hint::black_box;
 /// in here. Costs about a microsecond.
 ///
 /// What `work` returns is moved through the frame of the caller: it shall hold secrets on the heap only.
-pub fn on_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
+pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
     let result = run(work);
     wipe();
     result
@@ -33,7 +33,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::crypto::{SCHEMES, SystemRandom, prove};
+    use crate::crypto::{SCHEMES, SystemRandom, self_test};
 
     /// On a stack that is no deeper than what is wiped: a deeper computation would end the test process.
     #[test]
@@ -42,7 +42,7 @@ mod tests {
             let work = move || {
                 let Ok(material) = scheme.generate(&SystemRandom::default()) else { panic!("no key") };
                 let Ok(key) = scheme.parse(&material) else { panic!("no key") };
-                prove(key.as_ref(), *scheme).unwrap();
+                self_test(key.as_ref(), *scheme).unwrap();
             };
             thread::Builder::new().stack_size(DEPTH).spawn(work).unwrap().join().unwrap();
         }

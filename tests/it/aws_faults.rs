@@ -13,6 +13,8 @@ use crate::support::{
 };
 
 const DENIED: (u16, &str, bool) = (502, "wrapper_denied", false);
+const NOT_FOUND: (u16, &str, bool) = (502, "wrapper_key_not_found", false);
+const MISCONFIGURED: (u16, &str, bool) = (502, "wrapper_misconfigured", false);
 const UNAVAILABLE: (u16, &str, bool) = (503, "wrapper_unavailable", true);
 
 #[tokio::test]
@@ -20,8 +22,8 @@ async fn every_fault_has_its_code_and_passes() {
     let aws = AwsVault::start(Setup::default()).await;
     for (fault, expected) in [
         (json!({ "mode": "denied" }), DENIED),
-        (json!({ "mode": "missing" }), DENIED),
-        (json!({ "mode": "garbage" }), DENIED),
+        (json!({ "mode": "missing" }), NOT_FOUND),
+        (json!({ "mode": "garbage" }), MISCONFIGURED),
         (json!({ "mode": "throttle" }), UNAVAILABLE),
         (json!({ "mode": "internal" }), UNAVAILABLE),
         (json!({ "mode": "unavailable" }), UNAVAILABLE),

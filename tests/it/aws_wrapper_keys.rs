@@ -53,9 +53,9 @@ async fn an_edited_row_moves_no_key_under_another_wrapper_key() {
     let own = identity(&aws.arn);
     for (identity, reference, code) in [
         (identity(FOREIGN), FOREIGN, "wrapper_not_allowed"),
-        (identity(FOREIGN), aws.arn.as_str(), "wrapper_denied"),
-        (own.clone(), FOREIGN, "wrapper_denied"),
-        (identity(&sibling), sibling.as_str(), "wrapper_denied"),
+        (identity(FOREIGN), aws.arn.as_str(), "wrapper_misconfigured"),
+        (own.clone(), FOREIGN, "wrapper_misconfigured"),
+        (identity(&sibling), sibling.as_str(), "wrapper_misconfigured"),
     ] {
         aws.vault.kill();
         let edit = "UPDATE wrapper_keys SET identity = ?1, reference = ?2";

@@ -20,7 +20,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
     ("Config", "src/kms/config.rs", "wrapper"),
     ("Limits", "src/kms/config.rs", "wrapper.limits"),
-    ("OpenbaoConfig", "src/kms/openbao_config.rs", "wrapper.openbao"),
+    ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
 ];
 
 /// Options without a default to show: what stands in the example is only an example.

@@ -1,11 +1,11 @@
-//! The layers of the design, held: an import against the arrow fails here, with its file and line.
+//! Holds the layers of ARCHITECTURE.md: an import against the arrow fails, and the failure names the file and line.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Each layer, and the layers that it may name.
+/// Each layer, and the layers that it may import.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("crypto", &["domain"]),
@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["domain", "crypto", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
 ];
 
-/// What a layer must not name, whatever it imports.
+/// Words that the code of a layer must not contain.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "std::fs", "std::net", "SystemTime::now", "Instant::now", "tracing::", "async fn"]),
     ("crypto", &["tokio", "std::fs", "std::net", "tracing::", "async fn"]),
@@ -32,6 +32,56 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("mtls", &["rusqlite", "aws_sdk"]),
     ("api", &["rusqlite", "aws_sdk"]),
 ];
+
+/// The folders inside `vault/` in their order: each may name only those before it.
+const VAULT_PARTS: &[&str] = &["audit_gate", "wrapper_keys", "key_cache", "keys", "jobs", "background"];
+
+/// The parts of the vault whose fields are private to their folder, and the only files outside that may name the type: those that assemble
+/// the vault.
+const LIMITS_USERS: &[&str] = &["vault/mod.rs", "vault/start.rs", "vault/limits.rs"];
+
+#[test]
+fn no_part_of_the_vault_imports_a_later_part() {
+    let mut wrong = Vec::new();
+    for (place, part) in VAULT_PARTS.iter().enumerate() {
+        for (file, number, line) in lines(&format!("vault/{part}")) {
+            for later in VAULT_PARTS.iter().skip(place + 1) {
+                let named = [format!("vault::{later}::"), format!("super::super::{later}::"), format!("super::{later}::")];
+                let in_group = line.trim_start().starts_with(&format!("{later}::"));
+                if in_group || named.iter().any(|name| line.contains(name.as_str())) {
+                    wrong.push(format!("{}:{number}: vault/{part} names vault/{later}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_folder_of_the_vault_has_a_place_in_the_order() {
+    let folders = fs::read_dir(source().join("vault")).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir());
+    for folder in folders.map(|entry| entry.file_name().into_string().unwrap()) {
+        assert!(VAULT_PARTS.contains(&folder.as_str()), "{folder}");
+    }
+}
+
+#[test]
+fn only_the_audit_gate_commits_to_the_store() {
+    let commits = |line: &str| line.contains("store.commit(");
+    let wrong = lines("vault").into_iter().filter(|(file, _, line)| commits(line) && !file.ends_with("audit_gate/commit.rs"));
+    assert_eq!(wrong.map(|(file, number, _)| format!("{}:{number}", file.display())).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn background_tasks_cannot_reach_the_limits_of_callers() {
+    for (file, number, line) in lines("vault/background") {
+        assert!(!line.contains("Limits") && !line.contains(".expensive(") && !line.contains(".cache_miss("), "{}:{number}", file.display());
+    }
+    for (file, number, line) in lines("vault") {
+        let may = LIMITS_USERS.iter().any(|user| file.ends_with(user));
+        assert!(may || !line.contains("limits::Limits"), "{}:{number}", file.display());
+    }
+}
 
 #[test]
 fn no_layer_imports_against_the_arrow() {
@@ -67,7 +117,7 @@ fn every_folder_of_the_source_is_a_layer() {
 }
 
 #[test]
-fn every_module_opens_with_a_sentence() {
+fn every_module_starts_with_a_doc_comment() {
     for (layer, _) in LAYERS {
         for file in files(&source().join(layer)) {
             let text = fs::read_to_string(&file).unwrap();
@@ -83,8 +133,7 @@ fn names(line: &str, layer: &str) -> bool {
         || line.contains(&format!("crate::{layer};"))
 }
 
-/// The code lines of a layer, without comments and the tests at the foot of a file. In `use crate::{` every line of the group gets
-/// the `crate::` that it is under.
+/// The code lines of a folder, without comments and unit tests. A line in a `use crate::{` group gets the prefix `crate::`.
 fn lines(layer: &str) -> Vec<(PathBuf, usize, String)> {
     let mut all = Vec::new();
     for file in files(&source().join(layer)) {

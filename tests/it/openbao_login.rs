@@ -133,7 +133,7 @@ async fn who_may_not_log_in_is_denied_and_a_new_certificate_is_taken_from_its_fi
     for login in [certificate(&server, "stranger", "role = 'vault'"), certificate(&server, "vault", "role = 'other'")] {
         let providers = openbao(&server, &format!("reference = {url:?}"), &login);
         let error = providers.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.err();
-        assert!(matches!(error, Some(WrapperError::Denied { denial: Denial::AccessDenied, .. })), "{error:?}");
+        assert!(matches!(error, Some(WrapperError::Denied { denial: Denial::CredentialsRejected, .. })), "{error:?}");
     }
     let providers = openbao(&server, &format!("reference = {url:?}"), &certificate(&server, "stranger", ""));
     assert!(providers.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.is_err());

@@ -7,7 +7,9 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
 use canton_keyvault::{
-    crypto::{CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, ecies_sender::encrypt_to, prove, read_pkcs8, scheme},
+    crypto::{
+        CryptoError, MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, SystemRandom, ecies_sender::encrypt_to, read_pkcs8, scheme, self_test,
+    },
     domain::{Algorithm, KeySpec, Purpose},
 };
 use p256::pkcs8::EncodePrivateKey;
@@ -55,7 +57,7 @@ fn the_table_has_every_canton_pair_once_and_no_other() {
 fn a_key_answers_to_its_own_algorithms_and_to_no_other() {
     for scheme in SCHEMES {
         let key = new_key(*scheme);
-        prove(&*key, *scheme).unwrap();
+        self_test(&*key, *scheme).unwrap();
         for algorithm in Algorithm::ALL {
             let unsupported = CryptoError::Unsupported(*algorithm);
             let own = scheme.algorithms().contains(algorithm);
@@ -292,7 +294,7 @@ fn a_key_that_does_not_fit_its_public_key_is_not_proven() {
     }
     let scheme = scheme(KeySpec::EcP256, Purpose::Encryption).unwrap();
     let liar = Liar(new_key(scheme), new_key(scheme).public_key().unwrap().to_vec());
-    assert_eq!(prove(&liar, scheme).unwrap_err(), CryptoError::Faulty);
+    assert_eq!(self_test(&liar, scheme).unwrap_err(), CryptoError::Faulty);
 }
 
 proptest! {

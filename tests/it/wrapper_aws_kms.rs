@@ -170,10 +170,12 @@ async fn missing_credentials_are_for_a_person_to_mend_and_slow_ones_are_an_outag
     type Verdict = fn(&WrapperError) -> bool;
     let Aws { key, .. } = Aws::new(Kms::shared().await, &[CENTRAL], "").await;
     let cases: [(Failure, Verdict); 3] = [
-        (CredentialsError::not_loaded_no_source, |error| matches!(error, WrapperError::Misconfigured { .. })),
+        (CredentialsError::not_loaded_no_source, |error| matches!(error, WrapperError::Denied { denial: Denial::CredentialsRejected, .. })),
         (
             || CredentialsError::provider_error("s3cret refused"),
-            |error| matches!(error, WrapperError::Misconfigured { .. }) && !error.to_string().contains("s3cret"),
+            |error| {
+                matches!(error, WrapperError::Denied { denial: Denial::CredentialsRejected, .. }) && !error.to_string().contains("s3cret")
+            },
         ),
         (
             || CredentialsError::provider_timed_out(Duration::from_secs(1)),

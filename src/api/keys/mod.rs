@@ -13,14 +13,14 @@ use crate::{
     domain::{
         Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId,
     },
-    vault::{ImportKey, ImportedKey, ItemPage, KeyQuery, MaterialFormat, NewKey, VaultError},
+    vault::{ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey},
 };
 
 use super::{
     Api, Problem,
     base64::{Base64, SecretBase64},
     extract::{ApiRequest, Nothing},
-    pagination::{List, ListQuery},
+    pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -271,12 +271,12 @@ pub(super) struct KeysQuery {
     class: Option<Class>,
     #[param(value_type = Option<String>, format = DateTime)]
     created_before: Option<Timestamp>,
-    /// Where to continue: the `next_cursor` of the answer before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<String>,
-    /// 1 to 1000; 100 if absent.
+    cursor: Option<Cursor>,
+    /// Maximum number of items, 1 to 1000. Default 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    limit: Option<PageLimit>,
 }
 
 /// List keys
@@ -285,15 +285,9 @@ pub(super) struct KeysQuery {
 #[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>), Problems))]
 pub(super) async fn list(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, KeysQuery>) -> Result<Json<List<Key>>, Problem> {
     let KeysQuery { node, purpose, state, class, created_before, cursor, limit } = ask.query;
-    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
-    let cursor = match (ListQuery { cursor, limit }).read() {
-        Ok(cursor) => cursor,
-        Err(error) => return Err(problem(api.vault.reject(&ask.call, crate::domain::Operation::ListKeys, None, error).await)),
-    };
     let query = KeyQuery { node, purpose, state, class, created_before };
-    let answer = api.vault.list_keys(&ask.call, query, cursor).await.map_err(problem)?;
-    let ItemPage { items, next } = answer.into_value();
-    Ok(Json(List::new(items.into_iter().map(Key::from), next)))
+    let page = api.vault.list_keys(&ask.call, query, page_request(cursor, limit)).await.or_problem(&ask.call)?;
+    Ok(Json(List::of(page.into_value())))
 }
 
 /// Show a key

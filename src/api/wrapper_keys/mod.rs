@@ -8,13 +8,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{KmsRotationKind, Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{ItemPage, KmsStatus, NewWrapperKey, Retired, VaultError, WrapperHealth, WrapperKeyView},
+    vault::{KmsStatus, NewWrapperKey, Retired, VaultError, WrapperHealth, WrapperKeyView},
 };
 
 use super::{
     Api, Problem,
     extract::{ApiRequest, Nothing},
-    pagination::{List, ListQuery},
+    pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -199,17 +199,17 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(answer.into_value().into())))
 }
 
-/// Where to continue.
+/// The page of a list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WrapperKeysQuery {
-    /// Where to continue: the `next_cursor` of the answer before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<String>,
-    /// 1 to 1000; 100 if absent.
+    cursor: Option<Cursor>,
+    /// Maximum number of items, 1 to 1000. Default 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    limit: Option<PageLimit>,
 }
 
 /// List wrapper keys
@@ -218,14 +218,9 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, WrapperKeysQuery>,
 ) -> Result<Json<List<WrapperKey>>, Problem> {
-    let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let WrapperKeysQuery { cursor, limit } = ask.query;
-    let cursor = match (ListQuery { cursor, limit }).read() {
-        Ok(cursor) => cursor,
-        Err(error) => return Err(problem(api.vault.reject(&ask.call, Operation::ListWrapperKeys, None, error).await)),
-    };
-    let ItemPage { items, next } = api.vault.list_wrapper_keys(&ask.call, cursor).await.map_err(problem)?.into_value();
-    Ok(Json(List::new(items.into_iter().map(WrapperKey::from), next)))
+    let page = api.vault.list_wrapper_keys(&ask.call, page_request(cursor, limit)).await.or_problem(&ask.call)?;
+    Ok(Json(List::of(page.into_value())))
 }
 
 /// Show a wrapper key

@@ -1,4 +1,4 @@
-//! `keys import`: a key brought in from a file. TlsMaterial and password never stand on the command line.
+//! `keys import`: a key brought in from a file. Material and password never stand on the command line.
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;

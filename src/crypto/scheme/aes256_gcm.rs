@@ -35,13 +35,13 @@ impl Scheme for Aes256Gcm {
 
     fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
         let key = UnboundKey::new(&AES_256_GCM, material.expose()).map_err(|_| CryptoError::BadKey("it does not have 32 bytes"))?;
-        Ok(Box::new(Key(LessSafeKey::new(key))))
+        Ok(Box::new(AesKey(LessSafeKey::new(key))))
     }
 }
 
-struct Key(LessSafeKey);
+struct AesKey(LessSafeKey);
 
-impl PrivateKey for Key {
+impl PrivateKey for AesKey {
     fn public_key(&self) -> Option<&[u8]> {
         None
     }

@@ -63,18 +63,18 @@ impl Scheme for Ecdsa {
         let (scalar, point) = PrivateKeyInfo::read(material)?.ec(self.curve)?;
         let pair = EcdsaKeyPair::from_private_key_and_public_key(self.signing, scalar, &point).map_err(|_| CryptoError::Faulty)?;
         let verifier = ParsedPublicKey::new(self.verification, &point).map_err(|_| CryptoError::Faulty)?;
-        Ok(Box::new(Key { algorithm: self.algorithms[0], pair, verifier, spki: self.curve.spki(&point) }))
+        Ok(Box::new(EcdsaKey { algorithm: self.algorithms[0], pair, verifier, spki: self.curve.spki(&point) }))
     }
 }
 
-struct Key {
+struct EcdsaKey {
     algorithm: Algorithm,
     pair: EcdsaKeyPair,
     verifier: ParsedPublicKey,
     spki: Vec<u8>,
 }
 
-impl PrivateKey for Key {
+impl PrivateKey for EcdsaKey {
     fn public_key(&self) -> Option<&[u8]> {
         Some(&self.spki)
     }

@@ -37,17 +37,17 @@ impl Scheme for EcdsaSecp256k1 {
     fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
         let (scalar, point) = PrivateKeyInfo::read(material)?.ec(&SECP256K1)?;
         let pair = SigningKey::from_slice(scalar).map_err(|_| CryptoError::Faulty)?;
-        Ok(Box::new(Key { pair, spki: SECP256K1.spki(&point) }))
+        Ok(Box::new(Secp256k1Key { pair, spki: SECP256K1.spki(&point) }))
     }
 }
 
 /// The signing key wipes its scalar on drop.
-struct Key {
+struct Secp256k1Key {
     pair: SigningKey,
     spki: Vec<u8>,
 }
 
-impl PrivateKey for Key {
+impl PrivateKey for Secp256k1Key {
     fn public_key(&self) -> Option<&[u8]> {
         Some(&self.spki)
     }

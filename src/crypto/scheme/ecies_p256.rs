@@ -54,16 +54,16 @@ impl Scheme for EciesP256 {
     fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
         let (scalar, point) = PrivateKeyInfo::read(material)?.ec(&P256)?;
         let key = EcdhKey::from_private_key(&ECDH_P256, scalar).map_err(|_| CryptoError::Faulty)?;
-        Ok(Box::new(Key { key, spki: P256.spki(&point) }))
+        Ok(Box::new(EciesKey { key, spki: P256.spki(&point) }))
     }
 }
 
-struct Key {
+struct EciesKey {
     key: EcdhKey,
     spki: Vec<u8>,
 }
 
-impl PrivateKey for Key {
+impl PrivateKey for EciesKey {
     fn public_key(&self) -> Option<&[u8]> {
         Some(&self.spki)
     }
@@ -76,7 +76,7 @@ impl PrivateKey for Key {
     }
 }
 
-impl Key {
+impl EciesKey {
     /// `None` for any fault. The MAC is compared before the padding is looked at, so the padding is no oracle.
     fn open(&self, ciphertext: &[u8]) -> Option<SecretBytes> {
         let (iv, rest) = ciphertext.split_first_chunk::<IV>()?;

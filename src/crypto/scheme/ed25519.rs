@@ -45,17 +45,17 @@ impl Scheme for Ed25519 {
         pkcs8::check_public(own, &[public])?;
         let spki = [SPKI_HEAD, own].concat();
         let verifier = ParsedPublicKey::new(&ED25519, own).map_err(|_| CryptoError::Faulty)?;
-        Ok(Box::new(Key { pair, verifier, spki }))
+        Ok(Box::new(Ed25519Key { pair, verifier, spki }))
     }
 }
 
-struct Key {
+struct Ed25519Key {
     pair: Ed25519KeyPair,
     verifier: ParsedPublicKey,
     spki: Vec<u8>,
 }
 
-impl PrivateKey for Key {
+impl PrivateKey for Ed25519Key {
     fn public_key(&self) -> Option<&[u8]> {
         Some(&self.spki)
     }

@@ -2,7 +2,7 @@
 
 use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
-use super::{Random, SecretBytes, curve::Curve};
+use super::{CryptoError, Random, SecretBytes, curve::Curve};
 
 mod aes256_gcm;
 mod ecdsa;
@@ -29,26 +29,6 @@ pub const MAX_MESSAGE: usize = 4096;
 /// The scheme for keys of this spec and purpose, if there is one: a P-256 key signs or decrypts, never both.
 pub fn scheme(spec: KeySpec, purpose: Purpose) -> Option<&'static dyn Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.spec() == spec && scheme.purpose() == purpose)
-}
-
-/// Why key material was refused, or an operation was not done. Every way a decryption can fail is `DecryptionFailed`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CryptoError {
-    /// This key does not do that, whatever the input.
-    #[error("a key of this spec and purpose does not do {0}")]
-    Unsupported(Algorithm),
-    /// Point, MAC, padding, length, tag: one error for all.
-    #[error("the ciphertext does not decrypt under this key")]
-    DecryptionFailed,
-    /// The material is no key of the scheme; the text names the fault and holds no part of the key.
-    #[error("not a usable key: {0}")]
-    BadKey(&'static str),
-    /// The input is longer than the algorithm takes.
-    #[error("at most {0} bytes fit")]
-    TooLong(usize),
-    /// A signature did not verify, or the generator failed: nothing left the vault.
-    #[error("the computation failed its own check")]
-    Faulty,
 }
 
 /// What a key is for, and which algorithms it answers to.

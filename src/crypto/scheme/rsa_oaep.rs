@@ -49,16 +49,16 @@ impl Scheme for RsaOaep {
         let spki: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| CryptoError::Faulty)?;
         let spki = spki.as_ref().to_vec();
         let key = OaepPrivateDecryptingKey::new(key).map_err(|_| CryptoError::Faulty)?;
-        Ok(Box::new(Key { key, spki }))
+        Ok(Box::new(RsaKey { key, spki }))
     }
 }
 
-struct Key {
+struct RsaKey {
     key: OaepPrivateDecryptingKey,
     spki: Vec<u8>,
 }
 
-impl PrivateKey for Key {
+impl PrivateKey for RsaKey {
     fn public_key(&self) -> Option<&[u8]> {
         Some(&self.spki)
     }

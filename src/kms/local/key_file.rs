@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Random, SecretBytes, on_wiped_stack},
+    crypto::{Random, SecretBytes, with_wiped_stack},
     domain::{EncryptionContext, Hex},
 };
 
@@ -61,7 +61,7 @@ impl Wrapper for LocalWrapper {
         let mut nonce = [0; NONCE_LENGTH];
         self.random.fill(&mut nonce).map_err(|_| misconfigured(&self.path, "the system gives no randomness"))?;
         let payload = Payload { msg: data_key.expose(), aad: &context.canonical_bytes() };
-        let sealed = on_wiped_stack(|| self.cipher.encrypt(&Nonce::from(nonce), payload)).map_err(|_| self.invalid())?;
+        let sealed = with_wiped_stack(|| self.cipher.encrypt(&Nonce::from(nonce), payload)).map_err(|_| self.invalid())?;
         let bytes = [&[VERSION], nonce.as_slice(), &sealed].concat();
         Ok(Wrapped { bytes, receipt: KmsReceipt::default() })
     }
@@ -70,7 +70,7 @@ impl Wrapper for LocalWrapper {
         let [VERSION, rest @ ..] = wrapped else { return Err(self.invalid()) };
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LENGTH>().ok_or_else(|| self.invalid())?;
         let payload = Payload { msg: sealed, aad: &context.canonical_bytes() };
-        let data_key = on_wiped_stack(|| self.cipher.decrypt(&Nonce::from(*nonce), payload)).map_err(|_| self.invalid())?;
+        let data_key = with_wiped_stack(|| self.cipher.decrypt(&Nonce::from(*nonce), payload)).map_err(|_| self.invalid())?;
         Ok(Unwrapped { data_key: data_key.into(), receipt: KmsReceipt::default() })
     }
 

@@ -4,7 +4,7 @@ use crate::{
     crypto::{
         self, SecretBytes,
         envelope::{self, OpenError},
-        on_wiped_stack,
+        with_wiped_stack,
     },
     domain::{KeyId, KeyRecord, KeyState, KmsUse, Lifecycle, WrapperKeyId},
     storage::StoredKey,
@@ -55,7 +55,7 @@ impl KeyCache {
             Ok(found) => found,
             Err(error) => return Err(self.quarantine_if_no_wrap_opens(record, error).await),
         };
-        let opened = match on_wiped_stack(|| envelope::open(&data_key, sealed, &context)) {
+        let opened = match with_wiped_stack(|| envelope::open(&data_key, sealed, &context)) {
             Ok(opened) => {
                 metrics::counter!("keyvault_keys_opened_total").increment(1);
                 opened
@@ -75,10 +75,10 @@ impl KeyCache {
         let Some(scheme) = crypto::scheme(record.attributes.spec, record.attributes.purpose) else {
             return Err(self.quarantine(record, "spec and purpose do not go together").await);
         };
-        let Ok(private) = on_wiped_stack(|| scheme.parse(&opened.material)) else {
+        let Ok(private) = with_wiped_stack(|| scheme.parse(&opened.material)) else {
             return Err(self.quarantine(record, "the material is no key").await);
         };
-        if !matches_id(record, private.public_key()) || on_wiped_stack(|| crypto::prove(private.as_ref(), scheme)).is_err() {
+        if !matches_id(record, private.public_key()) || with_wiped_stack(|| crypto::self_test(private.as_ref(), scheme)).is_err() {
             return Err(self.quarantine(record, "the material is another key").await);
         }
         Ok(UnsealedKey { material: opened.material, open_key: OpenKey { private, row_key: opened.row_key }, reinstated_wrap })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    crypto::{Scheme, SecretBytes, on_wiped_stack},
+    crypto::{Scheme, SecretBytes, with_wiped_stack},
     domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
     storage::Change,
 };
@@ -82,7 +82,7 @@ impl Vault {
     /// Generates key material on a blocking thread.
     pub(super) async fn generate(&self, scheme: &'static dyn Scheme) -> Result<SecretBytes, VaultError> {
         let random = Arc::clone(&self.env.random);
-        let material = tokio::task::spawn_blocking(move || on_wiped_stack(|| scheme.generate(random.as_ref())));
+        let material = tokio::task::spawn_blocking(move || with_wiped_stack(|| scheme.generate(random.as_ref())));
         Ok(material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??)
     }
 }

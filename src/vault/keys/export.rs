@@ -6,7 +6,7 @@ use crate::{
     crypto::{
         Random, SecretBytes,
         canton::{KeyPairToWrite, write_key_pair},
-        on_wiped_stack,
+        with_wiped_stack,
     },
     domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Purpose},
     storage::KeyPrecondition,
@@ -80,7 +80,7 @@ impl Vault {
             match format {
                 MaterialFormat::Pkcs8 | MaterialFormat::Raw => Ok(unsealed.material),
                 MaterialFormat::CantonKeyPair => {
-                    on_wiped_stack(|| canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()))
+                    with_wiped_stack(|| canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()))
                 }
             }
         });

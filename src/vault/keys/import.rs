@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    crypto::{self, SecretBytes, canton::read_key_pair, on_wiped_stack},
+    crypto::{self, SecretBytes, canton::read_key_pair, with_wiped_stack},
     domain::{
         AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages, text_enum,
     },
@@ -134,7 +134,7 @@ impl Vault {
         let import = Arc::clone(import);
         let material = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            on_wiped_stack(|| parse(&import))
+            with_wiped_stack(|| parse(&import))
         });
         material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
     }

@@ -1,7 +1,7 @@
 //! What create, import and rotate share: the id and attributes of a new key, and its sealed, wrapped and tagged first row.
 
 use crate::{
-    crypto::{self, CryptoError, Scheme, SecretBytes, envelope, on_wiped_stack},
+    crypto::{self, CryptoError, Scheme, SecretBytes, envelope, with_wiped_stack},
     domain::{AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, Purpose, Usage, Usages, Wrap, WrapperKeyId},
 };
 
@@ -34,9 +34,9 @@ impl Vault {
     /// `InvalidAttributes` if no scheme has this spec and purpose; `InvalidMaterial`.
     pub(super) fn identify(&self, spec: KeySpec, purpose: Purpose, material: &SecretBytes) -> Result<KeyIdentity, VaultError> {
         let scheme = scheme_of(spec, purpose)?;
-        let public_key = on_wiped_stack(|| {
+        let public_key = with_wiped_stack(|| {
             let private = scheme.parse(material)?;
-            crypto::prove(private.as_ref(), scheme)?;
+            crypto::self_test(private.as_ref(), scheme)?;
             Ok::<_, CryptoError>(private.public_key().map(<[u8]>::to_vec))
         })?;
         let id = match &public_key {
@@ -60,7 +60,7 @@ impl Vault {
         event.key = Some(attributes.id);
         let context = attributes.encryption_context(&self.env.vault_id);
         let data_key = envelope::new_data_key(self.env.random.as_ref())?;
-        let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, material, &context, self.env.random.as_ref()))?;
+        let (sealed, row_key) = with_wiped_stack(|| envelope::seal(&data_key, material, &context, self.env.random.as_ref()))?;
         let (wrapper_key, wrapped) = self.wrapper_keys.wrap(&data_key, &context, &mut event.kms).await?;
         let now = self.env.now();
         let mut record = KeyRecord {

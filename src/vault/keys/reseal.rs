@@ -1,7 +1,7 @@
 //! `reseal`: a new data key, salt and sealed form of the same private key, for the case that a data key may be compromised.
 
 use crate::{
-    crypto::{envelope, on_wiped_stack},
+    crypto::{envelope, with_wiped_stack},
     domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Permit, Timestamp, Wrap},
     storage::{Change, KeyUpdate, Reseal, StoredKey},
 };
@@ -74,7 +74,7 @@ impl KeyLifecycle {
         let unsealed = self.key_cache.unseal(stored, RowTagRule::of(record.lifecycle), &mut event.kms).await?;
         let context = record.attributes.encryption_context(&self.env.vault_id);
         let data_key = envelope::new_data_key(self.env.random.as_ref())?;
-        let (sealed, row_key) = on_wiped_stack(|| envelope::seal(&data_key, &unsealed.material, &context, self.env.random.as_ref()))?;
+        let (sealed, row_key) = with_wiped_stack(|| envelope::seal(&data_key, &unsealed.material, &context, self.env.random.as_ref()))?;
         let (wrapper_key, wrapped) = self.wrapper_keys.wrap(&data_key, &context, &mut event.kms).await?;
 
         let if_revision = record.revision;

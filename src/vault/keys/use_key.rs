@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    crypto::{Scheme, on_wiped_stack},
+    crypto::{Scheme, with_wiped_stack},
     domain::{AuditEvent, KeyId, KeyState, Lifecycle, Permit},
 };
 
@@ -131,13 +131,13 @@ impl Vault {
     {
         let scheme = scheme_of(cached.attributes.spec, cached.attributes.purpose)?;
         if !scheme.is_expensive() {
-            return on_wiped_stack(|| operation(&open_key, scheme));
+            return with_wiped_stack(|| operation(&open_key, scheme));
         }
         let slot = self.limits.expensive(permit.principal()).await?;
         let operation = Arc::clone(operation);
         let computed = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            on_wiped_stack(|| operation(&open_key, scheme))
+            with_wiped_stack(|| operation(&open_key, scheme))
         });
         computed.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    crypto::{envelope, on_wiped_stack},
+    crypto::{envelope, with_wiped_stack},
     domain::{AuditEvent, EncryptionContext, KeyId, KeyRecord, KeyState, KmsUse, Operation, SealedKey, Wrap, WrapperKey, WrapperKeyId},
     kms::{ForeignWrap, Unwrapped, Wrapped, Wrapper, WrapperError},
     storage::{Change, CommitError},
@@ -175,6 +175,6 @@ impl WrapperKeys {
         self.health.record_call(to.id, &unwrapped);
         let Unwrapped { data_key, receipt } = unwrapped?;
         kms.took(to.id, receipt.request_id);
-        Ok(on_wiped_stack(|| envelope::commits(&data_key, sealed, context)))
+        Ok(with_wiped_stack(|| envelope::commits(&data_key, sealed, context)))
     }
 }

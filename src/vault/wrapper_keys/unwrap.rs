@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::{
-    crypto::{SecretBytes, envelope, on_wiped_stack},
+    crypto::{SecretBytes, envelope, with_wiped_stack},
     domain::{EncryptionContext, KeyRecord, KeyState, KmsUse, Wrap, WrapperKey, WrapperKeyId},
     kms::{Outage, Unwrapped, WrapperError},
     storage::Change,
@@ -85,7 +85,8 @@ impl WrapperKeys {
         let request_id = match result {
             Ok(Unwrapped { data_key, receipt }) => {
                 kms.took(key.id, receipt.request_id.clone());
-                let commits = record.sealed.as_ref().is_some_and(|sealed| on_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
+                let commits =
+                    record.sealed.as_ref().is_some_and(|sealed| with_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
                 if commits {
                     return Ok(Some(data_key));
                 }

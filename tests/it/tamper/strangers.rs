@@ -129,7 +129,7 @@ async fn a_wrapper_key_row_that_points_elsewhere_is_refused_and_blames_no_key() 
     let stranger = redirected(&mut vault, &id, "stranger.key").await;
     assert!(stranger.starts_with("wrapper_not_allowed, ") && stranger.contains("allowed") && !stranger.ends_with("created"), "{stranger}");
     // `allowed` is the boundary: no old key opens under the other file, and new ones are made under it.
-    assert_eq!(redirected(&mut vault, &id, "wrapper-other.key").await, "wrapper_denied, created");
+    assert_eq!(redirected(&mut vault, &id, "wrapper-other.key").await, "wrapper_misconfigured, created");
 }
 
 #[tokio::test]
