@@ -4,7 +4,7 @@ use std::alloc::System;
 
 use zeroizing_alloc::ZeroAlloc;
 
-/// Freed heap is zeroed: what passed through a buffer of somebody else's making does not stay.
+/// Freed heap memory is zeroed, so that buffers of libraries do not keep secrets.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -1,4 +1,4 @@
-//! Bytes on the wire: standard base64 (RFC 4648 §4) with padding, decoded where they are read, into secrets where they are.
+//! Bytes in JSON: standard base64 (RFC 4648 §4) with padding. Secret bytes are decoded into memory that is wiped.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ impl Serialize for Base64 {
     }
 }
 
-/// Only answers that the log has taken hold one. The text and the buffer behind it are zeroed when they are freed, as all heap is.
+/// Only answers whose entry is in the log hold one. The allocator zeroes the text and its buffer when it frees them.
 impl Serialize for SecretBase64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(self.0.expose()))
@@ -45,7 +45,7 @@ impl Serialize for SecretBase64 {
 
 fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = Cow::<'de, str>::deserialize(deserializer)?;
-    // The decoder's own error would quote a byte of the input.
+    // The error of the decoder would quote a byte of the input.
     STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("not standard base64 with padding"))
 }
 

@@ -1,4 +1,4 @@
-//! A page that shows the API from its own document, with nothing from elsewhere.
+//! A page that shows the API from its OpenAPI document, without external resources.
 
 use std::fmt::Write as _;
 

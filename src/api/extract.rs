@@ -1,4 +1,5 @@
-//! One extractor for every call: who asks, for what, with which path, query and body. What cannot be read is refused, and an entry.
+//! One extractor for every call: the caller, the operation, the path, the query and the body. A request that cannot be read is refused,
+//! with an audit entry.
 
 use std::{borrow::Cow, str::FromStr, sync::Arc};
 
@@ -18,25 +19,25 @@ use crate::{
 
 use super::{Api, Problem, trace::RequestId};
 
-/// The longest body that any call takes: an import of a key in base64 with room to spare.
+/// The longest body of any call: an import of a key in base64 fits.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
-/// A call that could be read: `P` from the path, `Q` from the query, `B` from the body.
+/// A call that was read: `P` from the path, `Q` from the query, `B` from the body.
 pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
     pub call: CallContext,
     pub path: P,
     pub query: Q,
     pub body: B,
-    /// Counts this call among those of its principal until it is answered.
+    /// Counts this call towards the limit of its principal until it is answered.
     _slot: RequestSlot,
 }
 
-/// No path parameter, no query, or no body (an empty object will do).
+/// No path parameter, no query, or no body. An empty object is accepted.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-/// What stands for `{id}` in a path.
+/// The `{id}` in a path.
 pub(super) trait PathId: Sized {
     fn read(text: Option<&str>) -> Result<Self, VaultError>;
 
@@ -101,7 +102,7 @@ where
     }
 }
 
-/// The refusal of a call that no route takes: an entry like any other.
+/// The refusal of a call that matches no route. It gets an entry like any other call.
 pub(super) async fn unroutable(api: &Api, parts: &Parts, error: VaultError) -> Problem {
     match call(parts) {
         Ok(call) => Problem::of(&api.vault.reject(&call, Operation::NoSuchCall, None, error).await, &call.request_id),
@@ -109,7 +110,7 @@ pub(super) async fn unroutable(api: &Api, parts: &Parts, error: VaultError) -> P
     }
 }
 
-/// Who calls, from what the connection proved and the headers say about the call itself. No header says who.
+/// The caller as the connection proved it, and what the headers say about the call. No header identifies the caller.
 fn call(parts: &Parts) -> Result<CallContext, Problem> {
     let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.as_str());
     let Some(principal) = parts.extensions.get::<Principal>() else {
@@ -135,7 +136,7 @@ async fn id(parts: &mut Parts) -> Option<String> {
     params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned())
 }
 
-/// Reads a bounded JSON body into a buffer that is wiped. Nothing at all counts as an empty object.
+/// Reads a bounded JSON body into a buffer that is wiped. An empty body counts as an empty object.
 async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
     let mut limited = Limited::new(body, BODY_LIMIT);
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
@@ -152,14 +153,14 @@ async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
         }
     }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    // serde would read the fields of an object from an array, too, by their order.
+    // serde would also read the fields of an object from an array, by their order.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(VaultError::InvalidRequest("body: not a JSON object".into()));
     }
     serde_json::from_slice(text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
 }
 
-/// serde's message names fields and positions; where it would quote a value, which may be a secret in the wrong place, it does not.
+/// The message of serde names fields and positions. A message that would quote a value is replaced, because the value may be a secret.
 fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     if message.starts_with("invalid type") || message.starts_with("invalid value") {
@@ -171,7 +172,7 @@ fn without_values(error: &serde_json::Error) -> String {
     }
 }
 
-/// A message that repeats what was sent repeats so much of it.
+/// How much of the request a message may repeat.
 fn bounded(message: String) -> String {
     match message.char_indices().nth(400) {
         Some((end, _)) => message.get(..end).unwrap_or_default().to_owned() + "…",

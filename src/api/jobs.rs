@@ -1,4 +1,4 @@
-//! `/v1/wrapper-keys/rotations`, `/v1/keys/reseals` and `/v1/keys/{id}/reseal`: work over all keys, and what it does to one.
+//! `/v1/wrapper-keys/rotations`, `/v1/keys/reseals` and `/v1/keys/{id}/reseal`: jobs over all keys, and the re-seal of one key.
 
 use std::sync::Arc;
 
@@ -22,23 +22,23 @@ pub(super) struct Job {
     /// Its id.
     #[schema(value_type = String)]
     pub id: JobId,
-    /// What it does.
+    /// The kind of job.
     pub kind: JobKind,
-    /// Of a rotation: the wrapper key that was active before.
+    /// Of a rotation: the wrapper key that was active before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub from: Option<WrapperKeyId>,
-    /// Of a rotation: the wrapper key that is active since.
+    /// Of a rotation: the wrapper key that is active since it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub to: Option<WrapperKeyId>,
-    /// How far it is. A job that runs goes on after a restart.
+    /// The state. A running job continues after a restart.
     pub state: JobState,
-    /// How many keys there are to do: now, or at its end.
+    /// How many keys there are to process: now, or when the job ended.
     pub total: u64,
     /// How many of them are done.
     pub done: u64,
-    /// How many were tried in vain and not done since.
+    /// How many failed and have not succeeded since.
     pub failed: u64,
     /// Why, for at most 20 of them.
     pub errors: Vec<JobError>,
@@ -51,7 +51,7 @@ pub(super) struct Job {
     pub finished_at: Option<Timestamp>,
 }
 
-/// Why a job did not do one key.
+/// Why a job could not process one key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct JobError {
     /// Which key.
@@ -59,7 +59,7 @@ pub(super) struct JobError {
     pub key_id: KeyId,
     /// The problem code.
     pub code: String,
-    /// For whoever must act.
+    /// A description for the operator.
     pub detail: String,
 }
 
@@ -76,20 +76,20 @@ impl From<crate::domain::Job> for Job {
     }
 }
 
-/// Where to.
+/// The target of the rotation.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StartRotation {
-    /// A registered wrapper key: active from now on.
+    /// A registered wrapper key, which becomes active.
     #[schema(value_type = String)]
     to: WrapperKeyId,
 }
 
 /// Start a rotation
 ///
-/// The wrapper key proves itself and is active for new keys at once; a job then gives every key a verified wrap under it. No private key
-/// is opened. It resumes by itself after a restart; what it did stays when it is aborted, and the way back is another rotation. To the
-/// wrapper key that is active already, it does the keys that an earlier rotation left.
+/// The vault checks the wrapper key and makes it active for new keys at once. A job then gives every key a verified wrap under it. No
+/// private key is opened. The job continues after a restart. An abort keeps what is done; to go back, start another rotation. A rotation to
+/// the wrapper key that is active already processes the keys that an earlier rotation left.
 #[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = Job), Problems))]
 pub(super) async fn start_rotation(
     State(api): State<Arc<Api>>,
@@ -126,24 +126,24 @@ pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<J
 
 /// Abort a rotation
 ///
-/// What is done stays done, and every key opens as before. The way back is a rotation to `from`.
+/// What is done stays done, and every key opens as before. To go back, start a rotation to `from`.
 #[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
 pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
     abort(&api, ask, JobKind::Rotation).await
 }
 
-/// Seal a key anew
+/// Re-seal a key
 ///
-/// A new data key, for when the old one may be known. The private key and its id stay.
+/// Gives the key a new data key, for when the old one may have leaked. The private key and its id stay the same.
 #[utoipa::path(post, path = "/v1/keys/{id}/reseal", operation_id = "keys.reseal", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.reseal_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }
 
-/// Seal all keys anew
+/// Re-seal all keys
 ///
-/// As a job. Quarantined keys are left, and named in its errors.
+/// As a job. Quarantined keys are skipped, and named in its errors.
 #[utoipa::path(post, path = "/v1/keys/reseals", operation_id = "reseals.start", tag = "life", responses((status = 202, body = Job), Problems))]
 pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<(StatusCode, Json<Job>), Problem> {
     let answer = api.vault.start_reseal(&ask.call).await.or_problem(&ask.call)?;

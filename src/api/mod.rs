@@ -1,4 +1,4 @@
-//! The HTTP API: routes, identity, problem documents. Encodes answers of the vault, and nothing else.
+//! The HTTP API: routes, identity, problem documents. It parses requests, calls the vault and encodes its answers.
 
 mod audit;
 mod base64;
@@ -44,14 +44,14 @@ pub use self::{
     wrapper_keys::WrapperKey,
 };
 
-/// What every handler has at hand.
+/// The state of every handler.
 pub(crate) struct Api {
     vault: Arc<Vault>,
     random: Arc<dyn Random>,
     operations: Operations,
 }
 
-/// The router of the API's listener: who may speak is asked first, on every request.
+/// The router of the API listener. Every request passes the connection limits and the identity check first.
 pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> Router {
     let api = Arc::new(Api { vault, random, operations: Operations::new() });
     let admission = Admission::new(trust, |reason: NotAdmitted| Anonymous::new(Code::Unauthenticated, reason.to_string()).into_response());

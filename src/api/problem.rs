@@ -21,9 +21,9 @@ pub struct CodeInfo {
     pub code: Code,
     /// The HTTP status.
     pub status: u16,
-    /// Whether the same call may succeed later without anybody changing anything. Canton retries such a call for ever.
+    /// Whether the same call may succeed later without any change by a person. Canton retries such a call for ever.
     pub retryable: bool,
-    /// What it is, in a few words.
+    /// A short summary.
     pub title: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
@@ -178,26 +178,26 @@ pub struct Problem {
     /// A reference to the documentation of the code.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it is, in a few words.
+    /// A short summary.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What happened this time.
+    /// The details of this occurrence.
     pub detail: String,
-    /// What it is, for programs.
+    /// The code, for programs.
     pub code: Code,
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later without any change by a person.
     pub retryable: bool,
     /// What to do about it.
     pub remedy: String,
-    /// Our id of the call, as in the log.
+    /// The id of the request, as in the log.
     pub request_id: String,
 }
 
 impl Problem {
     /// The document for a code.
     pub fn new(code: Code, detail: impl Into<String>, request_id: &str) -> Self {
-        // A test holds that every code is in the table.
+        // A test checks that every code is in the table.
         let fallback = const { &final_(Code::Internal, 500, "The vault is at fault", "Report it.") };
         let meaning = CODES.iter().find(|meaning| meaning.code == code).unwrap_or(fallback);
         Self {
@@ -243,7 +243,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A problem document of whoever does not know the request's id: written where the request is traced.
+/// A problem document without the id of the request. The id is added where the request is traced.
 #[derive(Debug, Clone)]
 pub(super) struct Anonymous(Problem);
 
@@ -252,7 +252,7 @@ impl Anonymous {
         Self(Problem::new(code, detail, ""))
     }
 
-    /// Writes the document that waits in `response`, if one does.
+    /// Writes the pending document of `response`, if there is one.
     pub(super) fn name(response: &mut Response, request_id: &str) {
         if let Some(Self(problem)) = response.extensions_mut().remove() {
             let (parts, body) = Problem { request_id: request_id.to_owned(), ..problem }.into_response().into_parts();
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Design §10: retryable is exactly this. Canton retries such a call for ever.
+    /// The closed list of retryable codes. Canton retries such a call for ever.
     #[test]
     fn retryable_is_exactly_what_time_can_cure() {
         let retryable: Vec<&str> = CODES.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();

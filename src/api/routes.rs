@@ -1,4 +1,4 @@
-//! The route table, top to bottom: every call of `/v1`, and the document that is generated from it.
+//! The route table: every call of `/v1`, and the OpenAPI document that is generated from it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -58,7 +58,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(status::unfreeze))
 }
 
-/// The routes, with the documents about them.
+/// The routes, with their documentation.
 pub(super) fn router() -> Router<Arc<Api>> {
     let (router, document) = table().split_for_parts();
     router
@@ -72,7 +72,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     table().into_openapi()
 }
 
-/// Which operation a route is, for the log and the metrics: the `operationId` of the document is the word of the log.
+/// The operation of a route, for the log and the metrics. The `operationId` of the document is the operation in the log.
 pub(super) struct Operations(HashMap<String, Vec<(Method, Operation)>>);
 
 impl Operations {
@@ -109,7 +109,7 @@ mod tests {
         assert!(routes >= 23, "{routes}");
     }
 
-    /// `cargo test openapi` tells how to renew it.
+    /// `cargo test openapi` says how to regenerate it.
     #[test]
     fn the_committed_openapi_is_the_generated_one() {
         let generated = openapi().to_pretty_json().unwrap() + "\n";

@@ -46,7 +46,7 @@ impl From<Grant> for GrantAnswer {
     }
 }
 
-/// Tell the caller who it is
+/// Show the identity of the caller
 #[utoipa::path(get, path = "/v1/whoami", operation_id = "vault.whoami", tag = "vault", responses((status = 200, body = WhoamiAnswer), Problems))]
 pub(super) async fn whoami(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<WhoamiAnswer>, Problem> {
     let Whoami { principal, grants, policy_revision } = api.vault.whoami(&ask.call).await.or_problem(&ask.call)?.into_value();
@@ -55,27 +55,27 @@ pub(super) async fn whoami(State(api): State<Arc<Api>>, ask: ApiRequest) -> Resu
     Ok(Json(WhoamiAnswer { principal: principal.name.to_string(), certificate, grants, policy_revision }))
 }
 
-/// A question about a decision.
+/// The question of an authorization check.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorizeRequest {
-    /// The word of the log for it: `keys.sign`.
+    /// The operation, as in the log: `keys.sign`.
     operation: Operation,
-    /// With which key.
+    /// The key, if the operation has one.
     #[schema(value_type = Option<String>)]
     key_id: Option<KeyId>,
-    /// On which node, where it is about no key.
+    /// The node, if the operation has no key.
     #[schema(value_type = Option<String>)]
     node: Option<NodeName>,
-    /// About whom; the caller if absent. Only auditors may ask about others.
+    /// The principal; the caller if absent. Only auditors may ask about others.
     #[schema(max_length = 2048)]
     principal: Option<String>,
 }
 
-/// The longest SPIFFE id; what is asked about stands in the log.
+/// The longest SPIFFE id. The question is recorded in the log.
 const PRINCIPAL_LIMIT: usize = 2048;
 
-/// A decision, explained.
+/// An explained decision.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AuthorizeAnswer {
     principal: String,
@@ -111,12 +111,12 @@ pub(super) async fn authorize(
     Ok(Json(AuthorizeAnswer { principal, operation, permitted_by_policy, key_state, code, grants, policy_revision }))
 }
 
-/// How the vault is.
+/// The status of the vault.
 #[derive(Serialize, ToSchema)]
 pub(super) struct StatusAnswer {
     /// Whether any use of a key can succeed.
     ready: bool,
-    /// Whether something is wrong all the same.
+    /// Whether there is a fault although calls succeed.
     degraded: bool,
     reasons: Vec<Reason>,
     version: String,
@@ -126,7 +126,7 @@ pub(super) struct StatusAnswer {
     active_wrapper: Option<WrapperKeyId>,
 }
 
-/// What is wrong.
+/// The faults.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Reason {
     code: Code,
@@ -139,23 +139,23 @@ impl From<Status> for StatusAnswer {
     }
 }
 
-/// Tell how the vault is
+/// Show the status of the vault
 #[utoipa::path(get, path = "/v1/status", operation_id = "vault.status", tag = "vault", responses((status = 200, body = StatusAnswer), Problems))]
 pub(super) async fn status(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<StatusAnswer>, Problem> {
     Ok(Json(api.vault.show_status(&ask.call).await.or_problem(&ask.call)?.into_value().into()))
 }
 
-/// The incident switch.
+/// The state of the freeze.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FrozenAnswer {
     frozen: bool,
-    /// `false` if it is in force but the log could not take its entry yet.
+    /// `false` if it is in force but its entry is not in the log yet.
     recorded: bool,
 }
 
 /// Wipe every open key and refuse all use
 ///
-/// At once, also while the log is down; it is stored, so a restart stays frozen.
+/// Takes effect at once, also while the log is down. It is stored, so the vault stays frozen after a restart.
 #[utoipa::path(post, path = "/v1/freeze", operation_id = "vault.freeze", tag = "vault", responses((status = 200, body = FrozenAnswer), Problems))]
 pub(super) async fn freeze(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<FrozenAnswer>, Problem> {
     let Effective { value: (), recorded } = api.vault.freeze(&ask.call).await.or_problem(&ask.call)?;

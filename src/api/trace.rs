@@ -1,4 +1,4 @@
-//! Around every request: an id, one log line, one measurement, and a problem document where a handler panicked.
+//! Around every request: an id, one log line, one measurement, and a problem document if a handler panicked.
 
 use std::{any::Any, sync::Arc, time::Instant};
 
@@ -16,7 +16,7 @@ use crate::{
 
 use super::{Api, problem::Anonymous};
 
-/// Our id of a request: 32 hex digits, random.
+/// The id of a request: 32 hex digits, random.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(Arc<str>);
 
@@ -26,7 +26,7 @@ impl RequestId {
     }
 }
 
-/// Gives the request its id, and logs and measures how it ended.
+/// Gives the request its id, and logs and measures its result.
 pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&api);
@@ -46,10 +46,10 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let (status, elapsed) = (response.status().as_u16(), began.elapsed());
     let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
     if version <= Version::HTTP_11 && matches!(operation, Some(Operation::ImportKey | Operation::ExportKey)) {
-        // Its buffers held a key in the clear; they are wiped when the connection lets them go, so it shall not be kept.
+        // The buffers of the connection held a key in plain text. Closing the connection wipes them.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    // Labels from closed sets: the route table's words, and classes of status.
+    // Labels from closed sets: operations of the route table, and classes of status.
     let operation = operation.map_or("none", |operation| operation.as_str());
     let class = match status {
         0..400 => "ok",
@@ -67,7 +67,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     response
 }
 
-/// What a caller sees of a panic: that it was our fault, and nothing of what it said.
+/// What a caller sees of a panic: an internal error, without the panic message.
 pub(super) fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!("keyvault_panics_total").increment(1);
     Anonymous::new(Code::Internal, "the vault failed; nothing was done").into_response()
@@ -75,7 +75,7 @@ pub(super) fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
 
 fn request_id(api: &Api) -> RequestId {
     let mut random = [0; 16];
-    // An id that is not unique is a nuisance in the log, not a fault of the call.
+    // An id that is not unique makes the log less clear, but is no reason to refuse the call.
     let _ = api.random.fill(&mut random);
     RequestId(Hex(&random).to_string().into())
 }

@@ -1,118 +1,119 @@
-//! The stored form of an entry: JSON with fixed fields in a fixed order, hashed as written, never re-encoded.
+//! The stored form of an audit entry: JSON with fixed fields in a fixed order. The hash covers the stored bytes, which are never
+//! re-encoded.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Algorithm, AuditEvent, Hex, KeyId, KmsUse, NodeName, Operation, Outcome, StateChange, Timestamp};
 
-/// Which process wrote an entry.
+/// The process that writes entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The vault's id.
+    /// The id of the vault.
     pub vault: String,
-    /// The instance's name.
+    /// The name of the instance.
     pub instance: String,
-    /// The program's version.
+    /// The version of the program.
     pub version: String,
 }
 
-/// An entry of the log, version 1. The fields stand in the order of the stored bytes; absent ones are left out.
+/// An audit entry, version 1. The fields are in the order of the stored bytes. Absent fields are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Version of this form: 1.
+    /// The version of this form: 1.
     pub v: u32,
-    /// The entry's place, from 1, without gaps.
+    /// The sequence number, from 1, without gaps.
     pub sequence: u64,
-    /// When.
+    /// The time.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// The vault's id.
+    /// The id of the vault.
     pub vault: String,
-    /// The instance that wrote it.
+    /// The instance that wrote the entry.
     pub instance: String,
     /// The version of the program that wrote it.
     pub version: String,
-    /// Who.
+    /// The principal.
     pub principal: String,
     /// SHA-256 of the client certificate, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// What.
+    /// The operation.
     pub operation: Operation,
-    /// Which key.
+    /// The key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub key_id: Option<KeyId>,
-    /// Which node.
+    /// The node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub node: Option<NodeName>,
-    /// With which algorithm.
+    /// The algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
-    /// SHA-256, hex: of the message to sign, of the *ciphertext* for encrypt and decrypt.
+    /// SHA-256, hex: of the message to sign, or of the *ciphertext* of an encryption or decryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, where it did not end well; what caused a change of state.
+    /// The reason of a refusal or failure, or the cause of a state change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The key's revision after a change of state.
+    /// The revision of the key after a state change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-    /// The key's marks after a change of state, outermost first.
+    /// The marks of the key after a state change, outermost first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The key that follows it, after a change of state.
+    /// The successor of the key after a state change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub successor: Option<KeyId>,
-    /// When the key will be destroyed, after a change of state to pending deletion.
+    /// When the key is destroyed, after its deletion was scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub delete_at: Option<Timestamp>,
-    /// What it was about, where it is no key.
+    /// The object of the operation if it is not a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// How many alike it stands for.
+    /// The number of refusals that the entry represents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// The policy that decided.
+    /// The revision of the policy that decided.
     pub policy_revision: String,
     /// Request ids of the KMS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kms_request_ids: Vec<String>,
-    /// W3C trace id of the caller.
+    /// The W3C trace id of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// Our id of the call.
+    /// The request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
-/// Why stored bytes are no entry.
+/// Why stored bytes are not a valid entry.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    /// Not the JSON of an entry.
+    /// The bytes are not the JSON of an entry.
     #[error("not an audit entry: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a newer program.
+    /// The entry was written by a newer program.
     #[error("audit entry of version {0}, which this program does not know")]
     Version(u32),
-    /// The state in it is none.
+    /// The lifecycle in the entry does not exist.
     #[error("audit entry {0} names a key state that does not exist")]
     State(u64),
 }
 
 impl Entry {
-    /// The version that is written.
+    /// The version that this program writes.
     pub const VERSION: u32 = 1;
 
-    /// Gives an event its place in the log.
+    /// The entry of an event, with its sequence number.
     pub fn new(sequence: u64, source: &Source, event: &AuditEvent) -> Self {
-        // Destructured, so that a new field of the event cannot be forgotten here.
+        // The event is destructured, so that a new field cannot be forgotten here.
         let AuditEvent {
             at,
             principal,
@@ -168,7 +169,7 @@ impl Entry {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Reads stored bytes.
+    /// Parses stored bytes.
     ///
     /// # Errors
     /// [`EntryError`] if they are no entry that this program knows.
@@ -177,7 +178,7 @@ impl Entry {
         if entry.v == Self::VERSION { Ok(entry) } else { Err(EntryError::Version(entry.v)) }
     }
 
-    /// The change of a key's state that it tells of, if any.
+    /// The state change in the entry, if there is one.
     ///
     /// # Errors
     /// [`EntryError::State`] if the state in it does not exist.
@@ -214,7 +215,7 @@ mod tests {
         Source { vault: "v".into(), instance: "i".into(), version: "0.1.0".into() }
     }
 
-    /// One of every version ever written: a change here breaks every log in the field.
+    /// One example of each version ever written. A change here breaks the reading of existing logs.
     #[test]
     fn version_1_is_frozen() {
         let bytes = Entry::new(7, &source(), &event()).encode().unwrap();

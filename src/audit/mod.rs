@@ -1,4 +1,4 @@
-//! The log as bytes: one event becomes one canonical, versioned entry with one leaf hash. Pure.
+//! Audit entries as bytes: one event becomes one canonical, versioned entry with one leaf hash. Pure functions.
 
 mod entry;
 

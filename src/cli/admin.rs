@@ -1,4 +1,4 @@
-//! `freeze`, `unfreeze`, `status`, `whoami`, `authorize`: the vault as a whole, and oneself before it.
+//! `freeze`, `unfreeze`, `status`, `whoami`, `authorize`: commands about the vault as a whole and the caller.
 
 use clap::Args;
 use serde::Serialize;
@@ -11,18 +11,18 @@ use crate::domain::{KeyId, NodeName, Operation};
 /// Which decision to explain.
 #[derive(Debug, Args, Serialize)]
 pub struct AuthorizeArgs {
-    /// What would be asked
+    /// The operation to explain
     #[arg(long, value_parser = words::<Operation>())]
     operation: Operation,
-    /// Of which key
+    /// The key of the operation
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<KeyId>,
-    /// On which node
+    /// The node of the operation
     #[arg(long, conflicts_with = "key_id")]
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<NodeName>,
-    /// By whom, spiffe://… or dns:…; oneself if left out, and only an auditor may ask about others
+    /// The principal, spiffe://… or dns:…; the caller if absent. Only an auditor may ask about others
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<String>,
@@ -33,17 +33,17 @@ pub(super) async fn freeze(remote: Remote) -> Result<(), Failure> {
     remote.print(&remote.client.post("/v1/freeze", &json!({})).await?)
 }
 
-/// Ends it.
+/// Ends a freeze.
 pub(super) async fn unfreeze(remote: Remote) -> Result<(), Failure> {
     remote.print(&remote.client.post("/v1/unfreeze", &json!({})).await?)
 }
 
-/// Shows whether the vault is well.
+/// Shows the status of the vault.
 pub(super) async fn status(remote: Remote) -> Result<(), Failure> {
     remote.print(&remote.client.get("/v1/status").await?)
 }
 
-/// Shows who the vault takes the caller for.
+/// Shows the principal that the vault sees.
 pub(super) async fn whoami(remote: Remote) -> Result<(), Failure> {
     remote.print(&remote.client.get("/v1/whoami").await?)
 }

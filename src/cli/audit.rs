@@ -1,4 +1,4 @@
-//! `audit query`: who did what with which key, when.
+//! `audit query`: lists audit entries, filtered by key, node, principal, operation, result and time.
 
 use clap::{Args, Subcommand};
 
@@ -13,29 +13,29 @@ use crate::domain::{KeyId, NodeName, Operation, Outcome, Timestamp};
 
 const COLUMNS: &[&str] = &["sequence", "at", "principal", "operation", "outcome", "reason", "node", "key_id"];
 
-/// What to do with the audit log.
+/// Commands about the audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// List entries, oldest first
     Query(QueryArgs),
 }
 
-/// Which entries.
+/// The filters.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// About this key
+    /// Only entries about this key
     #[arg(long)]
     key_id: Option<KeyId>,
-    /// On this node
+    /// Only entries about this node
     #[arg(long)]
     node: Option<NodeName>,
-    /// By this principal, spiffe://… or dns:…
+    /// Only entries of this principal, spiffe://… or dns:…
     #[arg(long)]
     principal: Option<String>,
-    /// Of this operation
+    /// Only entries of this operation
     #[arg(long, value_parser = words::<Operation>())]
     operation: Option<Operation>,
-    /// That ended so
+    /// Only entries with this result
     #[arg(long, value_parser = words::<Outcome>())]
     outcome: Option<Outcome>,
     /// Not before this time, RFC 3339
@@ -48,7 +48,7 @@ pub struct QueryArgs {
     page: ListArgs,
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Failure> {
     let AuditCommand::Query(QueryArgs { key_id, node, principal, operation, outcome, from, to, page }) = &command;
     let call = || {

@@ -23,7 +23,7 @@ use crate::server::{
 /// Check configuration, certificates, storage and KMS permissions
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration
+    /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
     /// Output format

@@ -1,4 +1,4 @@
-//! The flags of every command that talks to a vault: where it is, who calls, and how to print.
+//! The options of every command that calls a vault: its address, the client certificate, the output format.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,13 +8,13 @@ use serde_json::json;
 use super::{Failure, input::NewFile};
 use crate::client::{Answer, Client, ClientError, ConnectOptions, Endpoint};
 
-/// Where the vault is, who calls, and how to print.
+/// The options of a call: address, client certificate, output format.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArgs {
     /// URL of the vault, https://host:port
     #[arg(long, env = "KEYVAULT_URL", default_value = "https://127.0.0.1:8443", global = true, help_heading = "Connection")]
     pub url: String,
-    /// PEM file of the certificate authority that vouches for the vault
+    /// PEM file of the certificate authority of the vault's server certificate
     #[arg(long, env = "KEYVAULT_CA", value_name = "FILE", global = true, help_heading = "Connection")]
     pub ca: Option<PathBuf>,
     /// PEM file of the client certificate
@@ -31,17 +31,17 @@ pub struct ConnectionArgs {
     pub output: Format,
 }
 
-/// How results and errors are printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For a person
+    /// Text for people
     Text,
-    /// For a program
+    /// JSON for programs
     Json,
 }
 
 impl ConnectionArgs {
-    /// The vault that the flags name.
+    /// The endpoint that the options name.
     ///
     /// # Errors
     /// [`ClientError::Usage`] for a flag that is missing or does not fit.
@@ -57,7 +57,7 @@ impl ConnectionArgs {
         })
     }
 
-    /// A vault to call, and how to print what it answers.
+    /// A client of the vault, and its output.
     ///
     /// # Errors
     /// As [`ConnectionArgs::endpoint`].
@@ -66,23 +66,23 @@ impl ConnectionArgs {
     }
 }
 
-/// What a client command works with.
+/// What a client command needs.
 pub(super) struct Remote {
-    /// The vault.
+    /// The client of the vault.
     pub(super) client: Client,
-    /// How to print.
+    /// The output.
     pub(super) format: Format,
 }
 
 impl Remote {
-    /// Writes a secret to its file, or to standard output: as it is, or the whole answer if JSON was asked for.
+    /// Writes a secret to its file or to standard output: as raw bytes, or the whole answer if JSON was requested.
     pub(super) fn write_secret(&self, answer: &Answer, out: NewFile, secret: &[u8]) -> Result<(), Failure> {
         let as_json = out.is_standard() && self.format == Format::Json;
         let path = out.finish(if as_json { &answer.body } else { secret })?;
         self.written(path, secret.len())
     }
 
-    /// Says which file was written.
+    /// Reports which file was written.
     pub(super) fn written(&self, path: Option<PathBuf>, bytes: usize) -> Result<(), Failure> {
         path.map_or(Ok(()), |path| self.print(&json!({ "file": path.to_string_lossy(), "bytes": bytes })))
     }

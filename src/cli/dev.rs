@@ -1,4 +1,4 @@
-//! `dev`: the whole job on one machine, with certificates, a wrapper key and a configuration of its own (design §11).
+//! `dev`: serves a complete development vault on one machine, with its own certificates, wrapper key and configuration.
 
 use std::{
     fmt::Write as _,
@@ -21,21 +21,21 @@ use crate::{
     },
 };
 
-/// Serve a vault for development, with everything it needs made under one folder
+/// Serve a vault for development, with everything it needs created in one folder
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// Where certificates, wrapper key, configuration and database are.
+    /// The folder of certificates, wrapper key, configuration and database
     #[arg(long, default_value = ".keyvault-dev")]
     dir: PathBuf,
-    /// Where the API listens; loopback only.
+    /// The address of the API; loopback only
     #[arg(long, default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// Where health and metrics are; loopback only.
+    /// The address of health and metrics; loopback only
     #[arg(long, default_value = "127.0.0.1:9443")]
     ops_listen: SocketAddr,
 }
 
-/// Makes what is missing, serves, signs once through the real API, and says what to try next.
+/// Creates what is missing, serves, signs once through the API, and prints example commands.
 pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     for (flag, address) in [("--listen", args.listen), ("--ops-listen", args.ops_listen)] {
         if !address.ip().is_loopback() {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         pki::write_private(&config, pki::dev_config(args.listen, args.ops_listen).as_bytes())?;
     }
     let mut live = reload::load(&config, clock()).map_err(anyhow::Error::from)?;
-    // The flags count, whatever an earlier start wrote.
+    // The options take precedence over the configuration of an earlier start.
     live.config.listen = ListenConfig { api: args.listen, ops: args.ops_listen };
     log(&live.config)?;
     runtime()?.block_on(async {
@@ -67,7 +67,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     })
 }
 
-/// A first signature, done by `participant1` over mTLS, and what to paste next.
+/// A first signature by `participant1` over mTLS, and example commands.
 async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
     let url = format!("https://{}", args.listen);
     let options =
@@ -95,7 +95,7 @@ async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
                 text(&answer, "signature")?
             );
         }
-        // An operator may have frozen or disabled things before this start: that is shown, not hidden, and no reason to stop.
+        // A key or the vault may be disabled or frozen since an earlier start. That is reported, and the vault is served.
         Err(error) => {
             let _ = writeln!(page, "\nNo first signature: {error}");
         }

@@ -1,44 +1,44 @@
-//! Why a command did not do what it was asked, and with which exit code the program ends.
+//! Why a command failed, and the exit code of the program.
 
 use std::{io, process::ExitCode};
 
 use super::Format;
 use crate::{client::ClientError, vault::VaultError};
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// What was given on the command line cannot be used.
+    /// An argument is not valid.
     #[error("{0}")]
     Usage(String),
-    /// A call brought no result.
+    /// A call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The vault answered something that the command cannot work with.
+    /// The answer of the vault cannot be used.
     #[error("{0}")]
     Unexpected(String),
-    /// The job that was waited for did not succeed.
+    /// The job did not succeed.
     #[error("{detail}")]
     Job {
         /// For a program: `job_failed` or `job_aborted`.
         code: &'static str,
-        /// For a person, over several lines: how far it came, and which keys it could not do.
+        /// For people, over several lines: the progress, and the keys that failed.
         detail: String,
     },
-    /// Waiting was ended by Ctrl-C; the text says what goes on, and how to look again.
+    /// Ctrl-C ended the waiting. The text says what continues, and how to show it.
     #[error("{0}")]
     Interrupted(String),
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Write(#[from] io::Error),
-    /// Anything else; the text says what to do.
+    /// Another failure. The text says what to do.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
 
 impl Failure {
-    /// 1: the vault, or the work, said no. 2: the command line cannot be used. 3: the vault did not answer. 130 (128 and SIGINT, as shells
-    /// have it): Ctrl-C.
+    /// 1: the vault refused, or the work failed. 2: an argument is not valid. 3: the vault did not answer. 130 (128 and SIGINT, as in
+    /// shells): Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Client(ClientError::Usage(_)) => 2,
@@ -52,10 +52,10 @@ impl Failure {
         }
     }
 
-    /// Says on standard error what went wrong, and gives the exit code.
+    /// Prints the failure on standard error, and returns the exit code.
     pub(super) fn report(&self, format: Format) -> ExitCode {
         match (self, format) {
-            // The reader went away, as `head` does: nobody is left to be told.
+            // The reader of the pipe has closed it, as `head` does. Nothing needs to be printed.
             (Self::Write(error), _) if error.kind() == io::ErrorKind::BrokenPipe => {}
             (_, Format::Text) => eprintln!("error: {}", crate::cli::output::printable(&self.to_string())),
             (Self::Client(error), Format::Json) => eprintln!("{}", error.document()),
@@ -66,7 +66,7 @@ impl Failure {
         ExitCode::from(self.exit_code())
     }
 
-    /// For a program, where there is no problem document of the vault.
+    /// For programs, if there is no problem document of the vault.
     const fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",

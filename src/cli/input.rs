@@ -1,5 +1,5 @@
-//! What comes from files and goes to files: material, passwords and messages in, plaintexts and exported keys out.
-//! Secrets are wiped when dropped, and never pass through the command line.
+//! Files in and out: material, passwords and messages are read, plaintexts and exported keys are written. Secrets are wiped when dropped,
+//! and are never command-line arguments.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,7 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Failure;
 
-/// The longest file that is read, in bytes: a key, a password, a message are far below.
+/// The longest file that is read, in bytes. Keys, passwords and messages are much shorter.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// A file, or `-` for standard input or output.
@@ -37,7 +37,7 @@ impl FromStr for Place {
 }
 
 impl Place {
-    /// Everything in it, at most 1 MiB.
+    /// The whole content, at most 1 MiB.
     pub(super) fn read(&self, flag: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let unreadable = |error: std::io::Error| Failure::Usage(format!("{flag} {}: {error}", self.name()));
         let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
@@ -53,7 +53,7 @@ impl Place {
         Ok(bytes)
     }
 
-    /// A password: the text in it without the line end.
+    /// A password: the content without the line end.
     pub(super) fn read_password(&self, flag: &str) -> Result<Zeroizing<String>, Failure> {
         let bytes = self.read(flag)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Usage(format!("{flag} {}: not UTF-8", self.name())))?;
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-/// The bytes of PKCS#8 in DER: as they are, or out of a PEM file.
+/// The bytes of PKCS#8 in DER, read from DER or PEM.
 pub(super) fn pkcs8_der(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if !bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
         return Ok(bytes);
@@ -86,12 +86,12 @@ pub(super) fn base64_secret(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(bytes))
 }
 
-/// Reads base64 out of an answer.
+/// Reads base64 from an answer.
 pub(super) fn from_base64(text: &str, field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     STANDARD.decode(text).map(Zeroizing::new).map_err(|_| Failure::Unexpected(format!("the answer's {field} is not base64")))
 }
 
-/// Bytes that are not secret: from a file, or as they stand on the command line.
+/// Bytes that are not secret: from a file, or from an argument.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct MessageArgs {
@@ -104,7 +104,7 @@ pub(super) struct MessageArgs {
     /// The message in base64
     #[arg(long = "message-base64", value_name = "BASE64")]
     base64: Option<String>,
-    /// The message as it stands
+    /// The message as text
     #[arg(long = "message-text", value_name = "TEXT")]
     text: Option<String>,
 }
@@ -117,7 +117,7 @@ impl MessageArgs {
     }
 }
 
-/// A ciphertext: from a file, or as it stands on the command line.
+/// A ciphertext: from a file, or from an argument.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct CiphertextArgs {
@@ -150,25 +150,25 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     base16ct::mixed::decode_vec(text).ok()
 }
 
-/// A file that did not exist, readable by its owner alone; removed again unless it is finished.
+/// A new file, readable only by its owner. Removed unless it is finished.
 pub(super) enum NewFile {
     /// Standard output.
     Standard,
-    /// The file, while it is not finished.
+    /// The unfinished file.
     Open(File, PathBuf),
     /// Finished.
     Done,
 }
 
 impl NewFile {
-    /// Makes the file before the vault is asked, so that nothing leaves the vault that could not be kept.
+    /// Creates the file before the call, so that nothing leaves the vault that could not be stored.
     pub(super) fn create(place: &Place) -> Result<Self, Failure> {
         let Place::File(path) = place else { return Ok(Self::Standard) };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         file.map(|file| Self::Open(file, path.clone())).map_err(|error| Failure::Usage(format!("--out {}: {error}", path.display())))
     }
 
-    /// Writes everything and keeps the file. Returns its path; `None` for standard output.
+    /// Writes the content and keeps the file. Returns its path; `None` for standard output.
     pub(super) fn finish(mut self, bytes: &[u8]) -> Result<Option<PathBuf>, Failure> {
         match &mut self {
             Self::Standard | Self::Done => {
@@ -195,7 +195,7 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if let Self::Open(_, path) = self {
-            // Nothing better can be done if it cannot be removed.
+            // An error of the removal cannot be handled here.
             drop(std::fs::remove_file(Path::new(path)));
         }
     }

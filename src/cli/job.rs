@@ -1,5 +1,5 @@
-//! Jobs over all keys, seen from a client: started, looked at, waited for, aborted. A job is the vault's: it goes on whether anybody
-//! waits or not, and waiting survives outages of the vault.
+//! Jobs over all keys, as a client sees them: start, show, list, wait, abort. The job runs in the vault, whether a client waits or not.
+//! Waiting continues through outages of the vault.
 
 use std::{
     collections::BTreeSet,
@@ -24,9 +24,9 @@ const COLUMNS: &[&str] = &["id", "state", "total", "done", "failed", "started_at
 
 /// One kind of job.
 pub(super) struct Jobs {
-    /// What it is called.
+    /// The name.
     pub(super) name: &'static str,
-    /// Where the API has it.
+    /// The path in the API.
     pub(super) path: &'static str,
     /// The command that shows one.
     pub(super) show: &'static str,
@@ -45,28 +45,29 @@ pub(super) const RESEALS: Jobs =
 /// Whether to wait for a job.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct WaitArgs {
-    /// Wait for the end, with progress on standard error; Ctrl-C ends the waiting, not the job. Exit code 0 only if it succeeded
+    /// Wait for the end, with progress on standard error. Ctrl-C ends the waiting, not the job. The exit code is 0 only if the job
+    /// succeeded
     #[arg(long)]
     wait: bool,
 }
 
-/// Which job to look at.
+/// The job to show.
 #[derive(Debug, Args)]
 pub struct ShowJobArgs {
-    /// Id of the job, job-…; without it the running one, or else the newest
+    /// Id of the job, job-…; if absent, the running one, or else the newest
     job: Option<JobId>,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
-/// Which job to stop.
+/// The job to abort.
 #[derive(Debug, Args)]
 pub struct AbortJobArgs {
-    /// Id of the job, job-…; without it the running one
+    /// Id of the job, job-…; if absent, the running one
     job: Option<JobId>,
 }
 
-/// What the vault says of a job, as far as a client acts on it.
+/// The fields of a job that a client uses.
 #[derive(Debug, Deserialize)]
 struct Job {
     id: JobId,
@@ -80,18 +81,18 @@ struct Job {
 }
 
 impl Jobs {
-    /// Starts one, and shows it: as it begins, or as it ends.
+    /// Starts a job, and prints it: as it starts, or with waiting as it ends.
     pub(super) async fn start(&self, body: &Value, wait: WaitArgs, remote: &Remote) -> Result<(), Failure> {
         let job = remote.client.post(self.path, body).await?;
         self.print(job, wait, remote).await
     }
 
-    /// Lists all of the kind, oldest first.
+    /// Lists all jobs of the kind, oldest first.
     pub(super) async fn list(&self, page: &ListArgs, remote: &Remote) -> Result<(), Failure> {
         remote.print_list(COLUMNS, page, || Call::get(self.path)).await
     }
 
-    /// Shows one.
+    /// Prints a job.
     pub(super) async fn show(&self, args: &ShowJobArgs, remote: &Remote) -> Result<(), Failure> {
         let job = match args.job {
             Some(id) => remote.client.get(&self.of(id)).await?,
@@ -100,7 +101,7 @@ impl Jobs {
         self.print(job, args.wait, remote).await
     }
 
-    /// Stops one, and shows it. What it did stays.
+    /// Aborts a job, and prints it. What it did stays.
     pub(super) async fn abort(&self, args: &AbortJobArgs, remote: &Remote) -> Result<(), Failure> {
         let id = match args.job {
             Some(id) => id,
@@ -116,7 +117,7 @@ impl Jobs {
         format!("{}/{id}", self.path)
     }
 
-    /// The running one, or else the one that began last.
+    /// The running job, or else the newest.
     async fn newest(&self, remote: &Remote) -> Result<Option<Value>, Failure> {
         let (mut newest, mut cursor) = (None, None);
         loop {
@@ -156,7 +157,7 @@ impl Jobs {
         self.verdict(&Job::read(&last)?)
     }
 
-    /// The job once it has ended. While the vault cannot answer, it says so and goes on waiting.
+    /// The job after its end. While the vault cannot answer, it reports that and continues to wait.
     async fn last(&self, mut job: Value, remote: &Remote) -> Result<Value, Failure> {
         let (began, mut away, mut told) = (Instant::now(), false, BTreeSet::new());
         let mut progress = Progress::new(self.name);
@@ -166,7 +167,7 @@ impl Jobs {
             if seen.state != JobState::Running {
                 return Ok(job);
             }
-            // One of each kind, while there is time to mend it: the job tries again.
+            // One error of each kind, early enough to fix it: the job tries again.
             for JobError { key_id, code, detail } in seen.errors.iter().filter(|error| told.insert(error.code.clone())) {
                 progress.note(&format!("cannot do {key_id} as yet: {code}: {detail}"));
             }
@@ -218,19 +219,19 @@ impl Job {
     }
 }
 
-/// How long to wait before the next look: short at first, for small vaults; then a second; at length up to ten, since each is an entry
-/// in the log.
+/// The pause before the next request: short at first, for small vaults; then a second; later up to ten, because each request adds an entry
+/// to the log.
 fn pause(waited: Duration) -> Duration {
     let soon = (waited / 2).clamp(Duration::from_millis(200), Duration::from_secs(1));
     soon.max(waited / 60).min(Duration::from_secs(10))
 }
 
-/// Whether waiting can outlast it: the vault is away, restarts, or says itself that it will pass.
+/// Whether waiting can continue after it: the vault is down, restarts, or reports a retryable error.
 fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } => true,
         ClientError::Problem(problem) => problem.retryable,
-        // What stands before a vault that is away, and speaks for it.
+        // The answers of a proxy in front of a vault that is down.
         ClientError::Unreadable { status, .. } => *status >= 500,
         ClientError::Usage(_) => false,
     }

@@ -1,4 +1,4 @@
-//! The command line: one enum of commands, a file a command, and one place where a failure becomes an exit code.
+//! The command line: one enum of commands, one file per command, and one place where a failure becomes an exit code.
 //!
 //! To add a command: a file with its `clap::Args` and a function that returns `Result<(), Failure>`, one variant of
 //! [`Command`], and the arm that the compiler asks for in `Command::run`.
@@ -35,31 +35,31 @@ use self::connection::Remote;
 #[derive(Debug, Parser)]
 #[command(name = "canton-keyvault", version, max_term_width = 110, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line cannot be used, 3 the vault cannot be reached or did not answer, 130 Ctrl-C.";
 
-/// What to do.
+/// The subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve a vault for development, with everything it needs made under one folder
+    /// Serve a vault for development, with everything it needs created in one folder
     #[cfg(feature = "dev-pki")]
     Dev(dev::DevArgs),
-    /// Serve a vault as its configuration says
+    /// Serve a vault with the given configuration
     Serve(crate::server::run::ServeArgs),
     /// Check configuration, certificates, storage and KMS permissions
     Check(check::CheckArgs),
-    /// Copy the store to a new file, while it is served
+    /// Copy the store to a new file, while the vault serves requests
     Backup(backup::BackupArgs),
     /// Open every key of a backup to verify it. Nothing is imported
     #[command(alias = "drill")]
     VerifyBackup(backup::VerifyBackupArgs),
-    /// Create, import, use, govern, re-seal and export keys
+    /// Create, import, use, disable, re-seal, delete and export keys
     Keys(Group<keys::KeysCommand>),
-    /// Create, register, rotate, retire and look at wrapper keys
+    /// Create, register, rotate, retire and show wrapper keys
     Wrapper(Group<wrapper::WrapperCommand>),
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
@@ -67,17 +67,17 @@ pub enum Command {
     Freeze(Leaf<NoArgs>),
     /// End a freeze
     Unfreeze(Leaf<NoArgs>),
-    /// Show whether the vault is well, and if not, why
+    /// Show the status of the vault and its faults
     Status(Leaf<NoArgs>),
-    /// Show who the vault takes you for
+    /// Show the principal that the vault sees
     Whoami(Leaf<NoArgs>),
-    /// Explain a decision about yourself without performing it
+    /// Explain an authorization decision without performing the operation
     Authorize(Leaf<admin::AuthorizeArgs>),
     /// Put load on a vault and measure it
     Bench(Leaf<bench::BenchArgs>),
 }
 
-/// A command with commands of its own, of a vault.
+/// A command with subcommands that call a vault.
 #[derive(Debug, Args)]
 pub struct Group<C: Subcommand> {
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub struct Group<C: Subcommand> {
     command: C,
 }
 
-/// A command of a vault.
+/// A command that calls a vault.
 #[derive(Debug, Args)]
 pub struct Leaf<A: Args> {
     #[command(flatten)]
@@ -95,11 +95,11 @@ pub struct Leaf<A: Args> {
     args: A,
 }
 
-/// A command that takes no flags of its own.
+/// A command without options of its own.
 #[derive(Debug, Args)]
 pub struct NoArgs {}
 
-/// Does what the process's arguments say.
+/// Runs the command of the process arguments.
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let format = command.format();
@@ -107,7 +107,7 @@ pub fn run() -> ExitCode {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
     /// [`Failure`], which knows its exit code.
@@ -131,7 +131,7 @@ impl Command {
         }
     }
 
-    /// How its errors are printed.
+    /// The output format of its errors.
     const fn format(&self) -> Format {
         match self {
             #[cfg(feature = "dev-pki")]
@@ -153,7 +153,7 @@ impl Command {
     }
 }
 
-/// Runs a command of a vault on one thread.
+/// Runs a command that calls a vault on one thread.
 fn on<F: Future<Output = Result<(), Failure>>>(connection: &ConnectionArgs, command: impl FnOnce(Remote) -> F) -> Result<(), Failure> {
     let remote = connection.remote()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command(remote))

@@ -1,4 +1,4 @@
-//! Results as text for a person, aligned, and as JSON for a program. Text shows no control characters that a vault might send.
+//! Results as aligned text for people, and as JSON for programs. Text shows no control characters that a vault might send.
 
 use std::{borrow::Cow, io::Write};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::client::{Call, ClientError};
 
-/// What a person looks for first; other fields follow in the order of the alphabet.
+/// Fields that come first. Other fields follow in alphabetical order.
 const FIRST: &[&str] = &[
     "id",
     "key_id",
@@ -70,13 +70,13 @@ impl Remote {
     }
 }
 
-/// The most items that are asked for at once; without a limit, the vault chooses.
+/// The most items of one request. Without a limit, the vault chooses.
 const LARGEST_PAGE: u32 = 100;
 
-/// Which part of a list.
+/// The part of a list.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
-    /// At most so many; without it, all
+    /// The maximum number of items; if absent, all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Continue where a list with --limit ended
@@ -142,13 +142,13 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-/// Text without control characters, which could make a terminal lie. Line ends stay.
+/// Text without control characters, which could change what a terminal shows. Line ends stay.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     let bad = |c: char| c.is_control() && c != '\n';
     if text.contains(bad) { text.replace(bad, "\u{fffd}").into() } else { text.into() }
 }
 
-/// A list while it is printed: a table with a head, or `{"items": […], "next_cursor": …}` with an item on each line.
+/// A list while it is printed: a table with a header, or `{"items": […], "next_cursor": …}` with one item per line.
 struct List<'a, W> {
     out: W,
     format: Format,

@@ -1,7 +1,7 @@
-//! The certificates and the configuration that `dev` makes for itself (design §11). For one machine; never for production.
+//! The certificates and the configuration of `dev`. For one machine; never for production.
 //!
-//! Made once, kept as long as it is good, made anew piece by piece where it is missing, damaged or about to expire. Every file is
-//! private to the user and written so that a crash leaves the old one or the new one, never half of one.
+//! Created once, and kept while valid. A file that is missing, damaged or about to expire is created again. Every file is readable only by
+//! the user, and written so that a crash leaves either the old or the new one.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -33,7 +33,7 @@ use crate::domain::{Role, Timestamp};
 /// The trust domain of every `dev` principal.
 pub const TRUST_DOMAIN: &str = "dev.keyvault";
 
-/// The principals of `dev`: name, role, and its node where it has one (the others have their role on all nodes).
+/// The principals of `dev`: name, role, and node if the role is limited to one (the others have their role on all nodes).
 pub const PRINCIPALS: &[(&str, Role, Option<&str>)] = &[
     ("participant1", Role::Node, Some("participant1")),
     ("participant2", Role::Node, Some("participant2")),
@@ -43,7 +43,7 @@ pub const PRINCIPALS: &[(&str, Role, Option<&str>)] = &[
     ("exporter", Role::Exporter, None),
 ];
 
-/// Makes `<dir>/pki` whole: `ca`, `server` and a pair of `.pem` and `.key` for each of [`PRINCIPALS`]. Idempotent.
+/// Creates `<dir>/pki`: `ca`, `server` and a `.pem` and `.key` for each of [`PRINCIPALS`]. Idempotent.
 ///
 /// # Errors
 /// What the file system says, with the path.
@@ -65,7 +65,7 @@ pub fn principal(name: &str) -> String {
     format!("spiffe://{TRUST_DOMAIN}/{name}")
 }
 
-/// The `keyvault.toml` of `dev`. Paths are relative to its folder; the wrapper key `wrapper.key` and `keyvault.db` are made by others.
+/// The `keyvault.toml` of `dev`. Paths are relative to its folder. Other code creates the wrapper key `wrapper.key` and `keyvault.db`.
 pub fn dev_config(api: SocketAddr, ops: SocketAddr) -> String {
     let nodes = PRINCIPALS.iter().filter_map(|(_, _, node)| *node).map(|node| format!("{node:?}")).collect::<Vec<_>>().join(", ");
     let grants = PRINCIPALS.iter().map(|(name, role, node)| {
@@ -103,18 +103,18 @@ format = "text"
     )
 }
 
-/// Why the certificates of `dev` could not be made.
+/// Why the certificates of `dev` could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// The file system refuses.
     #[error("{}: {_1}", _0.display())]
     File(PathBuf, io::Error),
-    /// A certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
+    /// A certificate could not be created.
+    #[error("cannot create a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
 }
 
-/// Writes a file of mode 0600 so that a crash leaves the old one or the new one: beside it, synced, then renamed over it.
+/// Writes a file of mode 0600 atomically: to a temporary file, synced, then renamed over it.
 ///
 /// # Errors
 /// What the file system says.
@@ -137,7 +137,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a folder of mode 0700, or takes away what others may do in it.
+/// Creates a folder of mode 0700, or removes the permissions of others.
 ///
 /// # Errors
 /// What the file system says.
@@ -170,7 +170,7 @@ impl Ca {
         Ok(Self { certificate: certificate.der().clone(), issuer: Issuer::new(params, key) })
     }
 
-    /// The CA of an earlier run, if its files belong together and it lives a leaf's life longer.
+    /// The CA of an earlier run, if its files belong together and it outlives a new leaf.
     fn read(pki: &Path, now: Timestamp) -> Option<Self> {
         let (certificate, key) = read_pair(pki, "ca")?;
         let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
@@ -202,7 +202,7 @@ impl Ca {
         write_pair(pki, name, &certificate.pem(), &key)
     }
 
-    /// Whether the pair belongs together, is of this CA, and will be good for another month.
+    /// Whether the pair belongs together, was issued by this CA, and is valid for another month.
     fn is_good(&self, pki: &Path, name: &str, leaf: &Leaf, now: Timestamp) -> bool {
         let Some((certificate, _)) = read_pair(pki, name) else { return false };
         let in_a_month = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.plus(RENEW).seconds()).unwrap_or(0)));
@@ -231,7 +231,7 @@ fn params(common_name: &str, now: Timestamp, life: Duration) -> CertificateParam
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    // An hour back, for clocks that differ a little.
+    // One hour back, for clocks that differ a little.
     params.not_before = at(now.seconds() - 3600);
     params.not_after = at(now.plus(life).seconds());
     params

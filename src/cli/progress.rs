@@ -1,32 +1,32 @@
-//! Progress of long work, on standard error alone: on a terminal one line that is redrawn in place, elsewhere a line now and then,
-//! and none for work that is soon done.
+//! Progress of long work, on standard error only: on a terminal one line that is redrawn, elsewhere a line at an interval, and none for
+//! work that ends soon.
 
 use std::{
     io::{IsTerminal as _, Stderr, Write},
     time::{Duration, Instant},
 };
 
-/// Where there is no terminal, a line at most this often.
+/// Without a terminal: at most one line in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// A terminal is not drawn to more often.
+/// The shortest time between two draws on a terminal.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
-/// No rate is told of less time than this: it would jump.
+/// The shortest time over which a rate is shown. Over less, it would vary too much.
 const RATE_AFTER: Duration = Duration::from_secs(1);
 /// Characters of the bar.
 const WIDTH: u64 = 24;
 
-/// How far work is.
+/// The progress of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// What succeeded.
+    /// The number that succeeded.
     pub(super) done: u64,
-    /// What was tried in vain.
+    /// The number that failed.
     pub(super) failed: u64,
-    /// All there is; may grow.
+    /// The total, which may grow.
     pub(super) total: u64,
 }
 
-/// What shows progress of one piece of work.
+/// Shows the progress of one piece of work.
 pub(super) struct Progress<W: Write = Stderr> {
     out: W,
     terminal: bool,
@@ -50,8 +50,8 @@ impl<W: Write> Progress<W> {
         Self { out, terminal, label, began: None, shown: None, open_line: false }
     }
 
-    /// Shows how far it is at `now`, unless it did so just before and there is more to come, or nobody has counted yet. The rate counts
-    /// from the first time.
+    /// Shows the progress at `now`, unless it was shown just before and more follows, or the total is not known yet. The rate counts from
+    /// the first call.
     pub(super) fn show(&mut self, counts: Counts, now: Instant) {
         if counts.total == 0 {
             return;
@@ -65,7 +65,7 @@ impl<W: Write> Progress<W> {
         }
         self.shown = Some(now);
         let text = figures(counts, rate(counts.tried().saturating_sub(before), now.saturating_duration_since(began)));
-        // A terminal that goes away is no reason to end the work.
+        // The work continues if the terminal closes.
         let _ = if self.terminal {
             self.open_line = true;
             // Without the automatic line break (DECAWM), a line that is too long for the terminal is cut, and can be redrawn.
@@ -76,7 +76,7 @@ impl<W: Write> Progress<W> {
         let _ = self.out.flush();
     }
 
-    /// Says something on a line of its own.
+    /// Prints text on its own line.
     pub(super) fn note(&mut self, text: &str) {
         let clear = if self.open_line { "\r\x1b[K" } else { "" };
         self.open_line = false;
@@ -92,7 +92,7 @@ impl<W: Write> Progress<W> {
 }
 
 impl<W: Write> Drop for Progress<W> {
-    /// Leaves what it showed last, and the cursor below it.
+    /// Keeps the last line, and moves the cursor below it.
     fn drop(&mut self) {
         self.end();
     }
@@ -108,7 +108,7 @@ impl Counts {
     }
 }
 
-/// So many each second; `None` as long as that says nothing.
+/// The rate per second. `None` if too little time has passed.
 fn rate(tried: u64, elapsed: Duration) -> Option<f64> {
     let tried = u32::try_from(tried).unwrap_or(u32::MAX);
     (tried > 0 && elapsed >= RATE_AFTER).then(|| f64::from(tried) / elapsed.as_secs_f64())
@@ -142,7 +142,7 @@ fn bar(counts: Counts) -> String {
     (0..WIDTH).map(|place| if place < full { '#' } else { '-' }).collect()
 }
 
-/// Which part was tried, of `whole`, rounded down: whole only when nothing is left.
+/// The processed part of `whole`, rounded down: full only when nothing is left.
 fn part(counts: Counts, whole: u64) -> u64 {
     let part = u128::from(counts.tried()) * u128::from(whole) / u128::from(counts.total.max(1));
     u64::try_from(part).unwrap_or(whole).min(whole)

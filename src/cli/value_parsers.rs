@@ -1,4 +1,4 @@
-//! The closed sets of words of the domain as values of flags: `--help` lists them, a wrong one is refused with the list.
+//! Parsers for options with a closed set of values. `--help` lists the values, and the error for a wrong value lists them.
 
 use std::str::FromStr;
 
@@ -6,9 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::{Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage};
 
-/// A closed set of words.
+/// A closed set of values.
 pub(super) trait Words: FromStr<Err = UnknownText> + Clone + Send + Sync + 'static {
-    /// All of them.
+    /// All values.
     fn all() -> Vec<&'static str>;
 }
 
@@ -24,7 +24,7 @@ macro_rules! words {
 
 words!(Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Usage);
 
-/// A parser of the words of `T`.
+/// A parser of the values of `T`.
 pub(super) fn words<T: Words>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::all()).try_map(|word| word.parse::<T>())
 }

@@ -1,4 +1,4 @@
-//! One call of the API, before it is sent. Bodies are wiped when dropped, since some hold key material.
+//! A request of the API before it is sent. Bodies are wiped on drop, because some contain key material.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::crypto::{Random as _, SystemRandom};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A call: method, path with query, headers, JSON body.
+/// A request: method, path with query, headers, JSON body.
 pub struct Call {
     method: Method,
     target: String,
@@ -51,7 +51,7 @@ impl Call {
         self.target.push_str(name);
         self.target.push('=');
         for byte in value.bytes() {
-            // RFC 3986 §2.3: what never needs encoding.
+            // RFC 3986 §2.3: characters that need no encoding.
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 self.target.push(char::from(byte));
             } else {
@@ -91,7 +91,7 @@ impl Call {
     /// Adds a random `Idempotency-Key`.
     ///
     /// # Errors
-    /// [`ClientError::Usage`] if the system gives no randomness.
+    /// [`ClientError::Usage`] if the random number generator of the system failed.
     pub fn idempotent(self) -> Result<Self, ClientError> {
         let mut random = [0; 16];
         SystemRandom::default().fill(&mut random).map_err(|error| ClientError::Usage(error.to_string()))?;
@@ -100,12 +100,12 @@ impl Call {
         Ok(self.header(IDEMPOTENCY_KEY, value))
     }
 
-    /// Whether doing it twice is like doing it once.
+    /// Whether the request may be sent twice.
     pub(super) fn may_repeat(&self) -> bool {
         self.method == Method::GET || self.headers.iter().any(|(name, _)| name == IDEMPOTENCY_KEY)
     }
 
-    /// The request for a host.
+    /// The HTTP request for a host.
     ///
     /// # Errors
     /// [`ClientError::Usage`] if the path is none.

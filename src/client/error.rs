@@ -1,40 +1,40 @@
-//! Why a call brought no result, for a person and, as a problem document, for a program.
+//! Why a request failed, as text for people and as a problem document for programs.
 
 use std::{error::Error, fmt::Write as _};
 
 use serde_json::{Value, json};
 
-/// Why a call brought no result.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// What was given cannot be used; nothing was sent.
+    /// An option or a file is not valid. Nothing was sent.
     #[error("{0}")]
     Usage(String),
-    /// No connection, or none that the vault accepted.
+    /// No connection could be opened, or the vault rejected it.
     #[error("cannot connect to {url}: {reason}")]
     CannotConnect {
-        /// Where to.
+        /// The URL.
         url: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The connection ended, or the time was up, before the answer came: the call may have been done.
+    /// The connection ended or timed out before the response. The operation may have been performed.
     #[error("no answer from {url}: {reason}; the call may have been done")]
     NoAnswer {
-        /// From where.
+        /// The URL.
         url: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The vault answered with a problem document.
+    /// The vault responded with a problem document.
     #[error("{}", .0.text())]
     Problem(Box<Problem>),
-    /// The answer is neither what was asked for nor a problem document: no vault, or one of another version.
+    /// The response is not in the expected form: the server is not a vault, or a vault of another version.
     #[error("the answer (HTTP {status}) is not one of a vault: {reason}")]
     Unreadable {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
 }
@@ -42,24 +42,24 @@ pub enum ClientError {
 /// An RFC 9457 problem document of the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// The word to act on.
+    /// The code.
     pub code: String,
-    /// What happened, in a sentence; may be empty.
+    /// What happened, as a sentence. May be empty.
     pub detail: String,
-    /// Whether the same call can succeed later.
+    /// Whether a retry can succeed.
     pub retryable: bool,
-    /// The vault's id of the call, as in its audit log.
+    /// The request id, as in the audit log.
     pub request_id: Option<String>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Option<String>,
     /// The document as received.
     pub document: Value,
 }
 
 impl Problem {
-    /// Reads the body of an answer that is not a success; `None` if it is no problem document.
+    /// Parses the body of an error response. `None` if it is not a problem document.
     pub fn decode(status: u16, body: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(body).ok()?;
         let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -74,7 +74,7 @@ impl Problem {
         })
     }
 
-    /// For a person: what happened, what to do, and what to look for in the log.
+    /// The text for people: what happened, the remedy, and the request id.
     fn text(&self) -> String {
         let mut text = format!("{}: {} (HTTP {})", self.code, self.detail, self.status);
         if let Some(remedy) = &self.remedy {
@@ -89,7 +89,7 @@ impl Problem {
 }
 
 impl ClientError {
-    /// For a program: the vault's problem document, or one of the same shape.
+    /// The document for programs: that of the vault, or one of the same shape.
     pub fn document(&self) -> Value {
         let (code, retryable) = match self {
             Self::Problem(problem) => return problem.document.clone(),
@@ -102,13 +102,13 @@ impl ClientError {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and its causes, on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
         let next_text = next.to_string();
-        // Wrappers like io::Error repeat what they wrap.
+        // Wrappers such as `io::Error` repeat the text of their cause.
         if !text.ends_with(&next_text) {
             let _ = write!(text, ": {next_text}");
         }

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for the vault's API: mutual TLS, one kept connection, answers as JSON, problems as a type.
+//! A small HTTP/1.1 client for the API of the vault: mutual TLS, one kept connection, JSON answers, problem documents as a type.
 
 mod call;
 pub mod connector;
@@ -22,20 +22,20 @@ pub use self::error::{ClientError, Problem};
 
 use self::error::chain;
 
-/// The longest answer that is read, in bytes: a page of a list is far below.
+/// The longest answer that is read, in bytes. A page of a list is much shorter.
 const LONGEST_ANSWER: usize = 16 << 20;
 
-/// How long an answer may take, unless told otherwise.
+/// How long an answer may take by default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A vault to call, one call at a time, over a connection that is kept. Use several clients to call in parallel.
+/// A client of one vault. It makes one call at a time over a kept connection. Use several clients for parallel calls.
 pub struct Client {
     endpoint: Endpoint,
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
 }
 
-/// An answer: any status, with its whole body, which is wiped when dropped.
+/// An answer: any status, with its whole body. The body is wiped when dropped.
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
@@ -131,8 +131,8 @@ impl Client {
         ))
     }
 
-    /// Makes a call and returns whatever is answered. A kept connection that turns out to be closed is replaced once, if nothing was
-    /// sent or the call may be repeated.
+    /// Makes a call and returns the answer, whatever its status. A kept connection that turns out to be closed is replaced once, if nothing
+    /// was sent or the call may be repeated.
     ///
     /// # Errors
     /// [`ClientError`], but not for an HTTP status.
@@ -156,7 +156,7 @@ impl Client {
                 *kept = connection;
                 Ok(answer)
             }
-            // With TLS 1.3 a client learns only now that its certificate was refused.
+            // With TLS 1.3, a client learns only now that the server refused its certificate.
             Err(lost) if !sent_before && (lost.nothing_sent || lost.refused) => {
                 Err(ClientError::CannotConnect { url: self.endpoint.url().to_owned(), reason: lost.reason })
             }
@@ -185,7 +185,7 @@ impl Client {
     }
 }
 
-/// An exchange that did not end with an answer.
+/// A call that ended without an answer.
 struct Lost {
     reason: String,
     nothing_sent: bool,
@@ -210,7 +210,7 @@ impl From<&hyper::Error> for Lost {
 async fn read(answer: http::Response<Incoming>) -> Result<Answer, Lost> {
     let (head, body) = answer.into_parts();
     let announced = head.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    // Room for all of it at once, so that growing leaves no copies behind.
+    // Allocates the full size at once, because growing would leave copies behind.
     let mut whole = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(8192).min(LONGEST_ANSWER)));
     let mut body = Limited::new(body, LONGEST_ANSWER);
     while let Some(frame) = body.frame().await {

@@ -1,7 +1,7 @@
-//! `keyvault.toml`, whole: every option with its unit and default, checked before anything is started or reloaded.
+//! `keyvault.toml`: every option with its unit and default. The whole file is checked before anything starts or reloads.
 //!
-//! Relative paths are relative to the file's folder. `[tls]`, `nodes` and `grants` are read again while the vault serves; the other
-//! sections need a restart. Unknown options are refused, since a misspelt one would silently be its default.
+//! Relative paths are relative to the folder of the file. `[tls]`, `nodes` and `grants` are reloaded while the vault serves requests. The
+//! other sections need a restart. Unknown options are refused, because a misspelt option would silently keep its default.
 
 mod policy;
 mod renamed;
@@ -27,42 +27,42 @@ use self::sections::{cache_problem, jobs_problem, limits_problem};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `[vault]`: which vault this is.
+    /// `[vault]`: the id of the vault.
     pub vault: VaultConfig,
-    /// `[listen]`: where to serve. Restart.
+    /// `[listen]`: the addresses. Needs a restart.
     pub listen: ListenConfig,
-    /// `[tls]`: who we are, and whom we believe. Live.
+    /// `[tls]`: the certificate of the server, and the client CAs. Reloaded.
     pub tls: TlsConfig,
-    /// `[storage]`: where keys and the log are kept. Restart.
+    /// `[storage]`: the database. Needs a restart.
     pub storage: StorageConfig,
-    /// `[wrapper]`: the first wrapper key and which ones are allowed. Restart.
+    /// `[wrapper]`: the first wrapper key and the allowed ones. Needs a restart.
     pub wrapper: kms::Config,
-    /// `[cache]`: opened keys in memory. Restart.
+    /// `[cache]`: opened keys in memory. Needs a restart.
     #[serde(default)]
     pub cache: CacheConfig,
-    /// `[limits]`: what one principal may take. Restart.
+    /// `[limits]`: the limits of one principal. Needs a restart.
     #[serde(default)]
     pub limits: LimitsConfig,
-    /// `[jobs]`: how fast work over all keys goes. Restart.
+    /// `[jobs]`: the rate of jobs over all keys. Needs a restart.
     #[serde(default)]
     pub jobs: JobsConfig,
-    /// `[log]`: what the process says of itself. Restart.
+    /// `[log]`: the log lines of the process. Needs a restart.
     #[serde(default)]
     pub log: LogConfig,
-    /// `[memory]`: how memory is protected. Restart.
+    /// `[memory]`: the protection of memory. Needs a restart.
     #[serde(default)]
     pub memory: MemoryConfig,
-    /// The Canton nodes that keys can belong to. Live. Default: none.
+    /// The Canton nodes that keys can belong to. Reloaded. Default: none.
     #[serde(default)]
     pub nodes: Vec<NodeName>,
-    /// Who may do what, and on which nodes. Live. Default: nobody, nothing.
+    /// The grants: principal, role and nodes. Reloaded. Default: none.
     #[serde(default)]
     pub grants: Vec<GrantConfig>,
     #[serde(skip)]
     file: PathBuf,
 }
 
-/// Why a configuration is not one. Names the file, the option and the remedy.
+/// Why a configuration is not valid. Names the file, the option and the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -70,25 +70,25 @@ pub enum ConfigError {
     Read {
         /// Which file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// Not TOML, an unknown option, or a value of the wrong kind; the text shows the line.
+    /// Not TOML, an unknown option, or a value of the wrong type. The text shows the line.
     #[error("{}: {error}", file.display())]
     Parse {
         /// Which file.
         file: PathBuf,
-        /// Where and what.
+        /// The position and the fault.
         error: Box<toml::de::Error>,
     },
-    /// A value that cannot be meant.
+    /// A value that is not valid.
     #[error("{}: {option}: {problem}", file.display())]
     Invalid {
         /// Which file.
         file: PathBuf,
         /// Which option: `[storage] commit_timeout`.
         option: String,
-        /// What is wrong, and what to write instead.
+        /// The fault and its fix.
         problem: String,
     },
 }
@@ -103,7 +103,7 @@ impl Config {
         Self::parse(&text, file)
     }
 
-    /// Reads and checks a text as if it stood in `file`.
+    /// Reads and checks a text as if `file` contained it.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -119,7 +119,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The nodes and grants as the gate wants them; its revision is a short hash of both, whatever their order.
+    /// The policy of nodes and grants. Its revision is a short hash of both, independent of their order.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] naming the grant.
@@ -137,7 +137,7 @@ impl Config {
         self.file.parent().unwrap_or_else(|| Path::new(""))
     }
 
-    /// The sections in which `new` differs and which a running vault cannot take over.
+    /// The sections in which `new` differs and which need a restart.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let Self { vault, listen, tls: _, storage, wrapper, cache, limits, jobs, log, memory, nodes: _, grants: _, file: _ } = self;
         [
@@ -165,7 +165,7 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         if self.tls.client_cas.is_empty() {
-            return Err(self.invalid("[tls] client_cas", "is empty, so nobody could connect; name at least one CA"));
+            return Err(self.invalid("[tls] client_cas", "is empty, so no client could connect; name at least one CA"));
         }
         for (index, ca) in self.tls.client_cas.iter().enumerate() {
             if ca.trust_domains.is_empty() && ca.dns.is_empty() {

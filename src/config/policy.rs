@@ -1,4 +1,4 @@
-//! `nodes` and `[[grants]]`: from what is written to a policy of the gate.
+//! `nodes` and `[[grants]]`: from the configuration to the policy of the audit gate.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub struct GrantConfig {
     pub nodes: NodesConfig,
 }
 
-/// Where a grant reaches.
+/// The nodes of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodesConfig {
     /// `["*"]`
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for NodesConfig {
     }
 }
 
-/// The policy, or the option and its problem.
+/// The policy, or the option and its fault.
 pub(super) fn policy(nodes: &[NodeName], grants: &[GrantConfig]) -> Result<Policy, (String, String)> {
     for grant in grants {
         grant.principal.parse::<Identity>().map_err(|error| {
@@ -66,7 +66,7 @@ pub(super) fn policy(nodes: &[NodeName], grants: &[GrantConfig]) -> Result<Polic
         .map_err(|error| ("[[grants]]".to_owned(), error.to_string()))
 }
 
-/// The first 16 hex digits of SHA-256 over the sorted nodes and grants, a line each. Neither order nor repetition counts.
+/// The first 16 hex digits of SHA-256 over the sorted nodes and grants, one per line. Order and repetition do not matter.
 fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
     let mut lines = nodes.iter().map(|node| format!("node {node}")).collect::<BTreeSet<_>>();
     for grant in grants {

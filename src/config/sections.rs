@@ -1,4 +1,4 @@
-//! The sections that are plain numbers and words: unit, default and bounds of each.
+//! The smaller sections of the configuration: unit, default and bounds of each option.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,14 +9,15 @@ use crate::{
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
-/// An option and what is wrong with it.
+/// An option and its fault.
 type Problem = Option<(&'static str, &'static str)>;
 
 /// `[vault]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaultConfig {
-    /// Bound into every sealed key and wrap: a vault of another id opens none of them. Never change it. No default.
+    /// The id of the vault. It is bound into every sealed key and wrap: a vault with another id opens none of them. Never change it. No
+    /// default.
     pub id: VaultId,
     /// Which process of this vault, for the log. Default `main`.
     pub instance: Option<VaultId>,
@@ -40,7 +41,7 @@ pub struct StorageConfig {
     pub commit_timeout: Duration,
 }
 
-/// `[log]`: what the process says of itself on standard error. Not the audit log.
+/// `[log]`: log lines on standard error. This is not the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
@@ -56,13 +57,13 @@ impl Default for LogConfig {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -70,9 +71,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
-    /// Keep the process out of swap: `auto` (default) where limits allow, `on` refuses to start where they do not, `off` never.
+    /// Keeps the process out of swap. `auto` (default): if limits allow it. `on`: refuses to start if they do not. `off`: never.
     pub lock: MemoryLock,
-    /// Allow core dumps and debuggers. Default `false`.
+    /// Allows core dumps and debuggers. Default `false`.
     pub dumpable: bool,
 }
 
@@ -80,10 +81,10 @@ pub struct MemoryConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryLock {
-    /// Where limits allow.
+    /// If limits allow it.
     #[default]
     Auto,
-    /// Always; refuse to start otherwise.
+    /// Always. The process does not start if it cannot.
     On,
     /// Never.
     Off,

@@ -1,4 +1,4 @@
-//! The curves that EC keys live on: one table of their encodings, sizes and arithmetic.
+//! The elliptic curves: one table of their encodings, sizes and arithmetic.
 
 use aws_lc_rs::agreement;
 use k256::elliptic_curve::sec1::ToSec1Point;
@@ -9,11 +9,11 @@ use super::{CryptoError, SecretBytes};
 
 /// A named curve.
 pub(super) struct Curve {
-    /// What its keys are.
+    /// The spec of its keys.
     pub(super) spec: KeySpec,
-    /// Content bytes of its OID.
+    /// The content bytes of its OID.
     pub(super) oid: &'static [u8],
-    /// Bytes of a scalar and of a coordinate.
+    /// Length of a scalar and of a coordinate in bytes.
     pub(super) field: usize,
     /// PKCS#8 up to the scalar (RFC 5915: no inner parameters, the point follows).
     pkcs8_head: &'static [u8],
@@ -21,11 +21,11 @@ pub(super) struct Curve {
     pkcs8_middle: &'static [u8],
     /// `SubjectPublicKeyInfo` up to the uncompressed point.
     pub(super) spki_head: &'static [u8],
-    /// The uncompressed point of a scalar; refuses scalars out of range.
+    /// The uncompressed point of a scalar. Refuses scalars out of range.
     point: fn(&[u8]) -> Option<Vec<u8>>,
 }
 
-/// All of them. A new curve is a line here.
+/// All curves. A new curve is one line here.
 pub(super) static CURVES: [&Curve; 3] = [&P256, &P384, &SECP256K1];
 
 /// NIST P-256, FIPS 186-4 §D.1.2.3.
@@ -85,7 +85,7 @@ impl Curve {
     /// # Errors
     /// [`CryptoError::BadKey`] unless the scalar has the field's length and is in 1..n.
     pub(super) fn point(&self, scalar: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        // The libraries differ on scalars of other lengths: k256 pads short ones.
+        // The libraries treat scalars of other lengths differently: k256 pads short ones.
         Some(scalar)
             .filter(|scalar| scalar.len() == self.field)
             .and_then(self.point)
@@ -102,7 +102,7 @@ impl Curve {
         [self.spki_head, point].concat()
     }
 
-    /// The uncompressed point in a `SubjectPublicKeyInfo` of this curve. That it is on the curve is not checked.
+    /// The uncompressed point in a `SubjectPublicKeyInfo` of this curve. Whether the point is on the curve is not checked.
     pub(super) fn point_in<'a>(&self, spki: &'a [u8]) -> Option<&'a [u8]> {
         spki.strip_prefix(self.spki_head).filter(|point| point.len() == 1 + 2 * self.field && point.first() == Some(&4))
     }
@@ -117,7 +117,7 @@ fn nist_point(curve: &'static agreement::Algorithm, scalar: &[u8]) -> Option<Vec
 mod tests {
     use super::*;
 
-    /// SEC 2: the group orders, big-endian; the first scalar that is out of range.
+    /// SEC 2: the group orders, big-endian, which are the first scalars out of range.
     const ORDERS: [&str; 3] = [
         "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
         "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",

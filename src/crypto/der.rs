@@ -1,6 +1,6 @@
-//! A strict reader of DER (X.690 §10) that borrows: what it returns are slices of the input, so secrets are not copied.
+//! A strict parser of DER (X.690 §10). It returns slices of the input, so that secrets are not copied.
 
-/// Universal and context tags that keys use.
+/// Universal and context tags in keys.
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
@@ -8,16 +8,16 @@ pub(super) const NULL: u8 = 0x05;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// The input is not DER of the expected shape. Says no more: the text would be about a key.
+/// The input is not DER of the expected shape. The error has no details, because they would describe a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotDer;
 
-/// The rest of an input.
+/// The unread rest of an input.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes` from the start.
+    /// Parses `bytes` from the start.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -49,13 +49,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing may be left.
+    /// Checks that no input is left.
     pub(super) const fn end(self) -> Result<(), NotDer> {
         if self.0.is_empty() { Ok(()) } else { Err(NotDer) }
     }
 }
 
-/// The bits of a BIT STRING's content, which must be whole bytes.
+/// The bits of the content of a BIT STRING, which must be whole bytes.
 pub(super) fn whole_bytes(bit_string: &[u8]) -> Result<&[u8], NotDer> {
     match bit_string {
         [0, bytes @ ..] => Ok(bytes),
@@ -63,7 +63,7 @@ pub(super) fn whole_bytes(bit_string: &[u8]) -> Result<&[u8], NotDer> {
     }
 }
 
-/// A definite length in its shortest form, at most 65535: no key is longer.
+/// A definite length in its shortest form, at most 65535. No key is longer.
 fn length(bytes: &[u8]) -> Result<(usize, &[u8]), NotDer> {
     match bytes {
         [short @ 0..=0x7f, rest @ ..] => Ok((usize::from(*short), rest)),

@@ -1,14 +1,14 @@
-//! The envelope: seals a private key under its own data key, bound to its facts, and opens nothing but exactly that.
+//! The envelope: seals a private key under its own data key, bound to its attributes. It opens only with the same data key and attributes.
 //!
-//! Version 1 (design §5) is `0x01 ‖ salt(32) ‖ commitment(32) ‖ AES-256-GCM ciphertext ‖ tag(16)` with
+//! Version 1 is `0x01 ‖ salt(32) ‖ commitment(32) ‖ AES-256-GCM ciphertext ‖ tag(16)` with
 //!
 //! ```text
 //! seal key ‖ commitment ‖ row key = HKDF-SHA256(ikm = data key, salt, info = "canton-keyvault/seal/v1" ‖ context)    3 × 32 bytes
 //! ciphertext ‖ tag                = AES-256-GCM(seal key, nonce = 12 zero bytes, material, AAD = context)
 //! ```
 //!
-//! The nonce may be constant because every salt gives another seal key, which encrypts once. AES-GCM alone does not commit to its
-//! key; the commitment does, and is compared before anything is decrypted.
+//! The nonce can be constant, because every salt gives another seal key, which encrypts once. AES-GCM does not commit to its key. The
+//! commitment does, and is compared before the decryption.
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::hmac;
@@ -20,7 +20,7 @@ use crate::domain::{EncryptionContext, SealedKey};
 
 use super::{CryptoError, Random, SecretBytes};
 
-/// Bytes of a data key.
+/// Length of a data key in bytes.
 pub const DATA_KEY_LENGTH: usize = 32;
 
 const VERSION: u8 = 1;
@@ -39,28 +39,28 @@ const INFO: &[u8] = b"canton-keyvault/seal/v1";
 pub struct Opened {
     /// PKCS#8, or the raw bytes of a symmetric key.
     pub material: SecretBytes,
-    /// Authenticates what changes in the key's row.
+    /// Authenticates the mutable state of the row.
     pub row_key: RowKey,
 }
 
 /// Why a sealed key does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Written by a newer program, or no sealed key at all.
-    #[error("the sealed key has a version that this program does not know")]
+    /// The version is unknown: the bytes were written by a newer program, or are not a sealed key.
+    #[error("the sealed key has a version that this program does not support")]
     UnknownVersion,
-    /// Too short to be a sealed key, or the data key has not 32 bytes.
+    /// The bytes are too short, or the data key does not have 32 bytes.
     #[error("the sealed key or its data key has a wrong length")]
     Malformed,
-    /// The data key is another key's, or salt, commitment or a bound fact was edited.
-    #[error("the sealed key is not sealed under this data key for these facts")]
+    /// The data key belongs to another key, or the salt, the commitment or a bound attribute was edited.
+    #[error("the sealed key was not sealed under this data key with these attributes")]
     Commitment,
     /// The data key is right, but the ciphertext was edited.
     #[error("the sealed key was edited")]
     Sealed,
 }
 
-/// A fresh data key.
+/// A new random data key.
 ///
 /// # Errors
 /// [`CryptoError::Faulty`] if there is no randomness.
@@ -70,7 +70,7 @@ pub fn new_data_key(random: &dyn Random) -> Result<SecretBytes, CryptoError> {
     Ok(key)
 }
 
-/// Seals `material` under a data key of 32 bytes for the facts in `context`; the row key is for the row's first tag.
+/// Seals `material` under a data key of 32 bytes, bound to `context`. The row key authenticates the first row.
 ///
 /// # Errors
 /// [`CryptoError::Faulty`] if there is no randomness, [`CryptoError::BadKey`] if the data key has another length.
@@ -85,7 +85,7 @@ pub fn seal(
     random.fill(&mut salt).map_err(|_| CryptoError::Faulty)?;
     let derived = Derived::new(data_key, &salt, &context).ok_or(CryptoError::BadKey("a data key has 32 bytes"))?;
 
-    // Exactly as long as the result, so that the material in it is overwritten in place and never moved.
+    // The capacity is exactly that of the result, so that the material is overwritten in place and never moved.
     let mut sealed = Vec::with_capacity(1 + SALT + COMMITMENT + material.expose().len() + TAG);
     sealed.push(VERSION);
     sealed.extend_from_slice(&salt);
@@ -101,7 +101,7 @@ pub fn seal(
     Ok((SealedKey::from_stored(sealed), RowKey(derived.row_key)))
 }
 
-/// Opens a sealed key; it opens only under its own data key and with the very facts it was sealed for.
+/// Opens a sealed key. It opens only with its own data key and the context that it was sealed with.
 ///
 /// # Errors
 /// [`OpenError`], of which each tells what is wrong.
@@ -118,12 +118,12 @@ pub fn open(data_key: &SecretBytes, sealed: &SealedKey, context: &EncryptionCont
     Ok(Opened { material, row_key: RowKey(derived.row_key) })
 }
 
-/// Whether this data key is the one that `sealed` is sealed under for these facts: verifies a wrap without opening the private key.
+/// Whether `sealed` commits to this data key and context. This verifies a wrap without opening the private key.
 pub fn commits(data_key: &SecretBytes, sealed: &SealedKey, context: &EncryptionContext) -> bool {
     Parts::split(sealed).and_then(|parts| parts.derive(data_key, &context.canonical_bytes())).is_ok()
 }
 
-/// Authenticates what changes in a key's row. Wipes itself.
+/// Authenticates the mutable state of a row. It is wiped on drop.
 ///
 /// ```compile_fail
 /// fn show(key: &canton_keyvault::crypto::envelope::RowKey) -> String {
@@ -136,7 +136,7 @@ impl RowKey {
     /// HMAC-SHA256 over `KeyRecord::tagged_bytes`.
     pub fn tag(&self, bytes: &[u8]) -> [u8; 32] {
         let mut tag = [0; 32];
-        // SHA-256 gives 32 bytes; were it otherwise, the zeros would verify nowhere.
+        // SHA-256 gives 32 bytes. With another length the zeros would never verify.
         if let Ok(bytes) = hmac::sign(&self.key(), bytes).as_ref().try_into() {
             tag = bytes;
         }
@@ -153,7 +153,7 @@ impl RowKey {
     }
 }
 
-/// Sealed bytes of version 1, taken apart.
+/// The parts of a sealed key of version 1.
 struct Parts<'a> {
     salt: &'a [u8; SALT],
     commitment: &'a [u8; COMMITMENT],
@@ -170,14 +170,14 @@ impl<'a> Parts<'a> {
         Ok(Self { salt, commitment, ciphertext, tag })
     }
 
-    /// Derives, and compares the commitment in constant time.
+    /// Derives the keys, and compares the commitment in constant time.
     fn derive(&self, data_key: &SecretBytes, context: &[u8]) -> Result<Derived, OpenError> {
         let derived = Derived::new(data_key, self.salt, context).ok_or(OpenError::Malformed)?;
         if bool::from(derived.commitment.expose().ct_eq(self.commitment)) { Ok(derived) } else { Err(OpenError::Commitment) }
     }
 }
 
-/// What a data key derives to.
+/// The keys derived from a data key.
 struct Derived {
     seal_key: SecretBytes,
     commitment: SecretBytes,

@@ -2,7 +2,7 @@
 
 use crate::domain::Algorithm;
 
-/// Why key material was refused, or an operation was not done. Every way a decryption can fail is `DecryptionFailed`.
+/// Why key material was refused or an operation failed. All failures of a decryption are `DecryptionFailed`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CryptoError {
     /// The key does not support the algorithm.

@@ -1,4 +1,4 @@
-//! Canton's name for a public key (`Fingerprint` and `PublicKey.id` in `CryptoKeys.scala`).
+//! Canton's fingerprint of a public key (`Fingerprint` and `PublicKey.id` in `CryptoKeys.scala`).
 
 use sha2::{Digest, Sha256};
 
@@ -9,8 +9,8 @@ use super::scheme::ed25519;
 /// `HashPurpose.PublicKeyFingerprint`.
 const PUBLIC_KEY_FINGERPRINT: u32 = 12;
 
-/// SHA-256 over the purpose (`u32be` 12) and the public key: the raw 32 bytes of an Ed25519 signing key, the
-/// `SubjectPublicKeyInfo` of every other. Neither length nor usage nor name enters, so a P-256 key has one fingerprint in both roles.
+/// SHA-256 over the purpose (`u32be` 12) and the public key: the raw 32 bytes of an Ed25519 signing key, the `SubjectPublicKeyInfo` of any
+/// other key. Length, usage and name are not included, so that a P-256 key has the same fingerprint for both purposes.
 pub fn fingerprint(spec: KeySpec, purpose: Purpose, spki: &[u8]) -> Fingerprint {
     let hashed = match (spec, purpose) {
         (KeySpec::EcCurve25519, Purpose::Signing) => spki.strip_prefix(ed25519::SPKI_HEAD).unwrap_or(spki),

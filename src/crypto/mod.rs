@@ -1,4 +1,4 @@
-//! Key material: secrets that wipe themselves, the envelope, and one file for each scheme. No I/O, no async, no logs.
+//! Cryptography: secrets that are wiped on drop, the envelope, and one file for each scheme. No I/O, no async, no logs.
 
 pub mod canton;
 mod curve;

@@ -1,6 +1,7 @@
-//! PKCS#8 (RFC 5208, and RFC 5958 where it adds the public key): reads what others write, writes one canonical form for each spec.
+//! PKCS#8 (RFC 5208, and RFC 5958 with the public key): parses any valid encoding, and writes one canonical form for each spec. The parser
+//! borrows all secrets and copies none.
 //!
-//! Canonical are: Ed25519, 48 bytes, seed only (RFC 8410); EC, named curve, scalar and uncompressed point, no inner parameters
+//! The canonical forms are: Ed25519, 48 bytes, seed only (RFC 8410); EC, named curve, scalar and uncompressed point, no inner parameters
 //! (RFC 5915); RSA, two primes with CRT values. All are version 1 without attributes, and Canton reads all of them.
 
 use crate::domain::KeySpec;
@@ -11,7 +12,7 @@ use super::{
     der::{self, BIT_STRING, INTEGER, NULL, NotDer, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE},
 };
 
-/// The key is not what its scheme reads.
+/// The key has another spec than its scheme reads.
 pub(super) const OTHER_SPEC: CryptoError = CryptoError::BadKey("it is of another spec than stated");
 
 /// OIDs, content bytes.
@@ -19,30 +20,30 @@ const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
-/// Tags of `[0]` and `[1]` as keys use them: explicit inside an EC key, implicit in PKCS#8 itself.
+/// The tags `[0]` and `[1]`: explicit inside an EC key, implicit in PKCS#8.
 const EXPLICIT_0: u8 = 0xa0;
 const EXPLICIT_1: u8 = 0xa1;
 const IMPLICIT_1: u8 = 0x81;
 
-/// A PKCS#8 private key, taken apart. Borrows all of its secrets.
+/// A parsed PKCS#8 private key. It borrows its secrets.
 pub(super) enum PrivateKeyInfo<'a> {
     /// RFC 8410.
     Ed25519 {
-        /// The 32 bytes that everything derives from.
+        /// The 32-byte seed.
         seed: &'a [u8],
-        /// The public key that came with it, if any (32 bytes are right; not checked here).
+        /// The public key in the encoding, if there is one. Its length is not checked here.
         public: Option<&'a [u8]>,
     },
     /// RFC 5915 over a named curve.
     Ec {
         /// The curve.
         curve: &'static Curve,
-        /// The scalar, big-endian, as long as the curve's field; its range is not checked here.
+        /// The scalar, big-endian, as long as the field of the curve. Its range is not checked here.
         scalar: &'a [u8],
-        /// The public points that came with it (not checked here).
+        /// The public points in the encoding. They are not checked here.
         public: [Option<&'a [u8]>; 2],
     },
-    /// RFC 8017 `RSAPrivateKey`, DER. Size, exponent and form were checked; that the numbers fit together was not.
+    /// RFC 8017 `RSAPrivateKey`, DER. Size, exponent and form are checked. The consistency of the numbers is not.
     Rsa {
         /// The DER of `RSAPrivateKey`.
         key: &'a [u8],
@@ -50,7 +51,7 @@ pub(super) enum PrivateKeyInfo<'a> {
 }
 
 impl<'a> PrivateKeyInfo<'a> {
-    /// Takes PKCS#8 apart.
+    /// Parses PKCS#8.
     ///
     /// # Errors
     /// [`CryptoError::BadKey`] unless it is strict DER of a known kind of key.
@@ -65,7 +66,7 @@ impl<'a> PrivateKeyInfo<'a> {
         }
     }
 
-    /// What the key is.
+    /// The spec.
     pub(super) const fn spec(&self) -> KeySpec {
         match self {
             Self::Ed25519 { .. } => KeySpec::EcCurve25519,
@@ -74,7 +75,7 @@ impl<'a> PrivateKeyInfo<'a> {
         }
     }
 
-    /// The EC key of this spec: scalar and public point, which fit together.
+    /// The scalar and the public point of an EC key of this spec, which belong together.
     ///
     /// # Errors
     /// [`CryptoError::BadKey`] if it is another kind of key, if the scalar is out of range, or if a public key inside is not its own.
@@ -88,7 +89,7 @@ impl<'a> PrivateKeyInfo<'a> {
         Ok((scalar, point))
     }
 
-    /// The canonical form; `spki` is wanted for EC keys alone.
+    /// The canonical form. Only EC keys need `spki`.
     ///
     /// # Errors
     /// [`CryptoError::Faulty`] if `spki` is not of its curve.
@@ -101,7 +102,7 @@ impl<'a> PrivateKeyInfo<'a> {
     }
 }
 
-/// Every public key that came with a key must be the key's own.
+/// Checks that each public key in the encoding belongs to the private key.
 pub(super) fn check_public(own: &[u8], came_with_it: &[Option<&[u8]>]) -> Result<(), CryptoError> {
     if came_with_it.iter().flatten().all(|point| *point == own) {
         Ok(())
@@ -110,7 +111,7 @@ pub(super) fn check_public(own: &[u8], came_with_it: &[Option<&[u8]>]) -> Result
     }
 }
 
-/// `PrivateKeyInfo` or `OneAsymmetricKey` before the algorithm is looked at.
+/// `PrivateKeyInfo` or `OneAsymmetricKey`, before the algorithm is examined.
 struct Outer<'a> {
     algorithm: &'a [u8],
     parameters: Reader<'a>,
@@ -127,7 +128,7 @@ impl<'a> Outer<'a> {
         let mut parameters = Reader::new(info.take(SEQUENCE)?);
         let algorithm = parameters.take(OBJECT_IDENTIFIER)?;
         let key = info.take(OCTET_STRING)?;
-        // Attributes say nothing about the key; they are dropped.
+        // Attributes do not concern the key and are dropped.
         info.take_optional(EXPLICIT_0)?;
         let public = match version {
             [0] => None,
@@ -162,7 +163,7 @@ fn read_ec<'a>(mut parameters: Reader<'_>, key: &'a [u8], outer: Option<&'a [u8]
     Ok(PrivateKeyInfo::Ec { curve, scalar, public: [inner, outer] })
 }
 
-/// RFC 5915 §3: the scalar and the public point. Parameters, if they are repeated inside, must be the same.
+/// RFC 5915 §3: the scalar and the public point. Inner parameters, if present, must name the same curve.
 fn ec_private_key<'a>(bytes: &'a [u8], curve: &[u8]) -> Result<(&'a [u8], Option<&'a [u8]>), NotDer> {
     let mut outer = Reader::new(bytes);
     let mut key = Reader::new(outer.take(SEQUENCE)?);
@@ -240,7 +241,7 @@ pub(super) fn write_ed25519(seed: &[u8]) -> SecretBytes {
 fn write_rsa(key: &[u8]) -> SecretBytes {
     const MIDDLE: &[u8] =
         &[0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00, 0x04, 0x82];
-    // A key that was read holds 2048 bits of modulus and at most 65535 bytes, so two bytes are the shortest form of its length.
+    // The modulus has 2048 bits and the key at most 65535 bytes, so that two bytes are the shortest form of the length.
     let length = |extra: usize| u16::try_from(key.len() + extra).unwrap_or(u16::MAX).to_be_bytes();
     SecretBytes::concat(&[&[0x30, 0x82], &length(MIDDLE.len() + 2), MIDDLE, &length(0), key])
 }

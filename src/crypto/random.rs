@@ -2,12 +2,12 @@
 
 use aws_lc_rs::rand::SecureRandom;
 
-/// The system gave no randomness.
+/// The operating system provided no randomness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system's random generator failed")]
 pub struct RandomFailed;
 
-/// A source of random bytes fit for keys.
+/// A cryptographically secure source of random bytes.
 pub trait Random: Send + Sync {
     /// Fills `bytes`.
     ///

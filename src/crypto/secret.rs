@@ -1,4 +1,4 @@
-//! Bytes that wipe themselves: no `Debug`, no `Clone`, no `Serialize`, and one named way out.
+//! Bytes that are wiped on drop: no `Debug`, no `Clone`, no `Serialize`, and one method that exposes them.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -20,32 +20,32 @@ use zeroize::Zeroizing;
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
-    /// `length` zero bytes, to be filled in place: passing an array by value would leave copies on the stack.
+    /// `length` zero bytes, to be filled in place. Passing an array by value would leave copies on the stack.
     pub fn zeroed(length: usize) -> Self {
         Self(Zeroizing::new(vec![0; length]))
     }
 
-    /// A copy of a secret that somebody else wipes.
+    /// A copy of a secret whose owner wipes the original.
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
     }
 
-    /// The parts one after the other, in one allocation.
+    /// The concatenation of the parts, in one allocation.
     pub fn concat(parts: &[&[u8]]) -> Self {
         Self(Zeroizing::new(parts.concat()))
     }
 
-    /// Cuts to `length` bytes; what is cut off is wiped with the rest, since the allocation stays.
+    /// Truncates to `length` bytes. The allocation stays, so that the truncated bytes are wiped on drop too.
     pub fn truncate(&mut self, length: usize) {
         self.0.truncate(length);
     }
 
-    /// The bytes: for handing to a primitive, a provider or an encoder, never to a log, an error or a store.
+    /// The bytes, for a primitive, a provider or an encoder. Never pass them to a log, an error or a store.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether both hold the same bytes, in constant time for equal lengths.
+    /// Whether both contain the same bytes, in constant time for equal lengths.
     pub fn same(&self, other: &Self) -> bool {
         self.expose().ct_eq(other.expose()).into()
     }
@@ -56,7 +56,7 @@ impl SecretBytes {
     }
 }
 
-/// Takes the vector over without a copy; its spare capacity is wiped with it.
+/// Takes ownership of a vector without a copy. The spare capacity is wiped too.
 impl From<Vec<u8>> for SecretBytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))

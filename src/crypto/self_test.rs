@@ -1,16 +1,15 @@
-//! Proves that an opened key works before it is trusted with anything.
+//! Self-test of an opened key before it is used.
 
 use crate::domain::{Algorithm, Purpose};
 
 use super::{CryptoError, PrivateKey, Scheme, SecretBytes, ecies_sender};
 
-/// What is signed or encrypted. It names itself, so that a stray signature of it could be told, and Canton hashes with another prefix.
+/// The message that is signed or encrypted. It identifies itself, and Canton hashes with another prefix.
 const MESSAGE: &[u8] = b"canton-keyvault/self_test-on-load/v1";
 
-/// Proves a key with its scheme:
-/// signing keys sign a fixed message, which verifies it with the public key; ECIES keys decrypt what was encrypted to their public key;
-/// RSA keys were proven when parsed (the library checks that all numbers fit together, which a decryption would not show better);
-/// symmetric keys have nothing to prove: any 32 bytes are one. Well below a millisecond.
+/// Tests a key with its scheme. A signing key signs a fixed message, and the scheme verifies the signature with the public key. An ECIES
+/// key decrypts what was encrypted to its public key. An RSA key was validated when it was parsed: the library checks that all numbers
+/// belong together. A symmetric key needs no test, because any 32 bytes are a key. Takes well below a millisecond.
 ///
 /// # Errors
 /// [`CryptoError::Faulty`] if the key does not do what its public key promises.
@@ -19,7 +18,7 @@ pub fn self_test(key: &dyn PrivateKey, scheme: &dyn Scheme) -> Result<(), Crypto
     match (scheme.purpose(), algorithm) {
         (Purpose::Signing, _) => key.sign(algorithm, MESSAGE).map(drop),
         (Purpose::Encryption, Algorithm::EciesP256) => {
-            // A fixed sender: a known answer needs no randomness, and nothing here is confidential.
+            // The scalar of the sender is fixed, because nothing here is confidential.
             let public_key = key.public_key().ok_or(CryptoError::Faulty)?;
             let ciphertext = ecies_sender::encrypt_with(public_key, MESSAGE, [0; 16], &SecretBytes::copy_of(&[1; 32]))?;
             let plaintext = key.decrypt(algorithm, &ciphertext, &[]).map_err(|_| CryptoError::Faulty)?;

@@ -1,18 +1,18 @@
-//! What a computation leaves on the stack: the libraries below wipe their heap, but not each of their frames.
+//! Wipes the stack after computations with secrets. The cryptographic libraries wipe their heap, but not all of their stack frames.
 
 use std::hint::black_box;
 
-/// Runs `work`, then overwrites the 64 KiB of stack below, where its frames were. Everything that touches a secret in the clear runs
-/// in here. Costs about a microsecond.
+/// Runs `work`, then overwrites the 64 KiB of stack below the frame. Every computation with an unsealed secret runs in here. Costs about a
+/// microsecond.
 ///
-/// What `work` returns is moved through the frame of the caller: it shall hold secrets on the heap only.
+/// The result of `work` is moved through the frame of the caller. It must hold secrets on the heap only.
 pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
     let result = run(work);
     wipe();
     result
 }
 
-/// Never inlined: its frame, and those below it, lie where [`wipe`] writes.
+/// Not inlined: its frame, and those below it, are where [`wipe`] writes.
 #[inline(never)]
 fn run<T>(work: impl FnOnce() -> T) -> T {
     work()
@@ -25,7 +25,7 @@ fn wipe() {
     black_box(&mut frames);
 }
 
-/// Deeper than any scheme goes, as the test below holds.
+/// More than any scheme uses, as the test below verifies.
 const DEPTH: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::crypto::{SCHEMES, SystemRandom, self_test};
 
-    /// On a stack that is no deeper than what is wiped: a deeper computation would end the test process.
+    /// Runs on a stack that is only as deep as the wiped area: a deeper computation would end the test process.
     #[test]
     fn no_scheme_goes_deeper_than_what_is_wiped() {
         for scheme in SCHEMES {

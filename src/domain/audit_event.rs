@@ -1,57 +1,58 @@
-//! What happened, before the log gives it a place: one event per call, reads and refusals too.
+//! Audit events: one for each call, including reads and refusals, before the audit log numbers it.
 
 use super::{Algorithm, KeyId, Lifecycle, NodeName, Operation, Principal, Timestamp, WrapperKeyId, text::text_enum};
 
 text_enum!(
-    /// How a call ended.
+    /// The outcome of a call.
     Outcome as "outcome" {
-        /// Done.
+        /// The call succeeded.
         Ok = "ok",
-        /// Refused by the gate.
+        /// The policy denied the call.
         Denied = "denied",
-        /// Allowed, but not done; the reason is the problem code.
+        /// The call was permitted but failed. The reason is the problem code.
         Failed = "failed",
-        /// About to act on something outside (create a KMS key); a second entry tells how it ended.
+        /// An effect outside the vault is about to happen, such as the creation of a KMS key. A second entry has its outcome.
         Intent = "intent",
     }
 );
 
-/// A key's state after a change: the log's word against which every row is held.
+/// The state of a key after a change. The vault compares each row with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateChange {
-    /// The key's revision from now on.
+    /// The revision of the key after the change.
     pub revision: u64,
-    /// The key's marks from now on.
+    /// The lifecycle of the key after the change.
     pub lifecycle: Lifecycle,
-    /// The key that follows it, if one does.
+    /// The successor of the key.
     pub successor: Option<KeyId>,
-    /// When it will be destroyed, where it is pending deletion: an edited row destroys nothing earlier.
+    /// When a key pending deletion is destroyed. An edited row cannot destroy a key earlier.
     pub delete_at: Option<Timestamp>,
 }
 
-/// What was asked of a KMS.
+/// The KMS calls of an operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KmsUse {
-    /// Request ids that the KMS gave, for reconciliation with its own log.
+    /// The request ids that the KMS assigned, to find the calls in its own log.
     pub request_ids: Vec<String>,
-    /// The wrapper keys that gave or took a data key: their rows remember when. The entry tells it by the request ids alone.
+    /// The wrapper keys that wrapped or unwrapped a data key. The store records the time for each. The audit entry has only the request
+    /// ids.
     pub wrapper_keys: Vec<WrapperKeyId>,
 }
 
 impl KmsUse {
-    /// A wrapper key gave or took a data key, in this request.
+    /// Records that a wrapper key wrapped or unwrapped a data key in this request.
     pub fn took(&mut self, wrapper_key: WrapperKeyId, request_id: Option<String>) {
         self.request_ids.extend(request_id);
         self.took_part(wrapper_key);
     }
 
-    /// Joins what was asked for another part of the same call.
+    /// Adds the KMS calls of another part of the same operation.
     pub fn add(&mut self, other: Self) {
         self.request_ids.extend(other.request_ids);
         other.wrapper_keys.into_iter().for_each(|wrapper_key| self.took_part(wrapper_key));
     }
 
-    /// A wrapper key gave or took a data key.
+    /// Records that a wrapper key wrapped or unwrapped a data key.
     pub fn took_part(&mut self, wrapper_key: WrapperKeyId) {
         if !self.wrapper_keys.contains(&wrapper_key) {
             self.wrapper_keys.push(wrapper_key);
@@ -59,45 +60,45 @@ impl KmsUse {
     }
 }
 
-/// One event. Carries no message, plaintext, ciphertext or key material, only digests.
+/// One event. It contains digests only: no message, plaintext, ciphertext or key material.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
-    /// Who asked.
+    /// The caller.
     pub principal: Principal,
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
-    /// Of which key.
+    /// The key.
     pub key: Option<KeyId>,
-    /// Of which node.
+    /// The node.
     pub node: Option<NodeName>,
-    /// With which algorithm.
+    /// The algorithm.
     pub algorithm: Option<Algorithm>,
-    /// SHA-256 of the message to sign, or of the *ciphertext* for encrypt and decrypt.
+    /// SHA-256 of the message to sign, or of the *ciphertext* of an encryption or decryption.
     pub digest: Option<[u8; 32]>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The problem code where it did not end well, or what a state change was caused by.
+    /// The problem code of a refusal or failure, or the cause of a state change.
     pub reason: Option<String>,
     /// The revision of the policy that decided.
     pub policy_revision: String,
-    /// What was asked of a KMS for it.
+    /// The KMS calls.
     pub kms: KmsUse,
-    /// W3C trace id (32 hex digits), if the caller sent one.
+    /// The W3C trace id (32 hex digits), if the caller sent one.
     pub trace_id: Option<String>,
-    /// Our own id of the call, as in the answer's `x-request-id`.
+    /// The request id, as in `x-request-id` of the response.
     pub request_id: Option<String>,
-    /// For a change of a key's state: what it is now.
+    /// The new state of a key, for a state change.
     pub change: Option<StateChange>,
-    /// What the operation was about, where it is no key: a wrapper key id, a file name, a revision.
+    /// The object of the operation if it is not a key: a wrapper key id, a file name, a revision.
     pub subject: Option<String>,
-    /// How many like it this entry stands for, if more than one (bounded refusal floods).
+    /// The number of refusals that this entry represents, if it is more than one.
     pub count: Option<u64>,
 }
 
 impl AuditEvent {
-    /// An event with nothing but the mandatory facts.
+    /// An event with the mandatory fields only.
     pub fn new(at: Timestamp, principal: Principal, operation: Operation, policy_revision: String) -> Self {
         Self {
             at,

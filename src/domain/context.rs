@@ -1,35 +1,36 @@
-//! The facts bound to a wrap and to a sealed key: one maker, one canonical encoding (design §5).
+//! The encryption context: the attributes that are bound to a wrap and to a sealed key, with one canonical encoding.
 
-/// The facts that a ciphertext is bound to, as ordered pairs; absent facts are empty.
+/// The attributes that a ciphertext is bound to, as ordered pairs. Absent attributes are empty.
 ///
-/// Its canonical bytes are the AAD and the HKDF info of a sealed key; its non-empty pairs are the KMS encryption context.
-/// The names are a published contract: IAM policies condition on them, CloudTrail shows them.
+/// The canonical bytes are the AAD and the HKDF info of a sealed key. The non-empty pairs are the KMS encryption context. The names are a
+/// published contract: IAM policies use them as conditions, and CloudTrail shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptionContext {
     attributes: Vec<(&'static str, String)>,
 }
 
 impl EncryptionContext {
-    /// From facts in their fixed order.
+    /// A context of attributes in their fixed order.
     pub const fn new(attributes: Vec<(&'static str, String)>) -> Self {
         Self { attributes }
     }
 
-    /// For each fact in order: `u32be length ‖ UTF-8`. Unambiguous, since the order and number are fixed by the version.
+    /// For each attribute in order: `u32be length ‖ UTF-8`. The encoding is unambiguous, because the version fixes the number and the
+    /// order.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         canonical_bytes(self.attributes.iter().map(|(_, value)| value.as_str()))
     }
 
-    /// The pairs for a KMS, empty values left out (AWS refuses them).
+    /// The pairs for a KMS, without empty values, which AWS refuses.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.attributes.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str()))
     }
 }
 
-/// `u32be length ‖ UTF-8` for each text in order: the encoding of the context and of the facts under a row tag.
+/// `u32be length ‖ UTF-8` for each text in order: the encoding of the context and of the fields under a row tag.
 pub(crate) fn canonical_bytes<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<u8> {
     texts.fold(Vec::with_capacity(256), |mut bytes, text| {
-        // Facts are names and words of at most a few hundred bytes: the length always fits.
+        // Names and attributes have at most a few hundred bytes, so that the length always fits.
         bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
         bytes.extend_from_slice(text.as_bytes());
         bytes

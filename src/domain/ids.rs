@@ -1,10 +1,10 @@
-//! Identifiers, each parsed at the edge and valid ever after.
+//! Identifiers. Each is validated when it is parsed.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use super::text::{Hex, UnknownText};
 
-/// Why a text is not an identifier of its kind.
+/// Why a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Neither a Canton fingerprint nor a symmetric key id.
@@ -25,7 +25,7 @@ pub enum IdError {
     /// Not a job id.
     #[error("a job id is job- and 12 lower-case hex digits")]
     JobId,
-    /// A word outside a closed set.
+    /// A text that is not a value of an enum.
     #[error(transparent)]
     Unknown(#[from] UnknownText),
 }
@@ -35,7 +35,7 @@ pub enum IdError {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// From the SHA-256 half of the multihash (32 bytes).
+    /// The fingerprint with this SHA-256 digest (32 bytes).
     pub const fn from_digest(digest: [u8; 32]) -> Self {
         Self(digest)
     }
@@ -48,7 +48,8 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The id of a key: a fingerprint for a key pair, 16 random bytes for a symmetric key (a hash would tell of the secret).
+/// The id of a key: a fingerprint for a key pair, 16 random bytes for a symmetric key. A hash would leak information about the symmetric
+/// key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyId {
     /// `1220…`, 68 characters.
@@ -87,7 +88,7 @@ macro_rules! short_id {
         pub struct $name([u8; 6]);
 
         impl $name {
-            /// From 6 random bytes.
+            /// The id with these 6 random bytes.
             pub const fn from_random(random: [u8; 6]) -> Self {
                 Self(random)
             }
@@ -111,7 +112,7 @@ macro_rules! short_id {
 }
 
 short_id!(
-    /// A wrapper key's own short id: `wk-` and 12 hex digits, random.
+    /// The id of a wrapper key in this vault: `wk-` and 12 hex digits, random.
     WrapperKeyId, "wk-", IdError::WrapperKeyId
 );
 short_id!(
@@ -119,7 +120,7 @@ short_id!(
     JobId, "job-", IdError::JobId
 );
 
-/// Declares a text identifier that is checked once, by the given function.
+/// Declares a text identifier that a function validates.
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident, $error:expr, $check:expr) => {
         $(#[$meta])*
@@ -155,11 +156,11 @@ text_id!(
     NodeName, IdError::NodeName, is_plain_name
 );
 text_id!(
-    /// The id of a vault, from its configuration, so that a staging vault does not accept production rows.
+    /// The id of a vault, from its configuration. It prevents that a staging vault accepts rows of a production vault.
     VaultId, IdError::VaultId, is_plain_name
 );
 text_id!(
-    /// A label of a key for people, up to 300 characters as in Canton. Not bound, not unique.
+    /// The name of a key, up to 300 characters as in Canton. It is neither authenticated nor unique.
     KeyName, IdError::KeyName, |text| (1..=300).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 );
 
@@ -169,7 +170,7 @@ fn is_plain_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// serde as the text of `Display` and `FromStr`.
+/// Implements serde with the text of `Display` and `FromStr`.
 macro_rules! serde_as_text {
     ($($name:ty),+) => {$(
         impl serde::Serialize for $name {

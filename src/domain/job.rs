@@ -1,23 +1,23 @@
-//! Jobs over all keys: a rotation gives each a wrap under another wrapper key, a re-seal gives each a new data key.
+//! Jobs over all keys: a rotation adds a wrap under another wrapper key to each key, a re-seal gives each key a new data key.
 
 use super::{KeyId, Timestamp, WrapperKeyId, ids::JobId, text::text_enum};
 
-/// What a job does to every key, whatever its state.
+/// The work that a job does for every key, in any state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Adds a wrap under `to`, the active wrapper key since the job began.
+    /// Adds a wrap under `to`, which is active since the start of the job.
     Rotation {
-        /// The one that was active before.
+        /// The wrapper key that was active before.
         from: WrapperKeyId,
-        /// The one that is active now.
+        /// The wrapper key that is active now.
         to: WrapperKeyId,
     },
-    /// Seals the private key anew, under a data key of a new generation.
+    /// Re-seals the private key under a data key of a new generation.
     Reseal,
 }
 
 text_enum!(
-    /// The two kinds of jobs.
+    /// The kind of a job.
     JobKind as "job kind" {
         /// Every key gets a wrap under another wrapper key.
         Rotation = "rotation",
@@ -27,15 +27,15 @@ text_enum!(
 );
 
 text_enum!(
-    /// How far a job is.
+    /// The state of a job.
     JobState as "job state" {
-        /// Going on, also after a restart.
+        /// The job runs. A restart resumes it.
         Running = "running",
-        /// Every key is done; counted in the transaction that says so.
+        /// All keys are done. The transaction that sets this state counts them.
         Succeeded = "succeeded",
-        /// Every key is done but those that the errors name, which no retry would cure.
+        /// All keys are done except those named in the errors, which a retry cannot cure.
         Failed = "failed",
-        /// Stopped by a call; what is done stays done.
+        /// A call aborted the job. Keys that are done stay done.
         Aborted = "aborted",
     }
 );
@@ -45,42 +45,42 @@ text_enum!(
 pub struct Job {
     /// Its id.
     pub id: JobId,
-    /// What it does.
+    /// The work.
     pub work: Work,
-    /// How far it is.
+    /// The state.
     pub state: JobState,
-    /// How many keys there are to do. While it runs, as of now; then as of its end.
+    /// The number of keys to process: the current number while the job runs, then the number at its end.
     pub total: u64,
-    /// How many of them are done.
+    /// The number of keys that are done.
     pub done: u64,
-    /// How many were tried in vain and not done since.
+    /// The number of keys that failed and are not done.
     pub failed: u64,
-    /// Why, for the first of them.
+    /// The first errors.
     pub errors: Vec<JobError>,
-    /// When it began.
+    /// When the job started.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When the job ended.
     pub finished_at: Option<Timestamp>,
 }
 
 impl Job {
-    /// So many errors are told; the rest is counted.
+    /// Maximum number of errors in a job. Further errors are counted only.
     pub const TOLD: usize = 20;
 }
 
-/// Why a job did not do one key.
+/// Why a job could not process one key.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JobError {
-    /// Which key.
+    /// The key.
     pub key_id: KeyId,
     /// The problem code.
     pub code: String,
-    /// For whoever must act.
+    /// The text of the error.
     pub detail: String,
 }
 
 impl Work {
-    /// Which kind of job this is.
+    /// The kind of the job.
     pub const fn kind(self) -> JobKind {
         match self {
             Self::Rotation { .. } => JobKind::Rotation,

@@ -1,36 +1,36 @@
-//! The stored form of a key, all ciphertext: facts that are bound, facts that change, and wraps (design §5).
+//! The stored form of a key, which contains ciphertext only: bound attributes, mutable state, and wraps.
 
 use super::{
     Class, EncryptionContext, KeyId, KeyName, KeySpec, Lifecycle, NodeName, Origin, Purpose, StateChange, Timestamp, Usages, VaultId,
     WrapperKeyId, context::canonical_bytes,
 };
 
-/// What is fixed at creation and bound to every ciphertext of the key.
+/// The attributes of a key. They are fixed at creation and bound to every ciphertext of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyAttributes {
-    /// Canton's fingerprint, or random for a symmetric key.
+    /// The id: Canton's fingerprint, or random for a symmetric key.
     pub id: KeyId,
     /// The Canton node that the key belongs to.
     pub node: NodeName,
-    /// What the key is for.
+    /// The purpose.
     pub purpose: Purpose,
-    /// What the key is.
+    /// The spec.
     pub spec: KeySpec,
-    /// What Canton uses it for; empty unless it signs.
+    /// The usages in Canton. Empty unless it is a signing key.
     pub usages: Usages,
-    /// How long it lives.
+    /// The class.
     pub class: Class,
-    /// Where it was born.
+    /// The origin.
     pub origin: Origin,
-    /// Whether an exporter may take it out.
+    /// Whether the role `exporter` may export it.
     pub exportable: bool,
 }
 
 impl KeyAttributes {
-    /// The version of the context's encoding; the first fact of it.
+    /// The version of the encoding of the context. It is the first attribute of the context.
     pub const CONTEXT_VERSION: &'static str = "1";
 
-    /// The context that binds these facts, in the order of design §5.
+    /// The encryption context of these attributes, in the order that ARCHITECTURE.md fixes.
     pub fn encryption_context(&self, vault: &VaultId) -> EncryptionContext {
         let Self { id, node, purpose, spec, usages, class, origin, exportable } = self;
         EncryptionContext::new(vec![
@@ -48,12 +48,12 @@ impl KeyAttributes {
     }
 }
 
-/// Sealed private key material: `version ‖ salt(32) ‖ commitment(32) ‖ ciphertext ‖ tag(16)`. Says nothing without its data key.
+/// Sealed private key material: `version ‖ salt(32) ‖ commitment(32) ‖ ciphertext ‖ tag(16)`. It reveals nothing without its data key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedKey(Vec<u8>);
 
 impl SealedKey {
-    /// Takes bytes as stored; they are checked when they are opened.
+    /// Stored bytes. They are checked when they are opened.
     pub const fn from_stored(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -64,61 +64,61 @@ impl SealedKey {
     }
 }
 
-/// One wrapped copy of a key's data key.
+/// One wrapped copy of the data key of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrap {
-    /// The wrapper key that opens it.
+    /// The wrapper key that unwraps it.
     pub wrapper_key: WrapperKeyId,
-    /// The generation of the data key inside.
+    /// The generation of the data key.
     pub generation: u32,
-    /// What the provider returned.
+    /// The bytes that the provider returned.
     pub wrapped: Vec<u8>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it last gave a data key that matched the commitment.
+    /// When it last unwrapped to a data key that matches the commitment.
     pub verified_at: Option<Timestamp>,
-    /// Whether it was found not to open although its wrapper key works.
+    /// Whether it did not open although its wrapper key works.
     pub quarantined: bool,
 }
 
-/// A key as stored.
+/// A stored key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// The bound facts.
+    /// The bound attributes.
     pub attributes: KeyAttributes,
-    /// A label for people.
+    /// The name.
     pub name: Option<KeyName>,
     /// X.509 `SubjectPublicKeyInfo`, DER; `None` for a symmetric key.
     pub public_key: Option<Vec<u8>>,
-    /// When it was created or imported.
+    /// When the key was created or imported.
     pub created_at: Timestamp,
-    /// Counts re-seals: the generation of the data key in force, from 1.
+    /// The generation of the current data key, from 1. Each re-seal increases it.
     pub generation: u32,
-    /// Counts state changes, from 1; equals that of the key's newest state-change entry in the log.
+    /// The number of state changes, from 1. It equals the revision in the newest state change of the key in the audit log.
     pub revision: u64,
-    /// The marks on it.
+    /// The lifecycle.
     pub lifecycle: Lifecycle,
-    /// The key that follows it.
+    /// The successor.
     pub successor: Option<KeyId>,
-    /// The key that it follows.
+    /// The predecessor.
     pub predecessor: Option<KeyId>,
-    /// When it will be destroyed.
+    /// When the key is destroyed.
     pub delete_at: Option<Timestamp>,
-    /// HMAC over what changes (32 bytes); `None` after a change made without opening the key.
+    /// HMAC over the mutable state (32 bytes). `None` after a change that was made without opening the key.
     pub row_tag: Option<[u8; 32]>,
-    /// The sealed private key; `None` for a tombstone.
+    /// The sealed private key. `None` for a destroyed key.
     pub sealed: Option<SealedKey>,
-    /// Its wraps, oldest first.
+    /// The wraps, oldest first.
     pub wraps: Vec<Wrap>,
 }
 
 impl KeyRecord {
-    /// Where the row says that the key stands: to be held against the log's word.
+    /// The state in the row, to compare with the newest state change in the audit log.
     pub const fn state_change(&self) -> StateChange {
         StateChange { revision: self.revision, lifecycle: self.lifecycle, successor: self.successor, delete_at: self.delete_at }
     }
 
-    /// What the row tag covers: state, revision, successor, `delete_at`, encoded as the context is.
+    /// The bytes under the row tag: state, revision, successor, `delete_at`, in the encoding of the context.
     pub fn tagged_bytes(&self) -> Vec<u8> {
         let fields = [
             self.lifecycle.to_string(),

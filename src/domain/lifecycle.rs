@@ -1,28 +1,29 @@
-//! The state machine of a key (design §10): which transitions there are, and what each state allows.
+//! The state machine of a key: its transitions, and what each state allows.
 
 use std::{fmt, str::FromStr};
 
 use super::text::{UnknownText, text_enum};
 
 text_enum!(
-    /// The state that counts: the outermost of the marks that a key carries.
+    /// The effective state: the outermost mark of the lifecycle.
     KeyState as "key state" {
-        /// Does everything its spec and purpose allow.
+        /// The key does everything that its spec and purpose allow.
         Active = "active",
-        /// Has a successor: decrypts, never signs or encrypts again.
+        /// The key has a successor. It decrypts, but does not sign or encrypt.
         Superseded = "superseded",
-        /// Switched off until `enable`.
+        /// The key is disabled until `enable`.
         Disabled = "disabled",
-        /// Set aside by the vault, since its record, its sealed bytes or its wraps failed a check.
+        /// The key is quarantined, because its row, its sealed bytes or its wraps failed a check.
         Quarantined = "quarantined",
-        /// Refused for use; destroyed when its time comes, unless cancelled.
+        /// The key is refused for use, and destroyed when its deletion is due, unless the deletion is cancelled.
         PendingDeletion = "pending-deletion",
-        /// A tombstone: facts without key material.
+        /// The key material is deleted. The attributes stay.
         Destroyed = "destroyed",
     }
 );
 
-/// The marks on a key. Removing a mark uncovers what was below it, so a way back restores the previous state and never more.
+/// The marks on a key. Removing a mark reveals the mark below. Therefore the reversal of a transition restores the previous state and no
+/// higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent marks, not a state in disguise")]
 pub struct Lifecycle {
@@ -33,41 +34,41 @@ pub struct Lifecycle {
     destroyed: bool,
 }
 
-/// A step from one lifecycle to the next.
+/// A transition between two lifecycles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
-    /// Switch off.
+    /// Disables the key.
     Disable,
-    /// Lift `disabled` and `quarantined`.
+    /// Removes `disabled` and `quarantined`.
     Enable,
-    /// Final: never signs again.
+    /// Ends signing, permanently.
     Supersede,
-    /// Set aside by the vault itself.
+    /// Quarantines the key. Only the vault does this.
     Quarantine,
-    /// Refuse use and start the waiting time.
+    /// Refuses use and starts the waiting time.
     ScheduleDeletion,
-    /// Back to what it was before the deletion was scheduled.
+    /// Restores the state before the deletion was scheduled.
     CancelDeletion,
-    /// The waiting time is over: only facts stay.
+    /// Deletes the key material after the waiting time. The attributes stay.
     Destroy,
 }
 
-/// A step that does not exist from the state the key is in.
+/// The state of the key does not allow the transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key that is {from} cannot take this step")]
 pub struct TransitionError {
-    /// The state the key is in.
+    /// The state of the key.
     pub from: KeyState,
 }
 
 impl Lifecycle {
-    /// A new key.
+    /// The lifecycle of a new key.
     pub const ACTIVE: Self = Self { superseded: false, disabled: false, quarantined: false, pending_deletion: false, destroyed: false };
 
-    /// What to show for a row whose state cannot be read.
+    /// The lifecycle shown for a row whose state cannot be read.
     pub const QUARANTINED: Self = Self { quarantined: true, ..Self::ACTIVE };
 
-    /// The outermost mark.
+    /// The effective state.
     pub const fn state(self) -> KeyState {
         match self {
             Self { destroyed: true, .. } => KeyState::Destroyed,
@@ -79,7 +80,7 @@ impl Lifecycle {
         }
     }
 
-    /// The lifecycle after `step`.
+    /// The lifecycle after a transition.
     ///
     /// # Errors
     /// [`TransitionError`] where the step does not exist, or would change nothing; a key that waits to be destroyed can be set aside
@@ -104,18 +105,18 @@ impl Lifecycle {
         matches!(self.state(), KeyState::Active)
     }
 
-    /// Whether the key may decrypt what exists.
+    /// Whether the key may decrypt.
     pub const fn can_decrypt(self) -> bool {
         matches!(self.state(), KeyState::Active | KeyState::Superseded)
     }
 
-    /// Whether the key's material is gone.
+    /// Whether the key material is deleted.
     pub const fn is_destroyed(self) -> bool {
         self.destroyed
     }
 }
 
-/// Outermost mark first, space-separated: `pending-deletion disabled superseded`. This text is stored, tagged and logged.
+/// The marks, outermost first, space-separated: `pending-deletion disabled superseded`. This text is stored, authenticated and logged.
 impl fmt::Display for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { superseded, disabled, quarantined, pending_deletion, destroyed } = *self;
@@ -148,7 +149,7 @@ impl FromStr for Lifecycle {
                 KeyState::Destroyed => read.destroyed = true,
             }
         }
-        // One text per lifecycle: anything else was edited.
+        // Each lifecycle has exactly one text. Another text was edited.
         if read.to_string() == text { Ok(read) } else { Err(unknown()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Facts: what a key, a wrapper key, a principal and an audit event *are*. No I/O, no async, no clock.
+//! The domain: keys, wrapper keys, principals, policy and audit events. No I/O, no async, no clock.
 
 mod audit_event;
 mod context;

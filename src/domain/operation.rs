@@ -1,9 +1,9 @@
-//! The words for what can be done, and the table of roles: what each allows, whole (design §8).
+//! The operations and the roles: a table lists every operation that a role permits.
 
 use super::text::text_enum;
 
 text_enum!(
-    /// Everything that can be asked of the vault, and what it does by itself. The words stand in the audit log.
+    /// All operations of callers and of the vault itself. The texts are stored in the audit log.
     Operation as "operation" {
         /// `POST /v1/keys`
         CreateKey = "keys.create",
@@ -77,47 +77,47 @@ text_enum!(
         Authorize = "vault.authorize",
         /// `POST /v1/authorize` about another principal
         AuthorizeOther = "vault.authorize-other",
-        /// A path or a method that the API does not have.
+        /// A request with a path or a method that the API does not have.
         NoSuchCall = "vault.no-such-call",
         /// The service started.
         Start = "vault.start",
         /// The service stopped.
         Stop = "vault.stop",
-        /// Certificates, client CAs, CRL, deny-list, nodes or grants were read anew.
+        /// Certificates, client CAs, CRL, deny-list, nodes or grants were reloaded.
         Reload = "vault.reload",
-        /// The vault set a key or a wrap aside.
+        /// The vault quarantined a key or a wrap.
         Quarantine = "keys.quarantine",
-        /// The waiting time of a deletion ended.
+        /// The deletion of a key was due, and the vault destroyed it.
         DestroyKey = "keys.destroy",
-        /// The first wrapper key of an empty store.
+        /// The first wrapper key of an empty store was registered.
         BootstrapWrapperKey = "wrapper-keys.bootstrap",
         /// A key got a wrap under another wrapper key.
         RewrapKey = "keys.rewrap",
-        /// A rotation ended by itself.
+        /// A rotation succeeded or failed.
         EndRotation = "rotations.end",
-        /// A re-seal of all keys ended by itself.
+        /// A re-seal of all keys succeeded or failed.
         EndReseal = "reseals.end",
     }
 );
 
 text_enum!(
-    /// What a principal may be.
+    /// The roles.
     Role as "role" {
-        /// Creates, sees, uses and rotates the keys of its own node, and schedules their deletion.
+        /// Creates, shows, uses and rotates the keys of its nodes, and schedules their deletion.
         Node = "node",
-        /// Creates, imports and governs keys; never uses one.
+        /// Creates, imports and administers keys. It does not use them.
         KeyAdmin = "key-admin",
-        /// Exports, and nothing else.
+        /// Exports keys, and nothing else.
         Exporter = "exporter",
-        /// Governs wrapper keys, freezes and unfreezes.
+        /// Administers wrapper keys, freezes and unfreezes.
         WrapperAdmin = "wrapper-admin",
-        /// Reads the log and the inventory, changes nothing.
+        /// Reads the audit log and the inventory. It changes nothing.
         Auditor = "auditor",
     }
 );
 
 impl Role {
-    /// What the role allows, whole. What is not listed is denied.
+    /// All operations that the role permits. Everything else is denied.
     pub const fn operations(self) -> &'static [Operation] {
         use Operation as O;
         match self {
@@ -171,10 +171,10 @@ impl Role {
 }
 
 impl Operation {
-    /// Allowed to whoever holds a valid certificate.
+    /// Operations that every client with an accepted certificate may call.
     pub(super) const FOR_ANYBODY: &'static [Self] = &[Self::Status, Self::Whoami, Self::Authorize];
 
-    /// Whether it concerns the vault as a whole: a grant for some nodes does not give it.
+    /// Whether the operation concerns the vault as a whole. A grant on some nodes does not permit it.
     pub const fn is_vault_wide(self) -> bool {
         matches!(
             self,

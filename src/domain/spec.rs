@@ -1,11 +1,11 @@
-//! What a key is (spec, purpose, usages, class, origin) and what may be asked of it (algorithm), in Canton's terms.
+//! The spec, purpose, usages, class and origin of a key, and its algorithms, in Canton's terms.
 
 use std::{fmt, str::FromStr};
 
 use super::text::{UnknownText, text_enum};
 
 text_enum!(
-    /// What a key *is*.
+    /// The spec of a key.
     KeySpec as "key spec" {
         /// Ed25519.
         EcCurve25519 = "ec-curve25519",
@@ -33,7 +33,7 @@ text_enum!(
 );
 
 text_enum!(
-    /// What one asks of a key.
+    /// The algorithm of an operation.
     Algorithm as "algorithm" {
         /// Pure Ed25519, RFC 8032; signature of 64 bytes.
         Ed25519 = "ed25519",
@@ -41,7 +41,7 @@ text_enum!(
         EcdsaSha256 = "ecdsa-sha256",
         /// ECDSA with SHA-384 over P-384; DER signature.
         EcdsaSha384 = "ecdsa-sha384",
-        /// Canton's ECIES over P-256, which has no HKDF in spite of the name.
+        /// Canton's ECIES over P-256. It contains no HKDF, despite its name.
         EciesP256 = "ecies-hkdf-hmac-sha256-aes128-cbc",
         /// RFC 8017 OAEP with SHA-256 for both hashes and no label.
         RsaOaepSha256 = "rsa-oaep-sha256",
@@ -51,11 +51,11 @@ text_enum!(
 );
 
 text_enum!(
-    /// What a key is for: fixed at creation, and never crossed.
+    /// The purpose of a key. It is fixed at creation, and a key has exactly one.
     Purpose as "purpose" {
         /// Signs.
         Signing = "signing",
-        /// Decrypts what others encrypted to its public key.
+        /// Decrypts what was encrypted to its public key.
         Encryption = "encryption",
         /// Encrypts and decrypts under a shared secret.
         Symmetric = "symmetric",
@@ -63,11 +63,11 @@ text_enum!(
 );
 
 text_enum!(
-    /// What Canton uses a signing key for.
+    /// The usages of a signing key in Canton.
     Usage as "usage" {
         /// Signs topology transactions of its namespace.
         Namespace = "namespace",
-        /// Answers the sequencer's challenge.
+        /// Answers the challenge of the sequencer.
         SequencerAuthentication = "sequencer-authentication",
         /// Signs protocol messages.
         Protocol = "protocol",
@@ -77,31 +77,31 @@ text_enum!(
 );
 
 text_enum!(
-    /// How long a key lives.
+    /// The class of a key.
     Class as "class" {
-        /// Rotated by a successor.
+        /// Replaced by a successor.
         LongTerm = "long-term",
-        /// A namespace root: it is the node's identity and cannot be rotated.
+        /// A namespace root: it is the identity of the node and cannot be rotated.
         Permanent = "permanent",
     }
 );
 
 text_enum!(
-    /// Where a key was born. Imported keys say so for ever: they existed outside.
+    /// The origin of a key. An imported key existed outside the vault, and keeps this origin permanently.
     Origin as "origin" {
-        /// Made in this vault.
+        /// Generated in this vault.
         Generated = "generated",
-        /// Brought in from outside.
+        /// Imported.
         Imported = "imported",
     }
 );
 
-/// A set of usages, shown byte-sorted and comma-joined, which is also its bound form.
+/// A set of usages, shown sorted and comma-joined. This is also the bound form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usages(u8);
 
 impl Usages {
-    /// No usage stated.
+    /// No usage.
     pub const NONE: Self = Self(0);
 
     /// Whether `usage` is in the set.
@@ -114,7 +114,7 @@ impl Usages {
         self.0 == 0
     }
 
-    /// The members, byte-sorted by name.
+    /// The usages, sorted by name.
     pub fn iter(self) -> impl Iterator<Item = Usage> {
         let mut all: Vec<Usage> = Usage::ALL.iter().copied().filter(|usage| self.contains(*usage)).collect();
         all.sort_by_key(|usage| usage.as_str());

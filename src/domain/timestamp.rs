@@ -1,10 +1,10 @@
-//! A point in time with microseconds, as stored and shown. Reading a clock is the business of whoever holds a [`Clock`].
+//! A point in time with microseconds, as stored and shown. Only a [`Clock`] reads the current time.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Where "now" comes from: passed in, so that tests can set it.
+/// The source of the current time. It is a parameter, so that tests can set it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Microseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC.
@@ -12,12 +12,12 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the epoch, as stored.
+    /// The time with this number of microseconds since the epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the epoch, as stored.
+    /// Microseconds since the epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
@@ -27,18 +27,18 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This much later; saturates at the end of time.
+    /// This time plus a duration. Saturates at the maximum.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How much later than `earlier` this is; zero if it is not later.
+    /// The duration since `earlier`. Zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads an RFC 3339 time; `None` if it is none.
+    /// Parses an RFC 3339 time. `None` if it is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(parsed.unix_timestamp_nanos().div_euclid(1_000)).ok().map(Self)

@@ -1,11 +1,11 @@
-//! A wrapper key as registered: which provider, which identity, which regions, in which state.
+//! A registered wrapper key: its provider, identity, regions and state.
 
 use super::{Timestamp, WrapperKeyId, text::text_enum};
 
 text_enum!(
-    /// Which kind of KMS holds a wrapper key.
+    /// The kind of KMS of a wrapper key.
     ProviderKind as "wrapper provider" {
-        /// A key in a file: for development; elsewhere only where the configuration allows it.
+        /// A key in a file, for development. Elsewhere the configuration must allow it explicitly.
         Local = "local",
         /// AWS KMS.
         AwsKms = "aws-kms",
@@ -15,65 +15,65 @@ text_enum!(
 );
 
 text_enum!(
-    /// What a wrapper key is used for now.
+    /// The state of a wrapper key.
     WrapperState as "wrapper key state" {
-        /// Wraps new keys, and opens.
+        /// Wraps new keys and unwraps.
         Active = "active",
-        /// Kept filled by a job, and opens.
+        /// A background task keeps it filled. It unwraps.
         Standby = "standby",
-        /// Opens, never wraps.
+        /// Unwraps, but wraps no new keys.
         Draining = "draining",
-        /// Gets no new wraps; its wraps are about to be dropped.
+        /// Gets no new wraps. Its wraps are about to be deleted.
         Retiring = "retiring",
-        /// Holds nothing any more.
+        /// Has no wraps.
         Retired = "retired",
     }
 );
 
 text_enum!(
-    /// What made a KMS rotate its key.
+    /// The cause of a rotation in the KMS.
     KmsRotationKind as "kind of KMS rotation" {
-        /// Its calendar.
+        /// The schedule of the KMS.
         Automatic = "automatic",
-        /// Somebody.
+        /// A request of a person.
         OnDemand = "on-demand",
     }
 );
 
-/// How a KMS rotates the key material below a wrapper key. What was wrapped before stays wrapped under the older material.
+/// How the KMS rotates the key material of a wrapper key. Existing wraps stay under the older material.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KmsRotation {
-    /// Whether the KMS does it by itself.
+    /// Whether the KMS rotates it automatically.
     pub automatic: bool,
     /// Days between two automatic rotations.
     pub period_days: Option<u32>,
-    /// When the next automatic one is due.
+    /// When the next automatic rotation is due.
     pub next_at: Option<Timestamp>,
-    /// When the last one was, of either kind; `None` if there was none.
+    /// When the last rotation was, of either kind. `None` if there was none.
     pub last_at: Option<Timestamp>,
-    /// Which kind the last one was.
+    /// The kind of the last rotation.
     pub last_kind: Option<KmsRotationKind>,
-    /// When one on demand began that is not done yet.
+    /// When a rotation on demand started that is not complete.
     pub on_demand_since: Option<Timestamp>,
 }
 
 /// A registered wrapper key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrapperKey {
-    /// Our own short id.
+    /// The short id in this vault.
     pub id: WrapperKeyId,
-    /// Which kind of KMS.
+    /// The kind of KMS.
     pub provider: ProviderKind,
-    /// The identity, never an alias, region apart: `aws:<partition>:<account>:<key id>`,
-    /// `openbao:<cluster id>:<mount>:<name>:<second of its making>`, or `local:<16 hex of the key's digest>`.
+    /// The identity, without alias and region: `aws:<partition>:<account>:<key id>`, `openbao:<cluster id>:<mount>:<name>:<second of
+    /// creation>`, or `local:<16 hex digits of the digest of the key>`.
     pub identity: String,
-    /// What was asked for, as resolved: an ARN, a URL, or a file path.
+    /// The resolved reference: an ARN, a URL, or a file path.
     pub reference: String,
-    /// Where it lives, in the order to try; empty for providers without regions.
+    /// The regions in the order to try. Empty for providers without regions.
     pub regions: Vec<String>,
-    /// What it is used for.
+    /// The state.
     pub state: WrapperState,
-    /// A random data key wrapped under it at registration: tells a broken wrap from a wrong wrapper key.
+    /// The canary: a random data key wrapped at registration. It distinguishes an invalid wrap from a wrong wrapper key.
     pub canary: Vec<u8>,
     /// When it was registered.
     pub created_at: Timestamp,

@@ -15,7 +15,7 @@ enum Pattern {
 }
 
 impl Allowlist {
-    /// Reads patterns; the error says which one could never match.
+    /// Parses patterns. The error names the pattern that can never match.
     pub(super) fn parse(patterns: &[String]) -> Result<Self, String> {
         patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>().map(Self)
     }
@@ -33,7 +33,7 @@ impl Allowlist {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, path)))
     }
 
-    /// Whether some file keys are allowed wherever they lie.
+    /// Whether some file keys are allowed at any path.
     pub(super) fn names_local_identities(&self) -> bool {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("local:")))
     }
@@ -43,17 +43,17 @@ impl Allowlist {
         self.local_path(path) || self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
     }
 
-    /// Whether a transit key may be used by this name of it: its URL on a server, or its identity.
+    /// Whether a transit key may be used: by this URL on a server, or by its identity.
     pub(super) fn openbao(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, name)))
     }
 
-    /// Whether some transit keys are allowed by what they are.
+    /// Whether some transit keys are allowed by identity.
     pub(super) fn names_openbao_identities(&self) -> bool {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("openbao:")))
     }
 
-    /// Whether a key could match whose id nobody knows yet.
+    /// Whether a pattern could match a key whose id is not known yet.
     pub(super) fn a_new_aws_key(&self) -> bool {
         self.0.iter().any(|pattern| match pattern {
             Pattern::Account(_) => true,
@@ -92,7 +92,7 @@ impl Pattern {
     }
 }
 
-/// Whether `text` fits `pattern`, where `*` stands for any run of characters but `:` and `/`.
+/// Whether `text` matches `pattern`, where `*` stands for any number of characters except `:` and `/`.
 fn matches(pattern: &str, text: &str) -> bool {
     let is_separator = |c: char| c == ':' || c == '/';
     let separators = |text: &str| text.chars().filter(|c| is_separator(*c)).collect::<String>();
@@ -100,7 +100,7 @@ fn matches(pattern: &str, text: &str) -> bool {
         && pattern.split(is_separator).zip(text.split(is_separator)).all(|(pattern, part)| part_matches(pattern, part))
 }
 
-/// Whether a part without separators fits: greedy from the left, with the first and last piece anchored.
+/// Whether a part without separators matches: greedy from the left, with the first and last piece anchored.
 fn part_matches(pattern: &str, part: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == part };
     let Some(mut part) = part.strip_prefix(first) else { return false };

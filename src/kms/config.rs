@@ -1,4 +1,4 @@
-//! The `[wrapper]` section of the configuration: which wrapper key to begin with, and which ones may be used at all.
+//! The `[wrapper]` section of the configuration: the first wrapper key, and the wrapper keys that may be used.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,16 +20,17 @@ pub struct Config {
     pub provider: ProviderKind,
     /// Which key: the path of a key file, a KMS key ARN, key id or alias, or `https://host:port/<mount>/keys/<name>` of a transit key.
     pub reference: String,
-    /// The regions that may be spoken to, in the order to try. Empty: whatever regions the keys live in.
+    /// The regions that may be called, in the order to try. Empty: all regions in which the keys exist.
     #[serde(default)]
     pub regions: Vec<String>,
-    /// Where every region is reached, instead of AWS's own address (a VPC endpoint, a test server).
+    /// The address of every region, instead of the address of AWS (a VPC endpoint, a test server).
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// Where single regions are reached; wins over `endpoint`.
+    /// The address of single regions. Takes precedence over `endpoint`.
     #[serde(default)]
     pub endpoints: BTreeMap<String, Endpoint>,
-    /// Which wrapper keys may be registered *and used*: checked at every load, so that an edited row opens nothing.
+    /// The wrapper keys that may be registered *and used*. The list is checked at every connection, so that an edited database row opens
+    /// nothing.
     ///
     /// Each entry is an AWS account id (`111122223333`), a key ARN, the URL of a transit key, an identity as shown by the API
     /// (`aws:…`, `openbao:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
@@ -37,20 +38,21 @@ pub struct Config {
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
     pub allowed: Vec<String>,
-    /// Through which wrapper keys keys are opened first, where several could: patterns as in `allowed`, the first ones first. Keys that
-    /// match none come last, the active one first.
+    /// The order in which the wraps of a key are tried if several could open it: patterns as in `allowed`, the most preferred first.
+    /// Wrapper keys that match no pattern come last, and among them the active one comes first.
     #[serde(default)]
     pub prefer: Vec<String>,
-    /// Whether KMS keys and replicas may be created, which costs money and needs permissions. `local` keys always may.
+    /// Whether KMS keys and replicas may be created, which costs money and needs permissions. `local` keys may always be created.
     #[serde(default)]
     pub may_create: bool,
-    /// Whether another region, or another wrapper key, is tried when one *refuses*. Off, since somebody may have disabled the key on purpose.
+    /// Whether another region, or another wrapper key, is tried when one *refuses*. Off by default, because a key may be disabled on
+    /// purpose.
     #[serde(default)]
     pub failover_on_denied: bool,
     /// Time limits, retries and quotas of KMS calls.
     #[serde(default)]
     pub limits: Limits,
-    /// The OpenBao clusters that wrapper keys lie in, whatever the provider of the first one.
+    /// The OpenBao clusters that hold wrapper keys, whatever the provider of the first wrapper key is.
     #[serde(default)]
     pub openbao: Vec<OpenbaoConfig>,
 }
@@ -59,27 +61,27 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// For opening one connection.
+    /// Time limit for opening one connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// For one attempt in one region, connecting included.
+    /// Time limit for one attempt in one region, connecting included.
     #[serde(with = "humantime_serde")]
     pub attempt_timeout: Duration,
-    /// For one call as a whole: waiting, attempts, pauses and failover.
+    /// Time limit for one whole call: waiting, attempts, pauses and failover.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
     /// How many more times every region is tried after an outage.
     pub retries: u32,
     /// How many attempts may run at the same time.
     pub max_concurrency: usize,
-    /// How many attempts may start in a second. Stay under the account's quota, which all its users share.
+    /// How many attempts may start in a second. Stay below the quota of the account, which all its users share.
     pub rate_limit: u32,
-    /// After how many outages in a row a region is left alone.
+    /// How many consecutive outages open the circuit breaker of a region.
     pub breaker_failures: u32,
-    /// For how long, more or less, a region is left alone before one call probes it.
+    /// How long the circuit breaker of a region stays open before one call probes the region. Randomized.
     #[serde(with = "humantime_serde")]
     pub breaker_cooldown: Duration,
-    /// How long a call waits until a replica that was just made can be used.
+    /// How long a call waits until a new replica can be used.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
 }
@@ -89,7 +91,7 @@ impl Default for Limits {
         Self {
             connect_timeout: Duration::from_secs(1),
             attempt_timeout: Duration::from_secs(2),
-            // Room for two regions that hang before the third attempt succeeds; Canton's own patience is 10 s and more.
+            // Enough for two regions that do not answer before the third attempt succeeds. Canton itself waits 10 s and more.
             timeout: Duration::from_secs(6),
             retries: 2,
             max_concurrency: 32,
@@ -117,13 +119,13 @@ impl Config {
         self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
     }
 
-    /// The warning of the provider for every start, if there is one.
+    /// The warning of the provider at every start, if there is one.
     pub fn warning(&self) -> Option<String> {
         let entry = PROVIDERS.iter().find(|entry| entry.kind == self.provider)?;
         (entry.warning)(&self.reference)
     }
 
-    /// Checks what types cannot say, and gives the patterns of what may be used.
+    /// Checks what the types cannot express, and returns the patterns of the allowed wrapper keys.
     pub(super) fn check(&self) -> Result<Allowlist, WrapperError> {
         let wrong = |what: String| Err(WrapperError::Misconfigured { reference: self.reference.clone(), what });
         if self.reference.is_empty() {
@@ -168,7 +170,7 @@ impl Config {
     }
 }
 
-/// An `http` or `https` address without user information. Not shown by `Debug`: addresses of a KMS stay out of logs.
+/// An `http` or `https` address without user information. `Debug` does not show it, to keep addresses of a KMS out of logs.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint(String);

@@ -13,8 +13,8 @@ use super::{Providers, Wrapper, WrapperError};
 
 /// Connected wrapper keys by id.
 ///
-/// What is cached belongs to the facts it was connected for: a row with another identity, reference or regions is connected,
-/// and checked against the configuration, anew.
+/// An entry is valid for the attributes it was connected with. A row with another identity, reference or other regions is connected again
+/// and checked against the configuration again.
 pub struct Connections {
     providers: Arc<Providers>,
     connected: Mutex<HashMap<WrapperKeyId, Arc<Entry>>>,
@@ -26,12 +26,12 @@ struct Entry {
 }
 
 impl Connections {
-    /// An empty ring over `providers`.
+    /// No connection yet, over `providers`.
     pub fn new(providers: Arc<Providers>) -> Self {
         Self { providers, connected: Mutex::default() }
     }
 
-    /// The wrapper of a registered key, connecting it if need be; callers at the same time share one connect.
+    /// The wrapper of a registered key. Connects it if needed; concurrent callers share one connect.
     ///
     /// # Errors
     /// As [`Providers::connect`]. A failure is not remembered.
@@ -40,7 +40,7 @@ impl Connections {
         entry.wrapper.get_or_try_init(|| self.providers.connect(key)).await.cloned()
     }
 
-    /// Drops what is connected for `id`; running calls finish.
+    /// Removes the connection of `id`. Running calls finish.
     pub fn forget(&self, id: WrapperKeyId) {
         self.connected().remove(&id);
     }

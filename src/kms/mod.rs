@@ -40,7 +40,7 @@ const PROVIDERS: &[provider::ProviderEntry] = &[
     openbao::ENTRY,
 ];
 
-/// A wrapper key, ready to use. What it wraps are data keys of 32 bytes.
+/// A wrapper key, ready to use. It wraps data keys of 32 bytes.
 #[async_trait]
 pub trait Wrapper: Send + Sync {
     /// Wraps a data key, bound to `context`.
@@ -55,13 +55,13 @@ pub trait Wrapper: Send + Sync {
     /// [`WrapperError`]; `Invalid` if this key did not make these bytes for this context.
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError>;
 
-    /// Whether [`Wrapper::rewrap`] can take over what `other` wrapped: whether the two meet in one KMS that re-wraps.
+    /// Whether [`Wrapper::rewrap`] can take over what `other` wrapped: whether one KMS has both keys and can re-wrap.
     fn can_rewrap_from(&self, other: &WrapperKey) -> bool {
         let _ = other;
         false
     }
 
-    /// Wraps under this key what another one wrapped, inside the KMS: the data key never leaves it.
+    /// Wraps under this key what another one wrapped, inside the KMS. The data key never leaves the KMS.
     ///
     /// # Errors
     /// [`WrapperError`]; `Invalid` if the other key did not make these bytes for this context, `Unfit` if the two do not meet.
@@ -70,18 +70,18 @@ pub trait Wrapper: Send + Sync {
         Err(not_rewrappable("this wrapper key", from.key))
     }
 
-    /// How long one attempt in each region takes at most: a caller with another way to go on need not wait longer.
+    /// The longest time that one attempt in each region takes. A caller with an alternative need not wait longer.
     fn single_round_timeout(&self) -> Duration {
         Duration::MAX
     }
 
-    /// Says what the key is and whether it can be used, by asking the KMS.
+    /// Asks the KMS what the key is and whether it can be used.
     ///
     /// # Errors
     /// [`WrapperError`].
     async fn describe(&self) -> Result<Description, WrapperError>;
 
-    /// Says how the KMS rotates the key material, by asking it; `None` if it tells of no such thing.
+    /// Asks the KMS how it rotates the key material. `None` if the KMS does not report it.
     ///
     /// # Errors
     /// [`WrapperError`]; a denial is of this question alone.
@@ -90,9 +90,9 @@ pub trait Wrapper: Send + Sync {
     }
 }
 
-/// The refusal to re-wrap between two keys that do not meet.
+/// The refusal to re-wrap between two keys that no common KMS has.
 fn not_rewrappable(reference: &str, other: &WrapperKey) -> WrapperError {
-    WrapperError::Unfit { reference: reference.to_owned(), what: format!("it does not meet {} in one KMS", other.reference) }
+    WrapperError::Unfit { reference: reference.to_owned(), what: format!("no KMS has both this key and {}", other.reference) }
 }
 
 /// A data key as another wrapper key wrapped it.
@@ -109,7 +109,7 @@ pub struct ForeignWrap<'a> {
 pub struct Wrapped {
     /// What the provider returned.
     pub bytes: Vec<u8>,
-    /// Who did it.
+    /// The region and request id of the KMS.
     pub receipt: KmsReceipt,
 }
 
@@ -117,36 +117,36 @@ pub struct Wrapped {
 pub struct Unwrapped {
     /// 32 bytes.
     pub data_key: SecretBytes,
-    /// Who did it.
+    /// The region and request id of the KMS.
     pub receipt: KmsReceipt,
 }
 
-/// What a KMS says of itself in an answer: for the audit entry.
+/// What a KMS reports about an answer, for the audit entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KmsReceipt {
     /// The region that answered.
     pub region: Option<String>,
-    /// Its id of the request.
+    /// The request id that the KMS assigned.
     pub request_id: Option<String>,
 }
 
 /// What a wrapper key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The identity, never an alias, region apart.
+    /// The identity: never an alias, and without the region.
     pub identity: String,
     /// The resolved reference: an ARN, a URL, a file path.
     pub reference: String,
-    /// Where it lives.
+    /// The regions or servers that have it.
     pub regions: Vec<String>,
     /// Whether the KMS would use it now.
     pub usable: bool,
 }
 
-/// Why a wrapper key did not do it. Only `Unavailable` can be cured by trying again.
+/// Why a call to a wrapper key failed. Only `Unavailable` may succeed when repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrapperError {
-    /// The KMS refuses: on purpose, for all we know.
+    /// The KMS refuses. The refusal may be intended.
     #[error("wrapper key {reference} was refused: {denial}")]
     Denied {
         /// Which key.
@@ -164,23 +164,23 @@ pub enum WrapperError {
         /// Request id of the KMS.
         request_id: Option<String>,
     },
-    /// The KMS cannot be reached, is slow, throttles or fails: try again.
+    /// The KMS is unreachable, slow, throttles or fails. Try again.
     #[error("wrapper key {reference} cannot be reached: {outage}")]
     Unavailable {
         /// Which key.
         reference: String,
-        /// How it showed.
+        /// The kind of outage.
         outage: Outage,
         /// Request id of the KMS, if it answered.
         request_id: Option<String>,
     },
     /// The configuration does not allow this wrapper key.
-    #[error("{reference} matches nothing under [wrapper] allowed in the configuration")]
+    #[error("{reference} is not allowed: it matches no pattern of [wrapper] allowed in the configuration")]
     NotAllowed {
         /// What was asked for.
         reference: String,
     },
-    /// What was asked for cannot be: whoever asked must ask otherwise.
+    /// The request cannot be fulfilled as it is. The caller must change it.
     #[error("{reference}: {what}")]
     Unfit {
         /// What was asked for.
@@ -188,12 +188,12 @@ pub enum WrapperError {
         /// What to ask for instead.
         what: String,
     },
-    /// The reference, a region or a file is unusable as it is; the text says how.
+    /// The reference, a region or a file is not usable. The text says why and how to fix it.
     #[error("wrapper key {reference}: {what}")]
     Misconfigured {
         /// What was asked for.
         reference: String,
-        /// What to mend.
+        /// The fault and its fix.
         what: String,
     },
 }
@@ -207,10 +207,10 @@ pub enum Denial {
     /// The credentials of the vault are missing, expired or not valid.
     #[error("the credentials are missing, expired or not valid. Renew them")]
     CredentialsRejected,
-    /// Switched off.
+    /// Disabled.
     #[error("the key is disabled")]
     Disabled,
-    /// On its way out, or in a state that does not allow it.
+    /// Scheduled for deletion, or in a state that does not allow the call.
     #[error("the key is pending deletion or in a state that allows no use")]
     InvalidState,
     /// There is no such key.
@@ -219,15 +219,15 @@ pub enum Denial {
     /// A key of another kind.
     #[error("the key is not a symmetric encryption key")]
     WrongKind,
-    /// Whoever has the right to it can take the key out of the KMS: nothing new is wrapped under it.
-    #[error("the key can be exported or backed up, so nothing is wrapped under it any more")]
+    /// A user with the permission can export the key from the KMS. Nothing new is wrapped under such a key.
+    #[error("the key can be exported or backed up, so nothing new is wrapped under it")]
     Exportable,
-    /// The version of the key that made this wrap is switched off; newer ones may work.
-    #[error("the version of the key that made this wrap may not decrypt any more")]
+    /// The key version that made this wrap is disabled. Newer versions may work.
+    #[error("the key version that made this wrap may no longer decrypt")]
     OldVersion,
 }
 
-/// How an outage showed.
+/// The kind of outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Outage {
     /// No connection.
@@ -243,9 +243,9 @@ pub enum Outage {
     #[error("the KMS failed")]
     ServerError,
     /// A replica exists, but does not work yet.
-    #[error("its replica cannot be used yet; repeat the call, which goes on waiting")]
+    #[error("the replica is not usable yet; repeat the call to continue waiting")]
     NotUsableYet,
-    /// The breaker is open after repeated failures, or too many calls are waiting.
-    #[error("not tried, since recent calls failed or too many wait")]
+    /// The circuit breaker is open after repeated failures, or too many calls are waiting.
+    #[error("not tried, because recent calls failed or too many calls are waiting")]
     NotTried,
 }

@@ -1,4 +1,5 @@
-//! The `[listen]` and `[tls]` sections, and the bytes of the files they name, read together so that one change is one change.
+//! The `[listen]` and `[tls]` sections, and the contents of the files they name. All files are read together, so that a reload is one
+//! change.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// `[listen]`: where to serve.
+/// `[listen]`: the addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListenConfig {
@@ -21,7 +22,7 @@ pub struct ListenConfig {
     pub ops: SocketAddr,
 }
 
-/// `[tls]`: who we are, and whom we believe. Every file is read anew when it changes.
+/// `[tls]`: the certificate of the server, and the client CAs. Every file is read again when it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
@@ -29,17 +30,17 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// PEM file: the private key of `certificate`.
     pub key: PathBuf,
-    /// `"1.3"` (default), or `"1.2"` to let older clients in as well.
+    /// `"1.3"` (default), or `"1.2"` to also admit older clients.
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// Whose client certificates are believed, and for which names. At least one.
+    /// The client CAs, and the names for which each may issue certificates. At least one.
     pub client_cas: Vec<ClientCaConfig>,
-    /// Certificates that are refused whatever else says so: a file, or a list. Default: none.
+    /// The deny-list: certificates that are always refused. A file, or a list. Default: none.
     #[serde(default)]
     pub deny: DenyConfig,
 }
 
-/// The oldest TLS version that is spoken.
+/// The oldest TLS version that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum TlsVersion {
     /// 1.2 and 1.3.
@@ -55,26 +56,27 @@ pub enum TlsVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCaConfig {
-    /// PEM file of one or more CA certificates (an old and a new one while a CA is changed).
+    /// PEM file of one or more CA certificates (two during a CA change).
     pub file: PathBuf,
-    /// SPIFFE trust domains that this CA may vouch for. Default: none.
+    /// SPIFFE trust domains for which this CA may issue certificates. Default: none.
     #[serde(default)]
     pub trust_domains: Vec<String>,
-    /// DNS names that it may vouch for: exact ones, or `*.example.org` for every name below. Default: none.
+    /// DNS names for which it may issue certificates: exact ones, or `*.example.org` for every name below. Default: none.
     #[serde(default)]
     pub dns: Vec<String>,
-    /// Revocation lists (PEM or DER) of the CAs in `file` and of their intermediates. Where one is named, every client below this CA
-    /// needs a current list of its issuer: without one, or past its next update, it is refused. Default: none, no check.
+    /// Revocation lists (PEM or DER) of the CAs in `file` and of their intermediates. If a list is named, every client of this CA needs a
+    /// current list of its issuer: a client without one, or with one past its next update, is refused. Default: none, revocation is not
+    /// checked.
     #[serde(default)]
     pub crl: Vec<PathBuf>,
 }
 
-/// `deny`: a file with an entry a line (`#` comments), or the entries themselves. An entry is a certificate's SHA-256 in hex, or
-/// `<serial in hex> <issuer as the log shows it>`.
+/// `deny`: a file with one entry per line (`#` comments), or the entries. An entry is the SHA-256 of a certificate in hex, or `<serial in
+/// hex> <issuer as the log shows it>`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum DenyConfig {
-    /// A file with an entry a line.
+    /// A file with one entry per line.
     File(PathBuf),
     /// The entries.
     Entries(Vec<String>),
@@ -97,7 +99,7 @@ impl TlsConfig {
         [&self.certificate, &self.key].into_iter().chain(cas).chain(deny).map(PathBuf::as_path)
     }
 
-    /// Makes every relative path one under `folder`.
+    /// Makes every relative path relative to `folder`.
     pub fn resolve(&mut self, folder: &Path) {
         let cas = self.client_cas.iter_mut().flat_map(|ca| std::iter::once(&mut ca.file).chain(&mut ca.crl));
         let deny = match &mut self.deny {
@@ -110,7 +112,7 @@ impl TlsConfig {
     }
 }
 
-/// The bytes of some files, as they were at one time. Wiped when dropped, since one of them is a private key.
+/// The contents of some files, read at one time. Wiped when dropped, because one of them is a private key.
 #[derive(PartialEq, Eq)]
 pub struct Files(BTreeMap<PathBuf, Zeroizing<Vec<u8>>>);
 
@@ -126,7 +128,7 @@ impl Files {
             .map(Self)
     }
 
-    /// The bytes of `path`; empty if it was not among those read.
+    /// The contents of `path`. Empty if it was not read.
     pub fn bytes(&self, path: &Path) -> &[u8] {
         self.0.get(path).map_or(&[], |bytes| bytes.as_slice())
     }
@@ -136,7 +138,7 @@ impl Files {
         self.0.iter().map(|(path, bytes)| (path.clone(), Sha256::digest(bytes).into())).collect()
     }
 
-    /// SHA-256 over paths and contents: tells whether anything changed.
+    /// SHA-256 over paths and contents, to detect changes.
     pub fn digest(&self) -> [u8; 32] {
         let all = self.digests().into_iter().fold(Sha256::new(), |all, (path, digest)| {
             all.chain_update(Sha256::digest(path.as_os_str().as_encoded_bytes())).chain_update(digest)
@@ -151,13 +153,13 @@ impl fmt::Debug for Files {
     }
 }
 
-/// A file that cannot be used, and why. Names the file first, since that is what someone must mend.
+/// A file that cannot be used, and why. The message names the file first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
 pub struct FileError {
     /// Which file.
     pub file: PathBuf,
-    /// What is wrong with it, and what to do.
+    /// The fault and its fix.
     pub problem: String,
 }
 
@@ -167,7 +169,7 @@ impl FileError {
     }
 }
 
-/// Bundles and revocation lists stay far below; a wrong path (a log, a disk image) does not fill memory.
+/// CA bundles and revocation lists are much smaller. The limit bounds the memory that a wrong path (a log, a disk image) can use.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -1,4 +1,4 @@
-//! One connection's life over HTTP/1.1 or HTTP/2: bounded in headers, streams, idleness and age, and ended gracefully.
+//! One connection over HTTP/1.1 or HTTP/2: limits on headers, streams, idle time and age, and a graceful end.
 
 use std::{
     convert::Infallible,
@@ -22,22 +22,22 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// How much of the server one client can take. The defaults suit a vault with a few hundred clients.
+/// Limits on what one client can use. The defaults suit a vault with a few hundred clients.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// Connections past the handshake; one more is closed at once.
+    /// Connections after the handshake. A further one is closed at once.
     pub connections: usize,
-    /// Connections in the handshake; one more is closed at once.
+    /// Connections in the handshake. A further one is closed at once.
     pub handshakes: usize,
-    /// Time for a handshake.
+    /// Time limit of a handshake.
     pub handshake: Duration,
-    /// HTTP/1.1: time from one answer to the end of the next request's headers, so also the longest idle time.
+    /// HTTP/1.1: time from one answer to the end of the headers of the next request. This is also the longest idle time.
     pub idle: Duration,
-    /// Age at which a connection is ended, with what is under way answered. Clients then see the current certificate.
+    /// Age at which a connection is ended, after the requests in progress. Clients then see the current certificate.
     pub age: Duration,
-    /// Time for what is under way when a connection is ended.
+    /// Time limit for the requests in progress when a connection is ended.
     pub drain: Duration,
-    /// HTTP/2: requests at a time.
+    /// HTTP/2: concurrent requests.
     pub streams: u32,
 }
 
@@ -55,14 +55,14 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Which protocol the two ends agreed on by ALPN; without it, HTTP/1.1.
+/// The protocol that ALPN selected. HTTP/1.1 without ALPN.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protocol {
     Http1,
     Http2,
 }
 
-/// Serves `router` until the client leaves, or until `end`; then answers what is under way, within the time for that.
+/// Serves `router` until the client disconnects, or until `end`. Then answers the requests in progress, within the drain time.
 pub(super) async fn drive<I, P, E>(io: I, protocol: Protocol, router: Router, prepare: P, end: E, limits: &ConnectionLimits)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,

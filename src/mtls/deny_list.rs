@@ -53,7 +53,7 @@ impl DenyList {
     }
 }
 
-/// Hex digits in either case, with or without colons, as `openssl` prints them.
+/// Hex digits in upper or lower case, with or without colons, as `openssl` prints them.
 fn hex(text: &str) -> Option<Vec<u8>> {
     base16ct::mixed::decode_vec(text.replace(':', "")).ok()
 }

@@ -1,7 +1,7 @@
-//! From a certificate to a name (design §8). Pure: it parses what a verified chain says and believes nothing else.
+//! The name of a principal, from the names in its certificate. Parses a verified chain and uses no other input.
 //!
-//! If there is a URI name, it is the only one and a SPIFFE id, and DNS names are ignored; otherwise there is exactly one DNS name
-//! without a wildcard. The common name never counts.
+//! If there is a URI name, it must be the only one and a SPIFFE id, and DNS names are ignored. Otherwise there must be exactly one DNS
+//! name, without a wildcard. The common name is never used.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -101,33 +101,33 @@ impl FromStr for DnsName {
     }
 }
 
-/// Why a certificate names no principal.
+/// Why a certificate has no usable name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// Not an X.509 certificate, or its names cannot be read without doubt.
+    /// Not an X.509 certificate, or its names cannot be parsed unambiguously.
     #[error("the certificate or its subject alternative names cannot be read")]
     Malformed,
-    /// No URI and no DNS name; a common name does not count.
-    #[error("the certificate has neither a URI nor a DNS subject alternative name; the common name does not count")]
+    /// No URI and no DNS name. A common name is not used.
+    #[error("the certificate has neither a URI nor a DNS subject alternative name; the common name is not used")]
     NoName,
     /// More than one URI name.
     #[error("the certificate has more than one URI subject alternative name")]
     ManyUris,
-    /// More than one DNS name, and no URI to decide.
+    /// More than one DNS name, and no URI.
     #[error("the certificate has more than one DNS subject alternative name")]
     ManyDnsNames,
-    /// The URI is no SPIFFE id of a workload.
-    #[error("the URI is no SPIFFE id: spiffe://<lower-case trust domain>/<path>, nothing encoded, no query, port or final slash")]
+    /// The URI is not a SPIFFE id of a workload.
+    #[error("the URI is not a SPIFFE id: spiffe://<lower-case trust domain>/<path>, without percent-encoding, query, port or final slash")]
     SpiffeId,
-    /// The DNS name is a wildcard or no host name.
-    #[error("the DNS name is a wildcard or no host name (in a configuration: or not in lower case)")]
+    /// The DNS name is a wildcard or not a host name.
+    #[error("the DNS name is a wildcard or not a host name (in a configuration, it must be lower case)")]
     DnsName,
 }
 
-/// What the vault keeps of a client's own certificate.
+/// What the vault keeps of a client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFields {
-    /// The name it proves, or why none.
+    /// The name in it, or why there is none.
     pub identity: Result<Identity, IdentityError>,
     /// The issuer's distinguished name, as shown: `CN=Example CA, O=Example`.
     pub issuer: String,
@@ -158,7 +158,7 @@ pub fn read(der: &[u8]) -> Result<CertificateFields, IdentityError> {
     })
 }
 
-/// A serial number as shown and as compared: lower-case hex, leading zero bytes dropped.
+/// A serial number for display and comparison: lower-case hex without leading zero bytes.
 pub fn serial_text(serial: &[u8]) -> String {
     let leading = serial.iter().take_while(|byte| **byte == 0).count().min(serial.len().saturating_sub(1));
     Hex(serial.get(leading..).unwrap_or_default()).to_string()

@@ -1,4 +1,4 @@
-//! The operations listener: health, readiness and metrics for whoever can reach it, over TLS or plain HTTP on one port.
+//! The operations listener: health, readiness and metrics for every client that can reach it, over TLS or plain HTTP on one port.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use super::{
     server::{accept_until, protocol_of},
 };
 
-/// Serves `router` until `shutdown`: TLS with the server's certificate and no client certificate, or plain HTTP/1.1, as the client's
-/// first byte says. No request here carries a peer, so no route that needs a principal can be served by mistake.
+/// Serves `router` until `shutdown`. The first byte of the client selects TLS (with the certificate of the server, without a client
+/// certificate) or plain HTTP/1.1. No request here has a peer, so no route that needs a principal can be served by mistake.
 pub async fn serve_ops(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
     let open = Arc::new(Semaphore::new(limits.connections));
     accept_until(&listener, &shutdown, |stream| {
@@ -53,5 +53,5 @@ async fn connection(stream: TcpStream, trust: &Trust, router: Router, limits: &C
     }
 }
 
-/// The content type of a TLS record that opens a handshake (RFC 8446 §5.1); no HTTP method begins so.
+/// The content type of a TLS record that starts a handshake (RFC 8446 §5.1). No HTTP method starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;

@@ -1,4 +1,4 @@
-//! The API's listener: accepts, shakes hands, and serves each connection in a task of its own until it must end.
+//! The API listener: accepts, does the handshake, and serves each connection in its own task until it must end.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
     peer::Peer,
 };
 
-/// Serves `router` over mTLS until `shutdown`, then answers what is under way (at most `limits.drain`) and returns.
+/// Serves `router` over mTLS until `shutdown`, then answers the requests in progress (at most `limits.drain`) and returns.
 ///
 /// Each request carries an `Extension<Arc<Peer>>`; put [`crate::mtls::admit`] in front of the routes to turn it into a principal.
 pub async fn serve(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
@@ -71,7 +71,7 @@ impl Server {
             "refused"
         })?;
         let open = self.connections.try_acquire().map_err(|_| "too_many_connections")?;
-        // Whatever the verifier did, nobody is served without a certificate.
+        // A second check: a connection without a certificate is never served.
         let peer = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()).map_err(|_| "refused")?;
         Ok((stream, peer, open))
     }
@@ -97,25 +97,25 @@ impl Server {
         drive(stream, protocol, self.router.clone(), prepare, end, &self.limits).await;
     }
 
-    /// Returns when a change of trust leaves the peer without it, also while it is idle.
+    /// Returns when a change of the trust ends the admission of the peer, also while the connection is idle.
     async fn not_trusted_any_more(&self, peer: &Peer) {
         let mut changes = self.trust.changes();
         loop {
-            // A peer that was never admitted is not hung up on before it has had its answer.
+            // A peer that was never admitted gets its answer before the connection ends.
             let admitted = self.trust.admit(peer).is_ok();
             if changes.changed().await.is_err() {
                 return std::future::pending().await;
             }
             if admitted && let Err(reason) = self.trust.admit(peer) {
                 let principal = peer.name().map_or("nobody", |name| name);
-                tracing::warn!(principal, issuer = peer.issuer(), serial = peer.serial(), %reason, "connection ended: not trusted any more");
+                tracing::warn!(principal, issuer = peer.issuer(), serial = peer.serial(), %reason, "connection ended: the client is no longer admitted");
                 return;
             }
         }
     }
 }
 
-/// Accepts until `shutdown`, a task for each connection; then waits for all of them.
+/// Accepts until `shutdown`, with one task for each connection. Then waits for all of them.
 pub(super) async fn accept_until<F, T>(listener: &TcpListener, shutdown: &CancellationToken, connection: F)
 where
     F: Fn(TcpStream) -> T,
@@ -129,14 +129,14 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                // Answers are small and follow each other: never wait to fill a packet.
+                // Answers are small and follow each other, so they are sent without delay.
                 let _ = stream.set_nodelay(true);
                 tasks.spawn(connection(stream));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 if !is_of_one_connection(&error) {
-                    // Out of file descriptors: spinning would not free one.
+                    // Out of file descriptors. The pause avoids a busy loop until one is free.
                     sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! Hardening of the process (design §3, 8): no core files, no debuggers, no swap where the system lets us; and what is in effect, in words.
+//! Hardening of the process: no core files, no debuggers, and no swap if the system allows it. Reports what is in effect.
 
 use std::{fmt, path::Path};
 
@@ -12,7 +12,7 @@ use crate::config::{MemoryConfig, MemoryLock};
 /// What is in effect. Shown as one line at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hardening {
-    /// Whether core dumps and debuggers are kept out.
+    /// Whether core dumps and debuggers are blocked.
     pub dumps: Dumps,
     /// Whether memory can be swapped out.
     pub swap: Swap,
@@ -27,18 +27,18 @@ pub enum Dumps {
     AllowedByConfiguration,
 }
 
-/// Whether key memory can reach a disk by swapping.
+/// Whether swapping can write key memory to a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Swap {
     /// All memory is locked.
     Locked,
-    /// Not locked, but there is nowhere to swap to.
+    /// Not locked, but there is no swap.
     Nowhere(Swapless),
-    /// It can; the reason why memory is not locked.
+    /// It can be swapped. The reason why memory is not locked.
     Possible(String),
 }
 
-/// Why nothing is swapped although nothing is locked.
+/// Why there is no swap although memory is not locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swapless {
     /// The machine has no swap.
@@ -47,18 +47,18 @@ pub enum Swapless {
     Cgroup,
 }
 
-/// `[memory] lock = "on"`, and it cannot be.
+/// `[memory] lock = "on"`, but memory cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum HardenError {
     /// Memory cannot be locked.
     #[error("[memory] lock = \"on\", but {0}")]
     Lock(String),
-    /// The system refuses what it never should.
-    #[error("cannot switch core dumps off: {0}")]
+    /// The system refuses a call that it should always permit.
+    #[error("cannot disable core dumps: {0}")]
     Dumps(rustix::io::Errno),
 }
 
-/// Hardens this process; to be called before any secret is read.
+/// Hardens this process. Call it before any secret is read.
 ///
 /// # Errors
 /// [`HardenError`].
@@ -93,7 +93,7 @@ fn forbid_dumps() -> Result<Dumps, rustix::io::Errno> {
     Ok(Dumps::Off)
 }
 
-/// Locks everything, now and in future, page by page as it is touched, so that unused stacks cost nothing.
+/// Locks all memory, present and future, page by page when it is first used, so that unused stacks use no memory.
 fn lock() -> Result<Swap, String> {
     let limit = getrlimit(Resource::Memlock).current;
     let unlimited = limit.is_none_or(|bytes| bytes >= AMPLE);
@@ -118,7 +118,7 @@ fn unlocked(why: String) -> Swap {
     }
 }
 
-/// Whether `CAP_IPC_LOCK` is effective, and is the real one: within a user namespace it does not lift the limit.
+/// Whether `CAP_IPC_LOCK` is effective outside a user namespace. Within one, it does not lift the limit.
 fn may_lock_all(status: &str, uid_map: &str) -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
@@ -145,7 +145,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Under `mlockall` the limit counts address space, not memory, and allocation fails beyond it: only a limit that is none is safe.
+/// With `mlockall`, the limit counts address space instead of memory, and allocations beyond it fail. Only an unlimited value is safe.
 const AMPLE: u64 = 1 << 40;
 
 /// From linux/capability.h.
@@ -162,7 +162,7 @@ mod tests {
         let before = dumpable_behavior().unwrap();
         let hardening = harden(&MemoryConfig { lock: MemoryLock::Off, dumpable: false }).unwrap();
         assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
-        // Other tests of this process may want to read its memory.
+        // Other tests of this process may read its memory.
         set_dumpable_behavior(before).unwrap();
         assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
         assert!(hardening.to_string().starts_with("core dumps and debuggers are off; "), "{hardening}");

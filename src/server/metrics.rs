@@ -1,6 +1,6 @@
-//! Every metric of a server, in one table: what `/metrics` explains, what `docs/metrics.md` lists, and nothing besides.
+//! Every metric of a server, in one table. `/metrics` and `docs/metrics.md` are made from this table.
 //!
-//! Labels come from closed sets: never a key id, a principal, or anything else that a caller chooses.
+//! Labels come from closed sets: never a key id, a principal, or another value that a caller chooses.
 
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
@@ -13,31 +13,31 @@ use crate::domain::{KeyState, Operation, ProviderKind, WrapperState};
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// How it moves.
+    /// The type of the metric.
     pub kind: Kind,
     /// Its labels.
     pub labels: &'static [(&'static str, Words)],
-    /// What it says.
+    /// The description.
     pub meaning: &'static str,
 }
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only up; starts at 0 with the process.
+    /// A counter; starts at 0 with the process.
     Counter,
-    /// Up and down.
+    /// A gauge.
     Gauge,
-    /// Seconds, by buckets.
+    /// A histogram of seconds.
     Histogram,
 }
 
-/// The values that a label can have.
+/// The values of a label.
 #[derive(Clone, Copy)]
 pub enum Words {
-    /// These.
+    /// These values.
     These(&'static [&'static str]),
-    /// The operations of the audit log, and `none` for a request that is none.
+    /// The operations of the audit log, and `none` for a request without an operation.
     Operations,
     /// The states of a key.
     KeyStates,
@@ -63,7 +63,7 @@ pub const METRICS: &[Metric] = &[
         &[("operation", Words::Operations)],
         "The use of a key without its entry: the decision, opening the key if it was not in memory, the computation.",
     ),
-    histogram("keyvault_audit_commit_seconds", &[], "Making an entry, and the change that it tells of, durable."),
+    histogram("keyvault_audit_commit_seconds", &[], "Writing an entry, and the change that it records, durably."),
     counter(
         "keyvault_kms_calls_total",
         &[
@@ -84,7 +84,7 @@ pub const METRICS: &[Metric] = &[
                 ]),
             ),
         ],
-        "Attempts to use a wrapper key; `not_tried` ones were held back by a breaker or a quota.",
+        "Attempts to use a wrapper key. `not_tried`: the circuit breaker was open, or the rate limit was reached.",
     ),
     histogram("keyvault_kms_call_seconds", &[("operation", KMS_OPERATIONS), ("region", Words::Regions)], "One attempt that was sent."),
     gauge("keyvault_cache_keys", &[], "Keys that are open in memory."),
@@ -93,9 +93,9 @@ pub const METRICS: &[Metric] = &[
     counter(
         "keyvault_cache_evictions_total",
         &[("cause", Words::These(&["expired", "explicit", "replaced", "size"]))],
-        "Keys that were wiped from memory: by time, by a change of state or a freeze, by being opened anew, for want of room.",
+        "Keys that were wiped from memory: at their maximum age or idle time (`expired`), by a change of state or a freeze (`explicit`), by being opened again (`replaced`), because the cache was full (`size`).",
     ),
-    counter("keyvault_keys_opened_total", &[], "Private keys that came out of their seal, for whatever purpose. A rotation opens none."),
+    counter("keyvault_keys_opened_total", &[], "Private keys that were unsealed, for any purpose. A rotation unseals none."),
     gauge(
         "keyvault_wraps",
         &[("provider", Words::Providers), ("state", Words::WrapperStates)],
@@ -105,7 +105,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "keyvault_job_keys",
         &[("kind", Words::These(&["rotation", "reseal"])), ("progress", Words::These(&["done", "left", "failed"]))],
-        "Keys of the job that runs; 0 without one.",
+        "Keys of the running job; 0 without one.",
     ),
     gauge("keyvault_keys", &[("state", Words::KeyStates)], "Keys in the store."),
     gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
@@ -114,8 +114,8 @@ pub const METRICS: &[Metric] = &[
         &[("kind", Words::These(&["server", "client-ca", "crl"]))],
         "Time until the first of its kind expires, negative afterwards; for a revocation list, until its next update.",
     ),
-    gauge("keyvault_last_reload_success", &[], "1 if the configuration and its files are in effect as they are, 0 if they were refused."),
-    gauge("keyvault_last_reload_timestamp_seconds", &[], "When they were last taken over, in seconds since 1970."),
+    gauge("keyvault_last_reload_success", &[], "1 if the current configuration and its files are in effect, 0 if they were refused."),
+    gauge("keyvault_last_reload_timestamp_seconds", &[], "When the configuration was last reloaded, in seconds since 1970."),
     gauge("keyvault_connections", &[], "Open connections to the API."),
     counter(
         "keyvault_handshakes_total",
@@ -142,7 +142,7 @@ pub const METRICS: &[Metric] = &[
         )],
         "Requests whose client certificate was not accepted.",
     ),
-    counter("keyvault_panics_total", &[], "Faults of the vault. Any is worth a report."),
+    counter("keyvault_panics_total", &[], "Panics: faults of the vault. Report each of them."),
 ];
 
 const fn counter(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
@@ -157,8 +157,8 @@ const fn histogram(name: &'static str, labels: &'static [(&'static str, Words)],
     Metric { name, kind: Kind::Histogram, labels, meaning }
 }
 
-/// Installs the recorder of the process. Counters that can be told in advance begin at 0: one that appears with its first event
-/// has no increase for an alert to see.
+/// Installs the recorder of the process. Counters whose labels are known start at 0, because an alert sees no increase in a counter that
+/// appears with its first event.
 pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     const SECONDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
     let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(anyhow::Error::from)?;
@@ -181,7 +181,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Sums up what the histograms were given, so that they do not grow while nobody asks for `/metrics`.
+/// Aggregates the samples of the histograms, so that they do not grow while `/metrics` is not read.
 pub(crate) async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     let every = async {
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
@@ -194,7 +194,7 @@ pub(crate) async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
 }
 
 impl Words {
-    /// The values, or `None` where the configuration says which.
+    /// The values, or `None` if they depend on the configuration.
     pub fn all(self) -> Option<Vec<&'static str>> {
         match self {
             Self::These(words) => Some(words.to_vec()),
@@ -223,7 +223,7 @@ impl Words {
 /// The table as a Markdown page.
 pub fn documentation() -> String {
     let mut page = String::from(
-        "# Metrics\n\nAt `/metrics` of the operations listener, in the text format of Prometheus. Made from the table in `src/cli/metrics.rs`; tests\n\
+        "# Metrics\n\nAt `/metrics` of the operations listener, in the text format of Prometheus. Made from the table in `src/server/metrics.rs`; tests\n\
          compare it with this page and with what a server exposes. Labels come from closed sets: never a key id, never a principal.\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );

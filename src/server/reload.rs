@@ -1,7 +1,7 @@
-//! Live reload: the configuration and every file that it names, taken over whole or not at all.
+//! Live reload of the configuration and every file that it names. A reload takes effect as a whole or not at all.
 //!
-//! Contents are compared once a second and on SIGHUP, never times or inodes, so that an edit, a rename and Kubernetes' symlink swap
-//! are one and the same. What is not good in every part changes nothing, is logged once, and shows in `keyvault_last_reload_success`.
+//! Contents are compared once a second and on SIGHUP. Times and inodes are not used, so that an edit, a rename and a symlink swap of
+//! Kubernetes work alike. If one part is not valid, nothing changes: the fault is logged once, and `keyvault_last_reload_success` is 0.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,19 +23,19 @@ use crate::{
     mtls::{DenyConfig, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
 };
 
-/// What a running vault takes from its configuration: the sections as they were at start, trust and policy as they are now.
+/// What a running vault reads from its configuration: the sections as they were at start, and the current trust and policy.
 pub struct Live {
-    /// As of the start; of what reloads, ask `trust` and `policy`.
+    /// As it was at start. `trust` and `policy` hold the reloaded parts.
     pub config: Config,
     /// Certificates, client CAs, revocation lists, deny-list.
     pub trust: Arc<Trust>,
     /// Nodes and grants.
     pub policy: Arc<ArcSwap<Policy>>,
-    /// Keeps the two up to date while it [runs](Reloader::run).
+    /// Updates the two while it [runs](Reloader::run).
     pub reloader: Reloader,
 }
 
-/// Why a configuration was not taken over.
+/// Why a configuration did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The configuration itself.
@@ -46,23 +46,23 @@ pub enum ReloadError {
     File(#[from] FileError),
 }
 
-/// What was taken over.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The policy's revision from now on.
+    /// The new revision of the policy.
     pub revision: Arc<str>,
     /// Which parts differ: `server-certificate`, `client-cas`, `crl`, `deny`, `policy`.
     pub parts: Vec<&'static str>,
 }
 
-/// How one look at the files ended.
+/// The result of one comparison of the files.
 #[derive(Debug)]
 pub enum Look {
-    /// Nothing new since the last look.
+    /// Unchanged since the last comparison.
     Same,
-    /// Taken over.
+    /// Reloaded.
     Changed(Change),
-    /// Not good; the old one stays.
+    /// Not valid. The previous configuration stays in effect.
     Refused(ReloadError),
 }
 
@@ -99,8 +99,8 @@ pub fn load(file: &Path, clock: Clock) -> Result<Live, ReloadError> {
 }
 
 impl Reloader {
-    /// Looks once a second and on SIGHUP until `shutdown`, and keeps the gauges. `on_change` is awaited for each change, which is in
-    /// effect by then: like freezing, taking trust away does not wait for its entry.
+    /// Compares once a second and on SIGHUP until `shutdown`, and updates the gauges. Each change is in effect before `on_change` is
+    /// awaited: a withdrawal of trust, like a freeze, does not wait for its entry.
     ///
     /// # Errors
     /// If the system does not let us listen for SIGHUP.
@@ -120,10 +120,10 @@ impl Reloader {
                 asked = received(&mut hangup) => asked,
             };
             if asked {
-                // Whoever sends a signal wants an answer, also the same one again.
+                // A signal is always answered with a log line, also if nothing changed.
                 (self.refused, said) = (None, None);
             }
-            // Small files on a local disk, and a signature check or two: short, but not for an async thread.
+            // Small files and a few signature checks: short, but too long for an async thread.
             let (reloader, look) = match tokio::task::spawn_blocking(move || (self.look(), self)).await {
                 Ok((look, reloader)) => (reloader, look),
                 Err(error) => return Err(error.into()),
@@ -135,13 +135,13 @@ impl Reloader {
                 Look::Changed(change) => {
                     said = None;
                     self.tell_taken_over();
-                    tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration taken over");
+                    tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration reloaded");
                     on_change(change).await;
                 }
                 Look::Refused(error) => {
                     let text = error.to_string();
                     if said.as_ref() != Some(&text) {
-                        tracing::error!(error = text, "the new configuration is not good, the old one stays in effect");
+                        tracing::error!(error = text, "the new configuration is not valid; the previous one stays in effect");
                         said = Some(text);
                     }
                 }
@@ -156,7 +156,7 @@ impl Reloader {
         metrics::gauge!("keyvault_last_reload_timestamp_seconds").set((self.clock)().seconds() as f64);
     }
 
-    /// Looks once, and takes over what is new and good.
+    /// Compares once, and reloads if the files changed and are valid.
     pub fn look(&mut self) -> Look {
         let (reading, files) = match Reading::take(&self.file) {
             Ok(taken) => taken,
@@ -184,7 +184,7 @@ impl Reloader {
         let material = TlsMaterial::new(&reading.config.tls, files, &self.clock).map_err(|error| refused(error.into()))?;
         let restart = self.started_with.needs_restart(&reading.config);
         if !restart.is_empty() && restart != self.started_with.needs_restart(&self.current.config) {
-            tracing::warn!(sections = ?restart, "these sections changed, which takes a restart; the running vault keeps its own");
+            tracing::warn!(sections = ?restart, "these sections changed; restart the vault to apply them");
         }
         let mut parts = self.current.differing_parts(&reading);
         let revision = Arc::clone(policy.revision());
@@ -199,7 +199,7 @@ impl Reloader {
     }
 }
 
-/// A configuration, with what tells whether a file that it names has changed.
+/// A configuration, with the digest of the files that it names.
 struct Reading {
     config: Config,
     digest: [u8; 32],
@@ -222,7 +222,7 @@ impl Reading {
         PARTS.iter().filter(|(_, part)| self.part(*part) != new.part(*part)).map(|(name, _)| *name).collect()
     }
 
-    /// What the files of one part hold, and what the configuration says of them.
+    /// The contents of the files of one part, and its options.
     fn part(&self, part: fn(&TlsConfig) -> (Vec<&Path>, String)) -> (Vec<[u8; 32]>, String) {
         let (paths, said) = part(&self.config.tls);
         let digest = |path: &Path| self.files.iter().find(|(file, _)| file == path).map_or([0; 32], |(_, digest)| *digest);
@@ -230,7 +230,7 @@ impl Reading {
     }
 }
 
-/// The files and the words of one part of `[tls]`.
+/// The files and options of one part of `[tls]`.
 type Part = fn(&TlsConfig) -> (Vec<&Path>, String);
 
 const PARTS: &[(&str, Part)] = &[
@@ -256,13 +256,13 @@ async fn received(signal: &mut Signal) -> bool {
     }
 }
 
-/// Keeps the gauges, and says it once when something expires or soon will.
+/// Updates the gauges, and logs once when something has expired or will expire soon.
 fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
     for (kind, seconds) in trust.expiries() {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
         metrics::gauge!("keyvault_certificate_expiry_seconds", "kind" => kind.as_str()).set(seconds as f64);
         let expired = seconds <= 0;
-        // Lists live for days; of them only the end is news.
+        // Revocation lists are valid for days, so only their expiry is logged.
         let soon = kind != ExpiryKind::Crl && seconds < SOON;
         if !(expired || soon) {
             told.retain(|(of, _)| *of != kind);
@@ -273,8 +273,8 @@ fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
                 (true, "crl") => tracing::error!(
                     "a revocation list has passed its next update: clients of its CA are refused until a new one is in place"
                 ),
-                (true, _) => tracing::error!(kind, "a certificate has expired: replace it, the files are read again at once"),
-                (false, _) => tracing::warn!(kind, seconds, "a certificate expires soon: replace it, the files are read again at once"),
+                (true, _) => tracing::error!(kind, "a certificate has expired: replace the file; the vault reloads it at once"),
+                (false, _) => tracing::warn!(kind, seconds, "a certificate expires soon: replace the file; the vault reloads it at once"),
             }
         }
     }

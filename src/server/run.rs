@@ -1,4 +1,4 @@
-//! `serve`: the production server, and the only place where a vault is put together.
+//! `serve`: opens the store, starts the vault and its jobs, and serves the API and operations listeners until a signal.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -59,9 +59,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Opens the store, starts the vault and its jobs, and listens. Needs no KMS to be up.
+    /// Opens the store, starts the vault and its jobs, and listens. Does not need the KMS.
     pub(crate) async fn start(live: Live, mode: Mode) -> anyhow::Result<Self> {
-        // First of all: a signal that came before it is listened to would end the process without its good order.
+        // First, because a signal that arrives before this would end the process without a graceful shutdown.
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Live { config, trust, policy, reloader } = live;
         let metrics = metrics::install()?;
@@ -120,22 +120,22 @@ impl Server {
                 Box::pin(async move { vault.reloaded(&what).await }) as _
             };
             if let Err(error) = reloader.run(stop, on_change).await {
-                tracing::error!(%error, "the configuration is no longer watched");
+                tracing::error!(%error, "the configuration is no longer reloaded");
             }
         });
     }
 
-    /// Waits for SIGTERM or SIGINT, then ends in good order.
+    /// Waits for SIGTERM or SIGINT, then shuts down gracefully.
     pub(crate) async fn until_stopped(mut self) -> anyhow::Result<()> {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::info!("stopping: requests under way are answered, new ones refused");
+        tracing::info!("stopping: requests in progress are answered, new ones are refused");
         self.vault.drain();
         self.stop.cancel();
         self.tasks.close();
-        // The listeners bound their own drain; the jobs end at once.
+        // Each listener limits its own drain time. The jobs end at once.
         if tokio::time::timeout(Duration::from_secs(25), self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time");
         }
@@ -146,12 +146,12 @@ impl Server {
     }
 }
 
-/// Registers the first wrapper key of an empty store, or goes on without: a job tries again, and until then calls are told so.
+/// Registers the first wrapper key of an empty store. If that fails, a job retries, and calls are refused until it succeeds.
 async fn first_wrapper_key(vault: &Vault) {
     match tokio::time::timeout(Duration::from_secs(2), vault.bootstrap()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "there is no wrapper key yet; this is tried again"),
-        Err(_) => tracing::warn!("the KMS did not answer in time for a first wrapper key; this is tried again"),
+        Ok(Err(error)) => tracing::warn!(%error, "there is no wrapper key yet; the vault retries"),
+        Err(_) => tracing::warn!("the KMS did not answer in time for the first wrapper key; the vault retries"),
     }
 }
 
@@ -166,13 +166,13 @@ pub(crate) fn open_store(config: &Config, mode: Mode, random: &dyn Random) -> an
     SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
 }
 
-/// The one clock of the process.
+/// The clock of the process. There is one.
 #[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
 pub(crate) fn clock() -> Clock {
     Arc::new(|| Timestamp::from(std::time::SystemTime::now()))
 }
 
-/// The random generator begins with some tens of milliseconds of timing noise: they pass while the rest starts, not in a first call.
+/// The random generator collects timing noise for some tens of milliseconds. This starts it early, so that the first call does not wait.
 pub(crate) fn gather_entropy() {
     let begin = || SystemRandom::default().fill(&mut [0; 32]);
     let _ = std::thread::Builder::new().name("entropy".into()).spawn(begin);
@@ -183,7 +183,7 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-/// Log lines go to standard error; standard output is for what a command answers.
+/// Log lines go to standard error. Standard output is for the results of commands.
 pub(crate) fn log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).map_err(anyhow::Error::from)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);

@@ -1,19 +1,19 @@
-//! What is written in one transaction, and why it may be refused.
+//! The content of one transaction, and why a commit can be refused.
 
 use crate::domain::{AuditEvent, Job, KeyId, KeyRecord, StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId};
 
 use super::{JobEnd, Reseal, Retirement, StoreError};
 
-/// What is written in one transaction. Made by the vault's `commit` alone.
+/// The content of one transaction. Only the audit gate of the vault makes one.
 #[derive(Debug)]
 pub struct Commit {
-    /// The change of state, if there is one.
+    /// The state change.
     pub change: Option<Change>,
-    /// What to remember for a repeated call.
+    /// The idempotency record of the request.
     pub idempotency: Option<NewIdempotencyRecord>,
-    /// What must still hold for a use to count.
+    /// What must still hold at the commit of a use.
     pub precondition: Option<KeyPrecondition>,
-    /// What happened.
+    /// The audit event.
     pub event: AuditEvent,
 }
 
@@ -29,148 +29,148 @@ impl Commit {
     }
 }
 
-/// A change of state. Each bumps the store's revision, but for `AddWrap`, which changes nothing that an open key depends on.
+/// A state change. Each increases the revision of the store, except `AddWrap`, which does not concern open keys.
 #[derive(Debug)]
 pub enum Change {
     /// A new key with its first wraps. Refused if `active` is no longer the active wrapper key.
     InsertKey {
-        /// The key; its id must be new.
+        /// The key. Its id must be new.
         record: Box<KeyRecord>,
         /// The wrapper key that was active when the data key was wrapped.
         active: WrapperKeyId,
-        /// The predecessor's new link, in the same transaction, with an event of its own.
+        /// The link of the predecessor, in the same transaction, with its own audit event.
         link: Option<(KeyUpdate, Box<AuditEvent>)>,
     },
-    /// A key takes a step, compare-and-swap on its revision.
+    /// A transition of a key: a compare-and-swap on its revision.
     UpdateKey(KeyUpdate),
-    /// A key whose row cannot be read is quarantined; refused if the log's newest word on it is not the one before `to`. What can
-    /// change in a row becomes what `to` says, and loses its tag.
+    /// The quarantine of a key whose row cannot be read. Refused unless the newest state change of the key in the audit log is the one
+    /// before `to`. The mutable state of the row becomes `to`, and its tag is removed.
     SetAside {
-        /// Which key.
+        /// The key.
         key: KeyId,
-        /// What the row becomes.
+        /// The new state of the row.
         to: StateChange,
     },
-    /// A wrap was found not to open although its wrapper key works.
+    /// The quarantine of a wrap that did not open although its wrapper key works.
     QuarantineWrap {
-        /// Of which key.
+        /// The key.
         key: KeyId,
-        /// Under which wrapper key.
+        /// The wrapper key.
         wrapper_key: WrapperKeyId,
-        /// Of which generation.
+        /// The generation.
         generation: u32,
-        /// What was found not to open: a wrap that replaced it meanwhile is another.
+        /// The bytes that did not open. A wrap that replaced it meanwhile has other bytes.
         wrapped: Vec<u8>,
     },
-    /// A key gets a further wrap of its data key. Refused as [`CommitError::LostRace`] if the key is gone, has another generation or has such
-    /// a wrap already, and as [`CommitError::WrapperKeyNotFilled`] unless the wrapper key is active or standby.
+    /// A further wrap of the data key. Refused as [`CommitError::LostRace`] if the key does not exist, has another generation or has such a
+    /// wrap, and as [`CommitError::WrapperKeyNotFilled`] unless the wrapper key is active or standby.
     AddWrap {
-        /// Which key.
+        /// The key.
         key: KeyId,
         /// The wrap.
         wrap: Wrap,
     },
-    /// A key gets a new data key. Refused if the wrap is not under the active wrapper key.
+    /// A new data key. Refused if its wrap is not under the active wrapper key.
     Reseal(Box<Reseal>),
-    /// A job begins. A rotation makes `to` active and `from` draining in the same transaction; refused as
-    /// [`CommitError::ActiveWrapperChanged`] if `from` is not active now, and as [`CommitError::JobRunning`] beside another job.
+    /// The start of a job. A rotation makes `to` active and `from` draining in the same transaction. Refused as
+    /// [`CommitError::ActiveWrapperChanged`] if `from` is not active, and as [`CommitError::JobRunning`] if another job runs.
     StartJob(Box<Job>),
-    /// A job ends.
+    /// The end of a job.
     EndJob(JobEnd),
-    /// A wrapper key that is standby or draining gets no new wraps from now on: `retiring`.
+    /// A standby or draining wrapper key becomes `retiring`: it gets no new wraps.
     BeginRetirement(WrapperKeyId),
-    /// The wraps of a retiring wrapper key go: `retired`.
+    /// The wraps of a retiring wrapper key are deleted: `retired`.
     Retire(Retirement),
     /// A new wrapper key. Its identity must be new.
     InsertWrapperKey(Box<WrapperKey>),
-    /// A wrapper key lives in other regions than before, compare-and-swap on those it had.
+    /// The regions of a wrapper key: a compare-and-swap on the present ones.
     SetWrapperKeyRegions {
-        /// Which one.
+        /// The wrapper key.
         id: WrapperKeyId,
-        /// The regions that the row must have now.
+        /// The present regions.
         from: Vec<String>,
-        /// Those it has from now on, in the order to try.
+        /// The new regions, in the order to try.
         to: Vec<String>,
     },
-    /// The incident switch.
+    /// A freeze or an unfreeze.
     SetFrozen(bool),
 }
 
-/// A compare-and-swap on the facts of a key that change.
+/// A compare-and-swap on the mutable state of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUpdate {
-    /// Which key.
+    /// The key.
     pub key: KeyId,
-    /// The revision that the row must have now.
+    /// The present revision of the row.
     pub if_revision: u64,
-    /// What the row becomes. For `destroyed` the sealed bytes and all wraps are deleted in the same transaction.
+    /// The new state. For `destroyed`, the sealed bytes and all wraps are deleted in the same transaction.
     pub to: StateChange,
-    /// The row's tag from now on.
+    /// The new tag of the row.
     pub row_tag: Option<[u8; 32]>,
-    /// A quarantined wrap of the row's generation that was found to open after all.
+    /// A quarantined wrap of the current generation that opened after all. Its quarantine ends.
     pub reinstate_wrap: Option<WrapperKeyId>,
 }
 
-/// What a result was computed under. The writer compares `store_revision` with its own; where it moved on, it rereads the key's
-/// revision and the frozen switch, and refuses the commit as [`CommitError::Stale`] if this key changed or the vault froze.
+/// The state under which a result was computed. The writer compares `store_revision` with its own. If it changed, the writer reads the
+/// revision of the key again, and refuses the commit as [`CommitError::Stale`] if this key changed or the vault is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPrecondition {
-    /// Which key was used.
+    /// The key.
     pub key: KeyId,
-    /// The revision it had.
+    /// The revision of the key.
     pub revision: u64,
-    /// The store's revision when that was known to be so.
+    /// A revision of the store at which the key had this revision.
     pub store_revision: u64,
 }
 
-/// Where an idempotency key counts.
+/// The scope of an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyScope {
-    /// Whose.
+    /// The principal.
     pub principal: String,
-    /// On which call.
+    /// The route.
     pub route: String,
-    /// The key that the caller chose, 1 to 255 visible ASCII characters.
+    /// The `Idempotency-Key`, 1 to 255 visible ASCII characters.
     pub key: String,
 }
 
-/// What is remembered of a call.
+/// What the store keeps of an idempotent request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyRecord {
-    /// Keyed hash of the body without secrets: another body under the same key is refused.
+    /// Keyed hash of the body without secrets. Another body with the same key is refused.
     pub body_hash: [u8; 32],
-    /// The answer, as the vault encoded it; no secrets.
+    /// The id of the created object, as text. No secrets.
     pub answer: Vec<u8>,
 }
 
-/// A record to make with a change.
+/// An idempotency record to store with a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewIdempotencyRecord {
-    /// Where it counts.
+    /// The scope.
     pub scope: IdempotencyScope,
-    /// What is remembered.
+    /// The record.
     pub record: IdempotencyRecord,
-    /// Until when.
+    /// The expiry.
     pub expires_at: Timestamp,
 }
 
-/// What a commit became in the log.
+/// The result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// The entry's place.
+    /// The sequence number of the audit entry.
     pub sequence: u64,
-    /// The store's revision after it.
+    /// The revision of the store after the commit.
     pub store_revision: u64,
 }
 
-/// Why a commit was not made.
+/// Why a commit was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The key changed, or the vault froze, while the result was computed: discard the result.
-    #[error("the key changed while it was used")]
+    /// The key changed or the vault was frozen while the result was computed. The result must be discarded.
+    #[error("the key was changed during the call")]
     Stale,
-    /// The row has another revision, or is gone.
-    #[error("the key changed meanwhile")]
+    /// The row has another revision, or does not exist.
+    #[error("the key was changed by another call")]
     LostRace,
     /// A key with this id exists.
     #[error("a key with this id exists")]
@@ -178,22 +178,22 @@ pub enum CommitError {
     /// A wrapper key with this identity exists.
     #[error("a wrapper key with this identity is registered already")]
     WrapperKeyExists,
-    /// Another wrapper key is active now: wrap again.
+    /// Another wrapper key became active. The data key must be wrapped again.
     #[error("another wrapper key became active meanwhile")]
     ActiveWrapperChanged,
-    /// A job is running already.
+    /// Another job runs.
     #[error("a job is running already")]
     JobRunning,
-    /// The wrapper key gets no new wraps: it is neither active nor on standby.
+    /// The wrapper key gets no new wraps, because it is neither active nor standby.
     #[error("the wrapper key gets no new wraps")]
     WrapperKeyNotFilled,
-    /// Keys are left that do not have what this needs.
-    #[error("{0} keys do not have what this needs")]
+    /// Some keys do not meet the requirement.
+    #[error("{0} keys do not meet the requirement")]
     KeysLeft(u64),
-    /// The same idempotency key was used meanwhile.
+    /// Another request with the same idempotency key was committed.
     #[error("the same idempotency key was used meanwhile")]
     IdempotencyKeyTaken,
-    /// The entry could not be made durable in time.
+    /// The audit entry could not be made durable in time.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
 }

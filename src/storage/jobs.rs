@@ -1,20 +1,20 @@
-//! What jobs over all keys ask of a store: which keys are left, and changes that hold against everything that races them.
+//! The part of the store for jobs over all keys: which keys a job must process, and changes that are safe against concurrent changes.
 
 use crate::domain::{JobError, JobId, JobState, KeyId, SealedKey, Timestamp, Work, Wrap, WrapperKey, WrapperKeyId};
 
 use super::KeyUpdate;
 
-/// What a job, or the filling of a wrapper key, wants of every key that has sealed bytes.
+/// What a job or a standby wrapper key requires of every key with sealed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRequirement {
-    /// A verified wrap of its generation, not quarantined, under this wrapper key.
+    /// A verified wrap of the current generation under this wrapper key, not quarantined.
     WrapUnder(WrapperKeyId),
-    /// To have been sealed at or after this time.
+    /// Sealed at or after this time.
     SealedSince(Timestamp),
 }
 
 impl KeyRequirement {
-    /// What a job that began at `started_at` wants.
+    /// The requirement of a job that started at `started_at`.
     pub const fn by(work: Work, started_at: Timestamp) -> Self {
         match work {
             Work::Rotation { to, .. } => Self::WrapUnder(to),
@@ -23,64 +23,64 @@ impl KeyRequirement {
     }
 }
 
-/// A key gets a new data key: sealed bytes and their first wrap in one, and every wrap of the generation before goes.
+/// A new data key: the sealed bytes and their first wrap. All wraps of the previous generation are deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reseal {
-    /// The row's new revision and tag; it keeps its marks.
+    /// The new revision and tag of the row. The lifecycle stays.
     pub update: KeyUpdate,
     /// The private key, sealed under the new data key.
     pub sealed: SealedKey,
-    /// When.
+    /// The time.
     pub sealed_at: Timestamp,
-    /// The new data key under the active wrapper key; its generation follows that of the row.
+    /// The new data key under the active wrapper key. Its generation follows that of the row.
     pub wrap: Wrap,
 }
 
-/// How a job ends.
+/// The end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
-    /// Which job; refused as [`crate::storage::CommitError::LostRace`] unless it runs.
+    /// The job. Refused as [`crate::storage::CommitError::LostRace`] unless it runs.
     pub id: JobId,
-    /// How. `Succeeded` is refused as [`crate::storage::CommitError::KeysLeft`] while one key is left.
+    /// The final state. `Succeeded` is refused as [`crate::storage::CommitError::KeysLeft`] while a key does not meet the requirement.
     pub state: JobState,
-    /// What kept keys from being done, as far as is known: counted, and told of the first, is what is left at the end.
+    /// The known failures. Those of keys that still do not meet the requirement are counted, and the first are stored.
     pub errors: Vec<JobError>,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
-/// The last step of a retirement: the wraps go.
+/// The last step of a retirement: the wraps are deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retirement {
-    /// Which wrapper key; it must be `retiring`.
+    /// The wrapper key. Its state must be `retiring`.
     pub wrapper_key: WrapperKeyId,
-    /// The wrapper keys that hold the keys from now on: each key must have a verified wrap under one of them, else
+    /// The wrapper keys that remain. Each key must have a verified wrap under one of them; otherwise the commit is refused as
     /// [`crate::storage::CommitError::KeysLeft`].
     pub holders: Vec<WrapperKeyId>,
-    /// How many wraps are dropped, as was told; another number is refused as [`crate::storage::CommitError::LostRace`].
+    /// The number of wraps to delete. With another number, the commit is refused as [`crate::storage::CommitError::LostRace`].
     pub wraps: u64,
 }
 
-/// A wrapper key and what stands under it.
+/// A wrapper key and its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrapperKeyUse {
     /// The wrapper key.
     pub key: WrapperKey,
-    /// How many keys have a wrap under it, quarantined or not.
+    /// The number of keys with a wrap under it, quarantined or not.
     pub keys: u64,
-    /// When a data key was last wrapped or unwrapped under it for something in the log.
+    /// The last time an audited operation wrapped or unwrapped a data key under it.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// What stands between a wrapper key and its retirement.
+/// What depends on a wrapper key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependents {
-    /// Wraps under it, of any generation, quarantined or not.
+    /// The number of wraps under it, of any generation, quarantined or not.
     pub wraps: u64,
-    /// Keys that they belong to.
+    /// The number of keys that they belong to.
     pub keys: u64,
-    /// Keys without a verified wrap of their generation under one of the holders.
+    /// The number of keys without a verified wrap of their generation under another wrapper key.
     pub left: u64,
-    /// The first of these.
+    /// The first of these keys.
     pub examples: Vec<KeyId>,
 }

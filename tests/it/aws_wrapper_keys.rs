@@ -39,7 +39,7 @@ async fn what_is_not_allowed_is_not_registered() {
 async fn what_is_not_allowed_is_no_first_wrapper_key() {
     let aws = AwsVault::start(Setup { reference: Some(FOREIGN.into()), ..Setup::default() }).await;
     until("it says so", || async { aws.is_ready(503, &["wrapper_not_allowed"]).await }).await;
-    assert!(aws.logged(&["matches nothing under [wrapper] allowed", FOREIGN]));
+    assert!(aws.logged(&["matches no pattern of [wrapper] allowed", FOREIGN]));
     assert!(aws.vault.client("wrapper-admin").get("/v1/wrapper-keys").await.unwrap()["items"].as_array().unwrap().is_empty());
     assert_eq!(problem(aws.create().await).code, "wrapper_not_allowed");
 }

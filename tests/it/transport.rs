@@ -68,7 +68,7 @@ async fn who_has_no_good_name_gets_an_answer_that_says_so_and_no_second_one() {
         (vec![dns("a.example.org"), dns("b.example.org")], "more than one DNS"),
         (vec![dns("*.nodes.example.org")], "wildcard"),
         (vec![], "common name does not count"),
-        (vec![uri("spiffe://example.org/p1?admin")], "no SPIFFE id"),
+        (vec![uri("spiffe://example.org/p1?admin")], "not a SPIFFE id"),
         (vec![uri("spiffe://other.org/p1")], "may not vouch"),
         (vec![dns("p1.other.org")], "may not vouch"),
     ] {

@@ -1,4 +1,4 @@
-//! `/v1/keys/{id}/{enable,disable,supersede,cancel-deletion}` and `DELETE /v1/keys/{id}`: the steps of a key's life.
+//! `/v1/keys/{id}/{enable,disable,supersede,cancel-deletion}` and `DELETE /v1/keys/{id}`: the state changes of a key.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::api::{
 
 /// Enable a disabled or quarantined key
 ///
-/// Opens it to prove it, and restores the state before, never more.
+/// Opens the key to verify it, and restores the state before. The key never gets more rights than before.
 #[utoipa::path(post, path = "/v1/keys/{id}/enable", operation_id = "keys.enable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn enable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.enable(&ask.call, ask.path).await.or_problem(&ask.call)?;
@@ -29,7 +29,7 @@ pub(in crate::api) async fn enable(State(api): State<Arc<Api>>, ask: ApiRequest<
 
 /// Disable a key
 ///
-/// At once, also while the KMS or the log is down; then the answer says `"recorded": false`.
+/// Takes effect at once, also while the KMS or the log is down. Then the answer says `"recorded": false`.
 #[utoipa::path(post, path = "/v1/keys/{id}/disable", operation_id = "keys.disable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let in_force = api.vault.disable(&ask.call, ask.path).await.or_problem(&ask.call)?;
@@ -39,7 +39,7 @@ pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest
 
 /// Supersede a key
 ///
-/// Final: it decrypts from now on, and never signs or encrypts again.
+/// Final: the key only decrypts from now on. It never signs or encrypts again.
 #[utoipa::path(post, path = "/v1/keys/{id}/supersede", operation_id = "keys.supersede", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn supersede(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.supersede(&ask.call, ask.path).await.or_problem(&ask.call)?;
@@ -58,7 +58,7 @@ pub(in crate::api) struct DeleteQuery {
 
 /// Schedule the deletion of a key
 ///
-/// It is refused for use from now on, and destroyed when the days are over.
+/// The vault refuses to use the key from now on, and destroys it when the days are over.
 #[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "keys.delete", tag = "life", params(("id" = String, Path), DeleteQuery), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId, DeleteQuery>) -> Result<Json<Key>, Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
@@ -72,7 +72,7 @@ pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<
 
 /// Cancel a scheduled deletion
 ///
-/// Restores the state before, never more.
+/// Restores the state before. The key never gets more rights than before.
 #[utoipa::path(post, path = "/v1/keys/{id}/cancel-deletion", operation_id = "keys.cancel-deletion", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn cancel_deletion(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.cancel_deletion(&ask.call, ask.path).await.or_problem(&ask.call)?;

@@ -33,24 +33,24 @@ pub struct Key {
     /// The Canton node it belongs to.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// A label.
+    /// A label of the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub name: Option<KeyName>,
-    /// What it is for.
+    /// What the key is for: signing, encryption, symmetric.
     pub purpose: Purpose,
-    /// What it is.
+    /// The scheme.
     pub spec: KeySpec,
     /// What Canton uses it for.
     #[schema(value_type = Vec<Usage>)]
     pub usage: Usages,
-    /// How long it lives.
+    /// Whether the key is long-term or permanent.
     pub class: Class,
     /// Its state.
     pub state: KeyState,
-    /// Where it was born.
+    /// Whether the vault generated or imported it.
     pub origin: Origin,
-    /// Whether an exporter may take it out.
+    /// Whether an exporter may export it.
     pub exportable: bool,
     /// X.509 `SubjectPublicKeyInfo`, DER, base64; not for symmetric keys.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,9 +58,9 @@ pub struct Key {
     /// When it was created or imported.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Counts its changes of state.
+    /// The number of its state changes.
     pub revision: u64,
-    /// Counts its data keys: one more after a re-seal.
+    /// The number of its data keys: one more after each re-seal.
     pub generation: u32,
     /// The key that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub struct Key {
     pub delete_at: Option<Timestamp>,
     /// The wraps of its data key.
     pub wraps: Vec<KeyWrap>,
-    /// `false` if the change is in force but the log could not take its entry yet; else absent.
+    /// `false` if the change is in force but its entry is not in the log yet. Otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recorded: Option<bool>,
 }
@@ -90,11 +90,11 @@ pub struct KeyWrap {
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it last proved to open.
+    /// When it last opened in a check.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub verified_at: Option<Timestamp>,
-    /// Set aside, since it does not open although its wrapper key works.
+    /// Quarantined, because it does not open although its wrapper key works.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quarantined: bool,
 }
@@ -155,14 +155,15 @@ pub(super) struct CreateKey {
     node: NodeName,
     purpose: Purpose,
     spec: KeySpec,
-    /// For signing keys. If absent, by the name as Canton forms it (`…-namespace`, `…-sequencer-auth`, `…-signing`), else none.
+    /// For signing keys. If absent, taken from the name as Canton forms it (`…-namespace`, `…-sequencer-auth`, `…-signing`); otherwise
+    /// none.
     #[schema(value_type = Option<Vec<Usage>>)]
     usage: Option<Usages>,
-    /// `permanent` for a namespace key if absent.
+    /// If absent, `permanent` for a namespace key, otherwise `long-term`.
     class: Option<Class>,
     #[schema(value_type = Option<String>, max_length = 300)]
     name: Option<KeyName>,
-    /// Whether an exporter may take it out. Only a key-admin may say `true`.
+    /// Whether an exporter may export it. Only a key-admin may say `true`.
     #[serde(default)]
     exportable: bool,
 }
@@ -196,20 +197,20 @@ pub(super) struct ImportRequest {
     /// The password of a Canton key-pair file that has one.
     #[schema(value_type = Option<String>)]
     password: Option<SecretText>,
-    /// Required where the material does not say it: a P-256 key in PKCS#8.
+    /// Required where the material does not contain it: a P-256 key in PKCS#8.
     purpose: Option<Purpose>,
-    /// Those in the file, or by the name, if absent.
+    /// If absent, taken from the file or the name.
     #[schema(value_type = Option<Vec<Usage>>)]
     usage: Option<Usages>,
     class: Option<Class>,
     #[schema(value_type = Option<String>, max_length = 300)]
     name: Option<KeyName>,
-    /// Whether an exporter may take it out again.
+    /// Whether an exporter may export it again.
     #[serde(default)]
     exportable: bool,
 }
 
-/// A secret text in a request: straight into memory that wipes itself.
+/// A secret text in a request, read directly into memory that is wiped.
 pub(super) struct SecretText(pub crate::crypto::SecretBytes);
 
 impl<'de> Deserialize<'de> for SecretText {
@@ -220,7 +221,8 @@ impl<'de> Deserialize<'de> for SecretText {
 
 /// Import a key
 ///
-/// The same key with the same facts again is 200 and changes nothing; with others it is 409. Its origin is `imported` for ever.
+/// Importing the same key with the same attributes again answers 200 and changes nothing. With other attributes it answers 409. The origin
+/// is `imported` for ever.
 #[utoipa::path(post, path = "/v1/keys/import", operation_id = "keys.import", tag = "keys",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = ImportRequest, responses((status = 201, body = Key), (status = 200, body = Key), Problems))]
@@ -236,18 +238,18 @@ pub(super) async fn import(
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(record.into())))
 }
 
-/// How the successor is called.
+/// The name of the successor.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateKey {
-    /// The old name with `-rotated-<time>` if absent.
+    /// If absent, the old name with `-rotated-<time>`.
     #[schema(value_type = Option<String>, max_length = 300)]
     name: Option<KeyName>,
 }
 
-/// Make a successor
+/// Create a successor
 ///
-/// The old key goes on signing until it is superseded: Canton signs with it until its topology change takes effect.
+/// The old key signs until it is superseded: Canton signs with it until its topology change takes effect.
 #[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "keys.rotate", tag = "keys",
     params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = Option<RotateKey>, responses((status = 201, body = Key), Problems))]

@@ -1,4 +1,4 @@
-//! `/v1/keys/{id}/{sign,decrypt,encrypt,export}`: what keys are for.
+//! `/v1/keys/{id}/{sign,decrypt,encrypt,export}`: the uses of a key.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ const CIPHERTEXT_LIMIT: usize = 6144;
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct SignRequest {
     algorithm: Algorithm,
-    /// The message itself, never a digest of it: at most 4096 bytes.
+    /// The message itself, not its digest: at most 4096 bytes.
     message: Base64,
 }
 
@@ -38,11 +38,11 @@ pub struct SignAnswer {
     /// The key that signed.
     #[schema(value_type = String)]
     pub key_id: KeyId,
-    /// How.
+    /// The signing algorithm.
     pub algorithm: Algorithm,
     /// The signature.
     pub signature: Base64,
-    /// Its form, in Canton's words.
+    /// Its format, in the words of Canton.
     pub signature_format: SignatureFormat,
 }
 
@@ -131,7 +131,7 @@ pub(in crate::api) struct ExportRequest {
     password: Option<SecretText>,
 }
 
-/// A key outside its seal.
+/// An exported key.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct ExportAnswer {
     format: MaterialFormat,
@@ -152,7 +152,7 @@ pub(in crate::api) async fn export(
     Ok(Json(ExportAnswer { format, material: SecretBase64(material) }))
 }
 
-/// Refuses, with an entry, what is longer than Canton's driver contract allows.
+/// Refuses a longer input than the driver contract of Canton allows, with an entry.
 async fn within(
     api: &Api,
     call: &CallContext,

@@ -21,22 +21,22 @@ use super::{
 /// A wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct WrapperKey {
-    /// Our own short id.
+    /// The id in this vault.
     #[schema(value_type = String)]
     pub id: WrapperKeyId,
     /// Which kind of KMS.
     pub provider: ProviderKind,
-    /// What it is called there, resolved: an ARN, a file.
+    /// Its resolved name in the KMS: an ARN, a URL, a file.
     pub reference: String,
-    /// What it is, whatever it is called: never an alias, region apart.
+    /// Its identity: never an alias, and without the region.
     pub identity: String,
-    /// Where it lives, in the order to try.
+    /// The regions or servers that have it, in the order to try.
     pub regions: Vec<String>,
-    /// What it is used for.
+    /// Its state.
     pub state: WrapperState,
     /// How many keys have a wrap under it.
     pub keys: u64,
-    /// How it fared when this process last asked it.
+    /// Its health when this process last called it.
     pub health: WrapperHealth,
     /// Why it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,51 +48,51 @@ pub struct WrapperKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
-    /// What its KMS says of it at this moment, in the answer to showing it alone.
+    /// What its KMS reports now. Only in the answer for a single key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms: Option<Kms>,
-    /// What went with it, in the answer to its retirement.
+    /// The dropped wraps. Only in the answer to its retirement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retirement: Option<Retirement>,
 }
 
-/// What went with a wrapper key.
+/// The dropped wraps of a retired wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Retirement {
     /// How many wraps were dropped.
     pub wraps_dropped: u64,
-    /// Of how many keys. Each has a verified wrap under another wrapper key that answered just then.
+    /// Of how many keys. Each has a verified wrap under another wrapper key that just answered.
     pub keys: u64,
     /// When a data key was last wrapped or unwrapped under it for something in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
-    /// The place in the log of the entry that says so.
+    /// The position of the entry in the log.
     pub audit_position: u64,
 }
 
-/// What a KMS says of a wrapper key; what it does not say is absent.
+/// What a KMS reports of a wrapper key. What it does not report is absent.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Kms {
-    /// Whether it would use it now.
+    /// Whether the KMS would use it now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usable: Option<bool>,
-    /// How it rotates the key material; what was wrapped before a rotation stays wrapped under the older material.
+    /// How the KMS rotates the key material. What was wrapped before a rotation stays wrapped under the older material.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation: Option<KmsRotation>,
     /// How many long-term keys were created before the last rotation of the material; absent if none is known. `GET
     /// /v1/keys?class=long-term&created_before=` lists them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub long_term_keys_older: Option<u64>,
-    /// Why something is absent that a KMS could say.
+    /// Why a value is absent that a KMS could report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How a KMS rotates the key material below a wrapper key.
+/// How a KMS rotates the material of a wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct KmsRotation {
-    /// Whether it does so by itself.
+    /// Whether the rotation is automatic.
     pub automatic: bool,
     /// Days between two automatic rotations.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,14 +101,14 @@ pub struct KmsRotation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_at: Option<Timestamp>,
-    /// When the last one was, of either kind; absent if there was none.
+    /// When the last rotation was, of either kind. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_at: Option<Timestamp>,
-    /// Which kind the last one was.
+    /// The kind of the last rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_kind: Option<KmsRotationKind>,
-    /// When one on demand began that is not done yet.
+    /// When a rotation on demand started that is not finished yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub on_demand_since: Option<Timestamp>,
@@ -154,13 +154,13 @@ pub(super) struct AddWrapperKey {
     /// To register: an ARN, a key id, an alias, a file.
     #[schema(max_length = 2048)]
     reference: Option<String>,
-    /// To create one instead; a `local` one may always be created.
+    /// To create a key instead. A `local` key may always be created.
     #[serde(default)]
     create: bool,
-    /// To create one that may have replicas.
+    /// Whether the created key may have replicas.
     #[serde(default)]
     multi_region: bool,
-    /// In the order to try.
+    /// The regions, in the order to try.
     #[serde(default)]
     #[schema(max_items = 16)]
     regions: Vec<String>,
@@ -182,7 +182,7 @@ impl AddWrapperKey {
 
 /// Register or create a wrapper key
 ///
-/// It must prove that it wraps and unwraps. The first is active; further ones are on standby until a rotation makes one active.
+/// The vault checks that it wraps and unwraps. The first one is active. Further ones are on standby until a rotation makes one active.
 #[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper keys",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = AddWrapperKey, responses((status = 201, body = WrapperKey), Problems))]
@@ -234,8 +234,8 @@ pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKey
 
 /// Retire a wrapper key
 ///
-/// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now; then the wraps under
-/// this one are dropped. Nothing is deleted in the KMS: backups open only while their wrapper key lives.
+/// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now. Then the wraps under
+/// this one are dropped. Nothing is deleted in the KMS: backups need their wrapper key.
 #[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
 pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
     let answer = api.vault.retire_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
@@ -245,7 +245,7 @@ pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperK
     Ok(Json(WrapperKey { retirement: Some(retirement), ..view.into() }))
 }
 
-/// Where to make a replica.
+/// Where to create a replica.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Replicate {
@@ -254,10 +254,10 @@ pub(super) struct Replicate {
     region: String,
 }
 
-/// Make a replica of a wrapper key
+/// Create a replica of a wrapper key
 ///
-/// Of a multi-Region key, from its primary, under the key policy of its primary; needs `may_create`. The answer comes when the replica opens
-/// what the key wrapped. If that takes too long, repeat the call: a replica that exists is taken.
+/// Of a multi-Region key, from its primary, with the key policy of its primary. Requires `may_create`. The answer is sent when the replica
+/// opens what the key wrapped. If that takes too long, repeat the call, which finds the existing replica.
 #[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper keys", params(("id" = String, Path)), request_body = Replicate, responses((status = 200, body = WrapperKey), Problems))]
 pub(super) async fn replicate(
     State(api): State<Arc<Api>>,

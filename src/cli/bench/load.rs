@@ -1,4 +1,4 @@
-//! The load itself: threads with a runtime each, a pace, and the window in which things count.
+//! The load: threads with one runtime each, a pace, and the measured period.
 
 use std::{
     sync::{Arc, atomic::AtomicUsize, mpsc},
@@ -16,29 +16,29 @@ use super::{
 };
 use crate::{cli::Failure, client::Endpoint};
 
-/// What to put on a service.
+/// The load to put on a service.
 pub(super) struct Load {
-    /// Where.
+    /// The address.
     pub(super) endpoint: Endpoint,
-    /// What, in turn.
+    /// The requests, sent in turn.
     pub(super) requests: Arc<[Prepared]>,
-    /// How refusals are named.
+    /// How a refusal is named.
     pub(super) code_of: CodeOf,
-    /// Over so many connections.
+    /// The number of connections.
     pub(super) connections: u32,
-    /// On so many threads, at most as many as connections.
+    /// The number of threads, at most the number of connections.
     pub(super) threads: u32,
     /// When the next request is due.
     pub(super) pace: Pace,
-    /// Whether each request has a connection of its own, opened within its latency.
+    /// Whether each request opens its own connection, within its latency.
     pub(super) connect_each_time: bool,
-    /// Whether each request is sent once, and the end is when all are.
+    /// Whether each request is sent once, and the run ends after the last one.
     pub(super) each_once: bool,
-    /// What is due before that is not counted.
+    /// The warm-up. Requests that are due in it are not counted.
     pub(super) warmup: Duration,
-    /// How long is counted.
+    /// The length of the measured period.
     pub(super) duration: Duration,
-    /// How long to wait for an answer.
+    /// The timeout of a request.
     pub(super) timeout: Duration,
 }
 
@@ -47,25 +47,25 @@ pub(super) struct Load {
 pub(super) enum Pace {
     /// When the connection is free.
     Closed,
-    /// So many times a second.
+    /// At this many requests a second.
     Open(f64),
 }
 
-/// What was seen between the end of the warm-up and the end.
+/// The result of the measured period.
 pub(super) struct Measured {
-    /// Latencies and failures of all requests that were due in the window.
+    /// Latencies and failures of all requests that were due in the measured period.
     pub(super) seen: Recorder,
-    /// Open loop: requests that were due in the window, but found no free connection before its end.
+    /// Open loop: requests that were due in the measured period, but found no free connection before its end.
     pub(super) not_sent: u64,
-    /// The length of the window.
+    /// The length of the measured period.
     pub(super) window: Duration,
-    /// The server at its beginning and end, if it was named.
+    /// The server at the start and end of the measured period, if its process was named.
     pub(super) server: Option<(Usage, Usage)>,
-    /// This process at its beginning and end.
+    /// This process at the start and end of the measured period.
     pub(super) generator: (Usage, Usage),
 }
 
-/// Puts the load on and measures. Connections are opened before the clock starts.
+/// Runs the load and measures. Connections are opened before the clock starts.
 pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure> {
     let (due, queue) = tokio::sync::mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
@@ -93,7 +93,7 @@ pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure>
     let start = Instant::now();
     let window = Window { start, begin: start + load.warmup, end: start + load.warmup + load.duration };
     for (go, _) in &workers {
-        // A worker that is gone is told of when it is joined.
+        // Joining a worker reports its panic.
         let _ = go.send(window);
     }
     let pacer = match load.pace {
@@ -134,7 +134,7 @@ fn not_sent(shared: &Shared, window: Window) -> u64 {
     count
 }
 
-/// Says when each request is due. A thread of its own: a runtime's timer is good to 1 ms only.
+/// Signals when each request is due. It has its own thread, because the timer of a runtime is accurate to 1 ms only.
 fn pace(rate: f64, window: Window, due: &tokio::sync::mpsc::UnboundedSender<Instant>) {
     for index in 0_u32.. {
         let at = window.start + Duration::from_secs_f64(f64::from(index) / rate);

@@ -1,7 +1,8 @@
-//! `bench`: puts load on a vault and reports what it did: requests, latencies, and the server's CPU for each.
+//! `bench`: puts load on a vault and reports requests, latencies, and the CPU time of the server for each request.
 //!
-//! Closed loop: each connection sends its next request when it has the answer. Open loop (`--rate`): requests are due at a fixed
-//! pace whatever the vault does, and a latency counts from when the request was due, so that a stall shows in all it delayed.
+//! Closed loop: each connection sends its next request when it has the answer. Open loop (`--rate`): requests are due at a fixed pace,
+//! whatever the vault does. The latency counts from when the request was due, so that a pause of the server shows in every request that it
+//! delayed.
 
 mod ciphertext;
 mod load;
@@ -22,31 +23,31 @@ use self::vault_target::VaultTarget;
 use super::{ConnectionArgs, Failure, value_parsers::words};
 use crate::domain::{Algorithm, KeyId, KeySpec, NodeName};
 
-/// What load, for how long, on which key.
+/// The options of a load.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Which kind of service
+    /// The kind of service
     #[arg(long = "target", value_enum, default_value_t = TargetKind::Keyvault)]
     target: TargetKind,
     /// What each request does
     #[arg(long, value_enum, default_value_t = BenchOperation::Sign)]
     operation: BenchOperation,
-    /// Which algorithm; the operation's first if left out
+    /// The algorithm; the first one of the operation if absent
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Option<Algorithm>,
-    /// With this key
+    /// Use this key
     #[arg(long, conflicts_with_all = ["node", "key_ids_file"])]
     key_id: Option<KeyId>,
-    /// With the keys in this file in turn, one id a line; `cold` uses each once
+    /// Use the keys in this file in turn, one id per line; `cold` uses each once
     #[arg(long, value_name = "FILE", conflicts_with = "node")]
     key_ids_file: Option<PathBuf>,
-    /// With keys that are created on this node first
+    /// Create keys on this node first
     #[arg(long)]
     node: Option<NodeName>,
-    /// How many keys to create; they are used in turn
+    /// The number of keys to create; they are used in turn
     #[arg(long, default_value_t = 1, value_name = "N", requires = "node", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     keys: u32,
-    /// What the created keys are, where the algorithm leaves a choice
+    /// The scheme of created keys, if the algorithm allows several
     #[arg(long, value_parser = words::<KeySpec>(), requires = "node")]
     spec: Option<KeySpec>,
     /// Bytes of message or plaintext in each request
@@ -58,13 +59,13 @@ pub struct BenchArgs {
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// Open loop: so many requests a second, whatever the vault does
+    /// Open loop: the number of requests a second, whatever the vault does
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
     /// How long to measure
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// How long to run before it counts; 2s if left out, nothing for `cold`
+    /// The warm-up before the measurement; 2s if absent, none for `cold`
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     warmup: Option<Duration>,
     /// Process id of the server on this machine, to report its CPU and memory
@@ -72,10 +73,10 @@ pub struct BenchArgs {
     server_pid: Option<u32>,
 }
 
-/// Which kind of service is measured.
+/// The kind of service that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TargetKind {
-    /// This one
+    /// Canton Key Vault
     Keyvault,
 }
 
@@ -95,7 +96,7 @@ pub(super) enum BenchOperation {
 }
 
 impl BenchOperation {
-    /// The word for it.
+    /// The name of it.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Sign => "sign",
@@ -113,7 +114,7 @@ impl BenchArgs {
     }
 }
 
-/// Prepares, loads, measures, reports.
+/// Prepares, runs, measures and reports.
 pub(super) fn run(connection: &ConnectionArgs, args: &BenchArgs) -> Result<(), Failure> {
     if args.duration.is_zero() {
         return Err(Failure::Usage("--duration: there is nothing to measure in no time".into()));

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 /// /proc counts CPU time in ticks of 1/100 s on every architecture that this program runs on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a process had used so far.
+/// The use of a process so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     /// User and system time of all its threads, to 10 ms.
@@ -16,7 +16,7 @@ pub(super) struct Usage {
     pub(super) resident_bytes: u64,
 }
 
-/// Looks at a process; `None` means this one.
+/// Reads the use of a process; `None` means this one.
 pub(super) fn usage(pid: Option<u32>) -> Result<Usage, Failure> {
     let folder = pid.map_or_else(|| "/proc/self".into(), |pid| format!("/proc/{pid}"));
     let read = |name: &str| {
@@ -27,7 +27,7 @@ pub(super) fn usage(pid: Option<u32>) -> Result<Usage, Failure> {
     Ok(Usage { cpu: cpu(&stat).ok_or_else(unreadable)?, resident_bytes: resident(&status).ok_or_else(unreadable)? })
 }
 
-/// Fields 14 and 15 of `stat`, counted from behind the name, which may hold anything.
+/// Fields 14 and 15 of `stat`, counted after the name, which may contain any character.
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! What was seen: latencies of successes in a histogram of three significant digits, failures counted by code.
+//! The results: latencies of successes in a histogram of three significant digits, failures counted by code.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,19 +6,19 @@ use hdrhistogram::Histogram;
 
 use crate::cli::Failure;
 
-/// The longest latency that is told apart: the timeout of a request is below.
+/// The longest latency of the histogram. The timeout of a request is shorter.
 const LONGEST: Duration = Duration::from_mins(10);
 
 /// Latencies and failures.
 pub(super) struct Recorder {
     /// Nanoseconds, from 1 µs to 10 min.
     latencies: Histogram<u64>,
-    /// How often each failure was seen.
+    /// The number of failures by code.
     pub(super) errors: BTreeMap<String, u64>,
 }
 
 impl Recorder {
-    /// An empty one.
+    /// No results.
     pub(super) fn new() -> Result<Self, Failure> {
         let latencies =
             Histogram::new_with_bounds(1_000, nanoseconds(LONGEST), 3).map_err(|error| Failure::Unexpected(error.to_string()))?;
@@ -35,7 +35,7 @@ impl Recorder {
         *self.errors.entry(code).or_default() += 1;
     }
 
-    /// Takes in what another thread saw.
+    /// Adds the results of another thread.
     pub(super) fn merge(&mut self, other: &Self) -> Result<(), Failure> {
         self.latencies.add(&other.latencies).map_err(|error| Failure::Unexpected(error.to_string()))?;
         for (code, count) in &other.errors {
@@ -44,12 +44,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// How many successes.
+    /// The number of successes.
     pub(super) fn successes(&self) -> u64 {
         self.latencies.len()
     }
 
-    /// How many failures.
+    /// The number of failures.
     pub(super) fn failures(&self) -> u64 {
         self.errors.values().sum()
     }

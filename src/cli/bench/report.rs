@@ -1,4 +1,4 @@
-//! What a run is told as: one document, units in its names, as text or JSON.
+//! The report of a run: one document with units in its names, as text or JSON.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ fn count(requests: u64) -> f64 {
     requests as f64
 }
 
-/// Three decimals: more would pretend.
+/// Three decimals; the measurement is not more accurate.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }

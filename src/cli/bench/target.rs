@@ -1,4 +1,4 @@
-//! What the generator has to know of a service. To measure another one: a file with its `impl Target` and a variant of `TargetKind`.
+//! The interface of a measured service. To measure another one, add a file with its `impl Target` and a variant of `TargetKind`.
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -8,23 +8,23 @@ use serde_json::{Map, Value};
 use super::BenchArgs;
 use crate::cli::Failure;
 
-/// A request, ready to be sent as often as wanted.
+/// A request, ready to be sent any number of times.
 pub(super) type Prepared = Request<Full<Bytes>>;
 
-/// Names the reason in an answer that is not a success. A plain function, so that it can run on any thread.
+/// Names the reason of an unsuccessful answer. A plain function, so that it can run on any thread.
 pub(super) type CodeOf = fn(StatusCode, &[u8]) -> String;
 
-/// What to send, and what to say of it in the report.
+/// The requests, and the attributes for the report.
 pub(super) struct Work {
     /// Sent in turn.
     pub(super) requests: Vec<Prepared>,
-    /// Facts for the report.
+    /// Attributes for the report.
     pub(super) attributes: Map<String, Value>,
 }
 
-/// A service that load can be put on.
+/// A service that can be measured.
 pub(super) trait Target {
-    /// Makes ready what the requests need (keys, ciphertexts), and the requests.
+    /// Prepares the requests and what they need (keys, ciphertexts).
     async fn prepare(&self, args: &BenchArgs) -> Result<Work, Failure>;
 
     /// How its refusals are named.

@@ -61,10 +61,10 @@ impl Target for VaultTarget {
     }
 }
 
-/// What is known of a key under load.
+/// The known attributes of a key under load.
 struct BenchKey {
     id: String,
-    /// SPKI DER, where it was told.
+    /// SPKI DER, if known.
     public_key: Option<Vec<u8>>,
 }
 
@@ -91,7 +91,7 @@ impl VaultTarget {
             }
         } else {
             for id in known_ids(args)? {
-                // A key is only asked for where its public half is needed: looking would warm nothing, but it is audited.
+                // A key is read only if its public key is needed, because reading it adds an audit entry.
                 let needed = args.operation == BenchOperation::Decrypt && algorithm != Algorithm::Aes256Gcm;
                 let key = if needed { self.client.get(&format!("/v1/keys/{id}")).await? } else { json!({ "id": id }) };
                 keys.push(BenchKey::of(&key)?);

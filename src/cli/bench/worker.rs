@@ -1,4 +1,4 @@
-//! One thread of the load: its connections, each with a request at a time until the end.
+//! One thread of the load: its connections, each with one request at a time until the end.
 
 use std::{
     sync::{
@@ -21,21 +21,21 @@ use crate::{
     client::{Connection, Endpoint},
 };
 
-/// How long a connection waits after a loss, so that a server that is down is not counted a million times.
+/// How long a connection waits after a failure, so that a server that is down is not counted a million times.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The run in time.
+/// The schedule of the run.
 #[derive(Clone, Copy)]
 pub(super) struct Window {
     /// The first request is due.
     pub(super) start: Instant,
     /// The warm-up is over.
     pub(super) begin: Instant,
-    /// No request is due any more.
+    /// The last time at which a request is due.
     pub(super) end: Instant,
 }
 
-/// What the connections share.
+/// The state that the connections share.
 pub(super) struct Shared {
     pub(super) endpoint: Endpoint,
     pub(super) requests: Arc<[Prepared]>,
@@ -43,13 +43,13 @@ pub(super) struct Shared {
     pub(super) connect_each_time: bool,
     pub(super) each_once: bool,
     pub(super) timeout: Duration,
-    /// Counts requests, to take them in turn.
+    /// Counts requests, to send them in turn.
     pub(super) turn: AtomicUsize,
     /// Open loop: when requests are due, oldest first.
     pub(super) due: Option<AsyncMutex<UnboundedReceiver<Instant>>>,
 }
 
-/// Opens connections, says so, waits for the start, and drives them to the end.
+/// Opens connections, signals that they are open, waits for the start, and drives them to the end.
 pub(super) fn worker(
     shared: &Arc<Shared>,
     connections: u32,
@@ -73,9 +73,9 @@ pub(super) fn worker(
         }
     };
     drop(ready.send(Ok(())));
-    // Its end tells the main thread that all have said so.
+    // Dropping it signals the main thread that all are ready.
     drop(ready);
-    // The main thread gave up if nothing comes: another worker could not connect.
+    // The main thread gave up, because another worker could not connect.
     let Ok(window) = window.recv() else { return Recorder::new() };
     runtime.block_on(async {
         let tasks: Vec<_> = opened
@@ -117,7 +117,7 @@ async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: 
 
 /// When the next request is or was due; `None` at the end.
 async fn next(shared: &Shared, window: Window) -> Option<Instant> {
-    // A timeout polls first and looks at the clock second: without this a backlog would be worked off after the end.
+    // A timeout polls first and checks the clock second. Without this check a backlog would be sent after the end.
     if Instant::now() >= window.end {
         return None;
     }
@@ -131,7 +131,7 @@ async fn next(shared: &Shared, window: Window) -> Option<Instant> {
     due.filter(|due| *due < window.end)
 }
 
-/// Sends a request and reads its answer whole. Errors are codes.
+/// Sends a request and reads its whole answer. Errors are codes.
 async fn send(shared: &Shared, kept: &mut Option<Connection>, request: &Prepared) -> Result<(), String> {
     let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
         Some(connection) => connection,

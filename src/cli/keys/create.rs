@@ -1,4 +1,4 @@
-//! `keys create`: a key made in the vault.
+//! `keys create`: creates a key in the vault.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,38 +9,38 @@ use crate::{
     domain::{Class, KeyName, KeySpec, NodeName, Purpose, Usage},
 };
 
-/// What the new key is.
+/// The attributes of the new key.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Which Canton node it belongs to
+    /// The Canton node of the key
     #[arg(long)]
     node: NodeName,
-    /// What it is for
+    /// What the key is for
     #[arg(long, value_parser = words::<Purpose>())]
     purpose: Purpose,
-    /// What it is
+    /// The scheme
     #[arg(long, value_parser = words::<KeySpec>())]
     spec: KeySpec,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
 
-/// Facts that a key may have, whether it is made or brought in.
+/// Attributes of a created or imported key.
 #[derive(Debug, Args, Serialize)]
 pub(super) struct AttributeArgs {
-    /// What Canton uses it for; comma-separated
+    /// What Canton uses the key for; comma-separated
     #[arg(long, value_delimiter = ',', value_parser = words::<Usage>())]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     usage: Vec<Usage>,
-    /// How long it lives; `permanent` if the usage has `namespace`
+    /// The class; `permanent` if the usage has `namespace`
     #[arg(long, value_parser = words::<Class>())]
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<Class>,
-    /// A label for people
+    /// A label
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<KeyName>,
-    /// An exporter may take it out of the vault; fixed for ever, and only a key-admin may say so
+    /// An exporter may export the key. This can never be changed, and only a key-admin may set it
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     exportable: bool,
@@ -55,7 +55,7 @@ struct Body<'a> {
     attributes: &'a AttributeArgs,
 }
 
-/// Makes the key and shows it.
+/// Creates the key and prints it.
 pub(super) async fn run(args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
     let CreateArgs { node, purpose, spec, attributes } = args;
     let body = Body { node, purpose: *purpose, spec: *spec, attributes };

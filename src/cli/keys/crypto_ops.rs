@@ -15,12 +15,12 @@ use crate::{
     domain::{Algorithm, KeyId},
 };
 
-/// What to sign, with what.
+/// The options of `keys sign`.
 #[derive(Debug, Args)]
 pub struct SignArgs {
     /// Id of the key
     id: KeyId,
-    /// How to sign
+    /// The signing algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Algorithm,
     #[command(flatten)]
@@ -30,27 +30,27 @@ pub struct SignArgs {
     out: Option<Place>,
 }
 
-/// What to decrypt, with what.
+/// The options of `keys decrypt`.
 #[derive(Debug, Args)]
 pub struct DecryptArgs {
     /// Id of the key
     id: KeyId,
-    /// How it was encrypted
+    /// The encryption algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Algorithm,
     #[command(flatten)]
     ciphertext: CiphertextArgs,
-    /// Write the plaintext to this new file, private to you; - for standard output
+    /// Write the plaintext to this new file, which only you can read; - for standard output
     #[arg(long, value_name = "FILE|-")]
     out: Place,
 }
 
-/// What to encrypt, with what.
+/// The options of `keys encrypt`.
 #[derive(Debug, Args)]
 pub struct EncryptArgs {
     /// Id of the symmetric key
     id: KeyId,
-    /// How to encrypt
+    /// The encryption algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Option<Algorithm>,
     /// The file with the plaintext; - for standard input
@@ -73,7 +73,7 @@ struct Decrypted<'a> {
     plaintext: &'a str,
 }
 
-/// Signs and shows the signature.
+/// Signs and prints the signature.
 pub(super) async fn sign(args: &SignArgs, remote: &Remote) -> Result<(), Failure> {
     let out = args.out.as_ref().map(NewFile::create).transpose()?;
     let message = base64_secret(&args.message.read()?);
@@ -91,7 +91,7 @@ pub(super) async fn decrypt(args: &DecryptArgs, remote: &Remote) -> Result<(), F
     remote.write_secret(&answer, out, &from_base64(plaintext, "plaintext")?)
 }
 
-/// Encrypts and shows the ciphertext.
+/// Encrypts and prints the ciphertext.
 pub(super) async fn encrypt(args: &EncryptArgs, remote: &Remote) -> Result<(), Failure> {
     let out = args.out.as_ref().map(NewFile::create).transpose()?;
     let plaintext = base64_secret(&args.plaintext_file.read("--plaintext-file")?);

@@ -1,4 +1,4 @@
-//! `keys export`: an exportable key, into a new file that its owner alone can read.
+//! `keys export`: writes an exportable key to a new file that only its owner can read.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -14,15 +14,15 @@ use crate::{
     domain::KeyId,
 };
 
-/// Which key, in which form, where to.
+/// The options of `keys export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Id of the key
     id: KeyId,
-    /// The form of the file
+    /// The format of the file
     #[arg(long, value_enum)]
     format: MaterialFormat,
-    /// The file with the password to encrypt a key-pair file with; - for standard input
+    /// The file with the password that encrypts the key-pair file; - for standard input
     #[arg(long, value_name = "FILE|-")]
     password_file: Option<Place>,
     /// Write the private key to this new file; - for standard output

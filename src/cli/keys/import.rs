@@ -1,4 +1,4 @@
-//! `keys import`: a key brought in from a file. Material and password never stand on the command line.
+//! `keys import`: imports a key from a file. Material and password are never command-line arguments.
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -15,13 +15,13 @@ use crate::{
     domain::{NodeName, Purpose},
 };
 
-/// What is brought in, and what it is for.
+/// The options of `keys import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// Which Canton node it belongs to
+    /// The Canton node of the key
     #[arg(long)]
     node: NodeName,
-    /// What the file holds
+    /// The format of the file
     #[arg(long, value_enum)]
     format: MaterialFormat,
     /// The file with the private key; - for standard input
@@ -30,14 +30,14 @@ pub struct ImportArgs {
     /// The file with the password of the key-pair file; - for standard input
     #[arg(long, value_name = "FILE|-")]
     password_file: Option<Place>,
-    /// What it is for; required where the material does not say it
+    /// What the key is for; required if the material does not contain it
     #[arg(long, value_parser = words::<Purpose>())]
     purpose: Option<Purpose>,
     #[command(flatten)]
     attributes: AttributeArgs,
 }
 
-/// The form of a private key outside the vault.
+/// The format of a private key outside the vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum MaterialFormat {
@@ -62,7 +62,7 @@ struct Body<'a> {
     attributes: &'a AttributeArgs,
 }
 
-/// Brings the key in and shows it.
+/// Imports the key and prints it.
 pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failure> {
     let ImportArgs { node, format, material_file, password_file, purpose, attributes } = args;
     if *material_file == Place::Standard && *password_file == Some(Place::Standard) {

@@ -1,4 +1,4 @@
-//! `keys enable`, `disable`, `rotate`, `supersede`, `delete`, `cancel-deletion`: the steps of a key's life.
+//! `keys enable`, `disable`, `rotate`, `supersede`, `delete`, `cancel-deletion`: the state changes of a key.
 
 use clap::Args;
 use serde_json::json;
@@ -9,34 +9,34 @@ use crate::{
     domain::KeyId,
 };
 
-/// Which key.
+/// The key.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     /// Id of the key
     id: KeyId,
 }
 
-/// Which key, and when.
+/// The key, and the waiting time.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// Id of the key
     id: KeyId,
-    /// Destroy it after so many days, at least 7
+    /// Destroy the key after this many days, at least 7
     #[arg(long, value_parser = clap::value_parser!(u32).range(7..))]
     days: Option<u32>,
 }
 
-/// Takes a step and shows the key.
+/// Changes the state and prints the key.
 pub(super) async fn transition(args: &KeyArgs, step: &str, remote: &Remote) -> Result<(), Failure> {
     remote.print(&remote.client.post(&format!("/v1/keys/{}/{step}", args.id), &json!({})).await?)
 }
 
-/// Makes the successor and shows it. It creates, so that a lost connection must not make two.
+/// Creates the successor and prints it. The call has an idempotency key, so that a lost connection does not create two.
 pub(super) async fn rotate(args: &KeyArgs, remote: &Remote) -> Result<(), Failure> {
     remote.print(&remote.client.create(&format!("/v1/keys/{}/rotate", args.id), &json!({})).await?)
 }
 
-/// Schedules the deletion and shows the key.
+/// Schedules the deletion and prints the key.
 pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
     remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{}", args.id)).query_if("days", args.days)).await?)
 }

@@ -18,34 +18,34 @@ use crate::{
 
 const COLUMNS: &[&str] = &["id", "node", "name", "purpose", "spec", "usage", "class", "state"];
 
-/// Which keys.
+/// The filters.
 #[derive(Debug, Args)]
 pub struct ListKeysArgs {
-    /// Of this node
+    /// Only keys of this node
     #[arg(long)]
     node: Option<NodeName>,
-    /// For this purpose
+    /// Only keys for this purpose
     #[arg(long, value_parser = words::<Purpose>())]
     purpose: Option<Purpose>,
-    /// In this state
+    /// Only keys in this state
     #[arg(long, value_parser = words::<KeyState>())]
     state: Option<KeyState>,
-    /// Of this class
+    /// Only keys of this class
     #[arg(long, value_parser = words::<Class>())]
     class: Option<Class>,
-    /// Created before this time, RFC 3339
+    /// Only keys created before this time, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = time)]
     created_before: Option<Timestamp>,
     #[command(flatten)]
     page: ListArgs,
 }
 
-/// Which key, and how.
+/// The key, and the format.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Id of the key
     id: KeyId,
-    /// Print the public key alone, as PEM
+    /// Print only the public key, as PEM
     #[arg(long)]
     public_key: bool,
 }
@@ -64,7 +64,7 @@ pub(super) async fn run(args: &ListKeysArgs, remote: &Remote) -> Result<(), Fail
     remote.print_list(COLUMNS, page, call).await
 }
 
-/// Shows a key.
+/// Prints a key.
 pub(super) async fn show(args: &ShowArgs, remote: &Remote) -> Result<(), Failure> {
     let key = remote.client.get(&format!("/v1/keys/{}", args.id)).await?;
     if !args.public_key {

@@ -1,4 +1,4 @@
-//! `wrapper create` and `wrapper register`: a wrapper key that is new to the KMS, or only to the vault.
+//! `wrapper create` and `wrapper register`: creates a wrapper key in the KMS, or registers an existing one.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,30 +9,30 @@ use crate::{
     domain::ProviderKind,
 };
 
-/// What the new wrapper key is.
+/// The options of `wrapper create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Which kind of KMS
+    /// The provider
     #[arg(long, value_parser = words::<ProviderKind>())]
     provider: ProviderKind,
-    /// Make it replicable to other regions
+    /// Create a key that can be replicated to other regions
     #[arg(long)]
     multi_region: bool,
-    /// Its regions, in the order to try; comma-separated
+    /// The regions, in the order to try; comma-separated
     #[arg(long, value_delimiter = ',')]
     regions: Vec<String>,
 }
 
-/// Which wrapper key.
+/// The options of `wrapper register`.
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
-    /// Which kind of KMS
+    /// The provider
     #[arg(long, value_parser = words::<ProviderKind>())]
     provider: ProviderKind,
-    /// What the KMS calls it: an ARN, for instance
+    /// The name of the key in the KMS: an ARN, a URL or a file
     #[arg(long)]
     reference: String,
-    /// Its regions, in the order to try; comma-separated
+    /// The regions, in the order to try; comma-separated
     #[arg(long, value_delimiter = ',')]
     regions: Vec<String>,
 }
@@ -50,13 +50,13 @@ struct Body<'a> {
     regions: &'a [String],
 }
 
-/// Has one made, and shows it.
+/// Creates a wrapper key, and prints it.
 pub(super) async fn create(args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
     let CreateArgs { provider, multi_region, regions } = args;
     add(&Body { provider: *provider, reference: None, create: true, multi_region: *multi_region, regions }, remote).await
 }
 
-/// Registers one, and shows it.
+/// Registers a wrapper key, and prints it.
 pub(super) async fn register(args: &RegisterArgs, remote: &Remote) -> Result<(), Failure> {
     let RegisterArgs { provider, reference, regions } = args;
     add(&Body { provider: *provider, reference: Some(reference), create: false, multi_region: false, regions }, remote).await

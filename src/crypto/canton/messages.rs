@@ -1,13 +1,12 @@
-//! Canton's protobuf messages for keys, by hand (`crypto/v30/crypto.proto`, `version/v1/untyped_versioned_message.proto`).
+//! Canton's protobuf messages for keys, written by hand (`crypto/v30/crypto.proto`, `version/v1/untyped_versioned_message.proto`).
 //!
-//! Secrets are [`Bytes`] that share the allocation they were decoded from, which wipes itself: decoding copies nothing. No message
-//! has `Debug`.
+//! Secrets are [`Bytes`] that share the decoded allocation, which is wiped on drop. Decoding copies nothing. No message has `Debug`.
 
 use prost::{Message, bytes::Bytes};
 
 use crate::crypto::SecretBytes;
 
-/// The version of everything that Canton 3.3 to 3.6 writes.
+/// The protocol version of all that Canton 3.3 to 3.6 writes.
 pub(super) const PROTO_VERSION: i32 = 30;
 
 /// `CryptoKeyFormat`.
@@ -16,7 +15,7 @@ pub(super) const FORMAT_RAW: i32 = 3;
 pub(super) const FORMAT_SPKI: i32 = 4;
 pub(super) const FORMAT_PKCS8: i32 = 5;
 
-/// The wrapper of everything at rest.
+/// The wrapper of all stored messages.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct UntypedVersionedMessage {
@@ -36,7 +35,7 @@ pub(super) struct CryptoKeyPair {
     pub(super) encryption: Option<EncryptionKeyPair>,
 }
 
-/// Field 1 is written by 3.3 alone; later versions skip it.
+/// Only 3.3 writes field 1. Later versions skip it.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct SigningKeyPair {
@@ -56,7 +55,7 @@ pub(super) struct EncryptionKeyPair {
     pub(super) private_key: Option<EncryptionPrivateKey>,
 }
 
-/// `scheme` counts only where `key_spec` is 0.
+/// `scheme` is read only where `key_spec` is 0.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct SigningPublicKey {
@@ -90,7 +89,7 @@ pub(super) struct SigningPrivateKey {
     pub(super) key_spec: i32,
 }
 
-/// Mind that `key_spec` is 5 here.
+/// `key_spec` is field 5 here.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct EncryptionPublicKey {
@@ -120,7 +119,7 @@ pub(super) struct EncryptionPrivateKey {
     pub(super) key_spec: i32,
 }
 
-/// What a password protects.
+/// A message that a password protects.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(super) struct PasswordBasedEncrypted {
@@ -134,7 +133,7 @@ pub(super) struct PasswordBasedEncrypted {
     pub(super) salt: Bytes,
 }
 
-/// Shared bytes that wipe themselves when the last message that shares them is dropped.
+/// Shared bytes that are wiped when the last message that shares them is dropped.
 pub(super) fn share(secret: SecretBytes) -> Bytes {
     struct Owner(SecretBytes);
     impl AsRef<[u8]> for Owner {
@@ -145,7 +144,7 @@ pub(super) fn share(secret: SecretBytes) -> Bytes {
     Bytes::from_owner(Owner(secret))
 }
 
-/// The message as bytes, in one allocation of the right size that wipes itself.
+/// The encoded message, in one allocation of the right size that is wiped on drop.
 pub(super) fn encode(message: &impl Message) -> SecretBytes {
     SecretBytes::from(message.encode_to_vec())
 }

@@ -1,4 +1,4 @@
-//! Canton's key-pair files: what `keys.secret.download` writes and `keys.secret.upload` reads, of Canton 3.3 to 3.6.
+//! Canton's key-pair files: what `keys.secret.download` writes and `keys.secret.upload` reads, for Canton 3.3 to 3.6.
 
 mod messages;
 mod names;
@@ -12,44 +12,44 @@ pub use self::write_key_pair::{KeyPairToWrite, write_key_pair};
 
 use super::CryptoError;
 
-/// Why a file is not taken, or cannot be made. Holds no part of a key or password.
+/// Why a file is refused or cannot be written. The text contains no part of a key or password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CantonFileError {
-    /// None of the forms that Canton writes.
+    /// The file has none of the forms that Canton writes.
     #[error("not a Canton key pair: {0}")]
     NotAKeyPair(&'static str),
-    /// Canton 2 (version 0), or a version of the future.
+    /// The file is from Canton 2 (version 0) or from a later version than 3.6.
     #[error("the file has version {0}; Canton 3.3 to 3.6 write version 30")]
     UnsupportedVersion(i32),
-    /// The file is protected.
+    /// The file is protected, and no password was given.
     #[error("the file is protected by a password")]
     PasswordNeeded,
-    /// The file is not protected, though a password was given.
+    /// A password was given, but the file is not protected.
     #[error("the file is not protected by a password; import it without one")]
     NotProtected,
-    /// One error for both, since AES-GCM cannot tell them apart.
+    /// The password is wrong or the file is damaged. AES-GCM cannot distinguish them.
     #[error("the password is wrong, or the file is damaged")]
     WrongPasswordOrDamaged,
-    /// Refused, never cut.
+    /// The password is too long. It is not truncated.
     #[error("a password has at most {MAX_PASSWORD} bytes")]
     PasswordTooLong,
-    /// ML-DSA, or a number that no known version of Canton writes.
+    /// The field has a number that is not supported, such as ML-DSA, or not known.
     #[error("the key is of {what} {number}{name}, which this vault does not hold")]
     Unsupported {
-        /// Which field it is.
+        /// The field.
         what: &'static str,
-        /// Its number on the wire.
+        /// The number in the message.
         number: i32,
-        /// Its name in brackets, if it has one.
+        /// The name in parentheses, if there is one.
         name: &'static str,
     },
-    /// Canton refuses these sets, too.
+    /// Canton refuses this set of usages too.
     #[error("the usages are not a set that Canton takes: {0}")]
     Usages(&'static str),
-    /// The public key in the file is another one.
+    /// The public key in the file does not belong to the private key.
     #[error("the public key in the file does not belong to its private key")]
     PublicKeyMismatch,
-    /// The key itself.
+    /// The key is not valid.
     #[error(transparent)]
     Key(#[from] CryptoError),
 }

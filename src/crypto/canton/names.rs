@@ -1,10 +1,10 @@
-//! Canton's numbers for specs and usages, one table each, read and written from the same lines.
+//! Canton's numbers for specs and usages. One table for each serves reading and writing.
 
 use crate::domain::{KeySpec, Usage, Usages};
 
 use super::CantonFileError;
 
-/// A field's numbers and what they stand for. A number with a name but no meaning is known and not supported.
+/// The numbers of a field and their meanings. A number with a name but without a meaning is known and not supported.
 pub(super) struct Numbers {
     what: &'static str,
     known: &'static [(i32, Option<KeySpec>, &'static str)],
@@ -21,7 +21,7 @@ pub(super) const SIGNING_KEY_SPEC: Numbers = Numbers {
     ],
 };
 
-/// Deprecated; read where the key spec is 0.
+/// Deprecated. Read where the key spec is 0.
 pub(super) const SIGNING_KEY_SCHEME: Numbers = Numbers {
     what: "signing key scheme",
     known: &[(1, Some(KeySpec::EcCurve25519), ""), (2, Some(KeySpec::EcP256), ""), (3, Some(KeySpec::EcP384), "")],
@@ -30,22 +30,22 @@ pub(super) const SIGNING_KEY_SCHEME: Numbers = Numbers {
 pub(super) const ENCRYPTION_KEY_SPEC: Numbers =
     Numbers { what: "encryption key spec", known: &[(1, Some(KeySpec::EcP256), ""), (2, Some(KeySpec::Rsa2048), "")] };
 
-/// Deprecated; read where the key spec is 0. The schemes 1 (ECIES with AES-GCM) and 2 (with AES-CBC) have the same kind of key.
-/// It was not renumbered in 3.4; `EncryptionAlgorithmSpec` was, which no key pair holds.
+/// Deprecated. Read where the key spec is 0. The schemes 1 (ECIES with AES-GCM) and 2 (with AES-CBC) have the same kind of key. 3.4
+/// renumbered `EncryptionAlgorithmSpec`, which no key pair contains, but not this field.
 pub(super) const ENCRYPTION_KEY_SCHEME: Numbers = Numbers {
     what: "encryption key scheme",
     known: &[(1, Some(KeySpec::EcP256), ""), (2, Some(KeySpec::EcP256), ""), (3, Some(KeySpec::Rsa2048), "")],
 };
 
 impl Numbers {
-    /// What a number stands for.
+    /// The meaning of a number.
     pub(super) fn spec(&self, number: i32) -> Result<KeySpec, CantonFileError> {
         let known = self.known.iter().find(|(known, ..)| *known == number);
         let name = known.map_or("", |(_, _, name)| name);
         known.and_then(|(_, spec, _)| *spec).ok_or(CantonFileError::Unsupported { what: self.what, number, name })
     }
 
-    /// The number of a spec; `None` if keys of this kind have no such spec.
+    /// The number of a spec. `None` if this kind of key has no such spec.
     pub(super) fn number(&self, spec: KeySpec) -> Option<i32> {
         self.known.iter().find(|(_, known, _)| *known == Some(spec)).map(|(number, ..)| *number)
     }
@@ -55,10 +55,10 @@ impl Numbers {
 const USAGES: [(i32, Usage); 4] =
     [(1, Usage::Namespace), (3, Usage::SequencerAuthentication), (4, Usage::Protocol), (5, Usage::ProofOfOwnership)];
 
-/// Dropped by Canton on reading.
+/// Canton ignores it when reading.
 const IDENTITY_DELEGATION: i32 = 2;
 
-/// The usages as Canton understands them: none written means all; proof of ownership comes by itself where the set allows it.
+/// The usages as Canton reads them: no number means all usages, and proof of ownership is added where the set allows it.
 pub(super) fn read_usages(numbers: &[i32]) -> Result<Usages, CantonFileError> {
     if numbers.is_empty() {
         return Ok(USAGES.iter().map(|(_, usage)| *usage).collect());
@@ -75,17 +75,17 @@ pub(super) fn read_usages(numbers: &[i32]) -> Result<Usages, CantonFileError> {
     complete(written)
 }
 
-/// The usages by number, ascending, as Canton reads them back.
+/// The numbers of the usages, ascending, as Canton reads them.
 pub(super) fn write_usages(usages: Usages) -> Result<Vec<i32>, CantonFileError> {
     let complete = complete(usages)?;
     Ok(USAGES.iter().filter(|(_, usage)| complete.contains(*usage)).map(|(number, _)| *number).collect())
 }
 
-/// Adds proof of ownership to every set but {namespace}, and refuses the sets that Canton calls invalid.
+/// Adds proof of ownership to every set except {namespace}, and refuses the sets that Canton calls invalid.
 fn complete(usages: Usages) -> Result<Usages, CantonFileError> {
     let is = |set: &[Usage]| usages == set.iter().copied().collect();
     if usages.is_empty() {
-        // Written would be none, and none means all: a right that nobody gave.
+        // An empty list would be read as all usages, which nobody granted.
         Err(CantonFileError::Usages("there is none"))
     } else if is(&[Usage::ProofOfOwnership]) {
         Err(CantonFileError::Usages("proof-of-ownership alone"))

@@ -1,4 +1,4 @@
-//! Canton's password protection (`PasswordBasedEncryption.scala`): Argon2id, then AES-128-GCM over the whole unprotected file.
+//! Canton's password protection (`PasswordBasedEncryption.scala`): Argon2id, then AES-128-GCM over the unprotected file.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -7,10 +7,10 @@ use crate::crypto::{CryptoError, Random, SecretBytes};
 
 use super::{CantonFileError, messages::PasswordBasedEncrypted};
 
-/// Bytes of a password at most. Canton states no limit; a longer one is a mistake, or someone who wants us to hash.
+/// Maximum length of a password in bytes. Canton states no limit. A longer password is a mistake or an attempt to cause work.
 pub const MAX_PASSWORD: usize = 1024;
 
-/// `AES128GCM` of `SymmetricKeyScheme` and `ARGON2ID_MODE1` of `PbkdfScheme`, the only ones there are.
+/// `AES128GCM` of `SymmetricKeyScheme` and `ARGON2ID_MODE1` of `PbkdfScheme`, the only values that exist.
 const AES128_GCM: i32 = 1;
 const ARGON2ID_MODE1: i32 = 1;
 
@@ -39,7 +39,7 @@ pub(super) fn protect(file: &SecretBytes, password: &SecretBytes, random: &dyn R
     })
 }
 
-/// The file inside.
+/// The unprotected file.
 pub(super) fn unprotect(protected: &PasswordBasedEncrypted, password: &SecretBytes) -> Result<SecretBytes, CantonFileError> {
     const DAMAGED: CantonFileError = CantonFileError::WrongPasswordOrDamaged;
     for (what, number) in [("symmetric key scheme", protected.symmetric_key_scheme), ("password derivation scheme", protected.pbkdf_scheme)]
@@ -58,7 +58,7 @@ pub(super) fn unprotect(protected: &PasswordBasedEncrypted, password: &SecretByt
     Ok(file)
 }
 
-/// Argon2id version 0x13, 12288 KiB, 3 passes, 1 lane, 16 bytes: fixed in Canton, so no file can ask for more work.
+/// Argon2id version 0x13, 12288 KiB, 3 passes, 1 lane, 16 bytes. Canton fixes these values, so that a file cannot request more work.
 fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, CantonFileError> {
     if password.expose().len() > MAX_PASSWORD {
         return Err(CantonFileError::PasswordTooLong);
@@ -75,7 +75,7 @@ fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, Cant
 mod tests {
     use super::*;
 
-    /// `password_export` of the vectors: the key for "hello world" and the salt 00..0f.
+    /// `password_export` of the test vectors: the key for "hello world" and the salt 00..0f.
     #[test]
     fn derives_the_known_key() {
         let salt = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

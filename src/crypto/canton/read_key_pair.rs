@@ -1,4 +1,4 @@
-//! Reads a key pair in every form that Canton 3.3 to 3.6 writes: file, protected file, bare message, column of the private key store.
+//! Reads a key pair in each form that Canton 3.3 to 3.6 writes: file, protected file, bare message, column of the private key store.
 
 use prost::{Message, bytes::Bytes};
 
@@ -17,7 +17,7 @@ use super::{
 
 const NEITHER: CantonFileError = CantonFileError::NotAKeyPair("it holds neither a key pair nor a private key");
 
-/// A key pair as Canton describes it.
+/// A key pair of Canton.
 ///
 /// ```compile_fail
 /// fn show(pair: &canton_keyvault::crypto::canton::CantonKeyPair) -> String {
@@ -25,19 +25,19 @@ const NEITHER: CantonFileError = CantonFileError::NotAKeyPair("it holds neither 
 /// }
 /// ```
 pub struct CantonKeyPair {
-    /// Signing or encryption.
+    /// The purpose: signing or encryption.
     pub purpose: Purpose,
-    /// What the key is.
+    /// The spec.
     pub spec: KeySpec,
-    /// What it may sign; none for an encryption key.
+    /// The usages. None for an encryption key.
     pub usages: Usages,
-    /// The private key in canonical form, checked by its scheme.
+    /// The private key in canonical form, validated by its scheme.
     pub pkcs8: SecretBytes,
 }
 
-/// Reads a key pair. An empty password is none, as in Canton. With a password it takes tens of milliseconds and 12 MiB.
+/// Reads a key pair. An empty password is no password, as in Canton. With a password it takes tens of milliseconds and 12 MiB.
 ///
-/// The id in the file is not believed; a public key in the file must be the private key's own.
+/// The id in the file is ignored. A public key in the file must belong to the private key.
 ///
 /// # Errors
 /// [`CantonFileError`].
@@ -54,21 +54,21 @@ pub fn read_key_pair(bytes: &SecretBytes, password: Option<&SecretBytes>) -> Res
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 enum Content {
     Key(KeyMessage),
     Protected(PasswordBasedEncrypted),
 }
 
 impl Content {
-    /// The forms exclude each other by wire type: field 2 is a message in `CryptoKeyPair`, a number in all others; field 3 is bytes in
-    /// a private key, a number in `PasswordBasedEncrypted`.
+    /// The wire types distinguish the forms: field 2 is a message in `CryptoKeyPair` and a number in all others; field 3 is bytes in a
+    /// private key and a number in `PasswordBasedEncrypted`.
     fn read(bytes: &SecretBytes) -> Result<Self, CantonFileError> {
         let bytes = share(SecretBytes::copy_of(bytes.expose()));
         let data = match UntypedVersionedMessage::decode(bytes.clone()) {
             Ok(wrapper) if wrapper.version == PROTO_VERSION => wrapper.data,
             Ok(wrapper) if wrapper.version != 0 => return Err(CantonFileError::UnsupportedVersion(wrapper.version)),
-            // A bare pair looks like a wrapper without a version, or does not decode as one.
+            // A bare pair decodes as a wrapper without a version, or does not decode as a wrapper.
             _ => return key_pair(bytes).map(Self::Key).ok_or(NEITHER),
         };
         if let Some(key) = key_pair(data.clone()) {
@@ -81,7 +81,7 @@ impl Content {
     }
 }
 
-/// One private key with what is said about it, signing and encryption alike.
+/// One private key with its description, for signing and encryption keys.
 struct KeyMessage {
     purpose: Purpose,
     format: i32,
@@ -89,11 +89,11 @@ struct KeyMessage {
     scheme: i32,
     key_spec: i32,
     usage: Vec<i32>,
-    /// Format and bytes of the public key that came with it.
+    /// Format and bytes of the public key in the message.
     public: Option<(i32, Bytes)>,
 }
 
-/// A `CryptoKeyPair`, if it is one.
+/// A `CryptoKeyPair`, if the message is one.
 fn key_pair(data: Bytes) -> Option<KeyMessage> {
     let pair = CryptoKeyPair::decode(data).ok()?;
     match (pair.signing, pair.encryption) {
@@ -107,8 +107,8 @@ fn key_pair(data: Bytes) -> Option<KeyMessage> {
     }
 }
 
-/// A private key alone, as in the column `data` of Canton's private key store. Without an id it is a public key. Signing and encryption
-/// keys differ in where the spec stands; without a spec they cannot be told apart safely, and are not.
+/// A private key alone, as in the column `data` of Canton's private key store. A message without an id is a public key. Signing and
+/// encryption keys have the spec in different fields. Without a spec they cannot be distinguished safely, and are refused.
 fn stored_private_key(data: Bytes) -> Option<KeyMessage> {
     let signing = SigningPrivateKey::decode(data.clone()).ok().filter(|key| key.key_spec != 0 && !key.id.is_empty());
     let encryption = || EncryptionPrivateKey::decode(data).ok().filter(|key| key.key_spec != 0 && !key.id.is_empty());
@@ -142,7 +142,7 @@ impl KeyMessage {
         Ok(CantonKeyPair { purpose: self.purpose, spec, usages, pkcs8 })
     }
 
-    /// The private key as PKCS#8, as Canton migrates legacy formats: RAW is an Ed25519 seed, DER always was PKCS#8.
+    /// The private key as PKCS#8, converted as Canton migrates legacy formats: RAW is an Ed25519 seed, DER always was PKCS#8.
     fn migrated(&self, spec: KeySpec) -> Result<SecretBytes, CantonFileError> {
         match (self.format, spec) {
             (FORMAT_RAW, KeySpec::EcCurve25519) if self.private_key.len() == 32 => Ok(pkcs8::write_ed25519(&self.private_key)),

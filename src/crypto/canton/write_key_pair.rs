@@ -1,4 +1,4 @@
-//! Writes a key-pair file that Canton 3.3 to 3.6 all read: with the public key, which 3.3 wants and later versions skip.
+//! Writes a key-pair file that Canton 3.3 to 3.6 all read. It contains the public key, which 3.3 requires and later versions skip.
 
 use prost::Message;
 
@@ -15,23 +15,23 @@ use super::{
     password::protect,
 };
 
-/// What goes into a file.
+/// The content of a file.
 pub struct KeyPairToWrite<'a> {
-    /// Signing or encryption.
+    /// The purpose: signing or encryption.
     pub purpose: Purpose,
-    /// What the key is.
+    /// The spec.
     pub spec: KeySpec,
-    /// What it may sign; at least one for a signing key, not looked at otherwise.
+    /// The usages. A signing key needs at least one. Ignored for other keys.
     pub usages: Usages,
     /// The private key in canonical form.
     pub pkcs8: &'a SecretBytes,
     /// `SubjectPublicKeyInfo`, DER.
     pub public_key: &'a [u8],
-    /// Canton's name for the public key.
+    /// The fingerprint of the public key.
     pub fingerprint: Fingerprint,
 }
 
-/// Writes a file of version 30, protected if there is a password; an empty one is none, as in Canton.
+/// Writes a file of version 30, protected if there is a password. An empty password is no password, as in Canton.
 ///
 /// # Errors
 /// [`CantonFileError`] if Canton has no such keys or usages, or if the password is too long.

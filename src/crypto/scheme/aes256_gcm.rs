@@ -6,7 +6,7 @@ use crate::domain::{Algorithm, KeySpec, Purpose};
 
 use super::{CryptoError, MAX_MESSAGE, PrivateKey, Random, Scheme, SecretBytes};
 
-/// The first byte of every ciphertext.
+/// The version byte of every ciphertext.
 const VERSION: u8 = 1;
 const HEAD: usize = 1 + NONCE_LEN;
 const TAG: usize = 16;
@@ -51,10 +51,10 @@ impl PrivateKey for AesKey {
         if plaintext.len() > MAX_MESSAGE {
             return Err(CryptoError::TooLong(MAX_MESSAGE));
         }
-        // Random nonces: 2^32 encryptions under one key stay within NIST SP 800-38D §8.3.
+        // Random nonces: 2^32 encryptions under one key stay within the limit of NIST SP 800-38D §8.3.
         let mut nonce = [0; NONCE_LEN];
         random.fill(&mut nonce).map_err(|_| CryptoError::Faulty)?;
-        // Exactly as long as the result, so that the plaintext in it is overwritten in place and never moved.
+        // The capacity is exactly that of the result, so that the plaintext is overwritten in place and never moved.
         let mut sealed = Vec::with_capacity(HEAD + plaintext.len() + TAG);
         sealed.push(VERSION);
         sealed.extend_from_slice(&nonce);

@@ -84,7 +84,7 @@ impl PrivateKey for EcdsaKey {
             return Err(CryptoError::Unsupported(algorithm));
         }
         check_message(message)?;
-        // The nonce is the library's own; the generator in the signature is there for compatibility with another one.
+        // The library generates the nonce itself. The parameter of the signature exists for compatibility with another library.
         let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| CryptoError::Faulty)?;
         self.verifier.verify_sig(message, signature.as_ref()).map_err(|_| CryptoError::Faulty)?;
         Ok(signature.as_ref().to_vec())

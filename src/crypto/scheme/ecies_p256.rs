@@ -1,4 +1,4 @@
-//! Canton's ECIES over P-256: ECDH, KDF2-SHA256, AES-128-CBC, HMAC-SHA256. There is no HKDF in it, in spite of its name.
+//! Canton's ECIES over P-256: ECDH, KDF2-SHA256, AES-128-CBC, HMAC-SHA256. It contains no HKDF, despite its name.
 //!
 //! `IV(16) ‖ V(65) ‖ C(16k) ‖ T(32)`, as Bouncy Castle's `ECIESwithSHA256andAES-CBC` makes it for Canton's `JcePureCrypto`:
 //!
@@ -8,7 +8,7 @@
 //! C     = AES-128-CBC(k_enc, IV, PKCS#7 padded)  T = HMAC-SHA256(k_mac, C ‖ 8 zero bytes)
 //! ```
 //!
-//! The MAC does not cover the IV: who changes it changes the first block of the plaintext. That is Canton's format, kept as it is.
+//! The MAC does not cover the IV: a changed IV changes the first block of the plaintext. This is Canton's format.
 
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey as EcdhKey, UnparsedPublicKey, agree},
@@ -27,7 +27,7 @@ use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, generate_ec};
 pub(super) const IV: usize = 16;
 pub(super) const POINT: usize = 65;
 pub(super) const MAC: usize = 32;
-/// Bytes of the AES key; the other 64 of the 80 derived bytes are the MAC key.
+/// Length of the AES key in bytes. The other 64 of the 80 derived bytes are the MAC key.
 const ENCRYPTION_KEY: usize = 16;
 const DERIVED: usize = 80;
 
@@ -77,12 +77,12 @@ impl PrivateKey for EciesKey {
 }
 
 impl EciesKey {
-    /// `None` for any fault. The MAC is compared before the padding is looked at, so the padding is no oracle.
+    /// `None` for any fault. The MAC is compared before the padding is checked, so that there is no padding oracle.
     fn open(&self, ciphertext: &[u8]) -> Option<SecretBytes> {
         let (iv, rest) = ciphertext.split_first_chunk::<IV>()?;
         let (point, rest) = rest.split_first_chunk::<POINT>()?;
         let (encrypted, mac) = rest.split_last_chunk::<MAC>()?;
-        // Whole blocks only: CBC would say so after the MAC, but a wrong length is public anyway.
+        // Whole blocks only. CBC would report a wrong length after the MAC, but the length is public.
         if encrypted.is_empty() || !encrypted.len().is_multiple_of(16) {
             return None;
         }
@@ -101,9 +101,9 @@ impl EciesKey {
     }
 }
 
-/// The 80 derived bytes for an ephemeral point V, and the other side's point; `None` unless that is on the curve and not infinity.
+/// The 80 derived bytes of an ephemeral point V and the point of the other side. `None` if the point is infinity or not on the curve.
 pub(super) fn derive(own: &EcdhKey, other: &[u8; POINT], ephemeral: &[u8; POINT]) -> Option<SecretBytes> {
-    // Uncompressed only: Canton writes nothing else, and the form of V enters the derivation.
+    // Uncompressed points only: Canton writes no others, and the encoding of V is an input of the derivation.
     if other.first() != Some(&4) {
         return None;
     }
@@ -123,7 +123,7 @@ fn kdf2(point: &[u8], shared: &[u8]) -> SecretBytes {
     derived
 }
 
-/// HMAC over the encrypted bytes and the length in bits, as u64be, of an encoding vector that Canton leaves empty.
+/// HMAC over the encrypted bytes and the length in bits (u64be) of an encoding vector, which is empty in Canton.
 pub(super) fn tag(derived: &SecretBytes, encrypted: &[u8]) -> Option<hmac::Tag> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, derived.expose().get(ENCRYPTION_KEY..)?);
     let mut context = hmac::Context::with_key(&key);
@@ -132,7 +132,7 @@ pub(super) fn tag(derived: &SecretBytes, encrypted: &[u8]) -> Option<hmac::Tag> 
     Some(context.sign())
 }
 
-/// The AES key among the derived bytes.
+/// The AES key in the derived bytes.
 pub(super) fn encryption_key(derived: &SecretBytes) -> Option<UnboundCipherKey> {
     UnboundCipherKey::new(&AES_128, derived.expose().get(..ENCRYPTION_KEY)?).ok()
 }

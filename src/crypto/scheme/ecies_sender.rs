@@ -1,4 +1,4 @@
-//! The *sender's* side of Canton's ECIES: makes ciphertexts for the proof of a key, for tests and for `dev`. The vault never sends.
+//! The sender of Canton's ECIES, for the self-test of a key, for tests, `bench` and `dev`. The vault does not encrypt for callers with it.
 
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey as EcdhKey},
@@ -25,7 +25,7 @@ pub fn encrypt_to(spki: &[u8], plaintext: &[u8], random: &dyn Random) -> Result<
     encrypt_with(spki, plaintext, iv, &scalar)
 }
 
-/// Encrypts with a given IV (16 bytes) and ephemeral scalar (32 bytes). For known answers; use [`encrypt_to`] for all else.
+/// Encrypts with a given IV (16 bytes) and ephemeral scalar (32 bytes), for known answers only. Use [`encrypt_to`] otherwise.
 ///
 /// # Errors
 /// [`CryptoError::BadKey`] if the public key is none of P-256; [`CryptoError::Faulty`] if the scalar is out of range.

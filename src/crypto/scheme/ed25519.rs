@@ -1,4 +1,4 @@
-//! Pure Ed25519 (RFC 8032): signs messages as they are, 64-byte signatures.
+//! Pure Ed25519 (RFC 8032): signs messages without prehashing, 64-byte signatures.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 
@@ -66,7 +66,7 @@ impl PrivateKey for Ed25519Key {
         }
         check_message(message)?;
         let signature = self.pair.try_sign(message).map_err(|_| CryptoError::Faulty)?;
-        // A faulty signature of a deterministic scheme gives the key away (RFC 8032 §8.2 and the literature on fault attacks).
+        // A faulty signature of a deterministic scheme can reveal the private key (RFC 8032 §8.2, and the literature on fault attacks).
         self.verifier.verify_sig(message, signature.as_ref()).map_err(|_| CryptoError::Faulty)?;
         Ok(signature.as_ref().to_vec())
     }

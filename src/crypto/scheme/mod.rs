@@ -1,4 +1,4 @@
-//! The joint of all schemes: how a key is made, read and used. A new scheme is one file and one line in the table.
+//! The `Scheme` trait and the table of schemes. A new scheme is one file and one line in the table.
 
 use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
@@ -12,7 +12,7 @@ pub mod ecies_sender;
 pub(super) mod ed25519;
 mod rsa_oaep;
 
-/// Every scheme. A new one is a file and a line here.
+/// All schemes.
 pub const SCHEMES: &[&dyn Scheme] = &[
     &ed25519::Ed25519,
     &ecdsa::P256,
@@ -23,21 +23,21 @@ pub const SCHEMES: &[&dyn Scheme] = &[
     &aes256_gcm::Aes256Gcm,
 ];
 
-/// Bytes of a message to sign or of a plaintext at most, as in Canton's driver contract (`ByteString4096`).
+/// Maximum length in bytes of a message to sign or of a plaintext, as in Canton's driver contract (`ByteString4096`).
 pub const MAX_MESSAGE: usize = 4096;
 
-/// The scheme for keys of this spec and purpose, if there is one: a P-256 key signs or decrypts, never both.
+/// The scheme of this spec and purpose. A P-256 key either signs or decrypts, never both.
 pub fn scheme(spec: KeySpec, purpose: Purpose) -> Option<&'static dyn Scheme> {
     SCHEMES.iter().copied().find(|scheme| scheme.spec() == spec && scheme.purpose() == purpose)
 }
 
-/// What a key is for, and which algorithms it answers to.
+/// A scheme: how keys of one spec and purpose are generated and parsed, and what they support.
 pub trait Scheme: Sync {
-    /// What its keys are.
+    /// The spec of its keys.
     fn spec(&self) -> KeySpec;
-    /// What its keys are for.
+    /// The purpose of its keys.
     fn purpose(&self) -> Purpose;
-    /// The algorithms its keys answer to; the first is the default.
+    /// The algorithms that its keys support. The first is the default.
     fn algorithms(&self) -> &'static [Algorithm];
     /// The format of its signatures. `None` if its keys do not sign.
     fn signature_format(&self) -> Option<SignatureFormat> {
@@ -47,24 +47,24 @@ pub trait Scheme: Sync {
     fn is_expensive(&self) -> bool {
         false
     }
-    /// New key material: PKCS#8 (as Canton writes it) for a key pair, 32 raw bytes for a symmetric key.
+    /// Generates key material: PKCS#8 (as Canton writes it) for a key pair, 32 raw bytes for a symmetric key.
     ///
     /// # Errors
     /// [`CryptoError::Faulty`] if there is no randomness.
     fn generate(&self, random: &dyn Random) -> Result<SecretBytes, CryptoError>;
-    /// Reads key material, and checks all that can be checked.
+    /// Parses and validates key material.
     ///
     /// # Errors
     /// [`CryptoError::BadKey`], naming the fault.
     fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError>;
 }
 
-/// A parsed, ready-to-use key. It can be used; it cannot be read. Wipes itself on drop.
+/// A parsed key. It can be used but not read. It is wiped on drop.
 pub trait PrivateKey: Send + Sync {
     /// X.509 `SubjectPublicKeyInfo`, DER, EC points uncompressed; `None` for a symmetric key.
     fn public_key(&self) -> Option<&[u8]>;
 
-    /// Signs a *message* of at most 4096 bytes (never a digest), and verifies before returning.
+    /// Signs a *message* of at most 4096 bytes (never a digest), and verifies the signature before it returns.
     ///
     /// # Errors
     /// [`CryptoError::Unsupported`], [`CryptoError::TooLong`], or [`CryptoError::Faulty`] if the signature does not verify.
@@ -73,7 +73,7 @@ pub trait PrivateKey: Send + Sync {
         Err(CryptoError::Unsupported(algorithm))
     }
 
-    /// Decrypts. `aad` is bound by symmetric keys alone.
+    /// Decrypts. Only symmetric keys use `aad`.
     ///
     /// # Errors
     /// [`CryptoError::Unsupported`] or [`CryptoError::DecryptionFailed`].
@@ -96,10 +96,10 @@ fn check_message(message: &[u8]) -> Result<(), CryptoError> {
     if message.len() > MAX_MESSAGE { Err(CryptoError::TooLong(MAX_MESSAGE)) } else { Ok(()) }
 }
 
-/// A uniform scalar by rejection (FIPS 186-5 §A.2.2), as canonical PKCS#8.
+/// A uniform scalar by rejection sampling (FIPS 186-5 §A.2.2), as canonical PKCS#8.
 fn generate_ec(curve: &Curve, random: &dyn Random) -> Result<SecretBytes, CryptoError> {
     let mut scalar = SecretBytes::zeroed(curve.field);
-    // A scalar is out of range with a probability below 2^-31; a generator that fails so often is broken.
+    // A scalar is out of range with a probability below 2^-31. A generator that fails eight times is broken.
     for _ in 0..8 {
         random.fill(scalar.expose_mut()).map_err(|_| CryptoError::Faulty)?;
         if let Ok(point) = curve.point(scalar.expose()) {

@@ -10,7 +10,7 @@ use crate::domain::{Algorithm, KeySpec, Purpose};
 
 use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes};
 
-/// Bytes of the modulus, and so of every ciphertext.
+/// Length of the modulus, and of every ciphertext, in bytes.
 const MODULUS: usize = 256;
 
 /// Keys that decrypt with RSA-OAEP.
@@ -34,7 +34,7 @@ impl Scheme for RsaOaep {
         true
     }
 
-    /// Takes tens to hundreds of milliseconds. The primes come from aws-lc's own generator, as it takes no other.
+    /// Takes tens to hundreds of milliseconds. aws-lc generates the primes with its own random number generator.
     fn generate(&self, _: &dyn Random) -> Result<SecretBytes, CryptoError> {
         let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| CryptoError::Faulty)?;
         let der: Pkcs8V1Der<'_> = key.as_der().map_err(|_| CryptoError::Faulty)?;
@@ -43,7 +43,7 @@ impl Scheme for RsaOaep {
 
     fn parse(&self, material: &SecretBytes) -> Result<Box<dyn PrivateKey>, CryptoError> {
         let info @ pkcs8::PrivateKeyInfo::Rsa { .. } = pkcs8::PrivateKeyInfo::read(material)? else { return Err(pkcs8::OTHER_SPEC) };
-        // Checks that the numbers fit together: n = pq, ed = 1 mod p-1 and q-1, and the CRT values (RSA_check_key).
+        // Checks that the numbers belong together: n = pq, ed = 1 mod p-1 and q-1, and the CRT values (RSA_check_key).
         let key = PrivateDecryptingKey::from_pkcs8(info.canonical(None)?.expose())
             .map_err(|_| CryptoError::BadKey("its RSA numbers do not fit together"))?;
         let spki: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| CryptoError::Faulty)?;

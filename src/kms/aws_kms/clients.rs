@@ -1,4 +1,4 @@
-//! A KMS client and a breaker for each region, made when first asked for and shared by all keys.
+//! A KMS client and a circuit breaker for each region, made on first use and shared by all keys.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ pub(super) struct Clients {
     config: Config,
     allowed: Arc<Allowlist>,
     pub(super) rate_limit: Arc<CallRateLimit>,
-    /// Instead of the standard chain.
+    /// Used instead of the standard chain.
     credentials: Option<SharedCredentialsProvider>,
     /// Credentials and the HTTP client, which the regions share.
     shared: OnceCell<SdkConfig>,
@@ -36,14 +36,14 @@ struct RegionClient {
 }
 
 impl Clients {
-    /// No client yet. Bounds hold for all regions together.
+    /// Makes no client yet. The limits apply to all regions together.
     pub(super) fn new(config: &Config, allowed: &Allowlist, credentials: Option<SharedCredentialsProvider>) -> Self {
         let rate_limit = Arc::new(CallRateLimit::bounded(config.limits.max_concurrency, config.limits.rate_limit));
         let allowed = Arc::new(allowed.clone());
         Self { config: config.clone(), allowed, rate_limit, credentials, shared: OnceCell::new(), regions: Mutex::default() }
     }
 
-    /// The key named `target`, as `region` has it. Does not speak to AWS.
+    /// The key named `target`, as `region` has it. Does not call AWS.
     pub(super) async fn regional(&self, region: &str, target: String, must_be_enabled: bool) -> RegionalWrapper {
         let RegionClient { client, circuit_breaker, label } = self.region_client(region).await;
         let wrapper =
@@ -51,7 +51,7 @@ impl Clients {
         RegionalWrapper { region: label, circuit_breaker, wrapper }
     }
 
-    /// The client for what is done once and never retried.
+    /// The client for calls that are made once and never retried.
     pub(super) async fn client(&self, region: &str) -> Client {
         self.region_client(region).await.client
     }
@@ -62,14 +62,14 @@ impl Clients {
         regions.entry(region.to_owned()).or_insert_with(|| self.make(shared, region)).clone()
     }
 
-    /// Reads the environment and the AWS configuration files. Credentials are fetched with the first call: from the environment,
-    /// a profile, a web identity token, ECS or the metadata of the instance.
+    /// Reads the environment and the AWS configuration files. The first call fetches credentials: from the environment, a profile, a web
+    /// identity token, ECS or the instance metadata.
     async fn load(&self) -> SdkConfig {
         let limits = &self.config.limits;
         let timeouts =
             TimeoutConfig::builder().connect_timeout(limits.connect_timeout).operation_attempt_timeout(limits.attempt_timeout).build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            // Any region will do here, so that none is looked for in the metadata of the instance.
+            // Any region will do here. Without one, the SDK would ask the instance metadata.
             .region(Region::from_static("us-east-1"))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts);
@@ -92,7 +92,7 @@ impl Clients {
         RegionClient { client: Client::from_conf(config.build()), circuit_breaker, label: self.label(region) }
     }
 
-    /// Metrics name only the regions of the configuration: a closed set.
+    /// Metrics name only the regions of the configuration, which are a closed set.
     fn label(&self, region: &str) -> Arc<str> {
         let of_reference = AwsKey::from_arn(&self.config.reference).ok();
         let known = self.config.regions.iter().map(String::as_str).chain(of_reference.as_ref().map(|(_, region)| region.as_str()));

@@ -1,4 +1,4 @@
-//! What AWS answers, sorted: a denial is final, an outage may pass. By code and status, never by text.
+//! Classifies the errors of AWS by code and status, never by text: a denial is final, an outage may pass.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use aws_sdk_kms::{
 
 use crate::kms::{Denial, Outage, WrapperError};
 
-/// What a failed call means. Names the key and the request, and nothing else of what AWS says.
+/// What a failed call means. The error names the key and the request id, and repeats no other text of AWS.
 pub(super) fn sort<E>(reference: &str, error: &SdkError<E, HttpResponse>) -> WrapperError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -21,13 +21,13 @@ where
         SdkError::DispatchFailure(failure) if failure.is_timeout() => AwsError::Outage(Outage::TimedOut),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
         SdkError::ServiceError(answer) => by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16()),
-        // An answer that is none: cut off, or not from KMS.
+        // Not a valid answer: truncated, or not from KMS.
         _ => AwsError::Outage(Outage::ServerError),
     };
     found.into_error(reference, error.request_id().map(str::to_owned))
 }
 
-/// KMS said yes and left out what it is for.
+/// KMS answered success without the expected content.
 pub(super) fn unusable_answer(reference: &str) -> WrapperError {
     AwsError::Outage(Outage::ServerError).into_error(reference, None)
 }
@@ -66,13 +66,13 @@ fn by_code(code: &str, status: u16) -> AwsError {
         "KMSInvalidStateException" => AwsError::Denied(Denial::InvalidState),
         "NotFoundException" | "InvalidArnException" => AwsError::Denied(Denial::NotFound),
         "InvalidKeyUsageException" | "UnsupportedOperationException" => AwsError::Denied(Denial::WrongKind),
-        // IncorrectKey: made by another key than the one that was named; by ReEncrypt, as its source.
+        // IncorrectKey: made by another key than the one that was named. For ReEncrypt, that is its source key.
         "InvalidCiphertextException" | "IncorrectKeyException" => AwsError::Invalid,
         "ThrottlingException" | "Throttling" | "LimitExceededException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
             AwsError::Outage(Outage::Throttled)
         }
         "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => AwsError::Outage(Outage::TimedOut),
-        // Comes as a 500, and AWS says: you can retry.
+        // Comes with status 500, and the documentation of AWS says that it can be retried.
         "KeyUnavailableException" | "KMSInternalException" | "DependencyTimeoutException" | "ServiceUnavailable" | "InternalFailure" => {
             AwsError::Outage(Outage::ServerError)
         }
@@ -81,13 +81,13 @@ fn by_code(code: &str, status: u16) -> AwsError {
         _ if code.bytes().all(|b| b.is_ascii_alphanumeric()) => {
             AwsError::Misconfigured(format!("KMS refuses the request as {code} ({status})"))
         }
-        _ => AwsError::Misconfigured(format!("what answers is not KMS (status {status})")),
+        _ => AwsError::Misconfigured(format!("the server is not KMS (status {status})")),
     }
 }
 
-/// The request never left: for want of a connection, or of credentials.
+/// The request was not sent: there was no connection, or there were no credentials.
 ///
-/// A credential source that cannot be reached or is slow is an outage. Missing or refused credentials need a person.
+/// A credential source that is unreachable or slow is an outage. Missing or refused credentials need an operator.
 fn not_sent(error: &(dyn Error + 'static)) -> AwsError {
     let chain = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return AwsError::Outage(Outage::Unreachable) };

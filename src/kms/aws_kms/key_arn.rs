@@ -1,4 +1,4 @@
-//! An AWS KMS key as what it is: partition, account and key id, the region apart. Never an alias.
+//! The identity of an AWS KMS key: partition, account and key id, without the region. Never an alias.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ pub(in crate::kms) struct AwsKey {
     key_id: String,
 }
 
-/// The text is not of the form that was expected.
+/// The text does not have the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kms) struct NotAKey;
 
@@ -73,7 +73,7 @@ impl FromStr for AwsKey {
     }
 }
 
-/// Whether it may be sent to as a region: the text becomes part of a host name, so nothing but `[a-z0-9-]`.
+/// Whether the text is a region name. It becomes part of a host name, so only `[a-z0-9-]` is valid.
 pub(in crate::kms) fn is_region(text: &str) -> bool {
     is_word(text) && text.contains('-')
 }

@@ -1,4 +1,4 @@
-//! Resolving, connecting and creating KMS keys: what the configuration does not allow is neither used nor made.
+//! Resolving, connecting and creating KMS keys. A key that the configuration does not allow is neither used nor created.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ pub(in crate::kms) const ENTRY: ProviderEntry = ProviderEntry {
     new: |settings| Box::new(AwsProvider::new(settings, None)),
 };
 
-/// The pattern of the configured KMS key. An alias has none, because the permission to move the alias would be the permission to choose the
-/// wrapper key.
+/// The pattern of the configured KMS key. An alias has none: the permission to move the alias would be the permission to choose the wrapper
+/// key.
 fn own_pattern(reference: &str) -> Result<String, String> {
     match AwsKey::from_arn(reference) {
         Ok((key, _)) => Ok(key.to_string()),
@@ -44,7 +44,7 @@ fn own_pattern(reference: &str) -> Result<String, String> {
     }
 }
 
-/// Keys in AWS KMS.
+/// Wrapper keys in AWS KMS.
 pub(super) struct AwsProvider {
     pub(super) settings: Arc<Settings>,
     pub(super) clients: Clients,
@@ -100,9 +100,10 @@ impl AwsProvider {
         Self { settings, clients }
     }
 
-    /// Finds the key behind an ARN, a key id or an alias, and where it lives.
+    /// Finds the key behind an ARN, a key id or an alias, and the regions where it exists.
     ///
-    /// With no `regions` asked for, it is used in those of the configuration where it lives, or in all if none are configured.
+    /// Without requested `regions`, the key is used in the configured regions where it exists, or in all of its regions if none are
+    /// configured.
     async fn resolve_key(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         let first = self.first_region(reference, regions)?;
         for region in regions.iter().chain([&first]) {
@@ -130,7 +131,7 @@ impl AwsProvider {
         Ok(Description { identity: found.identity, reference: arn, regions: wanted, usable: found.usable })
     }
 
-    /// The guarded key, region by region. Speaks to nobody.
+    /// The key in each region, behind the guard. Does not call AWS.
     async fn connect_key(&self, registered: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
         let wrong = |what: &str| misconfigured(&registered.reference, what);
         let key: AwsKey = registered.identity.parse().map_err(|_| wrong("the registered identity is not that of a KMS key"))?;
@@ -147,14 +148,14 @@ impl AwsProvider {
         Ok(Arc::new(self.settings.resilient(&registered.reference, regional_wrappers, Arc::clone(&self.clients.rate_limit))))
     }
 
-    /// Creates a key in the first region and replicas of it in the others. Not tried twice: KMS would make two.
+    /// Creates a key in the first region and replicas of it in the others. A call is not retried, because KMS would create a second key.
     async fn create_key(&self, options: &CreateOptions) -> Result<Description, WrapperError> {
         let reference = "a new KMS key";
         if !self.settings.config.may_create {
             return Err(unfit(reference, "this vault may not create KMS keys; set may_create under [wrapper], or create it yourself"));
         }
         if !self.settings.allowed.a_new_aws_key() {
-            return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id nobody knows yet,") });
+            return Err(WrapperError::NotAllowed { reference: format!("{reference}, whose id is not known yet,") });
         }
         let first = self.first_region(reference, &options.regions)?;
         let replicas = options.regions.get(1..).unwrap_or_default();
@@ -191,9 +192,9 @@ impl AwsProvider {
         tokio::time::timeout(self.settings.config.limits.timeout, call).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// The registered regions in the order of the configuration, which also bounds them.
+    /// The registered regions in the order of the configuration. Regions that are not configured are left out.
     ///
-    /// A multi-Region key that is registered for other regions only is used in the configured ones: a database restored elsewhere.
+    /// A multi-Region key that is registered for other regions only is used in the configured ones, as after a restore in another region.
     pub(super) fn regions_to_use(&self, key: &AwsKey, registered: &WrapperKey, home: String) -> Result<Vec<String>, WrapperError> {
         let known = if registered.regions.is_empty() { vec![home] } else { registered.regions.clone() };
         let configured = &self.settings.config.regions;
@@ -216,7 +217,7 @@ impl AwsProvider {
             .or_else(|| asked.first().cloned())
             .or_else(|| self.settings.config.regions.first().cloned())
             .or_else(|| region_of(&self.settings.config.reference))
-            .ok_or_else(|| unfit(reference, "no region is named, neither here nor under [wrapper] regions"))
+            .ok_or_else(|| unfit(reference, "no region is named, neither in the request nor under [wrapper] regions"))
     }
 
     pub(super) fn check_region(&self, reference: &str, region: &str) -> Result<(), WrapperError> {
@@ -240,7 +241,7 @@ fn region_of(reference: &str) -> Option<String> {
     Some(region.to_owned())
 }
 
-/// The tags of what this vault makes.
+/// The tags of keys that this vault creates.
 pub(super) fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
     let pairs = [Some(("canton-keyvault", "wrapper-key")), options.request.as_deref().map(|request| ("canton-keyvault:request", request))];
     let tag = |(name, value)| {
@@ -249,5 +250,5 @@ pub(super) fn tags(options: &CreateOptions) -> Result<Vec<Tag>, WrapperError> {
     pairs.into_iter().flatten().map(tag).collect()
 }
 
-/// What AWS shows of a key or a replica that this vault made.
+/// What AWS reports of a key or a replica that this vault created.
 pub(super) const DESCRIPTION: &str = "canton-keyvault wrapper key: wraps the data keys of a vault";

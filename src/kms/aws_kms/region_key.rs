@@ -1,6 +1,6 @@
-//! A wrapper key in AWS KMS, in one region: `Encrypt`, `Decrypt`, `ReEncrypt` and `DescribeKey`, always naming the keys and the context.
+//! A wrapper key in AWS KMS, in one region: `Encrypt`, `Decrypt`, `ReEncrypt` and `DescribeKey`. Each call names the keys and the context.
 //!
-//! Retries belong to the guard, so the SDK's are off. What AWS answers is sorted into denials and outages in `error`.
+//! The guard retries, so the retries of the SDK are off. `error` classifies the answers of AWS into denials and outages.
 
 use std::sync::Arc;
 
@@ -25,22 +25,22 @@ use crate::kms::{
     Denial, Description, ForeignWrap, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, allowlist::Allowlist, not_rewrappable,
 };
 
-/// A KMS key as one region has it.
+/// A KMS key in one region.
 pub(super) struct RegionKey {
     pub(super) client: Client,
     pub(super) region: String,
-    /// What names it: its ARN in this region; a key id or alias only while it is being resolved.
+    /// How requests name it: its ARN in this region. While it is being resolved, a key id or alias.
     pub(super) target: String,
-    /// Whether `describe` refuses a key that is not enabled, and says why.
+    /// Whether `describe` refuses a key that is not enabled, and names its state.
     pub(super) must_be_enabled: bool,
-    /// Which keys may be re-wrapped from.
+    /// Which keys may be the source of a re-wrap.
     pub(super) allowed: Arc<Allowlist>,
 }
 
 #[async_trait]
 impl Wrapper for RegionKey {
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        // The SDK keeps this copy in buffers that nobody wipes, until the allocator does.
+        // The SDK keeps this copy in buffers that are wiped only when the allocator frees them.
         let plaintext = Blob::new(data_key.expose());
         let request = self.client.encrypt().key_id(&self.target).plaintext(plaintext).set_encryption_context(Some(pairs(context)));
         let answer = request.send().await.map_err(|error| sort(&self.target, &error))?;
@@ -50,7 +50,7 @@ impl Wrapper for RegionKey {
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        // KMS would call these a malformed request, as if we had made a mistake.
+        // KMS would report these as a malformed request.
         if !(1..=MAX_CIPHERTEXT).contains(&wrapped.len()) {
             return Err(WrapperError::Invalid { reference: self.target.clone(), request_id: None });
         }
@@ -71,7 +71,7 @@ impl Wrapper for RegionKey {
         if !(1..=MAX_CIPHERTEXT).contains(&from.wrapped.len()) {
             return Err(invalid(None));
         }
-        // KMS names the key that it refuses in its text alone, which is nothing to rely on.
+        // KMS names the refused key in its text only, which is not reliable.
         let either = format!("{} (or {source}, from which it was to take over)", self.target);
         let request = self.client.re_encrypt().ciphertext_blob(Blob::new(from.wrapped));
         let request = request.source_key_id(&source).set_source_encryption_context(Some(pairs(context)));
@@ -108,7 +108,7 @@ impl Wrapper for RegionKey {
 }
 
 impl RegionKey {
-    /// The ARN of another key in this region: where it is registered, or at least where it was first found.
+    /// The ARN of another key in this region: where it is registered, or where it was first found.
     fn here(&self, other: &WrapperKey) -> Result<String, WrapperError> {
         let elsewhere = |_| not_rewrappable(&self.target, other);
         if other.provider != ProviderKind::AwsKms {
@@ -138,7 +138,7 @@ fn pairs(context: &EncryptionContext) -> std::collections::HashMap<String, Strin
     context.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Every region where the key lives, the one that answered first.
+/// Every region where the key exists, the one that answered first.
 fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
     let replicas =
         metadata.multi_region_configuration().into_iter().flat_map(|all| all.primary_key().into_iter().chain(all.replica_keys()));
@@ -151,5 +151,5 @@ fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
     regions
 }
 
-/// Bytes; the longest ciphertext that KMS takes.
+/// Bytes; the longest ciphertext that KMS accepts.
 const MAX_CIPHERTEXT: usize = 6144;

@@ -1,4 +1,4 @@
-//! Replicas of a multi-Region key: made from its primary, under the key policy of its primary, and found if they exist.
+//! Creates replicas of a multi-Region key from its primary, with the key policy of the primary. Finds replicas that exist.
 
 use aws_sdk_kms::{
     operation::{RequestId, replicate_key::ReplicateKeyError},
@@ -15,7 +15,7 @@ use super::{
 use crate::kms::{CreateOptions, WrapperError, provider::unfit};
 
 impl AwsProvider {
-    /// Whether a replica in `region` may be made, as far as that can be told without asking AWS.
+    /// Whether a replica in `region` may be created, as far as this can be checked without calling AWS.
     pub(super) fn check_replication(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
         let aws: AwsKey = key.identity.parse().map_err(|_| unfit(&key.reference, "its identity is not that of a KMS key"))?;
         if !self.settings.config.may_create {
@@ -28,7 +28,8 @@ impl AwsProvider {
         self.check_allowed(&aws, region)
     }
 
-    /// Asks the primary for a replica, unless there is one. Not tried twice: whoever repeats the call finds what the first one made.
+    /// Asks the primary for a replica, unless one exists. A call is not retried: a repeated call of the operator finds the replica that the
+    /// first one created.
     pub(super) async fn create_replica(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
         let (aws, home) = AwsKey::from_arn(&key.reference).map_err(|_| unfit(&key.reference, "its reference is not a key ARN"))?;
         let metadata = self.look_at(key, &aws, home).await?;
@@ -41,12 +42,12 @@ impl AwsProvider {
         self.check_allowed(&aws, primary)?;
         let (arn, client) = (aws.arn(primary), self.clients.client(primary).await);
 
-        // Without one, AWS gives it the default policy, by which every identity policy of the account may give the use of the key.
+        // Without a policy, AWS applies the default policy, which lets every identity policy of the account permit the use of the key.
         let ask = client.get_key_policy().key_id(&arn).policy_name("default");
         let policy = self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await?;
         let policy = policy.policy.ok_or_else(|| unusable_answer(&arn))?;
         let request = client.replicate_key().key_id(&arn).replica_region(region).policy(policy);
-        // The check is that the caller could change the policy, which is just what the vault should not.
+        // The safety check demands that the caller may change the policy. The vault should not have that permission.
         let request = request.bypass_policy_lockout_safety_check(true);
         let request = request.description(DESCRIPTION).set_tags(Some(tags(&CreateOptions::default())?));
         let made = async {
@@ -59,9 +60,9 @@ impl AwsProvider {
         self.in_time(&arn, Box::pin(made)).await
     }
 
-    /// What the first region that answers says of the key.
+    /// What the first region that answers reports of the key.
     async fn look_at(&self, key: &WrapperKey, aws: &AwsKey, home: String) -> Result<KeyMetadata, WrapperError> {
-        let mut last = unfit(&key.reference, "it lives in no region that is configured");
+        let mut last = unfit(&key.reference, "it exists in no configured region");
         for region in self.regions_to_use(aws, key, home)? {
             self.check_region(&key.reference, &region)?;
             self.check_allowed(aws, &region)?;

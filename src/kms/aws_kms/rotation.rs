@@ -1,4 +1,4 @@
-//! How AWS rotates the material of a key: by `GetKeyRotationStatus` and `ListKeyRotations`.
+//! How AWS rotates the material of a key, read with `GetKeyRotationStatus` and `ListKeyRotations`.
 
 use aws_sdk_kms::{
     primitives::DateTime,
@@ -11,7 +11,7 @@ use super::{error::sort, region_key::RegionKey};
 use crate::kms::WrapperError;
 
 impl RegionKey {
-    /// The rotation of the key, with the newest of all that were.
+    /// The rotation of the key, with the newest of all past rotations.
     pub(super) async fn rotates(&self) -> Result<KmsRotation, WrapperError> {
         let status = self.client.get_key_rotation_status().key_id(&self.target).send();
         let status = status.await.map_err(|error| sort(&self.target, &error))?;
@@ -26,7 +26,7 @@ impl RegionKey {
         })
     }
 
-    /// In whatever order KMS lists them.
+    /// KMS guarantees no order.
     async fn last_rotation(&self) -> Result<Option<(Timestamp, Option<KmsRotationKind>)>, WrapperError> {
         let (mut newest, mut marker) = (None, None);
         loop {

@@ -1,4 +1,4 @@
-//! A wrapper key in a file: AES-256-GCM, for development. A real key, but one that nobody can switch off.
+//! A wrapper key in a file: AES-256-GCM, for development. The key is real, but nobody can disable it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -59,7 +59,7 @@ impl Wrapper for LocalWrapper {
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         // A random nonce of 96 bits: NIST SP 800-38D §8.3 allows 2^32 wraps under one key, far more than a vault has keys.
         let mut nonce = [0; NONCE_LENGTH];
-        self.random.fill(&mut nonce).map_err(|_| misconfigured(&self.path, "the system gives no randomness"))?;
+        self.random.fill(&mut nonce).map_err(|_| misconfigured(&self.path, "the random number generator of the system failed"))?;
         let payload = Payload { msg: data_key.expose(), aad: &context.canonical_bytes() };
         let sealed = with_wiped_stack(|| self.cipher.encrypt(&Nonce::from(nonce), payload)).map_err(|_| self.invalid())?;
         let bytes = [&[VERSION], nonce.as_slice(), &sealed].concat();
@@ -74,7 +74,7 @@ impl Wrapper for LocalWrapper {
         Ok(Unwrapped { data_key: data_key.into(), receipt: KmsReceipt::default() })
     }
 
-    /// Reads the file again: it may be gone, or another.
+    /// Reads the file again, because it may have been removed or replaced.
     async fn describe(&self) -> Result<Description, WrapperError> {
         let path = self.path.clone();
         let identity = in_background(move || read_key(&path).map(|key| identity_of(&key))).await?;
@@ -105,7 +105,7 @@ pub(super) fn create_key_file_in(directory: &Path, random: &dyn Random) -> Resul
     Ok((path, identity))
 }
 
-/// Runs file access off the threads that serve requests.
+/// Runs file access on the blocking threads, away from the threads that serve requests.
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WrapperError> + Send + 'static,
 ) -> Result<T, WrapperError> {
@@ -121,15 +121,15 @@ fn identity_of(key: &SecretBytes) -> String {
 
 fn random_key(path: &Path, random: &dyn Random) -> Result<SecretBytes, WrapperError> {
     let mut key = SecretBytes::zeroed(KEY_LENGTH);
-    random.fill(key.expose_mut()).map_err(|_| misconfigured(path, "the system gives no randomness"))?;
+    random.fill(key.expose_mut()).map_err(|_| misconfigured(path, "the random number generator of the system failed"))?;
     Ok(key)
 }
 
-/// The whole file or none: written aside, synced, then linked to its name, which must be free.
+/// Publishes the whole file or nothing: written to a temporary name, synced, then linked to its name, which must be free.
 fn write_key(path: &Path, key: &SecretBytes) -> Result<(), WrapperError> {
     let failed = |error: std::io::Error| misconfigured(path, &format!("cannot write it: {error}"));
     let text = Zeroizing::new(format!("{HEADER}\n{}\n", *Zeroizing::new(STANDARD.encode(key.expose()))));
-    // Named after the key, so that a leftover of a crash is in nobody's way.
+    // Named after the key, so that a leftover of a crash collides with no other key.
     let aside = path.with_extension(format!("new-{}", identity_of(key).trim_start_matches("local:")));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
@@ -147,10 +147,10 @@ fn write_key(path: &Path, key: &SecretBytes) -> Result<(), WrapperError> {
 fn read_key(path: &Path) -> Result<SecretBytes, WrapperError> {
     let absent = |_| WrapperError::Denied { reference: path.display().to_string(), denial: Denial::NotFound, request_id: None };
     let file = File::open(path).map_err(absent)?;
-    // Asked of the open file, not of the path, which could be exchanged in between.
+    // Checks the open file, not the path, which could be replaced in between.
     let mode = file.metadata().map_err(absent)?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(misconfigured(path, &format!("others may read this file (mode {:03o}); chmod 600 it", mode & 0o777)));
+        return Err(misconfigured(path, &format!("other users can read this file (mode {:03o}); run chmod 600 on it", mode & 0o777)));
     }
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LENGTH));
     file.take(MAX_FILE_LENGTH as u64).read_to_end(&mut text).map_err(absent)?;
@@ -178,7 +178,7 @@ const VERSION: u8 = 0x01;
 const NONCE_LENGTH: usize = 12;
 const KEY_LENGTH: usize = 32;
 const HEX_LENGTH: usize = 2 * KEY_LENGTH;
-/// A key file has about 90 bytes; this bounds what is read from a wrong path.
+/// A key file has about 90 bytes. The limit bounds what is read from a wrong path.
 const MAX_FILE_LENGTH: usize = 1024;
 const HEADER: &str = "canton-keyvault local wrapper key, version 1";
 const NOT_A_KEY_FILE: &str =
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::crypto::{RandomFailed, SystemRandom};
 
-    /// Counts up from a byte: known answers need known nonces.
+    /// Counts up from a byte, because known answers need known nonces.
     struct Counting(u8);
 
     impl Random for Counting {
@@ -211,7 +211,7 @@ mod tests {
         (directory, path)
     }
 
-    /// The stored form, version 1, frozen: computed apart with pyca/cryptography, and it must open for ever.
+    /// The stored form, version 1, frozen. Computed independently with pyca/cryptography. It must open for ever.
     #[tokio::test]
     async fn version_1_reads_back_and_is_written_the_same() {
         let (_directory, path) = key_file(&format!("{HEADER}\n{}\n", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"));

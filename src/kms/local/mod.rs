@@ -35,7 +35,7 @@ fn own_pattern(_: &str) -> Result<String, String> {
 
 fn warning(reference: &str) -> String {
     format!(
-        "THE WRAPPER KEY IS A FILE ({reference}). Everybody who can read the file and the database has every key, and nobody can disable it. \
+        "THE WRAPPER KEY IS A FILE ({reference}). Every user who can read the file and the database has every key, and the wrapper key cannot be disabled. \
          Use provider = \"aws-kms\" or \"openbao-transit\" in production."
     )
 }

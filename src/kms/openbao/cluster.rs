@@ -1,4 +1,4 @@
-//! The OpenBao clusters of a configuration: their servers, a breaker for each, and who is logged in.
+//! The OpenBao clusters of a configuration: their servers, a circuit breaker for each server, and the login.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct Cluster {
     pub(super) login: Login,
     pub(super) rate_limit: Arc<CallRateLimit>,
     pub(super) limits: Limits,
-    /// Where new keys are made.
+    /// The mount in which new keys are created.
     pub(super) mount: String,
 }
 
@@ -32,10 +32,10 @@ struct Member {
     label: Arc<str>,
 }
 
-/// All clusters of a configuration that was checked. Speaks to none of them.
+/// All clusters of a checked configuration. Calls none of them.
 pub(super) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
     let Config { openbao, limits, .. } = config;
-    // Metrics number the servers as the configuration lists them: a closed set.
+    // Metrics number the servers in the order of the configuration, which is a closed set.
     let mut number = 0;
     let mut cluster = |entry: &crate::kms::OpenbaoConfig| {
         let files = TlsFiles { ca: entry.ca.clone(), client: entry.certificate.clone().zip(entry.key.clone()) };
@@ -73,7 +73,7 @@ impl Cluster {
         self.members.iter().map(|member| &member.server)
     }
 
-    /// A key as each server has it; `registered` is what it must be, if that is known.
+    /// The key as each server has it. `registered` is the expected key, if that is known.
     pub(super) fn regional_wrappers(
         self: &Arc<Self>,
         path: &KeyPath,
@@ -97,11 +97,11 @@ impl Cluster {
         self.members.iter().map(regional).collect()
     }
 
-    /// Asks one server as who is logged in. A token that is refused is exchanged once, if there is another.
+    /// Calls one server with the token of the login. A refused token is replaced once, if there is another.
     pub(super) async fn ask(self: &Arc<Self>, server: &OpenbaoServer, ask: &OpenbaoRequest) -> Result<OpenbaoResponse, OpenbaoError> {
         let session = self.session(server).await?;
         let answer = server.send(ask, Some(&session.token)).await?;
-        // OpenBao answers alike to a token that has ended and to one that may not.
+        // OpenBao gives the same answer for an expired token and for a missing permission.
         if answer.status != 403 || !answer.is_error() {
             return Ok(answer);
         }
@@ -111,7 +111,7 @@ impl Cluster {
         }
     }
 
-    /// Has `work` done by the first server that is not out of order.
+    /// Runs `work` on the first server that is not out of order.
     pub(super) async fn first<T, F: Future<Output = Result<T, OpenbaoError>> + Send>(
         &self,
         work: impl Fn(Arc<OpenbaoServer>) -> F,

@@ -1,38 +1,39 @@
-//! `[[wrapper.openbao]]`: an OpenBao cluster, how it is reached, and how the vault logs in there.
+//! `[[wrapper.openbao]]`: an OpenBao cluster, how it is reached, and how the vault logs in.
 
 use std::path::{Path, PathBuf};
 
 use super::key_reference::{Address, is_path};
 use crate::kms::Endpoint;
 
-/// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever a wrapper key lies there, be it the first one or not.
+/// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever one of its transit keys is a wrapper key.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenbaoConfig {
     /// Its servers, `https://host:port`, in the order to try. Plain `http` only on loopback.
     pub addresses: Vec<Endpoint>,
-    /// PEM file of the CAs that may vouch for the servers; the system's are not asked. Needed for `https`, read with every connection.
+    /// PEM file of the CAs that may sign server certificates. The CAs of the system are not used. Required for `https`. Read for every
+    /// connection.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// File that holds the token, and nothing else. It is read again when it changes, and the token is renewed before it ends.
+    /// File that holds the token and nothing else. It is read again when it changes. The vault renews the token before it expires.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    /// PEM file of a client certificate, leaf first: instead of a token, one logs in by TLS certificate (`auth/cert/login`).
+    /// PEM file of a client certificate, leaf first. With it, the vault logs in by TLS certificate (`auth/cert/login`) instead of by token.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
     /// PEM file of the private key of `certificate`.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// The certificate role to log in to; none lets the server find one that fits.
+    /// The certificate role to log in to. Without it, the server chooses a role that matches.
     #[serde(default)]
     pub role: Option<String>,
-    /// Where the certificate login is mounted, below `auth/`.
+    /// The mount of the certificate login, below `auth/`.
     #[serde(default = "cert")]
     pub auth_mount: String,
-    /// The namespace to log in to. Keys are named by their whole path, so their namespaces stand in the reference.
+    /// The namespace to log in to. References name keys by their whole path, including namespaces.
     #[serde(default)]
     pub namespace: String,
-    /// The transit mount in which new wrapper keys are made, namespaces in front.
+    /// The transit mount in which new wrapper keys are created, with its namespaces in front.
     #[serde(default = "transit")]
     pub mount: String,
 }
@@ -45,7 +46,7 @@ impl OpenbaoConfig {
         }
     }
 
-    /// The addresses, if every option can be meant; else what to mend.
+    /// The server addresses, if the options are consistent. Otherwise the fault and its fix.
     pub(in crate::kms) fn check(&self) -> Result<Vec<Address>, String> {
         let wrong = |what: &str| Err(format!("[[wrapper.openbao]] {what}"));
         let addresses = self.addresses.iter().map(|address| address.as_str().parse::<Address>()).collect::<Result<Vec<_>, _>>();

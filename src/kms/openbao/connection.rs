@@ -1,4 +1,4 @@
-//! Connections to an OpenBao server: TLS with the name of the server checked, or plain TCP on loopback.
+//! Connections to an OpenBao server: TLS with the server name verified, or plain TCP on loopback.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
     kms::Outage,
 };
 
-/// An OpenBao server, as far as a connection needs it. The files are read for every connection, so that certificates can be replaced while
-/// the vault serves requests.
+/// An OpenBao server, as a connection needs it. The files are read for every connection, so that certificates can be replaced while the
+/// vault serves requests.
 pub(super) struct ServerAddress {
     pub(super) address: Address,
     pub(super) files: TlsFiles,
@@ -43,7 +43,7 @@ impl ServerAddress {
         Err(OpenbaoError::Outage(outage))
     }
 
-    /// Why no connection can be opened. `None` if one can.
+    /// The reason of a failed connection. `None` if one can be opened.
     pub(super) async fn fault(&self) -> Option<String> {
         match timeout(self.connect_timeout, self.try_open()).await {
             Ok(Ok(_)) => None,

@@ -1,8 +1,8 @@
-//! What OpenBao answers, sorted: a denial is final, an outage may pass. By status and form, never by text.
+//! Classifies the errors of OpenBao by status and form, never by text: a denial is final, an outage may pass.
 
 use crate::kms::{Denial, Outage, WrapperError};
 
-/// What a failure means, before it is known which key it is about.
+/// What a failure means, before it is known which key it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OpenbaoError {
     Denied(Denial),
@@ -12,7 +12,7 @@ pub(super) enum OpenbaoError {
 }
 
 impl OpenbaoError {
-    /// OpenBao gives no request id with an error, so there is none to tell.
+    /// OpenBao sends no request id with an error.
     pub(super) fn about(self, reference: &str) -> WrapperError {
         let (reference, request_id) = (reference.to_owned(), None);
         match self {
@@ -24,19 +24,19 @@ impl OpenbaoError {
     }
 }
 
-/// OpenBao said yes and left out what it is for.
+/// OpenBao answered success without the expected content.
 pub(super) const UNUSABLE_ANSWER: OpenbaoError = OpenbaoError::Outage(Outage::ServerError);
 
-/// The statuses that OpenBao documents; `is_ours` if the body has the form of its errors.
+/// The statuses that OpenBao documents. `is_ours` if the body has the form of its errors.
 pub(super) fn by_status(status: u16, is_ours: bool) -> OpenbaoError {
     match status {
         429 => OpenbaoError::Outage(Outage::Throttled),
-        // 412: a standby that lags. 472, 473: standbys. 503: sealed. 307: a standby that does not forward, whom nobody follows.
+        // 412: a standby that lags. 472, 473: standbys. 503: sealed. 307: a standby that does not forward; redirects are not followed.
         307 | 412 | 472 | 473 | 500.. => OpenbaoError::Outage(Outage::ServerError),
         403 if is_ours => OpenbaoError::Denied(Denial::AccessDenied),
         404 if is_ours => OpenbaoError::Denied(Denial::NotFound),
         _ if is_ours => OpenbaoError::Misconfigured(format!("OpenBao refuses the request (status {status})")),
-        _ => OpenbaoError::Misconfigured(format!("what answers is not OpenBao (status {status})")),
+        _ => OpenbaoError::Misconfigured(format!("the server is not OpenBao (status {status})")),
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
         }
     }
 
-    /// A load balancer that has no route says 404 too, and no key is gone then.
+    /// A load balancer without a route also answers 404. That does not mean that the key is missing.
     #[test]
     fn what_stands_between_denies_nothing() {
         for status in [200, 400, 403, 404] {

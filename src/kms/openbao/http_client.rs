@@ -1,4 +1,5 @@
-//! One OpenBao server over HTTP/1.1: JSON in, JSON out, connections kept. What it answers is bounded, and wiped when dropped.
+//! A client of one OpenBao server over HTTP/1.1 with JSON and kept connections. The size of an answer is limited, and its bytes are wiped
+//! when dropped.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -47,14 +48,14 @@ pub(super) struct OpenbaoResponse {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// The form of every answer that is a success.
+/// The form of every successful answer.
 #[derive(Deserialize)]
 pub(super) struct SuccessBody<T> {
-    /// The server's id of the request, as in its audit log.
+    /// The request id of the server, as in its audit log.
     pub(super) request_id: Option<String>,
-    /// What was asked for.
+    /// The requested data.
     pub(super) data: Option<T>,
-    /// A login, or a renewal of one.
+    /// The answer to a login or to the renewal of a token.
     pub(super) auth: Option<Auth>,
 }
 
@@ -63,7 +64,7 @@ pub(super) struct SuccessBody<T> {
 pub(super) struct Auth {
     #[serde(deserialize_with = "secret_text")]
     pub(super) client_token: Zeroizing<String>,
-    /// Seconds; 0 for ever.
+    /// Seconds; 0 means no limit.
     pub(super) lease_duration: u64,
     pub(super) renewable: bool,
 }
@@ -77,7 +78,7 @@ impl OpenbaoRequest {
     /// `POST path` with a body that is wiped when the last holder drops it.
     pub(super) fn post(path: String, body: &impl Serialize) -> Self {
         let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
-        // Strings and numbers into memory: nothing there can fail.
+        // Serializes strings and numbers into memory, which cannot fail.
         let _ = serde_json::to_writer(&mut *bytes, body);
         Self { method: Method::POST, path, body: Bytes::from_owner(bytes) }
     }
@@ -102,7 +103,7 @@ impl OpenbaoResponse {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Whether it is in the form of an error of OpenBao: what stands between, such as a load balancer, says it otherwise.
+    /// Whether it has the form of an error of OpenBao. A load balancer in between uses another form.
     pub(super) fn is_error(&self) -> bool {
         #[derive(Deserialize)]
         struct Errors {
@@ -123,9 +124,10 @@ impl OpenbaoServer {
         &self.server.address
     }
 
-    /// Sends a request and waits for the whole answer, whatever its status. Time limits are the caller's.
+    /// Sends a request and waits for the whole answer, whatever its status. The caller sets the time limit.
     pub(super) async fn send(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
-        // The server may have closed what was idle: then a new connection decides. Every request here may be sent twice.
+        // The server may have closed an idle connection. Then the request is sent again over a new one. Every request here may be sent
+        // twice.
         if let Some(mut kept) = self.kept()
             && let Ok(answer) = exchange(&mut kept, self.request(ask, token)?).await
         {
@@ -135,7 +137,7 @@ impl OpenbaoServer {
         self.send_on_new_connection(ask, token).await
     }
 
-    /// Sends a request over a connection of its own, which shows the certificate that the files hold now.
+    /// Sends a request over a new connection, which shows the current client certificate.
     pub(super) async fn send_on_new_connection(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
         let mut fresh = self.server.open().await?;
         let answer = exchange(&mut fresh, self.request(ask, token)?).await?;
@@ -144,10 +146,11 @@ impl OpenbaoServer {
     }
 
     fn request(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<Request<Full<Bytes>>, OpenbaoError> {
-        ask.request(&self.server.address.authority(), token).map_err(|_| OpenbaoError::Misconfigured("the token is no text".to_owned()))
+        ask.request(&self.server.address.authority(), token)
+            .map_err(|_| OpenbaoError::Misconfigured("the token contains characters that an HTTP header cannot have".to_owned()))
     }
 
-    /// The id of the cluster, which an open server tells everybody.
+    /// The id of the cluster, which an unsealed server reports without a login.
     pub(super) async fn cluster_id(&self) -> Result<String, OpenbaoError> {
         #[derive(Deserialize)]
         struct Health {
@@ -177,7 +180,7 @@ pub(super) fn done(answer: OpenbaoResponse) -> Result<OpenbaoResponse, OpenbaoEr
     if matches!(answer.status, 200 | 204) { Ok(answer) } else { Err(sort(&answer)) }
 }
 
-/// What an answer means that is no success. A 400 is for the caller to explain, who knows what was asked.
+/// The error that an unsuccessful answer means. The caller explains a 400, because the caller knows the request.
 pub(super) fn sort(answer: &OpenbaoResponse) -> OpenbaoError {
     by_status(answer.status, answer.is_error())
 }
@@ -196,7 +199,7 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     let mut frames = Limited::new(answer.into_body(), MAX_ANSWER);
     while let Some(frame) = frames.frame().await {
         let frame = frame.map_err(|error| {
-            let endless = || OpenbaoError::Misconfigured("what answers is not OpenBao: the answer has no end".to_owned());
+            let endless = || OpenbaoError::Misconfigured("the server is not OpenBao: the answer is too long".to_owned());
             if error.is::<LengthLimitError>() { endless() } else { OpenbaoError::Outage(Outage::Unreachable) }
         })?;
         body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
@@ -204,10 +207,10 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     Ok(OpenbaoResponse { status, body })
 }
 
-/// Bytes; holds a data key in JSON without growing, which would leave a copy behind.
+/// Bytes; holds a data key in JSON without growing. Growing would leave a copy behind.
 const BODY_CAPACITY: usize = 4096;
 /// Bytes; a key with thousands of versions fits.
 const MAX_ANSWER: usize = 1 << 20;
-/// Shorter than any server or load balancer waits.
+/// Shorter than the idle timeout of servers and load balancers.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 const MAX_KEPT: usize = 32;

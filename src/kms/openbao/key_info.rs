@@ -1,4 +1,4 @@
-//! What a transit key says of itself: whether it is the one that was registered, and whether it is fit to wrap.
+//! The attributes of a transit key: whether it is the registered one, and whether it may wrap.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::domain::{KmsRotation, Timestamp};
 
 use crate::kms::Denial;
 
-/// The answer of `GET <mount>/keys/<name>`, as far as it matters here.
+/// The answer of `GET <mount>/keys/<name>`, with the fields that are used here.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "as OpenBao has them")]
 pub(super) struct KeyInfo {
@@ -22,14 +22,14 @@ pub(super) struct KeyInfo {
     allow_plaintext_backup: bool,
     #[serde(default)]
     soft_deleted: bool,
-    /// When each version was made, in seconds since 1970 where it is a symmetric key. Versions that may not decrypt are left out.
+    /// When each version was made, in seconds since 1970 for a symmetric key. Versions that may not decrypt are missing.
     #[serde(default)]
     keys: BTreeMap<u32, serde_json::Value>,
     #[serde(default)]
     min_decryption_version: u32,
     #[serde(default)]
     min_available_version: u32,
-    /// Seconds; 0 for never.
+    /// Seconds; 0 means never.
     #[serde(default)]
     auto_rotate_period: i64,
 }
@@ -40,7 +40,7 @@ impl KeyInfo {
         self.keys.get(&1)?.as_i64()
     }
 
-    /// Whether it can be the key that was made in that second. Where version 1 is hidden, the others must be younger.
+    /// Whether it can be the key that was made in that second. If version 1 is hidden, the other versions must be younger.
     pub(super) fn may_be_of(&self, created: i64) -> bool {
         match self.created() {
             Some(second) => second == created,
@@ -48,7 +48,7 @@ impl KeyInfo {
         }
     }
 
-    /// Why nothing can be wrapped under it, if so.
+    /// Why nothing may be wrapped under it, if so.
     pub(super) fn refusal(&self) -> Option<Denial> {
         if !self.binds() {
             Some(Denial::WrongKind)
@@ -61,7 +61,7 @@ impl KeyInfo {
         }
     }
 
-    /// Why it does not open what its `version` wrapped, if that is not the fault of the ciphertext.
+    /// Why it does not open what its `version` wrapped, if the ciphertext is not the reason.
     pub(super) fn opens_not(&self, version: u32) -> Option<Denial> {
         if !self.binds() {
             Some(Denial::WrongKind)
@@ -74,7 +74,7 @@ impl KeyInfo {
         }
     }
 
-    /// What to make instead of a key that is not fit to be registered.
+    /// What to create instead of a key that cannot be registered.
     pub(super) fn unfit(&self) -> Option<String> {
         const MAKE: &str = "make one by `bao write -f <mount>/keys/<name> type=aes256-gcm96`";
         if !self.binds() {
@@ -82,7 +82,9 @@ impl KeyInfo {
             return Some(format!("a {derived}key of type {} cannot bind a wrap to its context with 256 bits; {MAKE}", self.kind()));
         }
         if self.exportable || self.allow_plaintext_backup {
-            return Some(format!("whoever may export or back it up has every key, and neither can be switched off again; {MAKE}"));
+            return Some(format!(
+                "a user with permission to export or back it up has every key, and neither can be turned off again; {MAKE}"
+            ));
         }
         if self.created().is_none() {
             return Some("version 1 is hidden by min_decryption_version, so the key cannot be told from others; set it to 1".to_owned());
@@ -90,7 +92,7 @@ impl KeyInfo {
         None
     }
 
-    /// How its material is rotated: each version is one rotation after the first. OpenBao does not tell who made a version.
+    /// How its material is rotated: each version after the first is one rotation. OpenBao does not report who made a version.
     pub(super) fn rotation(&self) -> KmsRotation {
         let newest = self.keys.iter().next_back().and_then(|(version, second)| Some((*version, second.as_i64()?)));
         let at = |second: i64| second.checked_mul(1_000_000).map(Timestamp::from_micros);
@@ -110,16 +112,16 @@ impl KeyInfo {
         matches!(self.kind.as_str(), "aes256-gcm96" | "chacha20-poly1305" | "xchacha20-poly1305") && !self.derived
     }
 
-    /// The type as text of the server, if it looks like one.
+    /// The type as the server reports it, if it has the form of a type name.
     fn kind(&self) -> &str {
         let plain = self.kind.len() <= 32 && self.kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if plain { &self.kind } else { "unknown" }
     }
 }
 
-/// The version in `vault:v<version>:<base64>`, if that is how OpenBao would write it.
+/// The version in `vault:v<version>:<base64>`, if that is the form that OpenBao writes.
 ///
-/// OpenBao itself reads more than it writes: `v0` as `v1`, and base64 with line breaks and stray bits. Here one wrap has one text.
+/// OpenBao reads more forms than it writes: `v0` as `v1`, and base64 with line breaks and unused bits. Here one wrap has one text.
 pub(super) fn version_of(wrapped: &[u8]) -> Option<u32> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let (version, sealed) = std::str::from_utf8(wrapped).ok()?.strip_prefix("vault:v")?.split_once(':')?;
@@ -198,7 +200,7 @@ mod tests {
         for prefix in ["vault:v0:", "vault:v01:", "vault:v+1:", "vault:v:", "vault:v1", "Vault:v1:", "vault:v4294967296:"] {
             assert_eq!(version_of(format!("{prefix}{sealed}").as_bytes()), None, "{prefix}");
         }
-        // A line break, and bits that belong to no byte.
+        // A line break, and unused bits.
         assert_eq!(version_of(b"vault:v1:QUJD\nREVG"), None);
         assert_eq!((version_of(b"vault:v1:QQ=="), version_of(b"vault:v1:QR==")), (Some(1), None));
         assert_eq!((version_of(b"vault:v1:"), version_of(b"\xff"), version_of(b"")), (None, None, None));

@@ -1,13 +1,13 @@
-//! A transit key of OpenBao as what it is: cluster, mount, name and the second it was made. Never an address, and never a name alone.
+//! The identity of a transit key of OpenBao: cluster, mount, name and the second of its creation. Never an address, and never a name alone.
 
 use std::{fmt, str::FromStr};
 
 use http::{Uri, uri::Authority};
 
-/// Where an OpenBao server is: scheme, host and port. Shown as a URL, the port left out where it is the scheme's own.
+/// The address of an OpenBao server: scheme, host and port. Shown as a URL, without the default port of the scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kms) struct Address {
-    /// Whether TLS is spoken.
+    /// Whether TLS is used.
     pub(in crate::kms) tls: bool,
     /// A name or an IP address, lower case, without brackets.
     pub(in crate::kms) host: String,
@@ -15,29 +15,30 @@ pub(in crate::kms) struct Address {
     pub(in crate::kms) port: u16,
 }
 
-/// The path of a transit key, namespaces and all: `<mount>/keys/<name>`.
+/// The path of a transit key, including namespaces: `<mount>/keys/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kms) struct KeyPath {
-    /// Where the transit engine is mounted, the namespaces in front: `transit`, `team/kms/transit`.
+    /// The mount of the transit engine, with the namespaces in front: `transit`, `team/kms/transit`.
     pub(in crate::kms) mount: String,
-    /// The name of the key there.
+    /// The name of the key on the mount.
     pub(in crate::kms) name: String,
 }
 
 /// A transit key. Shown and stored as `openbao:<cluster id>:<mount>:<name>:<second>`.
 ///
-/// The second in which its version 1 was made is part of it: a key that is deleted and made anew under the same name is another one.
+/// The second in which its version 1 was made is part of the identity. A key that is deleted and created again under the same name has
+/// another identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kms) struct OpenbaoKey {
-    /// The id that the cluster gives itself, which stays when it moves to other machines and names.
+    /// The id of the cluster, which stays the same when the cluster moves to other machines and names.
     pub(in crate::kms) cluster: String,
-    /// Where it is in there.
+    /// The path in the cluster.
     pub(in crate::kms) path: KeyPath,
     /// Seconds since 1970.
     pub(in crate::kms) created: i64,
 }
 
-/// The text is not of the form that was expected.
+/// The text does not have the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kms) struct NotAKey;
 
@@ -45,7 +46,7 @@ pub(in crate::kms) struct NotAKey;
 pub(in crate::kms) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKey> {
     let uri: Uri = reference.parse().map_err(|_| NotAKey)?;
     let path = uri.path().strip_prefix('/').ok_or(NotAKey)?;
-    // What the parser of URLs leaves away is compared, so that nobody reads the reference otherwise than we do.
+    // Compares what the URL parser drops, so that every parser reads the same reference.
     if uri.query().is_some() || reference.contains('#') {
         return Err(NotAKey);
     }
@@ -67,7 +68,7 @@ impl Address {
         Ok(Self { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
     }
 
-    /// Whether it is this very machine: the only place where plain HTTP may be spoken.
+    /// Whether it is loopback, the only address where plain HTTP is allowed.
     pub(in crate::kms) fn is_loopback(&self) -> bool {
         self.host.parse().map_or(self.host == "localhost", |ip: std::net::IpAddr| ip.is_loopback())
     }
@@ -78,7 +79,7 @@ impl Address {
         if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The URL of a key there.
+    /// The URL of a key on this server.
     pub(in crate::kms) fn reference(&self, path: &KeyPath) -> String {
         format!("{self}/{path}")
     }
@@ -149,7 +150,7 @@ impl FromStr for OpenbaoKey {
         }
         let path = KeyPath::new(mount, name)?;
         let key = Self { cluster: (*cluster).to_owned(), path, created: created.parse().map_err(|_| NotAKey)? };
-        // One text for one key: `+1` is no second.
+        // One text for one key: `+1` is not valid.
         if key.to_string() == identity { Ok(key) } else { Err(NotAKey) }
     }
 }
@@ -159,7 +160,7 @@ pub(in crate::kms) fn is_cluster(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
-/// Whether it is a path of mounts or namespaces. What would need escaping in a URL, or could climb in it, is refused.
+/// Whether it is a path of mounts or namespaces. Characters that need escaping in a URL, and `..`, are refused.
 pub(in crate::kms) fn is_path(text: &str) -> bool {
     !text.is_empty() && text.split('/').all(is_name)
 }

@@ -1,4 +1,4 @@
-//! Being logged in: by a token in a file, or by a client certificate. One login at a time, taken anew when the token is refused.
+//! The login: by a token in a file, or by a client certificate. One login runs at a time, and a refused token leads to a new login.
 
 use std::{
     fs::File,
@@ -22,30 +22,30 @@ use super::{
 };
 use crate::kms::{Denial, OpenbaoConfig};
 
-/// How one logs in, and the token that is in use.
+/// The kind of login, and the token in use.
 pub(super) struct Login {
     pub(super) method: Method,
     current: Mutex<Option<Arc<Session>>>,
 }
 
-/// How one logs in.
+/// The kind of login.
 pub(super) enum Method {
     /// By the token in this file.
     Token { file: PathBuf, lookup: String, renew: String },
-    /// By the certificate that every connection shows.
+    /// By the client certificate of every connection.
     Certificate { path: String, role: Option<String> },
 }
 
 /// A token in use.
 pub(super) struct Session {
     pub(super) token: Zeroizing<String>,
-    /// How long the server said that it lives: after a login; of a token in a file it is asked later.
+    /// The lifetime that the server reported at the login. The lifetime of a token in a file is asked later.
     pub(super) lease: Option<Duration>,
     taken: Instant,
 }
 
 impl Session {
-    /// Whether this is its token. In constant time, as every comparison of a secret.
+    /// Whether this is its token. Compared in constant time, like every secret.
     pub(super) fn is_of(&self, token: &str) -> bool {
         self.token.as_bytes().ct_eq(token.as_bytes()).into()
     }
@@ -70,7 +70,7 @@ impl Login {
 }
 
 impl Cluster {
-    /// The token in use; callers at the same time share one login.
+    /// The token in use. Concurrent callers share one login.
     pub(super) async fn session(self: &Arc<Self>, server: &OpenbaoServer) -> Result<Arc<Session>, OpenbaoError> {
         let mut current = self.login.current.lock().await;
         if let Some(session) = &*current {
@@ -82,7 +82,7 @@ impl Cluster {
         Ok(session)
     }
 
-    /// Another token than `stale`, which is `refused` or about to end; `None` if there is none to be had.
+    /// Another token than `stale`, which is `refused` or about to expire. `None` if there is no other.
     pub(super) async fn session_after(
         self: &Arc<Self>,
         stale: &Arc<Session>,
@@ -93,7 +93,7 @@ impl Cluster {
         if let Some(session) = current.as_ref().filter(|session| !Arc::ptr_eq(session, stale)) {
             return Ok(Some(Arc::clone(session)));
         }
-        // What a token of a moment ago may not do, the next one may not either: a denial must not become a storm of logins.
+        // A new token has the same permissions. A denial must not cause a login for each call.
         if refused && matches!(self.login.method, Method::Certificate { .. }) && stale.taken.elapsed() < BETWEEN_LOGINS {
             return Ok(None);
         }
@@ -127,7 +127,7 @@ impl Cluster {
                         let lease = Duration::from_secs(auth.lease_duration);
                         Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now() })
                     }
-                    // No certificate, none that this role believes, or no such role.
+                    // No certificate, no role that accepts it, or no such role.
                     400 | 403 if answer.is_error() => Err(OpenbaoError::Denied(Denial::CredentialsRejected)),
                     _ => Err(sort(&answer)),
                 }
@@ -145,7 +145,7 @@ pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, Openbao
 fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     let wrong = |what: String| format!("token_file {}: {what}", path.display());
     let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    // Asked of the open file, not of the path, which could be exchanged in between.
+    // Checks the open file, not the path, which could be replaced in between.
     let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(wrong(format!(
@@ -162,7 +162,7 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(token.to_owned()))
 }
 
-/// Bytes; the longest tokens, those of batches, have a few hundred.
+/// Bytes; the longest tokens (batch tokens) have a few hundred.
 const MAX_TOKEN: usize = 4096;
 const BETWEEN_LOGINS: Duration = Duration::from_secs(5);
 

@@ -34,7 +34,7 @@ fn own_pattern(reference: &str) -> Result<String, String> {
     }
 }
 
-/// Keys in the transit engines of the configured clusters.
+/// Wrapper keys in the transit engines of the configured clusters.
 struct OpenbaoProvider {
     settings: Arc<Settings>,
     clusters: Vec<Arc<Cluster>>,
@@ -64,7 +64,7 @@ impl Provider for OpenbaoProvider {
 }
 
 impl OpenbaoProvider {
-    /// Finds the key behind `https://host:port/<mount>/keys/<name>`. The reference that is kept names the first server of the cluster.
+    /// Finds the key behind `https://host:port/<mount>/keys/<name>`. The stored reference names the first server of the cluster.
     async fn resolve_key(&self, reference: &str, regions: &[String]) -> Result<Description, WrapperError> {
         if !regions.is_empty() {
             return Err(unfit(reference, "a transit key has no regions"));
@@ -73,7 +73,7 @@ impl OpenbaoProvider {
         let Some(cluster) = self.clusters.iter().find(|cluster| cluster.is_at(&address)) else {
             return Err(unfit(reference, "no [[wrapper.openbao]] of the configuration has this address"));
         };
-        // Where only identities are allowed, the key must be looked at to know.
+        // Where only identities are allowed, the key must be read to decide.
         if !self.allows_path(cluster, &path) && !self.settings.allowed.names_openbao_identities() {
             return Err(WrapperError::NotAllowed { reference: reference.to_owned() });
         }
@@ -85,7 +85,7 @@ impl OpenbaoProvider {
         Ok(found)
     }
 
-    /// The guarded key, on every server of its cluster. Speaks to nobody.
+    /// The key on every server of its cluster, behind the guard. Calls no server.
     fn connect_key(&self, registered: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
         let wrong = |what: &str| misconfigured(&registered.reference, what);
         let key: OpenbaoKey = registered.identity.parse().map_err(|_| wrong("the registered identity is not that of a transit key"))?;
@@ -110,12 +110,12 @@ impl OpenbaoProvider {
         }
         let cluster = self.clusters.first().ok_or_else(|| unfit(reference, "no [[wrapper.openbao]] is configured"))?;
         let mut random = [0; 8];
-        self.settings.random.fill(&mut random).map_err(|_| misconfigured(reference, "the system gives no randomness"))?;
+        self.settings.random.fill(&mut random).map_err(|_| misconfigured(reference, "the random number generator of the system failed"))?;
         let name = format!("canton-keyvault-{}", Hex(&random));
-        let path = KeyPath::new(&cluster.mount, &name).map_err(|_| misconfigured(reference, "mount is no path"))?;
+        let path = KeyPath::new(&cluster.mount, &name).map_err(|_| misconfigured(reference, "mount is not a valid path"))?;
         let reference = canonical(cluster, &path);
         if !self.allows_path(cluster, &path) {
-            // Its second is known once it is made; whether it will be allowed can be told before by any other second.
+            // The creation second is known only after the creation. Whether it will be allowed does not depend on the second.
             let id = cluster.first(|server| async move { server.cluster_id().await }).await.map_err(|kind| kind.about(&reference))?;
             if !self.settings.allowed.openbao(&OpenbaoKey { cluster: id, path: path.clone(), created: 0 }.to_string()) {
                 return Err(WrapperError::NotAllowed { reference });
@@ -125,7 +125,7 @@ impl OpenbaoProvider {
         self.resolve_key(&reference, &[]).await
     }
 
-    /// Asks the servers in order. A name of 64 random bits is nobody else's, so that asking twice makes one key.
+    /// Asks the servers in order. A name of 64 random bits is unique, so that asking twice creates one key.
     async fn make(&self, cluster: &Arc<Cluster>, path: &KeyPath) -> Result<(), OpenbaoError> {
         #[derive(Serialize)]
         struct CreateBody {
@@ -155,7 +155,8 @@ impl OpenbaoProvider {
         found
     }
 
-    /// By the address of the reference. Where there is one cluster, it is that one: servers get other names, and the identity decides.
+    /// Finds the cluster by the address of the reference. With one cluster it is that one: servers may be renamed, and the identity is
+    /// verified.
     fn cluster_of(&self, address: &Address) -> Option<&Arc<Cluster>> {
         match self.clusters.as_slice() {
             [only] => Some(only),
@@ -170,7 +171,7 @@ impl OpenbaoProvider {
         Err(WrapperError::NotAllowed { reference: canonical(cluster, path) })
     }
 
-    /// Whether the key may be used whatever it is, by its URL on one of the servers.
+    /// Whether the key may be used whatever its identity is, by its URL on one of the servers.
     fn allows_path(&self, cluster: &Cluster, path: &KeyPath) -> bool {
         cluster.servers().any(|server| self.settings.allowed.openbao(&server.address().reference(path)))
     }

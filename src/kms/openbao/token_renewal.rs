@@ -1,4 +1,4 @@
-//! Keeping a login alive in the background: an idle vault does not lose its token. Ends with the login, or with the vault.
+//! Renews the token of a login in the background, so that an idle vault does not lose it. Ends with the login or with the vault.
 
 use std::{
     sync::{Arc, Weak},
@@ -15,20 +15,20 @@ use super::{
     login::{Method, Session, token_in},
 };
 
-/// Starts it.
+/// Starts the renewal.
 pub(super) fn keep(cluster: &Arc<Cluster>, session: &Arc<Session>) {
     let (cluster, session) = (Arc::downgrade(cluster), Arc::downgrade(session));
     tokio::spawn(async move {
-        // Ends when one of the two is gone.
+        // Ends when the login or the vault is dropped.
         let _ = watch(cluster, session).await;
     });
 }
 
-/// When the token must be seen to.
+/// When the token must be renewed.
 #[derive(Clone, Copy)]
 enum Due {
     At(Instant),
-    /// It does not end, or nothing can be done about it.
+    /// It does not expire, or it cannot be renewed.
     Never,
 }
 
@@ -36,7 +36,7 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
     let lease = session.upgrade()?.lease;
     let mut due = match lease {
         Some(lease) => halfway(lease),
-        // A token from a file: how long it lives is asked at once.
+        // For a token from a file, the lifetime is asked at once.
         None => Due::At(Instant::now()),
     };
     let mut asked = lease.is_some();
@@ -54,13 +54,13 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
             Method::Certificate { .. } if is_due => match cluster.log_in_again(&session).await {
                 Ok(_) => return None,
                 Err(kind) => {
-                    tracing::warn!(?kind, "the login to OpenBao cannot be made anew; this is tried again");
+                    tracing::warn!(?kind, "the login to OpenBao failed; the vault retries");
                     due = Due::At(Instant::now() + (lease.unwrap_or_default() / 16).clamp(RETRY, MAX_RETRY));
                 }
             },
             Method::Certificate { .. } => {}
             Method::Token { file, lookup, renew } => {
-                // Unreadable for a moment, perhaps: whoever needs a token then says so.
+                // The file may be unreadable for a moment. A call that needs a token reports the error.
                 let changed = token_in(file.clone()).await.is_ok_and(|token| !session.is_of(&token));
                 if changed && matches!(cluster.log_in_again(&session).await, Ok(Some(_))) {
                     return None;
@@ -75,10 +75,10 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
     }
 }
 
-/// What a server says of a token.
+/// What a server reports of a token.
 #[derive(Deserialize)]
 struct Token {
-    /// Seconds; 0 for ever.
+    /// Seconds; 0 means no limit.
     ttl: u64,
     renewable: bool,
 }
@@ -88,7 +88,7 @@ fn looked_up(found: &Result<Token, OpenbaoError>) -> (Due, bool) {
         Ok(Token { ttl: 0, .. }) | Err(OpenbaoError::Denied(_)) => (Due::Never, true),
         Ok(Token { ttl, renewable: true }) => (halfway(Duration::from_secs(*ttl)), true),
         Ok(Token { ttl, renewable: false }) => {
-            tracing::warn!(seconds = ttl, "the OpenBao token ends, and cannot be renewed: put another one into its file in time");
+            tracing::warn!(seconds = ttl, "the OpenBao token expires and cannot be renewed: write another token to its file before that");
             (Due::Never, true)
         }
         Err(_) => (soon(), false),
@@ -106,7 +106,7 @@ fn renewed(found: &Result<Auth, OpenbaoError>) -> Due {
             Due::Never
         }
         Err(OpenbaoError::Denied(_)) => {
-            tracing::warn!("OpenBao refuses to renew the token: put another one into its file");
+            tracing::warn!("OpenBao refuses to renew the token: write another token to its file");
             Due::Never
         }
         Err(_) => soon(),
@@ -131,7 +131,7 @@ impl Cluster {
     }
 }
 
-/// Half of a lease is left for what may go wrong.
+/// Half of the lease remains for failures.
 fn halfway(lease: Duration) -> Due {
     if lease.is_zero() { Due::Never } else { Due::At(Instant::now() + (lease / 2).max(Duration::from_millis(500))) }
 }
@@ -140,7 +140,7 @@ fn soon() -> Due {
     Due::At(Instant::now() + RETRY)
 }
 
-/// How often a token file is looked at.
+/// How often a token file is checked for changes.
 const WATCH: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_mins(1);

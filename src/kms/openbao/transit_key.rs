@@ -1,7 +1,7 @@
-//! A wrapper key in OpenBao's transit engine, as one server has it: `encrypt` and `decrypt` bound to the context, and `keys` to look at it.
+//! A wrapper key in the transit engine of OpenBao, on one server: `encrypt` and `decrypt` bound to the context, and `keys` to read its
+//! attributes.
 //!
-//! Retries belong to the guard. What a server answers is sorted by status and form in `error`; a 400, whose reason is text alone, is
-//! explained by looking at the key.
+//! The guard retries. `error` classifies answers by status and form. The reason of a 400 is only text, so the key is read to find it.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -23,14 +23,14 @@ use super::http_client::{OpenbaoRequest, OpenbaoServer, SuccessBody, done, sort}
 use super::key_info::{KeyInfo, version_of};
 use super::key_reference::{KeyPath, OpenbaoKey};
 
-/// A transit key as one server has it.
+/// A transit key on one server.
 pub(super) struct TransitKey {
     pub(super) cluster: Arc<Cluster>,
     pub(super) server: Arc<OpenbaoServer>,
     pub(super) path: KeyPath,
-    /// What to call it in errors.
+    /// How errors name it.
     pub(super) reference: String,
-    /// What it must be; unknown only while it is being resolved.
+    /// The expected key. Unknown only while it is being resolved.
     pub(super) registered: Option<OpenbaoKey>,
 }
 
@@ -53,14 +53,14 @@ struct Ciphertext {
 
 #[derive(Deserialize)]
 struct Plaintext<'a> {
-    /// Borrowed from the answer, which is wiped: base64 needs no escapes.
+    /// Borrowed from the answer, which is wiped. Base64 needs no escapes.
     #[serde(borrow)]
     plaintext: Cow<'a, str>,
 }
 
 #[async_trait]
 impl Wrapper for TransitKey {
-    /// Looks at the key first: OpenBao would make a key that is missing, if the policy lets it, and wraps under one that can be exported.
+    /// Reads the key first. OpenBao would create a missing key if the policy permits it, and it wraps under a key that can be exported.
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         self.try_wrap(data_key, context).await.map_err(|kind| kind.about(&self.reference))
     }
@@ -126,7 +126,7 @@ impl TransitKey {
         }
     }
 
-    /// Why the key does not open what its `version` wrapped: gone, another, switched off, or the ciphertext is not of its making.
+    /// Why the key does not open what its `version` wrapped: it is missing, replaced or disabled, or it did not make the ciphertext.
     async fn why_not(&self, version: u32) -> OpenbaoError {
         match self.look_as_registered().await {
             Ok(key_info) => key_info.opens_not(version).map_or(OpenbaoError::Invalid, OpenbaoError::Denied),
@@ -134,7 +134,7 @@ impl TransitKey {
         }
     }
 
-    /// What the key says of itself, if it is the one that was registered: another under its name is none.
+    /// The attributes of the key, if it is the registered one. Another key under its name counts as missing.
     async fn look_as_registered(&self) -> Result<KeyInfo, OpenbaoError> {
         let key_info = self.look().await?;
         let same = self.registered.as_ref().is_none_or(|key| key_info.may_be_of(key.created));

@@ -1,10 +1,10 @@
-//! What an attempt is counted as.
+//! The metrics of one attempt.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::kms::{Outage, WrapperError};
 
-/// Counts an attempt in a region by how it ended; one that was sent also by how long it took.
+/// Counts an attempt in a region by its result. For an attempt that was sent, also its duration.
 pub(super) fn measure<T>(operation: &'static str, region: &Arc<str>, took: Option<Duration>, answer: &Result<T, WrapperError>) {
     if let Some(took) = took {
         metrics::histogram!("keyvault_kms_call_seconds", "operation" => operation, "region" => Arc::clone(region)).record(took);

@@ -1,4 +1,4 @@
-//! A breaker: leaves a region alone after outages in a row, and lets one call probe it after a pause.
+//! A circuit breaker: blocks the calls to a region after consecutive outages, and lets one call probe the region after a pause.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,27 +9,27 @@ use tokio::time::Instant;
 
 /// The breaker of one region.
 pub(in crate::kms) struct CircuitBreaker {
-    /// After how many outages in a row it opens.
+    /// The number of consecutive outages that opens it.
     threshold: u32,
     state: Mutex<State>,
 }
 
 enum State {
-    /// Lets all through; this many outages in a row so far.
+    /// Closed: admits all calls. The number of consecutive outages so far.
     Closed { outages: u32 },
-    /// Lets none through until then.
+    /// Open: admits no call until then.
     Open { until: Instant },
-    /// One call is on its way to find out.
+    /// Half open: one call probes the region.
     Probing,
 }
 
 impl CircuitBreaker {
-    /// A closed one that opens after `threshold` outages in a row.
+    /// A closed breaker that opens after `threshold` consecutive outages.
     pub(in crate::kms) fn new(threshold: u32) -> Self {
         Self { threshold, state: Mutex::new(State::Closed { outages: 0 }) }
     }
 
-    /// Permission for one call, or `None` while the region is left alone.
+    /// Permission for one call, or `None` while the breaker is open.
     pub(super) fn admit(&self) -> Option<Pass<'_>> {
         let mut state = self.state();
         match *state {
@@ -46,7 +46,7 @@ impl CircuitBreaker {
     }
 }
 
-/// One admitted call. Dropped without a verdict (the caller went away), a probe leaves the breaker ready for the next one.
+/// One admitted call. If it is dropped without a result (the caller disconnected), the next call may probe.
 pub(super) struct Pass<'a> {
     circuit_breaker: &'a CircuitBreaker,
     is_probe: bool,
@@ -54,17 +54,17 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// The region answered, be it with a denial.
+    /// The region answered. A denial is an answer.
     pub(super) fn succeeded(mut self) {
         self.told = true;
         let mut state = self.circuit_breaker.state();
-        // A slow success of a call from before the breaker opened does not close it; the probe does.
+        // A slow success of a call from before the breaker opened does not close it. The probe does.
         if self.is_probe || matches!(*state, State::Closed { .. }) {
             *state = State::Closed { outages: 0 };
         }
     }
 
-    /// The region did not answer, or not well. If that opens the breaker, it stays so for `pause`.
+    /// The region failed. If that opens the breaker, it stays open for `pause`.
     pub(super) fn failed(mut self, pause: Duration) {
         self.told = true;
         let mut state = self.circuit_breaker.state();

@@ -1,4 +1,4 @@
-//! What was refused just now, so that a hot loop does not hammer the KMS with what it refuses.
+//! Remembers recent denials, so that a caller that repeats a refused call does not load the KMS.
 
 use std::{
     collections::HashMap,
@@ -14,24 +14,24 @@ use crate::domain::EncryptionContext;
 use super::WrapperError;
 use crate::kms::{Denial, ForeignWrap};
 
-/// The refusals of one wrapper key, each remembered for a second.
+/// The denials of one wrapper key, each remembered for a second.
 #[derive(Default)]
 pub(in crate::kms) struct DenialCache(Mutex<HashMap<About, (Instant, WrapperError)>>);
 
-/// One call, as far as a refusal may depend on it: its direction, its ciphertext, its context.
+/// One call, with everything that a denial may depend on: direction, ciphertext, context.
 #[derive(Clone, Copy)]
 pub(super) struct Call {
     digest: [u8; 32],
-    /// Whether another wrapper key takes part, whose fault a refusal may be.
+    /// Whether another wrapper key takes part, which may be the reason of a denial.
     of_two: bool,
 }
 
-/// What a refusal is about.
+/// What a denial applies to.
 #[derive(PartialEq, Eq, Hash)]
 enum About {
-    /// The wrapper key as such: disabled, deleted, of another kind.
+    /// The wrapper key: disabled, deleted, of another kind.
     Key,
-    /// This call only: IAM may allow one context and refuse another, and a bad or old ciphertext says nothing of others.
+    /// This call only: IAM may allow one context and refuse another, and an invalid or old ciphertext does not affect other calls.
     Call([u8; 32]),
 }
 
@@ -58,7 +58,7 @@ impl Call {
 }
 
 impl DenialCache {
-    /// How this call, or any call to the key, was refused within the last second.
+    /// The denial of this call, or of any call to the key, within the last second.
     pub(super) fn recall(&self, call: Call) -> Option<WrapperError> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         [About::Key, About::Call(call.digest)]
@@ -68,7 +68,7 @@ impl DenialCache {
             .map(|(_, error)| error.clone())
     }
 
-    /// Remembers a refusal; an outage is none.
+    /// Remembers a denial. An outage is not a denial.
     pub(super) fn remember(&self, call: Call, error: &WrapperError) {
         let about = match error {
             WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. } | WrapperError::Invalid { .. } => {
@@ -89,7 +89,7 @@ impl DenialCache {
     }
 }
 
-/// A key that is enabled again is used again after this.
+/// How long a denial is remembered. An enabled key is used again after this time.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// More refusals than this within a second are left to the rate limit.
+/// The number of denials that are remembered. The rate limit bounds any further ones.
 const MAX_REMEMBERED: usize = 4096;

@@ -1,7 +1,7 @@
-//! The guard in front of every provider: time limits, retries, quotas, breakers, failover. Retrying happens here and nowhere else.
+//! The guard in front of every provider: time limits, retries, rate limit, circuit breakers, failover. Only this module retries KMS calls.
 //!
-//! A call goes through the regions in order, once each, and pauses before it begins anew. Only an outage
-//! ([`WrapperError::Unavailable`]) leads to the next region or round; a denial is the answer, and is remembered for a second.
+//! A call tries each region once, in order, and pauses before the next round. Only an outage ([`WrapperError::Unavailable`]) leads to the
+//! next region or round. A denial is the answer, and is remembered for a second.
 
 mod call_metrics;
 mod circuit_breaker;
@@ -30,7 +30,7 @@ use self::denial_cache::Call;
 
 /// A wrapper key behind its guard.
 pub(super) struct ResilientWrapper {
-    /// What to call it in errors.
+    /// How errors name it.
     pub(super) reference: String,
     /// The same key in each region, in the order to try; at least one.
     pub(super) regional_wrappers: Vec<RegionalWrapper>,
@@ -38,21 +38,21 @@ pub(super) struct ResilientWrapper {
     pub(super) rate_limit: Arc<CallRateLimit>,
     /// Time limits and retries.
     pub(super) limits: Limits,
-    /// Whether a denial is tried in the next region too.
+    /// Whether the next region is tried after a denial.
     pub(super) failover_on_denied: bool,
-    /// For jitter.
+    /// For the jitter of pauses.
     pub(super) random: Arc<dyn Random>,
-    /// What was refused just now.
+    /// Recent denials.
     pub(super) denial_cache: DenialCache,
 }
 
 /// A wrapper key in one region.
 pub(super) struct RegionalWrapper {
-    /// As metrics name it.
+    /// The label in metrics.
     pub(super) region: Arc<str>,
     /// Shared by all keys in the region.
     pub(super) circuit_breaker: Arc<CircuitBreaker>,
-    /// The key, unguarded.
+    /// The key, without the guard.
     pub(super) wrapper: Arc<dyn Wrapper>,
 }
 
@@ -77,12 +77,12 @@ impl Wrapper for ResilientWrapper {
         Ok(found)
     }
 
-    /// Whether there is a region where both live.
+    /// Whether there is a region that has both keys.
     fn can_rewrap_from(&self, other: &WrapperKey) -> bool {
         self.regional_wrappers.iter().any(|regional| regional.wrapper.can_rewrap_from(other))
     }
 
-    /// In the regions where both live, in this key's order.
+    /// The regions that have both keys, in the order of this key.
     async fn rewrap(&self, from: ForeignWrap<'_>, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
         let common: Vec<&RegionalWrapper> =
             self.regional_wrappers.iter().filter(|regional| regional.wrapper.can_rewrap_from(from.key)).collect();
@@ -97,7 +97,7 @@ impl Wrapper for ResilientWrapper {
         self.limits.attempt_timeout.saturating_mul(u32::try_from(self.regional_wrappers.len()).unwrap_or(u32::MAX))
     }
 
-    /// Always asks: this is how one finds out that a refusal is over.
+    /// Does not use remembered denials, so that it notices when a denial has ended.
     async fn describe(&self) -> Result<Description, WrapperError> {
         self.call("describe", &self.everywhere(), |wrapper| wrapper.describe()).await
     }
@@ -150,7 +150,7 @@ impl ResilientWrapper {
                     answer => return answer,
                 }
             }
-            // Nothing but denials, or breakers that a pause of milliseconds will not close.
+            // Only denials, or circuit breakers that stay open longer than the pause.
             if !matches!(&last, WrapperError::Unavailable { outage, .. } if *outage != Outage::NotTried) {
                 break;
             }
@@ -165,7 +165,7 @@ impl ResilientWrapper {
         deadline: Instant,
         send: &(impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync),
     ) -> Result<T, WrapperError> {
-        // A pass that is dropped without a verdict is none.
+        // A pass that is dropped without a result does not count.
         let pass = regional.circuit_breaker.admit();
         let turn = if pass.is_some() { self.rate_limit.turn(deadline).await } else { None };
         let (Some(pass), Some(_turn)) = (pass, turn) else {
@@ -179,7 +179,7 @@ impl ResilientWrapper {
             timeout_at(deadline.min(limit), send(&*regional.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
         measure(operation, &regional.region, Some(start.elapsed()), &answer);
         match &answer {
-            // Cut short by what others took: says nothing of this region.
+            // The attempt ran out of the time that earlier attempts used. This does not count as an outage of this region.
             Err(WrapperError::Unavailable { outage: Outage::TimedOut, .. }) if deadline < limit => drop(pass),
             Err(WrapperError::Unavailable { .. }) => pass.failed(self.jittered(self.limits.breaker_cooldown)),
             _ => pass.succeeded(),
@@ -202,16 +202,16 @@ impl ResilientWrapper {
         WrapperError::Unavailable { reference: self.reference.clone(), outage, request_id: None }
     }
 
-    /// Between half of `duration` and all of it, so that replicas do not come back at the same instant.
+    /// Between half of `duration` and all of it, so that replicas do not retry at the same instant.
     fn jittered(&self, duration: Duration) -> Duration {
         let mut byte = [0];
-        // Without randomness there is no jitter, which is no reason to fail.
+        // Without randomness there is no jitter. The call still proceeds.
         let share = self.random.fill(&mut byte).map_or(0, |()| u32::from(byte[0]));
         duration / 2 + duration / 512 * share
     }
 }
 
-/// Of two failures, the one that tells the caller more: what was tried before what was not, an outage (which may pass) before a denial.
+/// Of two failures, the more useful one: an attempt that was made before one that was not, an outage (which may pass) before a denial.
 fn worse(last: WrapperError, new: WrapperError) -> WrapperError {
     let rank = |error: &WrapperError| match error {
         WrapperError::Unavailable { outage: Outage::NotTried, .. } => 0,
@@ -222,7 +222,7 @@ fn worse(last: WrapperError, new: WrapperError) -> WrapperError {
 }
 
 const DATA_KEY_LENGTH: usize = 32;
-/// Before the second round twice this; doubled with every round.
+/// The pause before the second round. It doubles with every round.
 const BASE_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::{crypto::SystemRandom, kms::Denial};
 
-    /// Answers every call in its own way, and counts them.
+    /// Answers every call as configured, and counts the calls.
     struct Fake {
         calls: AtomicU32,
         answer: fn() -> Option<WrapperError>,

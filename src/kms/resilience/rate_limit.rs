@@ -1,4 +1,4 @@
-//! How many attempts run at the same time, and how many start in a second: under the quota of the account.
+//! The rate limit: how many attempts run at the same time, and how many start in a second. Keeps the vault below the quota of the account.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,28 +15,28 @@ pub(in crate::kms) struct CallRateLimit(Option<Bounds>);
 
 struct Bounds {
     running: Arc<Semaphore>,
-    /// Between two starts, on average.
+    /// The average time between two starts.
     interval: Duration,
-    /// When the next start is due, if starts had come evenly so far. May lie up to [`BURST`] in the past.
+    /// When the next start is due at an even rate. May lie up to [`BURST`] in the past.
     due: Mutex<Instant>,
 }
 
-/// The right to run one attempt; given back on drop.
+/// Permission to run one attempt. Released on drop.
 pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
 
 impl CallRateLimit {
-    /// At most `concurrency` at a time and `per_second` started, with bursts of what a tenth of a second would allow.
+    /// At most `concurrency` at a time and `per_second` starts, with bursts of a tenth of a second.
     pub(in crate::kms) fn bounded(concurrency: usize, per_second: u32) -> Self {
         let running = Arc::new(Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS)));
         Self(Some(Bounds { running, interval: Duration::from_secs(1) / per_second.max(1), due: Mutex::new(Instant::now()) }))
     }
 
-    /// No bounds, for what runs in this process.
+    /// No limits, for providers that run in this process.
     pub(in crate::kms) const fn free() -> Self {
         Self(None)
     }
 
-    /// Waits for a turn, or gives `None` if there is none before `deadline`. Turns are given in the order of arrival.
+    /// Waits for a turn. `None` if there is none before `deadline`. Turns are given in the order of arrival.
     pub(super) async fn turn(&self, deadline: Instant) -> Option<Turn> {
         let Some(bounds) = &self.0 else { return Some(Turn(None)) };
         let permit = timeout_at(deadline, Arc::clone(&bounds.running).acquire_owned()).await.ok()?.ok()?;
@@ -47,7 +47,7 @@ impl CallRateLimit {
 }
 
 impl Bounds {
-    /// The next start, unless it lies behind `deadline`; then nothing is taken from others.
+    /// Reserves the next start, unless it lies after `deadline`.
     fn reserve(&self, deadline: Instant) -> Option<Instant> {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = Instant::now().checked_sub(BURST).unwrap_or_else(Instant::now);

@@ -1,4 +1,5 @@
-//! What one commit does inside the transaction of its batch: check, change, remember, log.
+//! The effect of one commit inside the transaction of its batch: check the precondition, apply the change, store the idempotency record,
+//! write the entry.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -14,19 +15,19 @@ use crate::{
     storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord},
 };
 
-/// What the writer knows by heart of the database, the open transaction included.
+/// The state of the database, including the open transaction, as the writer keeps it in memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    /// Of the newest entry; 0 if there is none.
+    /// The sequence number of the newest entry. 0 if there is none.
     pub(super) sequence: u64,
-    /// Bumped by every change.
+    /// The revision. Every change increases it.
     pub(super) store_revision: u64,
-    /// The incident switch.
+    /// Whether the vault is frozen.
     pub(super) frozen: bool,
 }
 
 impl Head {
-    /// From the database.
+    /// Reads the state from the database.
     pub(super) fn read(db: &Connection) -> Result<Self, StoreError> {
         let facts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
         let (sequence, store_revision, frozen) =
@@ -35,10 +36,10 @@ impl Head {
     }
 }
 
-/// Makes one commit, whole or not at all; the others of the batch are not touched.
+/// Applies one commit completely or not at all. The other commits of the batch are not affected.
 pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
     if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty() {
-        // A use, by far the most frequent commit, is one INSERT, which undoes itself.
+        // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
         return whole(db, source, head, commit);
     }
     let before = *head;
@@ -46,7 +47,7 @@ pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit
     let result = whole(db, source, head, commit);
     if result.is_err() {
         *head = before;
-        // Some failures end the whole transaction by themselves: then there is nothing left to undo.
+        // Some errors end the whole transaction. Then there is no savepoint to roll back.
         if !db.is_autocommit() {
             run(db, "ROLLBACK TO one")?;
         }
@@ -57,13 +58,13 @@ pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit
     result
 }
 
-/// Makes `revision` the store's.
+/// Writes the revision of the store.
 pub(super) fn write_revision(db: &Connection, revision: u64) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE meta SET store_revision = ?1")?.execute([signed(revision)?])?;
     Ok(())
 }
 
-/// Forgets at most `limit` expired idempotency records; answers how many.
+/// Deletes at most `limit` expired idempotency records. Returns their number.
 pub(super) fn purge(db: &Connection, now: Timestamp, limit: u32) -> Result<usize, StoreError> {
     let sql = "DELETE FROM idempotency WHERE (principal, route, key) IN
                (SELECT principal, route, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)";
@@ -81,7 +82,7 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> 
     let mut link = None;
     if let Some(change) = change {
         link = apply(db, head, change)?;
-        // A further wrap changes nothing that an open key depends on: a rotation would have every use look again.
+        // A further wrap does not concern open keys. If it increased the revision, each use during a rotation would read its key again.
         if !matches!(change, Change::AddWrap { .. }) {
             head.store_revision += 1;
         }
@@ -94,7 +95,7 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> 
     Ok(receipt)
 }
 
-/// Refuses a result that was computed under what no longer holds. A frozen vault refuses it in any case: that costs nothing to know.
+/// Refuses a result whose precondition no longer holds. A frozen vault refuses it in any case, because the check is free.
 fn check(db: &Connection, head: &Head, precondition: &KeyPrecondition) -> Result<(), CommitError> {
     let moved_on = precondition.store_revision != head.store_revision;
     if head.frozen || (moved_on && revision_of(db, precondition.key)? != Some(precondition.revision)) {
@@ -113,7 +114,7 @@ fn remember(db: &Connection, idempotency: &NewIdempotencyRecord, now: Timestamp)
     if execute(db, sql, values)? == 0 { Err(CommitError::IdempotencyKeyTaken) } else { Ok(()) }
 }
 
-/// Makes the change; answers the event that the log shall hold besides the commit's own.
+/// Applies the change. Returns the event of a second entry, if the change has one.
 fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
     match change {
         Change::InsertKey { record, active, link } => {
@@ -207,7 +208,7 @@ fn quarantine_wrap(db: &Connection, key: KeyId, wrapper_key: WrapperKeyId, gener
     if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-/// A wrap of the generation in force, in place of a quarantined one at most.
+/// Inserts a wrap of the current generation. It replaces a quarantined wrap only.
 fn add_wrap(db: &Connection, key: KeyId, wrap: &Wrap) -> Result<(), CommitError> {
     let (id, wrapper_key) = (key.to_string(), wrap.wrapper_key.to_string());
     let filled = "SELECT 1 FROM wrapper_keys WHERE id = ?1 AND state IN ('active', 'standby')";
@@ -235,7 +236,7 @@ pub(super) fn active_wrapper_key(db: &Connection) -> Result<Option<String>, Stor
     Ok(sql.query_row([], |row| row.get(0)).optional()?)
 }
 
-/// Gives the event its place and writes its entry.
+/// Numbers the event and writes its entry.
 fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
     let entry = Entry::new(sequence, source, event);

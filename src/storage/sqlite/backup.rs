@@ -1,4 +1,4 @@
-//! A complete copy of a store in one file, made while others write.
+//! A complete copy of a store in one file, made while the store is in use.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +14,8 @@ use rusqlite::{
 
 use super::{StoreError, open::connect};
 
-/// Copies the store at `from` to a new file, private to the user; durable when this returns. Meanwhile the WAL of the store grows.
+/// Copies the store at `from` to a new file that only the owner can read. The copy is durable when this returns. The WAL of the store grows
+/// meanwhile.
 ///
 /// # Errors
 /// [`StoreError`] if the file exists or cannot be written; no part of a copy is left behind then.
@@ -22,7 +23,7 @@ pub(super) fn copy(from: &Path, vfs: Option<&str>, to: &Path) -> Result<(), Stor
     copy_from(&connect(from, vfs, OpenFlags::SQLITE_OPEN_READ_ONLY)?, to)
 }
 
-/// As [`copy`], through a connection that is open already.
+/// As [`copy`], over an open connection.
 pub(super) fn copy_from(from: &Connection, to: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::Failed(format!("{}: {error}", to.display()));
     let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(failed)?;
@@ -35,14 +36,14 @@ pub(super) fn copy_from(from: &Connection, to: &Path) -> Result<(), StoreError> 
 
 fn pages(from: &Connection, to: &Path) -> Result<(), StoreError> {
     let mut copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // The file is nobody's yet: it needs no journal, and one sync at the end.
+    // No other process uses the file yet, so that it needs no journal, and one sync at the end.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-    // In one step, that is in one snapshot: in several, every commit meanwhile would start it anew.
+    // One step is one snapshot. With several steps, every commit meanwhile would restart the copy.
     match Backup::new(from, &mut copy)?.step(-1)? {
         StepResult::Done => {}
         stopped => return Err(StoreError::Failed(format!("the copy stopped: {stopped:?}"))),
     }
-    // The copied header asks for a WAL: without it, the copy is complete in itself.
+    // The copied header requires a WAL. Without it, the file is complete.
     copy.execute_batch("PRAGMA journal_mode = DELETE;")?;
     copy.close().map_err(|(_, error)| error.into())
 }

@@ -1,48 +1,50 @@
-//! How a SQLite store is opened, and why a file may be refused.
+//! How a SQLite store is opened, and why a file can be refused.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use super::StoreError;
 use crate::domain::VaultId;
 
-/// How to open a store.
+/// Options of a SQLite store.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
-    /// The database file; made, private to the user, where there is none. Beside it stand `-wal`, `-shm` and `.lock`.
+    /// The database file. It is created if it does not exist, readable by the owner only. `-wal`, `-shm` and `.lock` are beside it.
     pub path: PathBuf,
-    /// What the file is for; fixed when it is made.
+    /// The purpose of the file, fixed when it is created.
     pub mode: Mode,
-    /// How long a commit or a read may take before it is refused; 5 seconds by default.
+    /// Timeout of a commit or a read. Default 5 s.
     pub commit_timeout: Duration,
-    /// How many commits may wait for the writer; more are refused at once. 4096 by default.
+    /// Maximum number of commits that wait for the writer. Further ones are refused at once. Default 4096.
     pub queue: usize,
-    /// Threads for look-ups; 2 by default. Lists and log queries have one more of their own, so that they delay no cold key.
+    /// Threads for reads of single rows. Default 2. Lists and queries of the audit log have a separate thread, so that they do not delay
+    /// signatures.
     pub readers: usize,
-    /// Pages (4 KiB) of write-ahead log after which it is folded into the file. 4000 by default: less costs syncs, more costs disk.
+    /// Pages (4 KiB) of the write-ahead log after which it is written into the database file. Default 4000. Fewer pages cost more syncs,
+    /// more pages cost disk space.
     pub wal_pages: u32,
-    /// Another SQLite VFS by name: for tests of crashes.
+    /// The name of another SQLite VFS, for tests of crashes.
     #[doc(hidden)]
     pub vfs: Option<String>,
 }
 
 impl SqliteConfig {
-    /// The defaults, on this file.
+    /// The defaults for this file.
     pub fn new(path: impl Into<PathBuf>, mode: Mode) -> Self {
         Self { path: path.into(), mode, commit_timeout: Duration::from_secs(5), queue: 4096, readers: 2, wal_pages: 4_000, vfs: None }
     }
 }
 
-/// What a store is for: one made by `dev`, whose certificates and wrapper key lie beside it, never becomes a production store.
+/// The purpose of a store. A store that `dev` created, with its certificates and wrapper key beside it, never becomes a production store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Made by `dev`.
+    /// Created by `dev`.
     Dev,
-    /// Made by `serve`.
+    /// Created by `serve`.
     Production,
 }
 
 impl Mode {
-    /// The word for it, as stored.
+    /// The text form, as stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -51,61 +53,61 @@ impl Mode {
     }
 }
 
-/// Why a store was not opened. Nothing in the file was changed.
+/// Why a store was not opened. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
-    /// Another process has it.
+    /// Another process uses the file.
     #[error("{} is in use by another process: only one may run on a database", .0.display())]
     InUse(PathBuf),
-    /// Not a database, or another program's.
+    /// The file is not a database, or belongs to another program.
     #[error("{} is not a key vault's database", .0.display())]
     NotAVault(PathBuf),
-    /// Written by a newer program.
+    /// The file was written by a newer program.
     #[error("the database has schema {found}, this program knows up to {known}: run the newer version")]
     NewerSchema {
-        /// What the file has.
+        /// The schema of the file.
         found: u32,
-        /// What this program has.
+        /// The newest schema of this program.
         known: u32,
     },
-    /// Another vault's.
+    /// The file belongs to another vault.
     #[error("the database belongs to the vault {found}, and this is {expected}")]
     OtherVault {
-        /// Whose it is.
+        /// The vault of the file.
         found: String,
-        /// Who asked.
+        /// The vault of the configuration.
         expected: VaultId,
     },
-    /// Made for the other mode.
+    /// The file was created for the other mode.
     #[error("the database was made for {found}, and this is {expected}: a development database stays one", expected = .expected.as_str())]
     OtherMode {
-        /// What it was made for.
+        /// The mode of the file.
         found: String,
-        /// What was asked.
+        /// The mode of this process.
         expected: Mode,
     },
-    /// The migration failed; it was undone.
+    /// The migration failed and was rolled back.
     #[error("migration to schema {known} failed and was undone; the file as it was is at {}: {why}", .kept.display())]
     Migration {
-        /// The schema that it should have become.
+        /// The target schema.
         known: u32,
-        /// Where a copy of the old file lies (not made for a new one).
+        /// The copy of the old file.
         kept: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         why: String,
     },
-    /// A file could not be made, locked or read.
+    /// A file could not be created, locked or read.
     #[error("{}: {source}", .path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// The system gave no randomness.
+    /// The operating system provided no randomness.
     #[error("the system's random generator failed")]
     Random,
-    /// The database said no.
+    /// An error of the database.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

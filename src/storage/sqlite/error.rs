@@ -1,4 +1,4 @@
-//! What SQLite said, as a reason to act on.
+//! Converts errors of SQLite into reasons.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -13,12 +13,12 @@ impl From<Error> for StoreError {
     }
 }
 
-/// A row that should be valid is not.
+/// A row is not valid.
 pub(super) fn corrupt(table: &'static str, what: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { table, what: what.to_string() }
 }
 
-/// An integer for SQLite, which knows only signed ones.
+/// An integer for SQLite, which has signed integers only.
 pub(super) fn signed(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Failed(format!("{number} does not fit a column")))
 }

@@ -1,4 +1,4 @@
-//! Looking at a store's file from outside, while its process runs or without one: nothing is locked, nothing written.
+//! Inspects the file of a store without opening the store: it locks nothing and writes nothing.
 
 use std::path::Path;
 
@@ -6,22 +6,22 @@ use rusqlite::OpenFlags;
 
 use super::{StoreError, WrapperKeyUse, backup, open::connect, read};
 
-/// What a store's file says of itself.
+/// The content of the file of a store.
 #[derive(Debug)]
 pub struct Inspection {
-    /// The vault that it belongs to.
+    /// The vault that the file belongs to.
     pub vault: String,
     /// `dev` or `production`.
     pub mode: String,
-    /// How many keys it holds, tombstones included.
+    /// The number of keys, including destroyed ones.
     pub keys: u64,
-    /// Its wrapper keys, each with what stands under it.
+    /// The wrapper keys with their use.
     pub wrapper_keys: Vec<WrapperKeyUse>,
-    /// What SQLite's `quick_check` found; empty if all is well.
+    /// The findings of SQLite's `quick_check`. Empty if there are none.
     pub damage: Vec<String>,
 }
 
-/// Looks at a store's file.
+/// Inspects the file of a store.
 ///
 /// # Errors
 /// [`StoreError`] if it is none, or cannot be read.
@@ -35,7 +35,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     Ok(Inspection { vault, mode, keys: u64::try_from(keys).unwrap_or(0), wrapper_keys: read::keys_by_wrapper_key(&db)?, damage })
 }
 
-/// Copies a store, running or not, to a new file: complete in itself, private to the user, durable when this returns.
+/// Copies a store to a new file, whether it is in use or not. The copy is complete, readable by the owner only, and durable when this
+/// returns.
 ///
 /// # Errors
 /// [`StoreError`] if `from` is no database, or `to` exists or cannot be written.

@@ -1,4 +1,5 @@
-//! Jobs over all keys, in SQL: which keys are left, and what starting, ending, re-sealing and retiring check in their transaction.
+//! Jobs over all keys in SQL: which keys a job must process, and the checks of the start, end, re-seal and retirement in their
+//! transactions.
 
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
@@ -13,14 +14,14 @@ use crate::{
     storage::{JobEnd, Reseal, Retirement},
 };
 
-/// Keys that can have what is wanted: all but tombstones.
+/// Keys that can meet a requirement: all except destroyed ones.
 const ALL: &str = "sealed IS NOT NULL";
-/// A wrap that opens its key, of the generation in force.
+/// A wrap of the current generation that is not quarantined.
 const GOOD_WRAP: &str =
     "wraps.key = keys.id AND wraps.generation = keys.generation AND wraps.verified_at IS NOT NULL AND wraps.quarantined = 0";
 const COLUMNS: &str = "position, id, kind, from_key, to_key, state, total, done, failed, errors, started_at, finished_at";
 
-/// The condition for a key that is left, and the value that it is about.
+/// The condition for a key that does not meet the requirement, and its parameter.
 fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
     match wanted {
         KeyRequirement::WrapUnder(wrapper_key) => {
@@ -31,18 +32,18 @@ fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
     }
 }
 
-/// Keys that do not have what is wanted, in the order of creation.
+/// Keys that do not meet the requirement, in the order of their creation.
 pub(super) fn keys_missing(db: &Connection, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
     let (is_left, about) = is_left(wanted);
     let mut sql = db.prepare_cached(&format!("SELECT position, id FROM keys WHERE {is_left} AND position > ?2 ORDER BY position"))?;
     let mut rows = sql.query(params![about, signed(page.after)?])?;
     let mut keys = Vec::new();
-    // No LIMIT: a row left out must not make the page look like the last one.
+    // No LIMIT, because an omitted row must not make the page look like the last one.
     while keys.len() < page.limit as usize {
         let Some(row) = rows.next()? else { break };
         match row.get::<_, String>(1)?.parse() {
             Ok(item) => keys.push(Positioned { position: unsigned(row.get(0)?)?, item }),
-            Err(error) => tracing::error!(%error, "a key is left out of a job, since its row cannot be read"),
+            Err(error) => tracing::error!(%error, "a job skips a key, because its row cannot be read"),
         }
     }
     Ok(keys)
@@ -52,14 +53,14 @@ fn count(db: &Connection, condition: &str, values: impl rusqlite::Params) -> Res
     unsigned(db.prepare_cached(&format!("SELECT count(*) FROM keys WHERE {condition}"))?.query_row(values, |row| row.get(0))?)
 }
 
-/// How many keys there are for a job, and how many of them are done.
+/// The number of keys of a job, and the number of those that are done.
 fn numbers(db: &Connection, wanted: KeyRequirement) -> Result<(u64, u64), StoreError> {
     let (is_left, about) = is_left(wanted);
     let (total, left) = (count(db, ALL, [])?, count(db, &is_left, [about])?);
     Ok((total, total.saturating_sub(left)))
 }
 
-/// What would be lost if the wraps under a wrapper key went.
+/// What would be lost if the wraps under a wrapper key were deleted.
 pub(super) fn dependents(db: &Connection, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {
     let under = "SELECT count(*), count(DISTINCT key) FROM wraps WHERE wrapper_key = ?1";
     let (wraps, keys) = db.prepare_cached(under)?.query_row([wrapper_key.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -75,13 +76,13 @@ pub(super) fn dependents(db: &Connection, wrapper_key: WrapperKeyId, holders: &[
     })
 }
 
-/// The condition for a key without a verified wrap of its generation under one of so many holders.
+/// The condition for a key without a verified wrap of its generation under this number of holders.
 fn not_held(holders: &[WrapperKeyId]) -> String {
     let places = vec!["?"; holders.len()].join(", ");
     format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key IN ({places}))")
 }
 
-/// A page of jobs; a running one with its numbers as of now.
+/// A page of jobs. A running job has its current progress.
 pub(super) fn jobs(db: &Connection, kind: JobKind, page: PageRequest) -> Result<Vec<Positioned<Job>>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM jobs WHERE kind = ?1 AND position > ?2 ORDER BY position LIMIT ?3");
     let mut sql = db.prepare_cached(&sql)?;
@@ -93,13 +94,13 @@ pub(super) fn jobs(db: &Connection, kind: JobKind, page: PageRequest) -> Result<
     Ok(jobs)
 }
 
-/// One job; a running one with its numbers as of now.
+/// One job. A running job has its current progress.
 pub(super) fn job(db: &Connection, id: JobId) -> Result<Option<Job>, StoreError> {
     let found = first(db, &format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"), [id.to_string()])?;
     found.map(|job| with_numbers(db, job)).transpose()
 }
 
-/// The job that runs, without its numbers.
+/// The running job, without its progress.
 pub(super) fn running(db: &Connection) -> Result<Option<Job>, StoreError> {
     first(db, &format!("SELECT {COLUMNS} FROM jobs WHERE state = 'running'"), [])
 }
@@ -138,7 +139,7 @@ fn read(row: &Row<'_>) -> Result<Job, StoreError> {
     })
 }
 
-/// Begins a job, and with a rotation a new active wrapper key.
+/// Starts a job. A rotation also makes another wrapper key active.
 pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
     if running(db)?.is_some() {
         return Err(CommitError::JobRunning);
@@ -147,7 +148,7 @@ pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
     if let Work::Rotation { from, to } = job.work {
         let (from, to) = (from.to_string(), to.to_string());
         let active = active_wrapper_key(db)?;
-        // A rotation to what is active already does the keys that an earlier one left.
+        // A rotation to the active wrapper key processes the keys that an earlier rotation left.
         if active.as_ref() != Some(&to) {
             if active.as_ref() != Some(&from) {
                 return Err(CommitError::ActiveWrapperChanged);
@@ -166,7 +167,7 @@ pub(super) fn start(db: &Connection, job: &Job) -> Result<(), CommitError> {
     Ok(())
 }
 
-/// Ends a job with its numbers; a success counts no key that is left.
+/// Ends a job with its progress. A success requires that no key is left.
 pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     let JobEnd { id, state, errors, at } = end;
     let Some(job) = running(db)?.filter(|job| job.id == *id) else { return Err(CommitError::LostRace) };
@@ -180,7 +181,7 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     let is_left = format!("SELECT 1 FROM keys WHERE {is_left} AND keys.id = ?2");
     let mut failures = Vec::new();
     for error in errors {
-        // What another hand did meanwhile is no failure.
+        // A key that another operation completed meanwhile is not a failure.
         if exists(db, &is_left, params![about, error.key_id.to_string()])? {
             failures.push(error);
         }
@@ -193,7 +194,7 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     Ok(())
 }
 
-/// New sealed bytes, a new row tag and a new first wrap; the wraps of the generation before go in the same transaction.
+/// Stores new sealed bytes, a new row tag and a new first wrap. The wraps of the previous generation are deleted in the same transaction.
 pub(super) fn reseal(db: &Connection, reseal: &Reseal) -> Result<(), CommitError> {
     let Reseal { update, sealed, sealed_at, wrap } = reseal;
     let id = update.key.to_string();
@@ -215,14 +216,14 @@ pub(super) fn begin_retirement(db: &Connection, wrapper_key: WrapperKeyId) -> Re
     if execute(db, sql, [wrapper_key.to_string()])? == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-/// Drops the wraps under a retiring wrapper key, if every key is held without them.
+/// Deletes the wraps under a retiring wrapper key, if every key has a verified wrap under another one.
 pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), CommitError> {
     let Retirement { wrapper_key, holders, wraps } = retirement;
     let id = wrapper_key.to_string();
     if holders.contains(wrapper_key) || !exists(db, "SELECT 1 FROM wrapper_keys WHERE id = ?1 AND state = 'retiring'", [&id])? {
         return Err(CommitError::LostRace);
     }
-    // A holder that is being retired itself holds nothing for long.
+    // A wrapper key that is itself being retired does not count.
     let lasting = "SELECT id FROM wrapper_keys WHERE state IN ('active', 'standby', 'draining')";
     let lasting = db.prepare_cached(lasting).and_then(|mut sql| sql.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>());
     let lasting = lasting.map_err(StoreError::from)?;
@@ -240,5 +241,5 @@ pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), Com
     Ok(())
 }
 
-/// How many keys are named at most.
+/// Maximum number of keys that are named.
 const EXAMPLES: u32 = 10;

@@ -1,6 +1,6 @@
-//! Pages of keys and of the log, by filters that are joined with "and".
+//! Pages of keys and of the audit log. All given filters must match.
 //!
-//! Filters by key and by time use an index of the log; the others look through the entries in the range.
+//! Filters by key and by time use an index of the audit log. The other filters scan the entries in the range.
 
 use rusqlite::{Connection, params_from_iter, types::Value};
 
@@ -14,8 +14,8 @@ use crate::{
     domain::{Class, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
 };
 
-/// Keys in the order of creation. A key whose marks cannot be read is shown as quarantined; one whose bound facts cannot be read is left
-/// out and logged, so that it hides no other.
+/// Keys in the order of their creation. A key whose lifecycle cannot be read is shown as quarantined. A key whose bound attributes cannot
+/// be read is omitted and logged, so that it does not hide others.
 pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
     let mut conditions = Conditions::after("position", page.after)?;
     conditions.keys(filter);
@@ -23,19 +23,19 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Re
     let mut sql = db.prepare(&sql)?;
     let mut rows = sql.query(params_from_iter(conditions.values))?;
     let mut keys = Vec::new();
-    // No LIMIT: a row left out must not make the page look like the last one.
+    // No LIMIT, because an omitted row must not make the page look like the last one.
     while keys.len() < page.limit as usize {
         let Some(row) = rows.next()? else { break };
         match rows::key_for_list(db, row) {
             Ok(item) => keys.push(Positioned { position: unsigned(row.get("position")?)?, item }),
-            Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a key is left out of a list, since its row cannot be read"),
+            Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a list skips a key, because its row cannot be read"),
             Err(error) => return Err(error),
         }
     }
     Ok(keys)
 }
 
-/// How many keys there are.
+/// The number of keys.
 pub(super) fn count_keys(db: &Connection, filter: &KeyFilter) -> Result<u64, StoreError> {
     let mut conditions = Conditions::after("position", 0)?;
     conditions.keys(filter);
@@ -57,7 +57,7 @@ pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest) 
         let Some(first_and_last) = within(db, page.after, *from, *to)? else { return Ok(Vec::new()) };
         let (first, last) = first_and_last;
         conditions.push("sequence BETWEEN ? AND ?", [first.into(), last.into()]);
-        // The plus keeps SQLite from walking the log by time, which would have to be sorted again.
+        // The plus prevents that SQLite walks the log by time, which would have to be sorted again.
         conditions.push("+at >= ? AND +at < ?", bounds(*from, *to).map(Value::from));
     }
     let sql = format!("SELECT sequence, entry, leaf FROM audit_entries {conditions} ORDER BY sequence LIMIT {}", page.limit);
@@ -78,7 +78,7 @@ pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest) 
     Ok(entries)
 }
 
-/// The first and last entry in a span of time, found in the index of times alone. Times need not follow the log's order.
+/// The first and last entry in a time range, from the index of times. Times need not be in the order of the log.
 fn within(db: &Connection, after: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Option<(i64, i64)>, StoreError> {
     let [from, to] = bounds(from, to);
     let sql = "SELECT min(sequence), max(sequence) FROM audit_entries INDEXED BY audit_entries_by_time
@@ -92,7 +92,7 @@ fn bounds(from: Option<Timestamp>, to: Option<Timestamp>) -> [i64; 2] {
     [from.map_or(i64::MIN, Timestamp::micros), to.map_or(i64::MAX, Timestamp::micros)]
 }
 
-/// A WHERE clause that grows: texts are ours, values are bound.
+/// A WHERE clause that is built step by step. The texts are constants, and the values are bound.
 struct Conditions {
     texts: Vec<String>,
     values: Vec<Value>,
@@ -110,7 +110,7 @@ impl Conditions {
         self.equal("node", node.as_ref().map(NodeName::as_str));
         self.equal("purpose", purpose.map(Purpose::as_str));
         match state {
-            // Also the rows whose state is no word at all.
+            // Also the rows whose state is not a valid text.
             Some(KeyState::Quarantined) => {
                 let others = KeyState::ALL.iter().filter(|state| **state != KeyState::Quarantined);
                 self.is_in("state", "NOT IN", others.map(|state| state.as_str()));
@@ -139,7 +139,7 @@ impl Conditions {
         self.push(format!("{column} {operator} ({})", vec!["?"; words.len()].join(", ")), words);
     }
 
-    /// Rows without a node are in no list of nodes. The plus keeps SQLite from walking node by node, which would have to be sorted again.
+    /// Rows without a node are in no list of nodes. The plus prevents that SQLite walks node by node, which would have to be sorted again.
     fn nodes(&mut self, scope: &NodeScope) {
         if let NodeScope::Only(nodes) = scope {
             self.is_in("+node", "IN", nodes.iter().map(NodeName::as_str));

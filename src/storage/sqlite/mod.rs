@@ -1,4 +1,4 @@
-//! The store in one SQLite file: durable at every answer (WAL, `synchronous=FULL`), one process, one writer thread, group commit.
+//! The store in one SQLite file: durable at every response (WAL, `synchronous=FULL`), one process, one writer thread, group commit.
 //!
 //! | file | holds |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! | `backup` | a complete copy in one file |
 //! | `inspect` | looking at a file, and copying it, from outside |
 //!
-//! **Size.** The entry of a signature is about 630 bytes of JSON and takes about 940 bytes of the file, its indexes included
-//! (`cargo bench --bench commit`): 10 signatures a second are 0.8 GB a day.
+//! **Size.** The entry of a signature has about 630 bytes of JSON and takes about 940 bytes of the file, including its indexes (`cargo
+//! bench --bench commit`). 10 signatures each second are 0.8 GB each day.
 
 mod apply;
 mod backup;
@@ -53,7 +53,7 @@ use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKin
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{Inspection, copy, inspect};
 
-/// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`KeyStore::close`]; dropped, its threads end by themselves.
+/// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`KeyStore::close`]. If it is dropped, its threads end.
 pub struct SqliteStore {
     path: PathBuf,
     vfs: Option<String>,

@@ -1,4 +1,4 @@
-//! Opening: one process a file, the right file, the right schema; a file that is refused is left as it was.
+//! Opens a store: one process for each file, the right vault, the right schema. A file that is refused stays unchanged.
 
 use std::{
     fs::{File, OpenOptions},
@@ -24,8 +24,8 @@ mod migrations {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it. `source` is written into every entry; `random` gives a new store its hash key; `now` dates it.
-    /// Blocks: for as long as a copy of the file takes, if it must be migrated.
+    /// Opens the file, or creates it. `source` is written into every entry; a new store gets its hash key from `random` and its creation
+    /// time from `now`. Blocks the thread. If the file must be migrated, it blocks for the duration of a copy.
     ///
     /// # Errors
     /// [`OpenStoreError`]; the file is then as it was.
@@ -71,14 +71,14 @@ impl SqliteStore {
     }
 }
 
-/// A connection with the settings that all share.
+/// A connection with the common settings.
 pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Result<Connection, StoreError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let db = match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
         None => Connection::open_with_flags(path, flags)?,
     };
-    // 2 s: only a checkpoint or a recovery ever makes one connection wait for another. 8 MiB of pages a connection.
+    // 2 s: a connection waits for another one during a checkpoint or a recovery only. 8 MiB of pages for each connection.
     db.execute_batch(
         "PRAGMA busy_timeout = 2000; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -8192; PRAGMA mmap_size = 0;",
@@ -87,7 +87,7 @@ pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Resu
     Ok(db)
 }
 
-/// Takes the lock file beside the database, for as long as the returned file lives.
+/// Locks the lock file beside the database, until the returned file is dropped.
 fn lock(path: &Path) -> Result<File, OpenStoreError> {
     let beside = with_suffix(path, ".lock");
     let io = |source| OpenStoreError::Io { path: beside.clone(), source };
@@ -99,7 +99,7 @@ fn lock(path: &Path) -> Result<File, OpenStoreError> {
     }
 }
 
-/// Makes an empty file readable by its owner alone, which SQLite then imitates for the WAL. An existing file keeps its rights.
+/// Creates an empty file that only the owner can read. SQLite uses the same mode for the WAL. The mode of an existing file stays.
 fn create_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -107,14 +107,14 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file is empty or begins as every SQLite database does.
+/// Whether the file is empty or starts like a SQLite database.
 fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
     File::open(path)?.take(16).read_to_end(&mut start)?;
     Ok(start.is_empty() || start == b"SQLite format 3\0")
 }
 
-/// The schema that the file has; 0 for a new one.
+/// The schema of the file. 0 for a new one.
 fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
     let foreign = || OpenStoreError::NotAVault(path.to_owned());
     let read = || -> rusqlite::Result<(bool, i64)> {
@@ -122,7 +122,7 @@ fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
         Ok((empty, db.query_row("PRAGMA application_id", [], |row| row.get(0))?))
     };
     match read() {
-        // Cut off between these two steps of making it, a new file is still a new file.
+        // A crash between these two steps of the creation leaves a file that is still new.
         Ok((true, 0 | APPLICATION_ID)) => Ok(0),
         Ok((false, APPLICATION_ID)) => {
             db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0)).map_err(|_| foreign())
@@ -132,7 +132,7 @@ fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
     }
 }
 
-/// Whether the file is this vault's; `false` if making it was cut off before it was anybody's.
+/// Whether the file belongs to this vault. `false` if its creation was interrupted before it belonged to any vault.
 fn check_identity(db: &Connection, vault: &VaultId, mode: Mode) -> Result<bool, OpenStoreError> {
     let identity: Option<(String, String)> =
         db.query_row("SELECT vault, mode FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?))).optional().map_err(StoreError::from)?;
@@ -151,24 +151,24 @@ fn check_identity(db: &Connection, vault: &VaultId, mode: Mode) -> Result<bool, 
     }
 }
 
-/// What makes a commit durable, and deleted bytes gone.
+/// The settings that make a commit durable and overwrite deleted bytes.
 fn prepare_writing(db: &Connection, wal_pages: u32) -> Result<(), StoreError> {
     let journal: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(StoreError::Failed(format!("the file system does not carry a write-ahead log (journal mode {journal})")));
     }
-    // After a burst the WAL shrinks to 64 MiB again.
+    // After a burst, the WAL is truncated to 64 MiB.
     db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864;")?;
     db.pragma_update(None, "wal_autocheckpoint", wal_pages)?;
     Ok(())
 }
 
-/// All migrations in one transaction, after the file as it was is set aside.
+/// Runs all migrations in one transaction, after a copy of the file was made.
 fn migrate(db: &mut Connection, path: &Path, found: u32, migrations: &Runner) -> Result<(), OpenStoreError> {
     let known = newest(migrations);
     let kept = with_suffix(path, &format!(".before-v{known}"));
     if found > 0 {
-        // Left by an attempt that failed: it shows the same old schema.
+        // The copy of an earlier attempt that failed. It has the same old schema.
         if let Err(source) = std::fs::remove_file(&kept)
             && source.kind() != io::ErrorKind::NotFound
         {
@@ -181,7 +181,7 @@ fn migrate(db: &mut Connection, path: &Path, found: u32, migrations: &Runner) ->
     Runner::new(migrations.get_migrations()).set_grouped(true).run(db).map(|_| ()).map_err(failed)
 }
 
-/// Gives a new store its one row of facts.
+/// Inserts the one row of `meta` in a new store.
 fn introduce(db: &Connection, vault: &VaultId, mode: Mode, random: &dyn Random, now: Timestamp) -> Result<(), OpenStoreError> {
     let mut hash_key = [0; 32];
     random.fill(&mut hash_key).map_err(|_| OpenStoreError::Random)?;
@@ -193,7 +193,7 @@ fn introduce(db: &Connection, vault: &VaultId, mode: Mode, random: &dyn Random, 
     Ok(())
 }
 
-/// The newest schema among migrations.
+/// The newest schema of the migrations.
 fn newest(migrations: &Runner) -> u32 {
     migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok()).max().unwrap_or(0)
 }
@@ -204,7 +204,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     text.into()
 }
 
-/// "CKV1": a file without it is another program's.
+/// "CKV1": a file without it belongs to another program.
 const APPLICATION_ID: i64 = 0x434B_5631;
 
 #[cfg(test)]

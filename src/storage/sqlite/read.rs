@@ -1,4 +1,4 @@
-//! Look-ups: one key with the log's newest word on it, and the small facts of the store.
+//! Reads of single rows: one key with its newest state change in the audit log, and the state of the store.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,7 +13,8 @@ use crate::{
     domain::{KeyId, KeyState, ProviderKind, StateChange, Timestamp, UnknownText, WrapperKey, WrapperState},
 };
 
-/// A key, its wraps, its newest state change in the log and the store's revision. The caller's transaction makes them one snapshot.
+/// A key, its wraps, its newest state change in the audit log and the revision of the store. The transaction of the reader makes them one
+/// snapshot.
 pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
     let mut sql = db.prepare_cached(&format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1"))?;
     let mut rows = sql.query([id.to_string()])?;
@@ -23,7 +24,7 @@ pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, Store
     Ok(Some(StoredKey { record, logged_state: logged(db, id)?, store_revision: unsigned(store_revision)? }))
 }
 
-/// What can be said of a key whose row cannot be read.
+/// What is known of a key whose row cannot be read.
 pub(super) fn unreadable_key(db: &Connection, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
     let mut sql = db.prepare_cached("SELECT node FROM keys WHERE id = ?1")?;
     let node = sql.query_row([id.to_string()], |row| Ok(row.get::<_, String>(0).ok())).optional()?;
@@ -31,9 +32,9 @@ pub(super) fn unreadable_key(db: &Connection, id: KeyId) -> Result<Option<Unread
     Ok(Some(UnreadableKey { node: node.and_then(|text| text.parse().ok()), logged_state: logged(db, id)? }))
 }
 
-/// The newest state change of a key. The index finds the entry, but only its hashed bytes are believed.
+/// The newest state change of a key. The index finds the entry, but only the hashed bytes of the entry are trusted.
 pub(super) fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, StoreError> {
-    // Named, since the wider index would walk back through every signature of a busy key.
+    // The index is named, because the wider index would scan all signatures of a busy key.
     let sql = "SELECT entry FROM audit_entries INDEXED BY audit_entries_states
                WHERE key_id = ?1 AND key_revision IS NOT NULL ORDER BY sequence DESC LIMIT 1";
     let bytes: Option<Vec<u8>> = db.prepare_cached(sql)?.query_row([id.to_string()], |row| row.get(0)).optional()?;
@@ -46,17 +47,17 @@ pub(super) fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, 
     entry.state_change().map_err(|error| unreadable(error.to_string()))
 }
 
-/// Keys whose waiting time is over, the longest waiting first. A row without a readable id keeps no other from its end.
+/// Keys whose deletion is due, the oldest first. A row without a readable id does not block others.
 pub(super) fn due_for_destruction(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<KeyId>, StoreError> {
     let sql = "SELECT id FROM keys WHERE delete_at <= ?1 AND state = 'pending-deletion' ORDER BY delete_at, position LIMIT ?2";
     let mut sql = db.prepare_cached(sql)?;
     let ids = sql.query_map(params![now.micros(), limit], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     let readable =
-        |id: String| id.parse().inspect_err(|error| tracing::error!(%id, %error, "a key due for destruction is left alone")).ok();
+        |id: String| id.parse().inspect_err(|error| tracing::error!(%id, %error, "a key that is due for destruction is skipped")).ok();
     Ok(ids.into_iter().filter_map(readable).collect())
 }
 
-/// Every state with the number of keys in it; marks that cannot be read count as quarantined.
+/// Each state with its number of keys. A lifecycle that cannot be read counts as quarantined.
 pub(super) fn keys_by_state(db: &Connection) -> Result<Vec<(KeyState, u64)>, StoreError> {
     let mut counts: Vec<(KeyState, u64)> = KeyState::ALL.iter().map(|state| (*state, 0)).collect();
     let mut sql = db.prepare_cached("SELECT state, count(*) FROM keys GROUP BY state")?;
@@ -80,7 +81,7 @@ pub(super) fn wrapper_keys(db: &Connection) -> Result<Vec<WrapperKey>, StoreErro
     Ok(all)
 }
 
-/// All wrapper keys, oldest first, each with the number of keys that have a wrap under it, quarantined or not.
+/// All wrapper keys, oldest first, each with the number of keys with a wrap under it, quarantined or not.
 pub(super) fn keys_by_wrapper_key(db: &Connection) -> Result<Vec<WrapperKeyUse>, StoreError> {
     let sql = format!(
         "SELECT {WRAPPER_KEY_COLUMNS}, last_used_at, (SELECT count(DISTINCT key) FROM wraps WHERE wrapper_key = wrapper_keys.id) AS keys
@@ -96,7 +97,7 @@ pub(super) fn keys_by_wrapper_key(db: &Connection) -> Result<Vec<WrapperKeyUse>,
     Ok(all)
 }
 
-/// How many wraps that open there are under wrapper keys of each provider and state.
+/// The number of wraps that are not quarantined, by provider and state of their wrapper keys.
 pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError> {
     let sql = "SELECT provider, state, sum(wraps) FROM
                    (SELECT provider, state, (SELECT count(*) FROM wraps WHERE wrapper_key = wrapper_keys.id AND quarantined = 0) AS wraps
@@ -113,7 +114,7 @@ pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, Wrapp
     Ok(all)
 }
 
-/// What an earlier call answered, if it has not expired.
+/// The idempotency record of an earlier request, if it has not expired.
 pub(super) fn idempotency_record(
     db: &Connection,
     scope: &IdempotencyScope,

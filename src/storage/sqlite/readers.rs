@@ -1,4 +1,4 @@
-//! Threads with read connections: a look-up never waits behind a list, and no thread of the async runtime waits for a disk.
+//! Threads with read connections: a read of single rows never waits for a list, and no thread of the async runtime waits for the disk.
 
 use std::{
     io,
@@ -15,12 +15,12 @@ use tokio::sync::{
 
 use super::StoreError;
 
-/// Who serves a read.
+/// The queue of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Reads of a row or two, on the path of a signature.
+    /// Reads of a few rows, on the path of a signature.
     LookUps,
-    /// Reads that may take long.
+    /// Reads that can take long.
     Lists,
 }
 
@@ -39,7 +39,7 @@ struct Queues {
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
 impl Readers {
-    /// One thread a connection: the first serves lists, the others look-ups.
+    /// Starts one thread for each connection: the first serves lists, the others serve reads of single rows.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -66,7 +66,7 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let task: Task = Box::new(move |db| {
-            // Whoever gave up while this was queued needs no answer.
+            // The caller timed out while the read was queued.
             if !answer.is_closed() {
                 let _ = answer.send(snapshot(db, read));
             }
@@ -82,7 +82,7 @@ impl Readers {
         }
     }
 
-    /// Answers what is queued, then ends the threads.
+    /// Completes the queued reads, then ends the threads.
     pub(super) async fn close(&self) {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).take();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -100,7 +100,7 @@ impl Readers {
 }
 
 fn serve(mut db: Connection, queue: &Mutex<mpsc::Receiver<Task>>) {
-    // Taken in its own statement, so that the next reader waits for a task, not for the end of this one.
+    // Taken in a separate statement, so that the lock is released before the task runs.
     while let Some(task) = next(queue) {
         task(&mut db);
     }
@@ -117,5 +117,5 @@ fn snapshot<T>(db: &mut Connection, read: impl FnOnce(&Connection) -> Result<T, 
     Ok(result)
 }
 
-/// Reads that may wait in a lane; more are refused.
+/// Maximum number of queued reads in a lane. Further ones are refused.
 const QUEUE: usize = 4096;

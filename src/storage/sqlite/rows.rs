@@ -1,4 +1,4 @@
-//! Rows to domain types and back; the one place that knows the columns of keys, wraps and wrapper keys.
+//! Converts between rows and domain types. Only this file knows the columns of keys, wraps and wrapper keys.
 
 use std::str::FromStr;
 
@@ -27,7 +27,7 @@ pub(super) fn key(db: &Connection, row: &Row<'_>) -> Result<KeyRecord, StoreErro
     assemble(db, &row, lifecycle)
 }
 
-/// As [`key`], but a key whose marks alone cannot be read is shown as quarantined.
+/// As [`key`], but a key whose lifecycle cannot be read is shown as quarantined.
 pub(super) fn key_for_list(db: &Connection, row: &Row<'_>) -> Result<KeyRecord, StoreError> {
     let row = Columns { table: "keys", row, id: row.get("id").ok() };
     let lifecycle = row.text("lifecycle").unwrap_or(Lifecycle::QUARANTINED);
@@ -98,9 +98,9 @@ pub(super) fn wrapper_key(row: &Row<'_>) -> Result<WrapperKey, StoreError> {
     })
 }
 
-/// Writes a new key with its wraps.
+/// Inserts a new key with its wraps.
 pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
-    // Destructured, so that a new field cannot be forgotten here.
+    // The record is destructured, so that a new field cannot be forgotten here.
     let KeyRecord {
         attributes,
         name,
@@ -161,7 +161,7 @@ pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(),
     Ok(())
 }
 
-/// Writes a new wrapper key.
+/// Inserts a new wrapper key.
 pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> Result<(), StoreError> {
     let WrapperKey { id, provider, identity, reference, regions, state, canary, created_at } = wrapper_key;
     let regions = self::regions(regions)?;
@@ -180,23 +180,23 @@ pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> R
     Ok(())
 }
 
-/// Regions as they stand in a row.
+/// The stored form of regions.
 pub(super) fn regions(regions: &[String]) -> Result<String, StoreError> {
     serde_json::to_string(regions).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// The revision that a key's row has now; `None` if there is no such key.
+/// The revision of the row of a key. `None` if the key does not exist.
 pub(super) fn revision_of(db: &Connection, key: KeyId) -> Result<Option<u64>, StoreError> {
     let mut sql = db.prepare_cached("SELECT revision FROM keys WHERE id = ?1")?;
     sql.query_row([key.to_string()], |row| row.get(0)).optional()?.map(unsigned).transpose()
 }
 
-/// A count or revision, which was never negative when it was written.
+/// A count or revision. It was not negative when it was written.
 pub(super) fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Failed(format!("the store holds {number} where a count belongs")))
 }
 
-/// A row whose columns are read by name, with errors that say which row and column.
+/// A row whose columns are read by name. Its errors name the row and the column.
 struct Columns<'a> {
     table: &'static str,
     row: &'a Row<'a>,

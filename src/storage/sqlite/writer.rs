@@ -1,8 +1,9 @@
-//! The thread that owns the write connection: what is queued becomes one transaction and one sync, then all are answered.
+//! The writer thread, which owns the write connection: all queued commits become one transaction and one sync, then all callers get their
+//! answer.
 //!
-//! Nobody lingers for company: a batch is what came while the one before was synced. A commit that is refused undoes itself alone; if
-//! the transaction fails as a whole, everyone in it hears so, and what the thread knows by heart is read from the database again, so
-//! that a full disk heals without a restart.
+//! No artificial batching delay: a batch consists of the commits that arrived during the previous sync. A refused commit is rolled back
+//! alone. If the whole transaction fails, all its callers get the error, and the thread reads its cached state from the database again, so
+//! that it recovers from a full disk without a restart.
 
 use std::{
     fs::File,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{audit::Source, domain::Timestamp};
 
-/// The queue to the thread.
+/// The queue of the writer thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Job>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -42,7 +43,7 @@ enum Job {
 type Answer = Result<Receipt, CommitError>;
 
 impl Writer {
-    /// Starts the thread. It holds `lock` as long as it runs, and publishes each durable revision in `revision`.
+    /// Starts the thread. It holds `lock` while it runs, and publishes each durable revision in `revision`.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -64,7 +65,7 @@ impl Writer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)), timeout })
     }
 
-    /// Hands a commit over and waits until it is durable, or refused.
+    /// Queues a commit, and waits until it is durable or refused.
     ///
     /// # Errors
     /// As [`crate::storage::sqlite::KeyStore::commit`].
@@ -81,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Lets the thread finish what is queued, and waits for its end.
+    /// Lets the thread complete the queued commits, and waits for its end.
     pub(super) async fn close(&self) {
         let _ = self.queue.send(Job::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -91,14 +92,14 @@ impl Writer {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread.
 struct WriterThread {
     db: Connection,
     source: Source,
-    /// What the database said last; `None` if that must be read again.
+    /// The cached state of the database. `None` if it must be read again.
     head: Option<Head>,
     revision: Arc<AtomicU64>,
-    /// When expired idempotency records were last looked for.
+    /// When expired idempotency records were last deleted.
     purged: Option<Timestamp>,
 }
 
@@ -109,7 +110,7 @@ impl WriterThread {
             let mut batch = Vec::with_capacity(jobs.len());
             for job in jobs.drain(..) {
                 match job {
-                    // Whoever gave up while it was queued was told so: it must not happen now.
+                    // The caller timed out while the commit was queued, so that it must not be applied now.
                     Job::Commit(commit, answer) if !answer.is_closed() => batch.push((commit, answer)),
                     Job::Commit(..) => {}
                     Job::Close => queue.close(),
@@ -117,7 +118,7 @@ impl WriterThread {
             }
             self.answer(batch);
         }
-        // Last, so that the file is complete by itself. A failure costs nothing: the WAL holds all that was acknowledged.
+        // Last, so that the database file is complete. A failure loses nothing: the WAL has all acknowledged commits.
         let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
@@ -131,7 +132,7 @@ impl WriterThread {
         }
     }
 
-    /// One transaction. An error means that nothing of it was written.
+    /// Writes one transaction. After an error, nothing of it was written.
     fn write<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<Answer>, StoreError> {
         let written = self.transaction(commits);
         if written.is_err() {
@@ -155,11 +156,11 @@ impl WriterThread {
             now = now.max(Some(commit.event.at));
             let answer = apply::isolated(&self.db, &self.source, &mut head, commit);
             if let Err(CommitError::Unavailable(error)) = &answer {
-                // A full disk or a failed write ends the whole transaction, also for those before.
+                // A full disk or a failed write also rolls back the earlier commits of the transaction.
                 if self.db.is_autocommit() || *error == StoreError::DiskFull {
                     return Err(error.clone());
                 }
-                // Perhaps somebody wrote into the file with another program.
+                // Another program may have written to the file.
                 doubtful = true;
             }
             answers.push(answer);
@@ -172,17 +173,17 @@ impl WriterThread {
         }
         self.db.prepare_cached("COMMIT")?.execute([])?;
         self.head = (!doubtful).then_some(head);
-        // After the commit: whoever sees the new revision can read what it stands for.
+        // After the commit, so that the new revision can be read by every caller that sees it.
         self.revision.store(head.store_revision, Ordering::Release);
         Ok(answers)
     }
 
-    /// Now and then forgets some expired idempotency records.
+    /// Deletes some expired idempotency records at an interval.
     fn purge(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.purged.is_some_and(|last| now.since(last) < PURGE_EVERY) {
             return Ok(());
         }
-        // If there are more, the next batch goes on.
+        // The next batch deletes further ones.
         if apply::purge(&self.db, now, PURGE_AT_ONCE)? < PURGE_AT_ONCE as usize {
             self.purged = Some(now);
         }
@@ -190,9 +191,9 @@ impl WriterThread {
     }
 }
 
-/// Commits in one transaction: bounds how long the first of them waits for the last.
+/// Maximum number of commits in one transaction. It bounds how long the first of them waits.
 const BATCH: usize = 1024;
-/// How often expired records are looked for.
+/// Interval between deletions of expired idempotency records.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
-/// How many expired records one batch forgets.
+/// Maximum number of expired records that one batch deletes.
 const PURGE_AT_ONCE: u32 = 256;
