@@ -1,4 +1,4 @@
-//! The state machine of a key from outside (design §10), and the incident switch; destruction in process, where the clock can be set.
+//! The state machine of a key from outside, and the incident switch; destruction in process, where the clock can be set.
 
 use std::{
     sync::{

@@ -20,6 +20,8 @@ mod canton_vectors;
 mod client;
 mod destruction;
 mod disk_full;
+mod documents;
+mod earlier_version;
 mod example_config;
 mod frozen_envelopes;
 mod import_export;

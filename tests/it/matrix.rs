@@ -1,5 +1,5 @@
 //! The authorization matrix: every operation of the route table, by every role, on own and foreign nodes, in every state of a key.
-//! What is expected stands here, by hand, from design §8 and §10: denied unless listed.
+//! The permitted cells are written here by hand: everything else is denied.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -26,7 +26,7 @@ use crate::{
     support::vault::TestVault,
 };
 
-/// Within the second that design §3, 9 allows, and one more for a busy machine.
+/// Within the second of invariant 9 (ARCHITECTURE.md), and one more for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Every writable page of the process, a region at a time.

@@ -175,11 +175,11 @@ async fn what_is_not_good_in_every_part_changes_nothing() {
     let expired = vault.ca.issue(Spec::server().expires(at(-1)));
     let toml = |from: &str, to: &str| good.replace(from, to);
     for (file, text, complaint) in [
-        ("server.key", other.key_pem.clone(), "belong together"),
+        ("server.key", other.key_pem.clone(), "does not belong to the certificate"),
         ("server.key", String::new(), "server.key"),
         ("server.pem", expired.chain_pem.clone(), "server.pem"),
-        ("server.pem", "nothing".to_owned(), "holds no certificate"),
-        ("ca.pem", leaf.chain_pem.clone(), "no CA"),
+        ("server.pem", "nothing".to_owned(), "contains no certificate"),
+        ("ca.pem", leaf.chain_pem.clone(), "not a CA"),
         ("ca.crl", "nothing".to_owned(), "ca.crl"),
         ("keyvault.toml", toml("[tls]", "[tls]\ndney = []"), "dney"),
         ("keyvault.toml", toml("\"deny.txt\"", "[\"zz\"]"), "zz"),
