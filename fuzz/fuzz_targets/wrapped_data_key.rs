@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    kms::{Config, Providers, Wrapper, WrapperError, create_key_file},
+    kms::{WrapperConfig, Providers, Wrapper, WrapperError, create_key_file},
 };
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
@@ -22,7 +22,7 @@ static LOCAL: LazyLock<Local> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("canton-keyvault-fuzz-{}.key", std::process::id()));
     let identity = create_key_file(&file, &SystemRandom::default()).expect("a key file");
     let reference = file.display().to_string();
-    let config: Config = toml::from_str(&format!("provider = 'local'\nreference = '{reference}'\nallowed = ['{reference}']"))
+    let config: WrapperConfig = toml::from_str(&format!("provider = 'local'\nreference = '{reference}'\nallowed = ['{reference}']"))
         .expect("a configuration");
     let providers = Providers::new(config, Arc::new(SystemRandom::default())).expect("providers");
     let key = WrapperKey {

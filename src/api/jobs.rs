@@ -18,7 +18,8 @@ use super::{
 
 /// A job over all keys.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct Job {
+#[schema(as = Job)]
+pub(super) struct JobResponse {
     /// Its id.
     #[schema(value_type = String)]
     pub id: JobId,
@@ -41,7 +42,7 @@ pub(super) struct Job {
     /// How many failed and have not succeeded since.
     pub failed: u64,
     /// Why, for at most 20 of them.
-    pub errors: Vec<JobError>,
+    pub errors: Vec<JobErrorResponse>,
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
@@ -53,7 +54,8 @@ pub(super) struct Job {
 
 /// Why a job could not process one key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct JobError {
+#[schema(as = JobError)]
+pub(super) struct JobErrorResponse {
     /// Which key.
     #[schema(value_type = String)]
     pub key_id: KeyId,
@@ -63,14 +65,14 @@ pub(super) struct JobError {
     pub detail: String,
 }
 
-impl From<crate::domain::Job> for Job {
+impl From<crate::domain::Job> for JobResponse {
     fn from(job: crate::domain::Job) -> Self {
         let crate::domain::Job { id, work, state, total, done, failed, errors, started_at, finished_at } = job;
         let (from, to) = match work {
             Work::Rotation { from, to } => (Some(from), Some(to)),
             Work::Reseal => (None, None),
         };
-        let told = |crate::domain::JobError { key_id, code, detail }| JobError { key_id, code, detail };
+        let told = |crate::domain::JobError { key_id, code, detail }| JobErrorResponse { key_id, code, detail };
         let errors = errors.into_iter().map(told).collect();
         Self { id, kind: work.kind(), from, to, state, total, done, failed, errors, started_at, finished_at }
     }
@@ -90,11 +92,11 @@ pub(super) struct StartRotation {
 /// The vault checks the wrapper key and makes it active for new keys at once. A job then gives every key a verified wrap under it. No
 /// private key is opened. The job continues after a restart. An abort keeps what is done; to go back, start another rotation. A rotation to
 /// the wrapper key that is active already processes the keys that an earlier rotation left.
-#[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = Job), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = JobResponse), Problems))]
 pub(super) async fn start_rotation(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, StartRotation>,
-) -> Result<(StatusCode, Json<Job>), Problem> {
+) -> Result<(StatusCode, Json<JobResponse>), Problem> {
     let answer = api.vault.start_rotation(&ask.call, ask.body.to).await.or_problem(&ask.call)?;
     Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
 }
@@ -113,22 +115,25 @@ pub(super) struct JobsQuery {
 }
 
 /// List rotations
-#[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
-pub(super) async fn list_rotations(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<JobResponse>), Problems))]
+pub(super) async fn list_rotations(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<Nothing, JobsQuery>,
+) -> Result<Json<List<JobResponse>>, Problem> {
     list(&api, ask, JobKind::Rotation).await
 }
 
 /// Show a rotation
-#[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+pub(super) async fn show_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     show(&api, ask, JobKind::Rotation).await
 }
 
 /// Abort a rotation
 ///
 /// What is done stays done, and every key opens as before. To go back, start a rotation to `from`.
-#[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+pub(super) async fn abort_rotation(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     abort(&api, ask, JobKind::Rotation).await
 }
 
@@ -144,42 +149,45 @@ pub(super) async fn reseal(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) 
 /// Re-seal all keys
 ///
 /// As a job. Quarantined keys are skipped, and named in its errors.
-#[utoipa::path(post, path = "/v1/keys/reseals", operation_id = "reseals.start", tag = "life", responses((status = 202, body = Job), Problems))]
-pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<(StatusCode, Json<Job>), Problem> {
+#[utoipa::path(post, path = "/v1/keys/reseals", operation_id = "reseals.start", tag = "life", responses((status = 202, body = JobResponse), Problems))]
+pub(super) async fn start_reseal(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<(StatusCode, Json<JobResponse>), Problem> {
     let answer = api.vault.start_reseal(&ask.call).await.or_problem(&ask.call)?;
     Ok((StatusCode::ACCEPTED, Json(answer.into_value().into())))
 }
 
 /// List re-seals of all keys
-#[utoipa::path(get, path = "/v1/keys/reseals", operation_id = "reseals.list", tag = "life", params(JobsQuery), responses((status = 200, body = List<Job>), Problems))]
-pub(super) async fn list_reseals(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, JobsQuery>) -> Result<Json<List<Job>>, Problem> {
+#[utoipa::path(get, path = "/v1/keys/reseals", operation_id = "reseals.list", tag = "life", params(JobsQuery), responses((status = 200, body = List<JobResponse>), Problems))]
+pub(super) async fn list_reseals(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<Nothing, JobsQuery>,
+) -> Result<Json<List<JobResponse>>, Problem> {
     list(&api, ask, JobKind::Reseal).await
 }
 
 /// Show a re-seal of all keys
-#[utoipa::path(get, path = "/v1/keys/reseals/{id}", operation_id = "reseals.show", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn show_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
+#[utoipa::path(get, path = "/v1/keys/reseals/{id}", operation_id = "reseals.show", tag = "life", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+pub(super) async fn show_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     show(&api, ask, JobKind::Reseal).await
 }
 
 /// Abort a re-seal of all keys
-#[utoipa::path(post, path = "/v1/keys/reseals/{id}/abort", operation_id = "reseals.abort", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Job), Problems))]
-pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<Job>, Problem> {
+#[utoipa::path(post, path = "/v1/keys/reseals/{id}/abort", operation_id = "reseals.abort", tag = "life", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+pub(super) async fn abort_reseal(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     abort(&api, ask, JobKind::Reseal).await
 }
 
-async fn list(api: &Api, ask: ApiRequest<Nothing, JobsQuery>, kind: JobKind) -> Result<Json<List<Job>>, Problem> {
+async fn list(api: &Api, ask: ApiRequest<Nothing, JobsQuery>, kind: JobKind) -> Result<Json<List<JobResponse>>, Problem> {
     let JobsQuery { cursor, limit } = ask.query;
     let page = api.vault.list_jobs(&ask.call, kind, page_request(cursor, limit)).await.or_problem(&ask.call)?;
     Ok(Json(List::of(page.into_value())))
 }
 
-async fn show(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+async fn show(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<JobResponse>, Problem> {
     let answer = api.vault.show_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }
 
-async fn abort(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<Job>, Problem> {
+async fn abort(api: &Api, ask: ApiRequest<JobId>, kind: JobKind) -> Result<Json<JobResponse>, Problem> {
     let answer = api.vault.abort_job(&ask.call, kind, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }

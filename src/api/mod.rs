@@ -41,7 +41,7 @@ pub use self::{
     pagination::List,
     problem::{CODES, CodeInfo, Problem, documentation},
     routes::openapi,
-    wrapper_keys::WrapperKey,
+    wrapper_keys::WrapperKeyResponse,
 };
 
 /// The state of every handler.

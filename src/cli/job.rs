@@ -69,7 +69,7 @@ pub struct AbortJobArgs {
 
 /// The fields of a job that a client uses.
 #[derive(Debug, Deserialize)]
-struct Job {
+struct JobView {
     id: JobId,
     state: JobState,
     total: u64,
@@ -105,7 +105,7 @@ impl Jobs {
     pub(super) async fn abort(&self, args: &AbortJobArgs, remote: &Remote) -> Result<(), Failure> {
         let id = match args.job {
             Some(id) => id,
-            None => match self.newest(remote).await?.map(|job| Job::read(&job)).transpose()? {
+            None => match self.newest(remote).await?.map(|job| JobView::read(&job)).transpose()? {
                 Some(job) if job.state == JobState::Running => job.id,
                 _ => return Err(Failure::Unexpected(format!("no {} is running", self.name))),
             },
@@ -124,7 +124,7 @@ impl Jobs {
             let call = Call::get(self.path).query_if("cursor", cursor.as_ref());
             let page: Page = remote.client.success(call).await?.parse()?;
             for value in page.items {
-                let job = Job::read(&value)?;
+                let job = JobView::read(&value)?;
                 let rank = (job.state == JobState::Running, job.started_at);
                 if newest.as_ref().is_none_or(|(best, _)| rank >= *best) {
                     newest = Some((rank, value));
@@ -141,7 +141,7 @@ impl Jobs {
         if !wait.wait {
             return remote.print(&job);
         }
-        let id = Job::read(&job)?.id;
+        let id = JobView::read(&job)?.id;
         let last = tokio::select! {
             last = self.last(job, remote) => last?,
             interrupted = tokio::signal::ctrl_c() => {
@@ -154,7 +154,7 @@ impl Jobs {
             }
         };
         remote.print(&last)?;
-        self.verdict(&Job::read(&last)?)
+        self.verdict(&JobView::read(&last)?)
     }
 
     /// The job after its end. While the vault cannot answer, it reports that and continues to wait.
@@ -162,7 +162,7 @@ impl Jobs {
         let (began, mut away, mut told) = (Instant::now(), false, BTreeSet::new());
         let mut progress = Progress::new(self.name);
         loop {
-            let seen = Job::read(&job)?;
+            let seen = JobView::read(&job)?;
             progress.show(Counts { done: seen.done, failed: seen.failed, total: seen.total }, Instant::now());
             if seen.state != JobState::Running {
                 return Ok(job);
@@ -189,8 +189,8 @@ impl Jobs {
         }
     }
 
-    fn verdict(&self, job: &Job) -> Result<(), Failure> {
-        let (name, Job { id, total, done, failed, errors, .. }) = (self.name, job);
+    fn verdict(&self, job: &JobView) -> Result<(), Failure> {
+        let (name, JobView { id, total, done, failed, errors, .. }) = (self.name, job);
         let (code, mut detail) = match job.state {
             JobState::Succeeded | JobState::Running => return Ok(()),
             JobState::Failed => ("job_failed", format!("the {name} {id} failed: {failed} of {total} keys could not be done")),
@@ -213,7 +213,7 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-impl Job {
+impl JobView {
     fn read(value: &Value) -> Result<Self, ClientError> {
         Self::deserialize(value).map_err(|error| ClientError::Unreadable { status: 200, reason: format!("not a job: {error}") })
     }
@@ -284,7 +284,7 @@ mod tests {
     fn ended(state: &str, errors: &Value) -> (&'static str, String) {
         let job = json!({ "id": "job-001122334455", "kind": "rotation", "from": "wk-000000000000", "to": "wk-111111111111", "state": state,
             "total": 30, "done": 27, "failed": 3, "errors": errors, "started_at": "2026-01-31T12:00:00Z", "finished_at": null });
-        match ROTATIONS.verdict(&Job::read(&job).unwrap()) {
+        match ROTATIONS.verdict(&JobView::read(&job).unwrap()) {
             Err(Failure::Job { code, detail }) => (code, detail),
             other => panic!("{other:?}"),
         }

@@ -64,17 +64,17 @@ pub enum Command {
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
     /// Wipe every open key and refuse every use, until `unfreeze`
-    Freeze(Leaf<NoArgs>),
+    Freeze(SingleCommand<NoArgs>),
     /// End a freeze
-    Unfreeze(Leaf<NoArgs>),
+    Unfreeze(SingleCommand<NoArgs>),
     /// Show the status of the vault and its faults
-    Status(Leaf<NoArgs>),
+    Status(SingleCommand<NoArgs>),
     /// Show the principal that the vault sees
-    Whoami(Leaf<NoArgs>),
+    Whoami(SingleCommand<NoArgs>),
     /// Explain an authorization decision without performing the operation
-    Authorize(Leaf<admin::AuthorizeArgs>),
+    Authorize(SingleCommand<admin::AuthorizeArgs>),
     /// Put load on a vault and measure it
-    Bench(Leaf<bench::BenchArgs>),
+    Bench(SingleCommand<bench::BenchArgs>),
 }
 
 /// A command with subcommands that call a vault.
@@ -88,7 +88,7 @@ pub struct Group<C: Subcommand> {
 
 /// A command that calls a vault.
 #[derive(Debug, Args)]
-pub struct Leaf<A: Args> {
+pub struct SingleCommand<A: Args> {
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
@@ -122,12 +122,12 @@ impl Command {
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
-            Self::Freeze(Leaf { connection, .. }) => on(&connection, admin::freeze),
-            Self::Unfreeze(Leaf { connection, .. }) => on(&connection, admin::unfreeze),
-            Self::Status(Leaf { connection, .. }) => on(&connection, admin::status),
-            Self::Whoami(Leaf { connection, .. }) => on(&connection, admin::whoami),
-            Self::Authorize(Leaf { connection, args }) => on(&connection, |remote| admin::authorize(args, remote)),
-            Self::Bench(Leaf { connection, args }) => bench::run(&connection, &args),
+            Self::Freeze(SingleCommand { connection, .. }) => on(&connection, admin::freeze),
+            Self::Unfreeze(SingleCommand { connection, .. }) => on(&connection, admin::unfreeze),
+            Self::Status(SingleCommand { connection, .. }) => on(&connection, admin::status),
+            Self::Whoami(SingleCommand { connection, .. }) => on(&connection, admin::whoami),
+            Self::Authorize(SingleCommand { connection, args }) => on(&connection, |remote| admin::authorize(args, remote)),
+            Self::Bench(SingleCommand { connection, args }) => bench::run(&connection, &args),
         }
     }
 
@@ -143,12 +143,12 @@ impl Command {
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
             | Self::Audit(Group { connection, .. })
-            | Self::Freeze(Leaf { connection, .. })
-            | Self::Unfreeze(Leaf { connection, .. })
-            | Self::Status(Leaf { connection, .. })
-            | Self::Whoami(Leaf { connection, .. })
-            | Self::Authorize(Leaf { connection, .. })
-            | Self::Bench(Leaf { connection, .. }) => connection.output,
+            | Self::Freeze(SingleCommand { connection, .. })
+            | Self::Unfreeze(SingleCommand { connection, .. })
+            | Self::Status(SingleCommand { connection, .. })
+            | Self::Whoami(SingleCommand { connection, .. })
+            | Self::Authorize(SingleCommand { connection, .. })
+            | Self::Bench(SingleCommand { connection, .. }) => connection.output,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Remote {
 
     /// Prints a list, page by page: to its end, or up to `limit` items.
     pub(super) async fn print_list(&self, columns: &[&str], page: &ListArgs, call: impl Fn() -> Call) -> Result<(), Failure> {
-        let mut list = List::new(std::io::stdout(), self.format, columns);
+        let mut list = ListPrinter::new(std::io::stdout(), self.format, columns);
         let mut cursor = page.cursor.clone();
         let mut left = page.limit;
         loop {
@@ -149,7 +149,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// A list while it is printed: a table with a header, or `{"items": […], "next_cursor": …}` with one item per line.
-struct List<'a, W> {
+struct ListPrinter<'a, W> {
     out: W,
     format: Format,
     columns: &'a [&'a str],
@@ -157,7 +157,7 @@ struct List<'a, W> {
     count: u64,
 }
 
-impl<'a, W: Write> List<'a, W> {
+impl<'a, W: Write> ListPrinter<'a, W> {
     fn new(out: W, format: Format, columns: &'a [&'a str]) -> Self {
         Self { out, format, columns, widths: columns.iter().map(|name| name.len()).collect(), count: 0 }
     }
@@ -253,7 +253,7 @@ mod tests {
 
     fn listed(format: Format, pages: &[Value], next: Option<&str>) -> String {
         let mut out = Vec::new();
-        let mut list = List::new(&mut out, format, &["id", "state"]);
+        let mut list = ListPrinter::new(&mut out, format, &["id", "state"]);
         for page in pages {
             list.items(page.as_array().unwrap()).unwrap();
         }

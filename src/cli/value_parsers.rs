@@ -7,14 +7,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::domain::{Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage};
 
 /// A closed set of values.
-pub(super) trait Words: FromStr<Err = UnknownText> + Clone + Send + Sync + 'static {
+pub(super) trait ClosedSet: FromStr<Err = UnknownText> + Clone + Send + Sync + 'static {
     /// All values.
     fn all() -> Vec<&'static str>;
 }
 
 macro_rules! words {
     ($($name:ty),+) => {$(
-        impl Words for $name {
+        impl ClosedSet for $name {
             fn all() -> Vec<&'static str> {
                 Self::ALL.iter().map(|member| member.as_str()).collect()
             }
@@ -25,7 +25,7 @@ macro_rules! words {
 words!(Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Usage);
 
 /// A parser of the values of `T`.
-pub(super) fn words<T: Words>() -> impl TypedValueParser<Value = T> {
+pub(super) fn words<T: ClosedSet>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::all()).try_map(|word| word.parse::<T>())
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::policy::{GrantConfig, NodesConfig};
-pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultConfig};
+pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection};
 
 use crate::{
     domain::{NodeName, Policy},
@@ -28,7 +28,7 @@ use self::sections::{cache_problem, jobs_problem, limits_problem};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `[vault]`: the id of the vault.
-    pub vault: VaultConfig,
+    pub vault: VaultSection,
     /// `[listen]`: the addresses. Needs a restart.
     pub listen: ListenConfig,
     /// `[tls]`: the certificate of the server, and the client CAs. Reloaded.
@@ -36,7 +36,7 @@ pub struct Config {
     /// `[storage]`: the database. Needs a restart.
     pub storage: StorageConfig,
     /// `[wrapper]`: the first wrapper key and the allowed ones. Needs a restart.
-    pub wrapper: kms::Config,
+    pub wrapper: kms::WrapperConfig,
     /// `[cache]`: opened keys in memory. Needs a restart.
     #[serde(default)]
     pub cache: CacheConfig,

@@ -10,12 +10,12 @@ use crate::{
 };
 
 /// An option and its fault.
-type Problem = Option<(&'static str, &'static str)>;
+type InvalidOption = Option<(&'static str, &'static str)>;
 
 /// `[vault]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VaultConfig {
+pub struct VaultSection {
     /// The id of the vault. It is bound into every sealed key and wrap: a vault with another id opens none of them. Never change it. No
     /// default.
     pub id: VaultId,
@@ -23,7 +23,7 @@ pub struct VaultConfig {
     pub instance: Option<VaultId>,
 }
 
-impl VaultConfig {
+impl VaultSection {
     /// The instance, or its default.
     pub fn instance(&self) -> &str {
         self.instance.as_ref().map_or("main", VaultId::as_str)
@@ -91,13 +91,13 @@ pub enum MemoryLock {
 }
 
 impl StorageConfig {
-    pub(super) fn problem(&self) -> Problem {
+    pub(super) fn problem(&self) -> InvalidOption {
         let sane = (Duration::from_millis(10)..=Duration::from_mins(1)).contains(&self.commit_timeout);
         (!sane).then_some(("[storage] commit_timeout", "is not between 10ms and 1m"))
     }
 }
 
-pub(super) fn cache_problem(cache: &CacheConfig) -> Problem {
+pub(super) fn cache_problem(cache: &CacheConfig) -> InvalidOption {
     let week = Duration::from_hours(7 * 24);
     first([
         (!(1..=1_000_000).contains(&cache.capacity), "[cache] capacity", "is not between 1 and 1000000"),
@@ -107,7 +107,7 @@ pub(super) fn cache_problem(cache: &CacheConfig) -> Problem {
     ])
 }
 
-pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
+pub(super) fn limits_problem(limits: &LimitsConfig) -> InvalidOption {
     const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
     let LimitsConfig { concurrent, concurrent_heavy, cache_misses_per_second, creations_per_minute, refusals_per_second } = limits;
     first([
@@ -119,7 +119,7 @@ pub(super) fn limits_problem(limits: &LimitsConfig) -> Problem {
     ])
 }
 
-pub(super) fn jobs_problem(jobs: &JobsConfig) -> Problem {
+pub(super) fn jobs_problem(jobs: &JobsConfig) -> InvalidOption {
     let JobsConfig { keys_per_second, concurrency, retry_backoff } = jobs;
     first([
         (!(1..=10_000).contains(keys_per_second), "[jobs] keys_per_second", "is not between 1 and 10000"),
@@ -133,13 +133,13 @@ pub(super) fn jobs_problem(jobs: &JobsConfig) -> Problem {
 }
 
 impl LogConfig {
-    pub(super) fn problem(&self) -> Problem {
+    pub(super) fn problem(&self) -> InvalidOption {
         let parsed = self.filter.parse::<tracing_subscriber::filter::Targets>();
         parsed.err().map(|_| ("[log] filter", "cannot be read; write levels such as info or info,canton_keyvault=debug"))
     }
 }
 
-fn first<const N: usize>(checks: [(bool, &'static str, &'static str); N]) -> Problem {
+fn first<const N: usize>(checks: [(bool, &'static str, &'static str); N]) -> InvalidOption {
     checks.into_iter().find_map(|(wrong, option, problem)| wrong.then_some((option, problem)))
 }
 

@@ -84,7 +84,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`TransitionError`] where the step does not exist, or would change nothing; a key that waits to be destroyed can be set aside
-    /// again, since each time its row was edited anew.
+    /// again, because its row was edited each time.
     pub const fn after(self, step: Transition) -> Result<Self, TransitionError> {
         use KeyState::{Active, Destroyed, Disabled, PendingDeletion, Quarantined, Superseded};
         let from = self.state();

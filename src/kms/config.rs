@@ -15,7 +15,7 @@ use super::{OpenbaoConfig, PROVIDERS, WrapperError, allowlist::Allowlist, aws_km
 /// The `[wrapper]` section. `provider` and `reference` are required.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct WrapperConfig {
     /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms` or `openbao-transit`.
     pub provider: ProviderKind,
     /// Which key: the path of a key file, a KMS key ARN, key id or alias, or `https://host:port/<mount>/keys/<name>` of a transit key.
@@ -25,10 +25,10 @@ pub struct Config {
     pub regions: Vec<String>,
     /// The address of every region, instead of the address of AWS (a VPC endpoint, a test server).
     #[serde(default)]
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<EndpointUrl>,
     /// The address of single regions. Takes precedence over `endpoint`.
     #[serde(default)]
-    pub endpoints: BTreeMap<String, Endpoint>,
+    pub endpoints: BTreeMap<String, EndpointUrl>,
     /// The wrapper keys that may be registered *and used*. The list is checked at every connection, so that an edited database row opens
     /// nothing.
     ///
@@ -51,7 +51,7 @@ pub struct Config {
     pub failover_on_denied: bool,
     /// Time limits, retries and quotas of KMS calls.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: CallLimits,
     /// The OpenBao clusters that hold wrapper keys, whatever the provider of the first wrapper key is.
     #[serde(default)]
     pub openbao: Vec<OpenbaoConfig>,
@@ -60,7 +60,7 @@ pub struct Config {
 /// The `[wrapper.limits]` section: time limits, retries and quotas of KMS calls.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct CallLimits {
     /// Time limit for opening one connection.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -86,7 +86,7 @@ pub struct Limits {
     pub replica_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for CallLimits {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(1),
@@ -104,7 +104,7 @@ impl Default for Limits {
     }
 }
 
-impl Config {
+impl WrapperConfig {
     /// Makes file names relative to the folder of the configuration: the reference of a local key, and the files in `allowed` and `prefer`.
     pub fn resolve(&mut self, folder: &Path) {
         let absolute =
@@ -134,7 +134,7 @@ impl Config {
         if let Some(region) = self.regions.iter().chain(self.endpoints.keys()).find(|region| !is_region(region)) {
             return wrong(format!("{region:?} under [wrapper] is not the name of a region, such as eu-central-1"));
         }
-        let Limits {
+        let CallLimits {
             connect_timeout,
             attempt_timeout,
             timeout,
@@ -173,16 +173,16 @@ impl Config {
 /// An `http` or `https` address without user information. `Debug` does not show it, to keep addresses of a KMS out of logs.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
-pub struct Endpoint(String);
+pub struct EndpointUrl(String);
 
-impl Endpoint {
+impl EndpointUrl {
     /// The address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for Endpoint {
+impl FromStr for EndpointUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -194,7 +194,7 @@ impl FromStr for Endpoint {
     }
 }
 
-impl TryFrom<String> for Endpoint {
+impl TryFrom<String> for EndpointUrl {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -202,9 +202,9 @@ impl TryFrom<String> for Endpoint {
     }
 }
 
-impl fmt::Debug for Endpoint {
+impl fmt::Debug for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Endpoint(…)")
+        f.write_str("EndpointUrl(…)")
     }
 }
 
@@ -214,14 +214,14 @@ mod tests {
 
     const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0123456789abcdef0123456789abcdef";
 
-    fn read(text: &str) -> Result<Config, toml::de::Error> {
+    fn read(text: &str) -> Result<WrapperConfig, toml::de::Error> {
         toml::from_str(text)
     }
 
     #[test]
     fn the_least_section_has_sensible_limits() {
         let config = read(&format!("provider = 'aws-kms'\nreference = '{ARN}'")).unwrap();
-        assert_eq!((config.limits.clone(), config.may_create), (Limits::default(), false));
+        assert_eq!((config.limits.clone(), config.may_create), (CallLimits::default(), false));
         assert!(config.check().is_ok() && config.warning().is_none());
     }
 
@@ -249,7 +249,7 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
         for endpoint in ["ftp://x", "http://user:secret@x", "kms.local"] {
-            assert!(endpoint.parse::<Endpoint>().is_err(), "{endpoint}");
+            assert!(endpoint.parse::<EndpointUrl>().is_err(), "{endpoint}");
         }
     }
 

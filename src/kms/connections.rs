@@ -17,10 +17,10 @@ use super::{Providers, Wrapper, WrapperError};
 /// and checked against the configuration again.
 pub struct Connections {
     providers: Arc<Providers>,
-    connected: Mutex<HashMap<WrapperKeyId, Arc<Entry>>>,
+    connected: Mutex<HashMap<WrapperKeyId, Arc<ConnectionEntry>>>,
 }
 
-struct Entry {
+struct ConnectionEntry {
     key: WrapperKey,
     wrapper: OnceCell<Arc<dyn Wrapper>>,
 }
@@ -45,8 +45,8 @@ impl Connections {
         self.connected().remove(&id);
     }
 
-    fn entry(&self, key: &WrapperKey) -> Arc<Entry> {
-        let fresh = || Arc::new(Entry { key: key.clone(), wrapper: OnceCell::new() });
+    fn entry(&self, key: &WrapperKey) -> Arc<ConnectionEntry> {
+        let fresh = || Arc::new(ConnectionEntry { key: key.clone(), wrapper: OnceCell::new() });
         let mut connected = self.connected();
         let entry = connected.entry(key.id).or_insert_with(fresh);
         if !same_facts(&entry.key, key) {
@@ -55,7 +55,7 @@ impl Connections {
         Arc::clone(entry)
     }
 
-    fn connected(&self) -> MutexGuard<'_, HashMap<WrapperKeyId, Arc<Entry>>> {
+    fn connected(&self) -> MutexGuard<'_, HashMap<WrapperKeyId, Arc<ConnectionEntry>>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, WrapperKey},
 };
 
-pub use self::config::{Config, Endpoint, Limits};
+pub use self::config::{CallLimits, EndpointUrl, WrapperConfig};
 pub use self::connections::Connections;
 pub use self::local::create_key_file;
 pub use self::openbao::OpenbaoConfig;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    Config, CreateOptions, Description, Wrapper, WrapperError,
+    CreateOptions, Description, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
     resilience::{CallRateLimit, DenialCache, RegionalWrapper, ResilientWrapper},
 };
@@ -84,7 +84,7 @@ pub(super) struct ProviderEntry {
 
 /// What all providers share: the configuration, the allowlist and the source of randomness.
 pub(super) struct Settings {
-    pub(super) config: Config,
+    pub(super) config: WrapperConfig,
     pub(super) allowed: Allowlist,
     pub(super) random: Arc<dyn Random>,
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Config, Description, PROVIDERS, Wrapper, WrapperError,
+    Description, PROVIDERS, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
     provider::{Provider, Settings, misconfigured, unfit},
 };
@@ -41,7 +41,7 @@ impl Providers {
     ///
     /// # Errors
     /// `Misconfigured`, if the section is not valid.
-    pub fn new(config: Config, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
+    pub fn new(config: WrapperConfig, random: Arc<dyn Random>) -> Result<Self, WrapperError> {
         let allowed = config.check()?;
         let preferred = config.prefer.iter().map(|pattern| {
             Allowlist::parse(std::slice::from_ref(pattern))
@@ -68,7 +68,7 @@ impl Providers {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &WrapperConfig {
         &self.settings.config
     }
 

@@ -23,7 +23,7 @@ use super::{
 ///
 /// Each request carries an `Extension<Arc<Peer>>`; put [`crate::mtls::admit`] in front of the routes to turn it into a principal.
 pub async fn serve(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
-    let server = Arc::new(Server {
+    let server = Arc::new(Listener {
         connections: Semaphore::new(limits.connections),
         handshakes: Semaphore::new(limits.handshakes),
         trust,
@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, trust: Arc<Trust>, router: Router, lim
     .await;
 }
 
-struct Server {
+struct Listener {
     trust: Arc<Trust>,
     router: Router,
     limits: ConnectionLimits,
@@ -47,7 +47,7 @@ struct Server {
     connections: Semaphore,
 }
 
-impl Server {
+impl Listener {
     async fn connection(&self, stream: TcpStream) {
         let (outcome, ready) = match self.shake_hands(stream).await {
             Ok(ready) => ("ok", Some(ready)),
@@ -107,7 +107,7 @@ impl Server {
                 return std::future::pending().await;
             }
             if admitted && let Err(reason) = self.trust.admit(peer) {
-                let principal = peer.name().map_or("nobody", |name| name);
+                let principal = peer.name().map_or("(no valid name)", |name| name);
                 tracing::warn!(principal, issuer = peer.issuer(), serial = peer.serial(), %reason, "connection ended: the client is no longer admitted");
                 return;
             }

@@ -16,7 +16,7 @@ pub struct Metric {
     /// The type of the metric.
     pub kind: Kind,
     /// Its labels.
-    pub labels: &'static [(&'static str, Words)],
+    pub labels: &'static [(&'static str, LabelValues)],
     /// The description.
     pub meaning: &'static str,
 }
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// The values of a label.
 #[derive(Clone, Copy)]
-pub enum Words {
+pub enum LabelValues {
     /// These values.
     These(&'static [&'static str]),
     /// The operations of the audit log, and `none` for a request without an operation.
@@ -49,18 +49,18 @@ pub enum Words {
     Regions,
 }
 
-const KMS_OPERATIONS: Words = Words::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
+const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[
     histogram(
         "keyvault_request_seconds",
-        &[("operation", Words::Operations), ("outcome", Words::These(&["ok", "refused", "failed"]))],
+        &[("operation", LabelValues::Operations), ("outcome", LabelValues::These(&["ok", "refused", "failed"]))],
         "A request in total, from its headers to its answer; `refused` is a status of 4xx, `failed` one of 5xx.",
     ),
     histogram(
         "keyvault_execution_seconds",
-        &[("operation", Words::Operations)],
+        &[("operation", LabelValues::Operations)],
         "The use of a key without its entry: the decision, opening the key if it was not in memory, the computation.",
     ),
     histogram("keyvault_audit_commit_seconds", &[], "Writing an entry, and the change that it records, durably."),
@@ -68,10 +68,10 @@ pub const METRICS: &[Metric] = &[
         "keyvault_kms_calls_total",
         &[
             ("operation", KMS_OPERATIONS),
-            ("region", Words::Regions),
+            ("region", LabelValues::Regions),
             (
                 "outcome",
-                Words::These(&[
+                LabelValues::These(&[
                     "ok",
                     "denied",
                     "invalid",
@@ -86,32 +86,36 @@ pub const METRICS: &[Metric] = &[
         ],
         "Attempts to use a wrapper key. `not_tried`: the circuit breaker was open, or the rate limit was reached.",
     ),
-    histogram("keyvault_kms_call_seconds", &[("operation", KMS_OPERATIONS), ("region", Words::Regions)], "One attempt that was sent."),
+    histogram(
+        "keyvault_kms_call_seconds",
+        &[("operation", KMS_OPERATIONS), ("region", LabelValues::Regions)],
+        "One attempt that was sent.",
+    ),
     gauge("keyvault_cache_keys", &[], "Keys that are open in memory."),
     counter("keyvault_cache_hits_total", &[], "Uses of a key that was in memory."),
     counter("keyvault_cache_misses_total", &[], "Uses of a key that had to be opened."),
     counter(
         "keyvault_cache_evictions_total",
-        &[("cause", Words::These(&["expired", "explicit", "replaced", "size"]))],
+        &[("cause", LabelValues::These(&["expired", "explicit", "replaced", "size"]))],
         "Keys that were wiped from memory: at their maximum age or idle time (`expired`), by a change of state or a freeze (`explicit`), by being opened again (`replaced`), because the cache was full (`size`).",
     ),
     counter("keyvault_keys_opened_total", &[], "Private keys that were unsealed, for any purpose. A rotation unseals none."),
     gauge(
         "keyvault_wraps",
-        &[("provider", Words::Providers), ("state", Words::WrapperStates)],
+        &[("provider", LabelValues::Providers), ("state", LabelValues::WrapperStates)],
         "Wraps that open, by provider and state of their wrapper key. While a wrapper key is active or on standby, it should have as many as \
          there are keys.",
     ),
     gauge(
         "keyvault_job_keys",
-        &[("kind", Words::These(&["rotation", "reseal"])), ("progress", Words::These(&["done", "left", "failed"]))],
+        &[("kind", LabelValues::These(&["rotation", "reseal"])), ("progress", LabelValues::These(&["done", "left", "failed"]))],
         "Keys of the running job; 0 without one.",
     ),
-    gauge("keyvault_keys", &[("state", Words::KeyStates)], "Keys in the store."),
+    gauge("keyvault_keys", &[("state", LabelValues::KeyStates)], "Keys in the store."),
     gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
     gauge(
         "keyvault_certificate_expiry_seconds",
-        &[("kind", Words::These(&["server", "client-ca", "crl"]))],
+        &[("kind", LabelValues::These(&["server", "client-ca", "crl"]))],
         "Time until the first of its kind expires, negative afterwards; for a revocation list, until its next update.",
     ),
     gauge("keyvault_last_reload_success", &[], "1 if the current configuration and its files are in effect, 0 if they were refused."),
@@ -119,14 +123,14 @@ pub const METRICS: &[Metric] = &[
     gauge("keyvault_connections", &[], "Open connections to the API."),
     counter(
         "keyvault_handshakes_total",
-        &[("outcome", Words::These(&["ok", "refused", "timeout", "too_many_handshakes", "too_many_connections", "shutdown"]))],
+        &[("outcome", LabelValues::These(&["ok", "refused", "timeout", "too_many_handshakes", "too_many_connections", "shutdown"]))],
         "TLS handshakes with the API.",
     ),
     counter(
         "keyvault_not_admitted_total",
         &[(
             "reason",
-            Words::These(&[
+            LabelValues::These(&[
                 "no_certificate",
                 "deny_listed",
                 "revoked",
@@ -145,15 +149,15 @@ pub const METRICS: &[Metric] = &[
     counter("keyvault_panics_total", &[], "Panics: faults of the vault. Report each of them."),
 ];
 
-const fn counter(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+const fn counter(name: &'static str, labels: &'static [(&'static str, LabelValues)], meaning: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, labels, meaning }
 }
 
-const fn gauge(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+const fn gauge(name: &'static str, labels: &'static [(&'static str, LabelValues)], meaning: &'static str) -> Metric {
     Metric { name, kind: Kind::Gauge, labels, meaning }
 }
 
-const fn histogram(name: &'static str, labels: &'static [(&'static str, Words)], meaning: &'static str) -> Metric {
+const fn histogram(name: &'static str, labels: &'static [(&'static str, LabelValues)], meaning: &'static str) -> Metric {
     Metric { name, kind: Kind::Histogram, labels, meaning }
 }
 
@@ -171,7 +175,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         }
         match (kind, labels) {
             (Kind::Counter, []) => metrics::counter!(*name).increment(0),
-            (Kind::Counter, [(label, Words::These(words))]) => {
+            (Kind::Counter, [(label, LabelValues::These(words))]) => {
                 words.iter().for_each(|word| metrics::counter!(*name, *label => *word).increment(0));
             }
             (Kind::Gauge, []) => metrics::gauge!(*name).set(0.0),
@@ -193,7 +197,7 @@ pub(crate) async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     stop.run_until_cancelled(every).await;
 }
 
-impl Words {
+impl LabelValues {
     /// The values, or `None` if they depend on the configuration.
     pub fn all(self) -> Option<Vec<&'static str>> {
         match self {

@@ -48,7 +48,7 @@ pub enum ReloadError {
 
 /// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ReloadedParts {
     /// The new revision of the policy.
     pub revision: Arc<str>,
     /// Which parts differ: `server-certificate`, `client-cas`, `crl`, `deny`, `policy`.
@@ -61,7 +61,7 @@ pub enum Look {
     /// Unchanged since the last comparison.
     Same,
     /// Reloaded.
-    Changed(Change),
+    Changed(ReloadedParts),
     /// Not valid. The previous configuration stays in effect.
     Refused(ReloadError),
 }
@@ -106,7 +106,7 @@ impl Reloader {
     /// If the system does not let us listen for SIGHUP.
     pub async fn run<F>(mut self, shutdown: CancellationToken, mut on_change: F) -> std::io::Result<()>
     where
-        F: FnMut(Change) -> BoxFuture<'static, ()> + Send,
+        F: FnMut(ReloadedParts) -> BoxFuture<'static, ()> + Send,
     {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut seconds = interval(EVERY);
@@ -178,7 +178,7 @@ impl Reloader {
         }
     }
 
-    fn take_over(&mut self, reading: Reading, files: &Files) -> Result<Change, ([u8; 32], ReloadError)> {
+    fn take_over(&mut self, reading: Reading, files: &Files) -> Result<ReloadedParts, ([u8; 32], ReloadError)> {
         let refused = |error| (reading.digest, error);
         let policy = reading.config.policy().map_err(|error| refused(error.into()))?;
         let material = TlsMaterial::new(&reading.config.tls, files, &self.clock).map_err(|error| refused(error.into()))?;
@@ -195,7 +195,7 @@ impl Reloader {
         self.policy.store(Arc::new(policy));
         self.current = reading;
         self.refused = None;
-        Ok(Change { revision, parts })
+        Ok(ReloadedParts { revision, parts })
     }
 }
 

@@ -114,7 +114,7 @@ impl Server {
         self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
-            let on_change = |change: reload::Change| {
+            let on_change = |change: reload::ReloadedParts| {
                 let vault = Arc::clone(&vault);
                 let what = format!("{} (policy {})", change.parts.join(", "), change.revision);
                 Box::pin(async move { vault.reloaded(&what).await }) as _

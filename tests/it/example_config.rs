@@ -7,7 +7,7 @@ use canton_keyvault::config::Config;
 /// Every section: the struct behind it, the file of the struct, and where it stands in the example.
 const SECTIONS: &[(&str, &str, &str)] = &[
     ("Config", "src/config/mod.rs", ""),
-    ("VaultConfig", "src/config/sections.rs", "vault"),
+    ("VaultSection", "src/config/sections.rs", "vault"),
     ("StorageConfig", "src/config/sections.rs", "storage"),
     ("LogConfig", "src/config/sections.rs", "log"),
     ("MemoryConfig", "src/config/sections.rs", "memory"),
@@ -18,8 +18,8 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("CacheConfig", "src/vault/key_cache/entries.rs", "cache"),
     ("JobsConfig", "src/vault/background/rate_limit.rs", "jobs"),
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
-    ("Config", "src/kms/config.rs", "wrapper"),
-    ("Limits", "src/kms/config.rs", "wrapper.limits"),
+    ("WrapperConfig", "src/kms/config.rs", "wrapper"),
+    ("CallLimits", "src/kms/config.rs", "wrapper.limits"),
     ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
 ];
 

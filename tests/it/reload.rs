@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use canton_keyvault::server::reload::{self, Change, Look};
+use canton_keyvault::server::reload::{self, Look, ReloadedParts};
 use rustls::{HandshakeKind, version::TLS13};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -211,7 +211,7 @@ async fn grants_reload_with_their_revision() {
     let mut vault = Vault::start().await;
     let before = vault.policy_revision();
     vault.edit("role = \"node\"", "role = \"auditor\"");
-    let Look::Changed(Change { revision, parts }) = vault.reloader.look() else { panic!("not taken over") };
+    let Look::Changed(ReloadedParts { revision, parts }) = vault.reloader.look() else { panic!("not taken over") };
     assert_eq!(parts, ["policy"]);
     assert_ne!(revision, before);
     assert_eq!(vault.policy_revision(), revision);

@@ -20,7 +20,8 @@ use super::{
 
 /// A wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct WrapperKey {
+#[schema(as = WrapperKey)]
+pub struct WrapperKeyResponse {
     /// The id in this vault.
     #[schema(value_type = String)]
     pub id: WrapperKeyId,
@@ -53,12 +54,13 @@ pub struct WrapperKey {
     pub kms: Option<Kms>,
     /// The dropped wraps. Only in the answer to its retirement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retirement: Option<Retirement>,
+    pub retirement: Option<RetirementResponse>,
 }
 
 /// The dropped wraps of a retired wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Retirement {
+#[schema(as = Retirement)]
+pub struct RetirementResponse {
     /// How many wraps were dropped.
     pub wraps_dropped: u64,
     /// Of how many keys. Each has a verified wrap under another wrapper key that just answered.
@@ -79,7 +81,7 @@ pub struct Kms {
     pub usable: Option<bool>,
     /// How the KMS rotates the key material. What was wrapped before a rotation stays wrapped under the older material.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rotation: Option<KmsRotation>,
+    pub rotation: Option<KmsRotationResponse>,
     /// How many long-term keys were created before the last rotation of the material; absent if none is known. `GET
     /// /v1/keys?class=long-term&created_before=` lists them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +93,8 @@ pub struct Kms {
 
 /// How a KMS rotates the material of a wrapper key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct KmsRotation {
+#[schema(as = KmsRotation)]
+pub struct KmsRotationResponse {
     /// Whether the rotation is automatic.
     pub automatic: bool,
     /// Days between two automatic rotations.
@@ -118,13 +121,13 @@ impl From<KmsStatus> for Kms {
     fn from(KmsStatus { usable, rotation, long_term_keys_older, reason }: KmsStatus) -> Self {
         let rotation = rotation.map(|rotation| {
             let crate::domain::KmsRotation { automatic, period_days, next_at, last_at, last_kind, on_demand_since } = rotation;
-            KmsRotation { automatic, period_days, next_at, last_at, last_kind, on_demand_since }
+            KmsRotationResponse { automatic, period_days, next_at, last_at, last_kind, on_demand_since }
         });
         Self { usable, rotation, long_term_keys_older, reason }
     }
 }
 
-impl From<WrapperKeyView> for WrapperKey {
+impl From<WrapperKeyView> for WrapperKeyResponse {
     fn from(WrapperKeyView { key, keys, last_used_at, health, fault }: WrapperKeyView) -> Self {
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
         let fault = fault.map(|fault| fault.to_string());
@@ -185,11 +188,11 @@ impl AddWrapperKey {
 /// The vault checks that it wraps and unwraps. The first one is active. Further ones are on standby until a rotation makes one active.
 #[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper keys",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body = AddWrapperKey, responses((status = 201, body = WrapperKey), Problems))]
+    request_body = AddWrapperKey, responses((status = 201, body = WrapperKeyResponse), Problems))]
 pub(super) async fn add(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, AddWrapperKey>,
-) -> Result<(StatusCode, Json<WrapperKey>), Problem> {
+) -> Result<(StatusCode, Json<WrapperKeyResponse>), Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let new = match ask.body.read() {
         Ok(new) => new,
@@ -213,11 +216,11 @@ pub(super) struct WrapperKeysQuery {
 }
 
 /// List wrapper keys
-#[utoipa::path(get, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.list", tag = "wrapper keys", params(WrapperKeysQuery), responses((status = 200, body = List<WrapperKey>), Problems))]
+#[utoipa::path(get, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.list", tag = "wrapper keys", params(WrapperKeysQuery), responses((status = 200, body = List<WrapperKeyResponse>), Problems))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, WrapperKeysQuery>,
-) -> Result<Json<List<WrapperKey>>, Problem> {
+) -> Result<Json<List<WrapperKeyResponse>>, Problem> {
     let WrapperKeysQuery { cursor, limit } = ask.query;
     let page = api.vault.list_wrapper_keys(&ask.call, page_request(cursor, limit)).await.or_problem(&ask.call)?;
     Ok(Json(List::of(page.into_value())))
@@ -226,23 +229,23 @@ pub(super) async fn list(
 /// Show a wrapper key
 ///
 /// Asks its KMS, for 3 seconds at most, whether the key is usable and how its material is rotated.
-#[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
-pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
+#[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKeyResponse), Problems))]
+pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
     let (view, look) = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?.into_value();
-    Ok(Json(WrapperKey { kms: look.map(Kms::from), ..view.into() }))
+    Ok(Json(WrapperKeyResponse { kms: look.map(Kms::from), ..view.into() }))
 }
 
 /// Retire a wrapper key
 ///
 /// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now. Then the wraps under
 /// this one are dropped. Nothing is deleted in the KMS: backups need their wrapper key.
-#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKey), Problems))]
-pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKey>, Problem> {
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKeyResponse), Problems))]
+pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
     let answer = api.vault.retire_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     let audit_position = answer.sequence();
     let Retired { view, wraps_dropped, keys } = answer.into_value();
-    let retirement = Retirement { wraps_dropped, keys, last_used_at: view.last_used_at, audit_position };
-    Ok(Json(WrapperKey { retirement: Some(retirement), ..view.into() }))
+    let retirement = RetirementResponse { wraps_dropped, keys, last_used_at: view.last_used_at, audit_position };
+    Ok(Json(WrapperKeyResponse { retirement: Some(retirement), ..view.into() }))
 }
 
 /// Where to create a replica.
@@ -258,11 +261,11 @@ pub(super) struct Replicate {
 ///
 /// Of a multi-Region key, from its primary, with the key policy of its primary. Requires `may_create`. The answer is sent when the replica
 /// opens what the key wrapped. If that takes too long, repeat the call, which finds the existing replica.
-#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper keys", params(("id" = String, Path)), request_body = Replicate, responses((status = 200, body = WrapperKey), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper keys", params(("id" = String, Path)), request_body = Replicate, responses((status = 200, body = WrapperKeyResponse), Problems))]
 pub(super) async fn replicate(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<WrapperKeyId, Nothing, Replicate>,
-) -> Result<Json<WrapperKey>, Problem> {
+) -> Result<Json<WrapperKeyResponse>, Problem> {
     let answer = api.vault.replicate_wrapper_key(&ask.call, ask.path, &ask.body.region).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }

@@ -12,7 +12,7 @@ use super::{
     process::{self, Usage},
     recorder::Recorder,
     target::{CodeOf, Prepared},
-    worker::{Shared, Window, worker},
+    worker::{MeasuredPeriod, Shared, worker},
 };
 use crate::{cli::Failure, client::Endpoint};
 
@@ -91,7 +91,7 @@ pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure>
         outcome?;
     }
     let start = Instant::now();
-    let window = Window { start, begin: start + load.warmup, end: start + load.warmup + load.duration };
+    let window = MeasuredPeriod { start, begin: start + load.warmup, end: start + load.warmup + load.duration };
     for (go, _) in &workers {
         // Joining a worker reports its panic.
         let _ = go.send(window);
@@ -125,7 +125,7 @@ pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure>
     })
 }
 
-fn not_sent(shared: &Shared, window: Window) -> u64 {
+fn not_sent(shared: &Shared, window: MeasuredPeriod) -> u64 {
     let Some(Ok(mut queue)) = shared.due.as_ref().map(AsyncMutex::try_lock) else { return 0 };
     let mut count = 0;
     while let Ok(due) = queue.try_recv() {
@@ -135,7 +135,7 @@ fn not_sent(shared: &Shared, window: Window) -> u64 {
 }
 
 /// Signals when each request is due. It has its own thread, because the timer of a runtime is accurate to 1 ms only.
-fn pace(rate: f64, window: Window, due: &tokio::sync::mpsc::UnboundedSender<Instant>) {
+fn pace(rate: f64, window: MeasuredPeriod, due: &tokio::sync::mpsc::UnboundedSender<Instant>) {
     for index in 0_u32.. {
         let at = window.start + Duration::from_secs_f64(f64::from(index) / rate);
         if at >= window.end {

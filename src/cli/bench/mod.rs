@@ -18,7 +18,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use self::load::{Load, Pace};
-use self::target::Target;
+use self::target::BenchTarget;
 use self::vault_target::VaultTarget;
 use super::{ConnectionArgs, Failure, value_parsers::words};
 use crate::domain::{Algorithm, KeyId, KeySpec, NodeName};

@@ -1,4 +1,4 @@
-//! The interface of a measured service. To measure another one, add a file with its `impl Target` and a variant of `TargetKind`.
+//! The interface of a measured service. To measure another one, add a file with its `impl BenchTarget` and a variant of `TargetKind`.
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -15,7 +15,7 @@ pub(super) type Prepared = Request<Full<Bytes>>;
 pub(super) type CodeOf = fn(StatusCode, &[u8]) -> String;
 
 /// The requests, and the attributes for the report.
-pub(super) struct Work {
+pub(super) struct Workload {
     /// Sent in turn.
     pub(super) requests: Vec<Prepared>,
     /// Attributes for the report.
@@ -23,9 +23,9 @@ pub(super) struct Work {
 }
 
 /// A service that can be measured.
-pub(super) trait Target {
+pub(super) trait BenchTarget {
     /// Prepares the requests and what they need (keys, ciphertexts).
-    async fn prepare(&self, args: &BenchArgs) -> Result<Work, Failure>;
+    async fn prepare(&self, args: &BenchArgs) -> Result<Workload, Failure>;
 
     /// How its refusals are named.
     fn code_of(&self) -> CodeOf;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BenchArgs, BenchOperation, ciphertext,
-    target::{CodeOf, Target, Work},
+    target::{BenchTarget, CodeOf, Workload},
 };
 use crate::{
     cli::Failure,
@@ -29,8 +29,8 @@ impl VaultTarget {
     }
 }
 
-impl Target for VaultTarget {
-    async fn prepare(&self, args: &BenchArgs) -> Result<Work, Failure> {
+impl BenchTarget for VaultTarget {
+    async fn prepare(&self, args: &BenchArgs) -> Result<Workload, Failure> {
         let algorithm = args.algorithm.unwrap_or(match args.operation {
             BenchOperation::Sign | BenchOperation::Connect | BenchOperation::Cold => Algorithm::Ed25519,
             BenchOperation::Decrypt => Algorithm::EciesP256,
@@ -51,7 +51,7 @@ impl Target for VaultTarget {
         if let [key] = keys.as_slice() {
             attributes.insert("key_id".into(), json!(key.id));
         }
-        Ok(Work { requests, attributes })
+        Ok(Workload { requests, attributes })
     }
 
     fn code_of(&self) -> CodeOf {

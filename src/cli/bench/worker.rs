@@ -26,7 +26,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The schedule of the run.
 #[derive(Clone, Copy)]
-pub(super) struct Window {
+pub(super) struct MeasuredPeriod {
     /// The first request is due.
     pub(super) start: Instant,
     /// The warm-up is over.
@@ -54,7 +54,7 @@ pub(super) fn worker(
     shared: &Arc<Shared>,
     connections: u32,
     ready: mpsc::Sender<Result<(), Failure>>,
-    window: &mpsc::Receiver<Window>,
+    window: &mpsc::Receiver<MeasuredPeriod>,
 ) -> Result<Recorder, Failure> {
     let recorder = Arc::new(Mutex::new(Recorder::new()?));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -93,7 +93,7 @@ pub(super) fn worker(
 }
 
 /// One connection: a request at a time until the end.
-async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: Window, recorder: Arc<Mutex<Recorder>>) {
+async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: MeasuredPeriod, recorder: Arc<Mutex<Recorder>>) {
     while let Some(due) = next(&shared, window).await {
         let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
         let index = if shared.each_once { turn } else { turn % shared.requests.len() };
@@ -116,7 +116,7 @@ async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: 
 }
 
 /// When the next request is or was due; `None` at the end.
-async fn next(shared: &Shared, window: Window) -> Option<Instant> {
+async fn next(shared: &Shared, window: MeasuredPeriod) -> Option<Instant> {
     // A timeout polls first and checks the clock second. Without this check a backlog would be sent after the end.
     if Instant::now() >= window.end {
         return None;

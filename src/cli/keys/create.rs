@@ -11,7 +11,7 @@ use crate::{
 
 /// The attributes of the new key.
 #[derive(Debug, Args)]
-pub struct CreateArgs {
+pub struct CreateKeyArgs {
     /// The Canton node of the key
     #[arg(long)]
     node: NodeName,
@@ -47,7 +47,7 @@ pub(super) struct AttributeArgs {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct CreateKeyBody<'a> {
     node: &'a NodeName,
     purpose: Purpose,
     spec: KeySpec,
@@ -56,8 +56,8 @@ struct Body<'a> {
 }
 
 /// Creates the key and prints it.
-pub(super) async fn run(args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
-    let CreateArgs { node, purpose, spec, attributes } = args;
-    let body = Body { node, purpose: *purpose, spec: *spec, attributes };
+pub(super) async fn run(args: &CreateKeyArgs, remote: &Remote) -> Result<(), Failure> {
+    let CreateKeyArgs { node, purpose, spec, attributes } = args;
+    let body = CreateKeyBody { node, purpose: *purpose, spec: *spec, attributes };
     remote.print(&remote.client.json(Call::post("/v1/keys").json(&body)?.idempotent()?).await?)
 }

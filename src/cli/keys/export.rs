@@ -31,7 +31,7 @@ pub struct ExportArgs {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ExportKeyBody<'a> {
     format: MaterialFormat,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'a str>,
@@ -46,7 +46,7 @@ struct Exported<'a> {
 pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
     let out = NewFile::create(&args.out)?;
     let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
-    let body = Body { format: args.format, password: password.as_ref().map(|password| password.as_str()) };
+    let body = ExportKeyBody { format: args.format, password: password.as_ref().map(|password| password.as_str()) };
     let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/export", args.id)).json(&body)?).await?;
     let Exported { material } = answer.parse()?;
     remote.write_secret(&answer, out, &from_base64(material, "material")?)

@@ -50,7 +50,7 @@ pub(super) enum MaterialFormat {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ImportKeyBody<'a> {
     node: &'a NodeName,
     format: MaterialFormat,
     material: &'a str,
@@ -72,7 +72,7 @@ pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failur
     let bytes = if *format == MaterialFormat::Pkcs8 { pkcs8_der(bytes)? } else { bytes };
     let material = base64_secret(&bytes);
     let password = password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
-    let body = Body {
+    let body = ImportKeyBody {
         node,
         format: *format,
         material: &material,

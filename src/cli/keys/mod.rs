@@ -16,7 +16,7 @@ use super::{Failure, connection::Remote};
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Create a key
-    Create(create::CreateArgs),
+    Create(create::CreateKeyArgs),
     /// Import a key from a file
     Import(import::ImportArgs),
     /// List keys, oldest first

@@ -11,7 +11,7 @@ use crate::{
 
 /// The options of `wrapper create`.
 #[derive(Debug, Args)]
-pub struct CreateArgs {
+pub struct CreateWrapperKeyArgs {
     /// The provider
     #[arg(long, value_parser = words::<ProviderKind>())]
     provider: ProviderKind,
@@ -38,7 +38,7 @@ pub struct RegisterArgs {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct AddWrapperKeyBody<'a> {
     provider: ProviderKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
@@ -51,17 +51,17 @@ struct Body<'a> {
 }
 
 /// Creates a wrapper key, and prints it.
-pub(super) async fn create(args: &CreateArgs, remote: &Remote) -> Result<(), Failure> {
-    let CreateArgs { provider, multi_region, regions } = args;
-    add(&Body { provider: *provider, reference: None, create: true, multi_region: *multi_region, regions }, remote).await
+pub(super) async fn create(args: &CreateWrapperKeyArgs, remote: &Remote) -> Result<(), Failure> {
+    let CreateWrapperKeyArgs { provider, multi_region, regions } = args;
+    add(&AddWrapperKeyBody { provider: *provider, reference: None, create: true, multi_region: *multi_region, regions }, remote).await
 }
 
 /// Registers a wrapper key, and prints it.
 pub(super) async fn register(args: &RegisterArgs, remote: &Remote) -> Result<(), Failure> {
     let RegisterArgs { provider, reference, regions } = args;
-    add(&Body { provider: *provider, reference: Some(reference), create: false, multi_region: false, regions }, remote).await
+    add(&AddWrapperKeyBody { provider: *provider, reference: Some(reference), create: false, multi_region: false, regions }, remote).await
 }
 
-async fn add(body: &Body<'_>, remote: &Remote) -> Result<(), Failure> {
+async fn add(body: &AddWrapperKeyBody<'_>, remote: &Remote) -> Result<(), Failure> {
     remote.print(&remote.client.json(Call::post("/v1/wrapper-keys").json(body)?.idempotent()?).await?)
 }

@@ -20,7 +20,7 @@ const COLUMNS: &[&str] = &["id", "provider", "state", "keys", "regions", "refere
 #[derive(Debug, Subcommand)]
 pub enum WrapperCommand {
     /// Create a wrapper key in the KMS and register it as standby
-    Create(add::CreateArgs),
+    Create(add::CreateWrapperKeyArgs),
     /// Register an existing wrapper key as standby
     Register(add::RegisterArgs),
     /// List wrapper keys, oldest first

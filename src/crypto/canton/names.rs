@@ -85,7 +85,7 @@ pub(super) fn write_usages(usages: Usages) -> Result<Vec<i32>, CantonFileError> 
 fn complete(usages: Usages) -> Result<Usages, CantonFileError> {
     let is = |set: &[Usage]| usages == set.iter().copied().collect();
     if usages.is_empty() {
-        // An empty list would be read as all usages, which nobody granted.
+        // An empty list would be read as all usages, which were not granted.
         Err(CantonFileError::Usages("there is none"))
     } else if is(&[Usage::ProofOfOwnership]) {
         Err(CantonFileError::Usages("proof-of-ownership alone"))

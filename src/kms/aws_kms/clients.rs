@@ -11,14 +11,14 @@ use tokio::sync::OnceCell;
 
 use super::{key_arn::AwsKey, region_key::RegionKey};
 use crate::kms::{
-    Config,
+    WrapperConfig,
     allowlist::Allowlist,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
 /// The clients of one configuration.
 pub(super) struct Clients {
-    config: Config,
+    config: WrapperConfig,
     allowed: Arc<Allowlist>,
     pub(super) rate_limit: Arc<CallRateLimit>,
     /// Used instead of the standard chain.
@@ -37,7 +37,7 @@ struct RegionClient {
 
 impl Clients {
     /// Makes no client yet. The limits apply to all regions together.
-    pub(super) fn new(config: &Config, allowed: &Allowlist, credentials: Option<SharedCredentialsProvider>) -> Self {
+    pub(super) fn new(config: &WrapperConfig, allowed: &Allowlist, credentials: Option<SharedCredentialsProvider>) -> Self {
         let rate_limit = Arc::new(CallRateLimit::bounded(config.limits.max_concurrency, config.limits.rate_limit));
         let allowed = Arc::new(allowed.clone());
         Self { config: config.clone(), allowed, rate_limit, credentials, shared: OnceCell::new(), regions: Mutex::default() }

@@ -14,16 +14,16 @@ pub(in crate::kms) struct AwsKey {
 
 /// The text does not have the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kms) struct NotAKey;
+pub(in crate::kms) struct NotAKeyArn;
 
 impl AwsKey {
     /// Reads a key ARN, `arn:<partition>:kms:<region>:<account>:key/<key id>`, into the key and its region.
-    pub(in crate::kms) fn from_arn(arn: &str) -> Result<(Self, String), NotAKey> {
+    pub(in crate::kms) fn from_arn(arn: &str) -> Result<(Self, String), NotAKeyArn> {
         let parts: Vec<&str> = arn.split(':').collect();
-        let ["arn", partition, "kms", region, account, resource] = parts.as_slice() else { return Err(NotAKey) };
-        let key_id = resource.strip_prefix("key/").ok_or(NotAKey)?;
+        let ["arn", partition, "kms", region, account, resource] = parts.as_slice() else { return Err(NotAKeyArn) };
+        let key_id = resource.strip_prefix("key/").ok_or(NotAKeyArn)?;
         if !is_region(region) {
-            return Err(NotAKey);
+            return Err(NotAKeyArn);
         }
         Ok((Self::checked(partition, account, key_id)?, (*region).to_owned()))
     }
@@ -48,10 +48,10 @@ impl AwsKey {
         self.key_id.starts_with("mrk-")
     }
 
-    fn checked(partition: &str, account: &str, key_id: &str) -> Result<Self, NotAKey> {
+    fn checked(partition: &str, account: &str, key_id: &str) -> Result<Self, NotAKeyArn> {
         let good = is_word(partition) && is_account(account) && is_key_id(key_id);
         if !good {
-            return Err(NotAKey);
+            return Err(NotAKeyArn);
         }
         Ok(Self { partition: partition.to_owned(), account: account.to_owned(), key_id: key_id.to_owned() })
     }
@@ -64,11 +64,11 @@ impl fmt::Display for AwsKey {
 }
 
 impl FromStr for AwsKey {
-    type Err = NotAKey;
+    type Err = NotAKeyArn;
 
-    fn from_str(identity: &str) -> Result<Self, NotAKey> {
+    fn from_str(identity: &str) -> Result<Self, NotAKeyArn> {
         let parts: Vec<&str> = identity.split(':').collect();
-        let ["aws", partition, account, key_id] = parts.as_slice() else { return Err(NotAKey) };
+        let ["aws", partition, account, key_id] = parts.as_slice() else { return Err(NotAKeyArn) };
         Self::checked(partition, account, key_id)
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             "arn:aws:kms:eu-central-1:111122223333:key/short",
             "",
         ] {
-            assert_eq!(AwsKey::from_arn(text), Err(NotAKey), "{text}");
+            assert_eq!(AwsKey::from_arn(text), Err(NotAKeyArn), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A wrapper key in a file: AES-256-GCM, for development. The key is real, but nobody can disable it.
+//! A wrapper key in a file: AES-256-GCM, for development. The key is real, but it cannot be disabled.
 
 use std::{
     fs::{File, OpenOptions},

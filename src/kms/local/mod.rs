@@ -1,4 +1,4 @@
-//! Wrapper keys in files, for development. The key is real, but nobody can disable it.
+//! Wrapper keys in files, for development. The key is real, but it cannot be disabled.
 
 mod key_file;
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::client::connector::TlsFiles;
 use crate::kms::{
-    Config, Limits, Outage,
+    CallLimits, Outage, WrapperConfig,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Cluster {
     members: Vec<Member>,
     pub(super) login: Login,
     pub(super) rate_limit: Arc<CallRateLimit>,
-    pub(super) limits: Limits,
+    pub(super) limits: CallLimits,
     /// The mount in which new keys are created.
     pub(super) mount: String,
 }
@@ -33,8 +33,8 @@ struct Member {
 }
 
 /// All clusters of a checked configuration. Calls none of them.
-pub(super) fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
-    let Config { openbao, limits, .. } = config;
+pub(super) fn clusters(config: &WrapperConfig) -> Vec<Arc<Cluster>> {
+    let WrapperConfig { openbao, limits, .. } = config;
     // Metrics number the servers in the order of the configuration, which is a closed set.
     let mut number = 0;
     let mut cluster = |entry: &crate::kms::OpenbaoConfig| {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::key_reference::{Address, is_path};
-use crate::kms::Endpoint;
+use crate::kms::EndpointUrl;
 
 /// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever one of its transit keys is a wrapper key.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenbaoConfig {
     /// Its servers, `https://host:port`, in the order to try. Plain `http` only on loopback.
-    pub addresses: Vec<Endpoint>,
+    pub addresses: Vec<EndpointUrl>,
     /// PEM file of the CAs that may sign server certificates. The CAs of the system are not used. Required for `https`. Read for every
     /// connection.
     #[serde(default)]

@@ -40,30 +40,30 @@ pub(in crate::kms) struct OpenbaoKey {
 
 /// The text does not have the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kms) struct NotAKey;
+pub(in crate::kms) struct NotAKeyReference;
 
 /// Reads `https://host[:port]/<mount>/keys/<name>`.
-pub(in crate::kms) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKey> {
-    let uri: Uri = reference.parse().map_err(|_| NotAKey)?;
-    let path = uri.path().strip_prefix('/').ok_or(NotAKey)?;
+pub(in crate::kms) fn from_reference(reference: &str) -> Result<(Address, KeyPath), NotAKeyReference> {
+    let uri: Uri = reference.parse().map_err(|_| NotAKeyReference)?;
+    let path = uri.path().strip_prefix('/').ok_or(NotAKeyReference)?;
     // Compares what the URL parser drops, so that every parser reads the same reference.
     if uri.query().is_some() || reference.contains('#') {
-        return Err(NotAKey);
+        return Err(NotAKeyReference);
     }
     Ok((Address::from_uri(&uri)?, path.parse()?))
 }
 
 impl Address {
-    fn from_uri(uri: &Uri) -> Result<Self, NotAKey> {
-        let authority: &Authority = uri.authority().ok_or(NotAKey)?;
+    fn from_uri(uri: &Uri) -> Result<Self, NotAKeyReference> {
+        let authority: &Authority = uri.authority().ok_or(NotAKeyReference)?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(NotAKey),
+            _ => return Err(NotAKeyReference),
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         if host.is_empty() || authority.as_str().contains('@') {
-            return Err(NotAKey);
+            return Err(NotAKeyReference);
         }
         Ok(Self { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
     }
@@ -92,13 +92,13 @@ impl fmt::Display for Address {
 }
 
 impl FromStr for Address {
-    type Err = NotAKey;
+    type Err = NotAKeyReference;
 
     /// Reads `https://host[:port]`, with nothing after it.
-    fn from_str(text: &str) -> Result<Self, NotAKey> {
-        let uri: Uri = text.parse().map_err(|_| NotAKey)?;
+    fn from_str(text: &str) -> Result<Self, NotAKeyReference> {
+        let uri: Uri = text.parse().map_err(|_| NotAKeyReference)?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(NotAKey);
+            return Err(NotAKeyReference);
         }
         Self::from_uri(&uri)
     }
@@ -106,9 +106,9 @@ impl FromStr for Address {
 
 impl KeyPath {
     /// A key on a mount.
-    pub(in crate::kms) fn new(mount: &str, name: &str) -> Result<Self, NotAKey> {
+    pub(in crate::kms) fn new(mount: &str, name: &str) -> Result<Self, NotAKeyReference> {
         let good = is_name(name) && is_path(mount);
-        if good { Ok(Self { mount: mount.to_owned(), name: name.to_owned() }) } else { Err(NotAKey) }
+        if good { Ok(Self { mount: mount.to_owned(), name: name.to_owned() }) } else { Err(NotAKeyReference) }
     }
 
     /// The path of an operation of the transit engine with this key: `/v1/<mount>/<operation>/<name>`.
@@ -124,11 +124,11 @@ impl fmt::Display for KeyPath {
 }
 
 impl FromStr for KeyPath {
-    type Err = NotAKey;
+    type Err = NotAKeyReference;
 
-    fn from_str(text: &str) -> Result<Self, NotAKey> {
-        let (rest, name) = text.rsplit_once('/').ok_or(NotAKey)?;
-        Self::new(rest.strip_suffix("/keys").ok_or(NotAKey)?, name)
+    fn from_str(text: &str) -> Result<Self, NotAKeyReference> {
+        let (rest, name) = text.rsplit_once('/').ok_or(NotAKeyReference)?;
+        Self::new(rest.strip_suffix("/keys").ok_or(NotAKeyReference)?, name)
     }
 }
 
@@ -140,18 +140,18 @@ impl fmt::Display for OpenbaoKey {
 }
 
 impl FromStr for OpenbaoKey {
-    type Err = NotAKey;
+    type Err = NotAKeyReference;
 
-    fn from_str(identity: &str) -> Result<Self, NotAKey> {
+    fn from_str(identity: &str) -> Result<Self, NotAKeyReference> {
         let parts: Vec<&str> = identity.split(':').collect();
-        let ["openbao", cluster, mount, name, created] = parts.as_slice() else { return Err(NotAKey) };
+        let ["openbao", cluster, mount, name, created] = parts.as_slice() else { return Err(NotAKeyReference) };
         if !is_cluster(cluster) {
-            return Err(NotAKey);
+            return Err(NotAKeyReference);
         }
         let path = KeyPath::new(mount, name)?;
-        let key = Self { cluster: (*cluster).to_owned(), path, created: created.parse().map_err(|_| NotAKey)? };
+        let key = Self { cluster: (*cluster).to_owned(), path, created: created.parse().map_err(|_| NotAKeyReference)? };
         // One text for one key: `+1` is not valid.
-        if key.to_string() == identity { Ok(key) } else { Err(NotAKey) }
+        if key.to_string() == identity { Ok(key) } else { Err(NotAKeyReference) }
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
             "https://bao/transit/keys/..",
             "https://bao/tr%61nsit/keys/canton",
         ] {
-            assert_eq!(from_reference(text), Err(NotAKey), "{text}");
+            assert_eq!(from_reference(text), Err(NotAKeyReference), "{text}");
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let key: OpenbaoKey = text.parse().unwrap();
         assert_eq!((key.to_string(), key.path.to_string(), key.created), (text.clone(), "team/transit/keys/canton".into(), 1_795_319_440));
         for other in [text.replace(":1795", ":+1795"), text.replace(CLUSTER, "x"), text.replace("team/", "team/../"), format!("{text}:1")] {
-            assert_eq!(other.parse::<OpenbaoKey>(), Err(NotAKey), "{other}");
+            assert_eq!(other.parse::<OpenbaoKey>(), Err(NotAKeyReference), "{other}");
         }
     }
 

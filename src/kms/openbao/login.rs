@@ -115,12 +115,13 @@ impl Cluster {
             }
             Method::Certificate { path, role } => {
                 #[derive(Serialize)]
-                struct Body<'a> {
+                struct CertificateLoginBody<'a> {
                     #[serde(skip_serializing_if = "Option::is_none")]
                     name: Option<&'a str>,
                 }
-                let answer =
-                    server.send_on_new_connection(&OpenbaoRequest::post(path.clone(), &Body { name: role.as_deref() }), None).await?;
+                let answer = server
+                    .send_on_new_connection(&OpenbaoRequest::post(path.clone(), &CertificateLoginBody { name: role.as_deref() }), None)
+                    .await?;
                 match answer.status {
                     200 => {
                         let auth = answer.read::<serde::de::IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)?;

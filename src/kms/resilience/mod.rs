@@ -19,7 +19,7 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, WrapperKey},
 };
 
-use super::{Description, ForeignWrap, Limits, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, not_rewrappable};
+use super::{CallLimits, Description, ForeignWrap, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, not_rewrappable};
 
 pub(super) use self::circuit_breaker::CircuitBreaker;
 pub(super) use self::denial_cache::DenialCache;
@@ -37,7 +37,7 @@ pub(super) struct ResilientWrapper {
     /// Concurrency and rate, shared by all keys of a provider.
     pub(super) rate_limit: Arc<CallRateLimit>,
     /// Time limits and retries.
-    pub(super) limits: Limits,
+    pub(super) limits: CallLimits,
     /// Whether the next region is tried after a denial.
     pub(super) failover_on_denied: bool,
     /// For the jitter of pauses.
@@ -279,7 +279,7 @@ mod tests {
             reference: "k".into(),
             regional_wrappers: regions.iter().map(regional).collect(),
             rate_limit: Arc::new(CallRateLimit::free()),
-            limits: Limits::default(),
+            limits: CallLimits::default(),
             failover_on_denied: false,
             random: Arc::new(SystemRandom::default()),
             denial_cache: DenialCache::default(),
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_one_region_takes_is_not_held_against_the_next() {
         let (first, second) = (hanging(), hanging());
-        let limits = Limits { attempt_timeout: Duration::from_secs(4), retries: 0, ..Limits::default() };
+        let limits = CallLimits { attempt_timeout: Duration::from_secs(4), retries: 0, ..CallLimits::default() };
         let mut guard = ResilientWrapper { limits, ..guard(&[&first, &second]) };
         guard.regional_wrappers.iter_mut().for_each(|regional| regional.circuit_breaker = Arc::new(CircuitBreaker::new(1)));
         assert!(wrap(&guard).await.is_err());

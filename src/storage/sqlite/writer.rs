@@ -30,17 +30,17 @@ use crate::{audit::Source, domain::Timestamp};
 
 /// The queue of the writer thread.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<WriterMessage>,
     thread: Mutex<Option<JoinHandle<()>>>,
     timeout: Duration,
 }
 
-enum Job {
-    Commit(Box<Commit>, oneshot::Sender<Answer>),
+enum WriterMessage {
+    Commit(Box<Commit>, oneshot::Sender<CommitResult>),
     Close,
 }
 
-type Answer = Result<Receipt, CommitError>;
+type CommitResult = Result<Receipt, CommitError>;
 
 impl Writer {
     /// Starts the thread. It holds `lock` while it runs, and publishes each durable revision in `revision`.
@@ -69,9 +69,9 @@ impl Writer {
     ///
     /// # Errors
     /// As [`crate::storage::sqlite::KeyStore::commit`].
-    pub(super) async fn commit(&self, commit: Commit) -> Answer {
+    pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job::Commit(Box::new(commit), answer)).map_err(|refused| match refused {
+        self.queue.try_send(WriterMessage::Commit(Box::new(commit), answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
             TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -84,7 +84,7 @@ impl Writer {
 
     /// Lets the thread complete the queued commits, and waits for its end.
     pub(super) async fn close(&self) {
-        let _ = self.queue.send(Job::Close).await;
+        let _ = self.queue.send(WriterMessage::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -104,16 +104,16 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
             let mut batch = Vec::with_capacity(jobs.len());
             for job in jobs.drain(..) {
                 match job {
                     // The caller timed out while the commit was queued, so that it must not be applied now.
-                    Job::Commit(commit, answer) if !answer.is_closed() => batch.push((commit, answer)),
-                    Job::Commit(..) => {}
-                    Job::Close => queue.close(),
+                    WriterMessage::Commit(commit, answer) if !answer.is_closed() => batch.push((commit, answer)),
+                    WriterMessage::Commit(..) => {}
+                    WriterMessage::Close => queue.close(),
                 }
             }
             self.answer(batch);
@@ -122,7 +122,7 @@ impl WriterThread {
         let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    fn answer(&mut self, batch: Vec<(Box<Commit>, oneshot::Sender<Answer>)>) {
+    fn answer(&mut self, batch: Vec<(Box<Commit>, oneshot::Sender<CommitResult>)>) {
         if batch.is_empty() {
             return;
         }
@@ -133,7 +133,7 @@ impl WriterThread {
     }
 
     /// Writes one transaction. After an error, nothing of it was written.
-    fn write<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<Answer>, StoreError> {
+    fn write<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<CommitResult>, StoreError> {
         let written = self.transaction(commits);
         if written.is_err() {
             self.head = None;
@@ -144,7 +144,7 @@ impl WriterThread {
         written
     }
 
-    fn transaction<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<Answer>, StoreError> {
+    fn transaction<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<CommitResult>, StoreError> {
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let before = match self.head {
             Some(head) => head,

@@ -23,7 +23,7 @@ pub(in crate::vault) enum PendingEntry {
     },
 }
 
-/// The pending entries, oldest first, and the keys that are disabled in memory whatever state the store has.
+/// The pending entries, oldest first, and the keys that are disabled in memory, independent of their state in the store.
 #[derive(Default)]
 pub(in crate::vault) struct PendingAudit {
     entries: Mutex<Vec<PendingEntry>>,

@@ -6,7 +6,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    kms::{Config, Description, Providers, Wrapper},
+    kms::{Description, Providers, Wrapper, WrapperConfig},
 };
 use serde_json::json;
 
@@ -68,7 +68,7 @@ pub(crate) fn local(settings: &str) -> Providers {
     Providers::new(config(&format!("provider = 'local'\n{settings}")), random()).unwrap()
 }
 
-pub(crate) fn config(text: &str) -> Config {
+pub(crate) fn config(text: &str) -> WrapperConfig {
     toml::from_str(text).unwrap()
 }
 
