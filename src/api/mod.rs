@@ -1,9 +1,11 @@
 //! The HTTP API: routes, identity, problem documents. It parses requests, calls the vault and encodes its answers.
 
 mod audit;
+mod authorization;
 mod base64;
 mod docs;
 mod extract;
+mod freeze;
 mod jobs;
 mod keys;
 pub mod ops;

@@ -9,9 +9,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::domain::Operation;
 
 use super::{
-    Api, Problem, audit, docs, jobs,
-    keys::{self, lifecycle, operations},
-    status, wrapper_keys,
+    Api, Problem, audit, authorization, docs, freeze,
+    keys::{self, lifecycle, operations, reseal},
+    status,
+    wrapper_keys::{self, rotations},
 };
 
 #[derive(OpenApi)]
@@ -39,23 +40,23 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lifecycle::disable))
         .routes(routes!(lifecycle::supersede))
         .routes(routes!(lifecycle::cancel_deletion))
-        .routes(routes!(jobs::reseal))
-        .routes(routes!(jobs::start_reseal, jobs::list_reseals))
-        .routes(routes!(jobs::show_reseal))
-        .routes(routes!(jobs::abort_reseal))
+        .routes(routes!(reseal::reseal))
+        .routes(routes!(reseal::start, reseal::list))
+        .routes(routes!(reseal::show))
+        .routes(routes!(reseal::abort))
         .routes(routes!(wrapper_keys::add, wrapper_keys::list))
         .routes(routes!(wrapper_keys::show))
         .routes(routes!(wrapper_keys::retire))
         .routes(routes!(wrapper_keys::replicate))
-        .routes(routes!(jobs::start_rotation, jobs::list_rotations))
-        .routes(routes!(jobs::show_rotation))
-        .routes(routes!(jobs::abort_rotation))
+        .routes(routes!(rotations::start, rotations::list))
+        .routes(routes!(rotations::show))
+        .routes(routes!(rotations::abort))
         .routes(routes!(audit::entries))
-        .routes(routes!(status::whoami))
-        .routes(routes!(status::authorize))
+        .routes(routes!(authorization::whoami))
+        .routes(routes!(authorization::authorize))
         .routes(routes!(status::status))
-        .routes(routes!(status::freeze))
-        .routes(routes!(status::unfreeze))
+        .routes(routes!(freeze::freeze))
+        .routes(routes!(freeze::unfreeze))
 }
 
 /// The routes, with their documentation.

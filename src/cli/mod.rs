@@ -19,6 +19,7 @@ mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
 mod progress;
+mod serve;
 mod value_parsers;
 mod wrapper;
 
@@ -49,7 +50,7 @@ pub enum Command {
     #[cfg(feature = "dev-pki")]
     Dev(dev::DevArgs),
     /// Serve a vault with the given configuration
-    Serve(crate::server::run::ServeArgs),
+    Serve(serve::ServeArgs),
     /// Check configuration, certificates, storage and KMS permissions
     Check(check::CheckArgs),
     /// Copy the store to a new file, while the vault serves requests
@@ -115,7 +116,7 @@ impl Command {
         match self {
             #[cfg(feature = "dev-pki")]
             Self::Dev(args) => dev::run(&args),
-            Self::Serve(args) => crate::server::run::run(&args).map_err(Failure::from),
+            Self::Serve(args) => serve::run(&args).map_err(Failure::from),
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
             Self::VerifyBackup(args) => backup::verify_backup(&args),

@@ -1,8 +1,7 @@
-//! `serve`: opens the store, starts the vault and its jobs, and serves the API and operations listeners until a signal.
+//! The server process: opens the store, starts the vault and its jobs, and serves the API and operations listeners until a signal.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
@@ -29,18 +28,10 @@ use super::{
     reload::{self, Live, Reloader},
 };
 
-/// Serve a vault as its configuration says
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// The configuration.
-    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
-    config: PathBuf,
-}
-
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+pub(crate) fn run(config: &Path) -> anyhow::Result<()> {
     gather_entropy();
-    let live = reload::load(&args.config, clock()).map_err(anyhow::Error::from)?;
+    let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
     log(&live.config)?;
     runtime()?.block_on(async {
         let server = Server::start(live, Mode::Production).await?;

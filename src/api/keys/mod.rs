@@ -2,6 +2,7 @@
 
 pub(super) mod lifecycle;
 pub(super) mod operations;
+pub(super) mod reseal;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! `/v1/wrapper-keys`: registering, creating, listing and showing.
 
+pub(super) mod rotations;
+
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
