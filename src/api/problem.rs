@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_stands_in_the_table_once() {
+    fn every_code_is_in_the_table_once() {
         for code in Code::ALL {
             assert_eq!(CODES.iter().filter(|meaning| meaning.code == *code).count(), 1, "{code}");
         }

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_become_rarer() {
+    fn the_polling_interval_grows() {
         for (waited, expected) in [(0, 200), (600, 300), (2_000, 1_000), (59_000, 1_000), (300_000, 5_000), (3_600_000, 10_000)] {
             assert_eq!(pause(Duration::from_millis(waited)), Duration::from_millis(expected));
         }

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_tells_what_to_do_and_whether_to_try_again() {
+    fn a_problem_has_a_remedy_and_says_whether_it_is_retryable() {
         let body = br#"{"type":"about:blank","title":"Frozen","status":503,"code":"frozen","detail":"the vault is frozen",
             "retryable":true,"request_id":"r-1","remedy":"unfreeze"}"#;
         let problem = Problem::decode(503, body).unwrap();

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_cannot_be_meant_is_refused_with_what_to_mend() {
+    fn an_invalid_section_is_refused_with_its_fix() {
         for (text, says) in [
             ("provider = 'local'\nreference = '/k'", "must be allowed"),
             ("provider = 'aws-kms'\nreference = 'alias/x'", "alias"),

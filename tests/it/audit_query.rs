@@ -1,4 +1,5 @@
-//! The log as an auditor reads it: an entry for every call, refusals and reads too, with what must be in it and nothing of the payload.
+//! The audit log as an auditor reads it: one entry for every call, reads and refusals included, with all required fields and without
+//! payloads.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::{audit::Entry, cli::pki::principal, domain::Timestamp};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    known::hex,
+    known_bytes::hex,
     support::{
         api::{Caller, enroll, id},
         vault::{TestVault, until},

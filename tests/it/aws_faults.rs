@@ -1,5 +1,5 @@
-//! What a caller is told while KMS fails, one fault after the other: the code, whether to try again, in bounded time, and no key is
-//! blamed. When the fault is over, the same call succeeds without a restart.
+//! The response to a caller during each fault of KMS: the code, whether it is retryable, and the bounded time. No key is quarantined.
+//! After the fault, the same call succeeds without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     aws_vault::{AwsVault, Setup},
-    line::Line,
+    proxy::TcpProxy,
     vault::{problem, until},
     wrapper::CENTRAL,
 };
@@ -58,7 +58,7 @@ async fn a_kms_key_that_is_switched_off_is_a_denial_until_it_is_back() {
 #[tokio::test]
 async fn a_dead_endpoint_is_an_outage_that_passes() {
     let kms = crate::support::kms::Kms::shared().await;
-    let line = Line::to(kms.endpoint().strip_prefix("http://").unwrap(), true);
+    let line = TcpProxy::to(kms.endpoint().strip_prefix("http://").unwrap(), true);
     let aws = AwsVault::start(Setup { endpoint: Some(line.url()), ..Setup::default() }).await;
     let cold = aws.key().await;
     line.cut();

@@ -1,4 +1,4 @@
-//! How several wrapper keys fare, each by itself: what is told of them, and when the vault as a whole is of no use.
+//! The health of several wrapper keys, one by one, and the condition under which the vault as a whole is not ready.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn switch(aws: &AwsVault, action: &str, arn: &str) {
 }
 
 #[tokio::test]
-async fn a_standby_wrapper_key_that_is_disabled_is_told_and_so_is_its_return() {
+async fn a_disabled_standby_wrapper_key_is_reported_and_so_is_its_recovery() {
     let (mut aws, ids, arns) = two_wrapper_keys().await;
     let key = aws.key().await;
     aws.vault.kill();

@@ -1,4 +1,4 @@
-//! How KMS rotates the material of a wrapper key, as `wrapper show` tells it; and which long-term keys are older.
+//! How `wrapper show` reports the rotation of key material by KMS, and which long-term keys are older.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ async fn long_term_keys_older_than_the_last_rotation_are_counted_and_listed() {
 }
 
 #[tokio::test]
-async fn what_kms_does_not_tell_is_left_out_with_the_reason() {
+async fn what_kms_does_not_report_is_absent_with_the_reason() {
     let aws = AwsVault::start(Setup::default()).await;
     for action in ["GetKeyRotationStatus", "ListKeyRotations"] {
         aws.kms.fault(json!({ "mode": "denied", "only": action, "key": aws.arn })).await;
@@ -84,7 +84,7 @@ async fn what_kms_does_not_tell_is_left_out_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_key_in_a_file_is_usable_and_rotated_by_nobody() {
+async fn a_key_file_is_usable_and_has_no_kms_rotation() {
     let vault = TestVault::start();
     assert_eq!(kms(&vault).await, json!({ "usable": true }));
 }

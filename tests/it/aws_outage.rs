@@ -1,4 +1,4 @@
-//! A vault while its KMS is away: what is in memory goes on, the rest is told to try again, and all of it recovers by itself.
+//! A vault during a KMS outage: open keys work, other calls get a retryable error, and everything recovers without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,15 @@ use serde_json::json;
 use crate::support::{
     aws_vault::{AwsVault, Setup},
     kms::Kms,
-    line::Line,
+    proxy::TcpProxy,
     vault::{problem, until},
 };
 
-async fn line(up: bool) -> Line {
-    Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), up)
+async fn line(up: bool) -> TcpProxy {
+    TcpProxy::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), up)
 }
 
-fn on(line: &Line, cache: &str) -> Setup {
+fn on(line: &TcpProxy, cache: &str) -> Setup {
     Setup { endpoint: Some(line.url()), sections: format!("[cache]\n{cache}"), ..Setup::default() }
 }
 
@@ -58,7 +58,7 @@ async fn residency_ends_what_an_outage_leaves() {
 }
 
 #[tokio::test]
-async fn a_hot_key_is_opened_anew_before_its_residency_ends() {
+async fn a_key_in_use_is_refreshed_before_its_maximum_age() {
     let aws = AwsVault::start(Setup { sections: "[cache]\nmax_age = \"2s\"\nidle_timeout = \"2s\"".into(), ..Setup::default() }).await;
     let key = aws.key().await;
     aws.sign(&key).await.unwrap();

@@ -1,4 +1,4 @@
-//! One multi-Region key, two regions: which one answers when the first is dead, and when it refuses.
+//! One multi-Region key in two regions: which region answers after an outage, and after a denial.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 use crate::support::{
     aws_vault::{AwsVault, Setup},
     kms::Kms,
-    line::Line,
+    proxy::TcpProxy,
     vault::until,
     wrapper::{CENTRAL, WEST},
 };
 
 /// A vault with a key that has a replica, and a line to the first region.
-async fn two_regions(more: &str) -> (AwsVault, Line, String) {
+async fn two_regions(more: &str) -> (AwsVault, TcpProxy, String) {
     two_regions_within(more, None).await
 }
 
-async fn two_regions_within(more: &str, limits: Option<&'static str>) -> (AwsVault, Line, String) {
+async fn two_regions_within(more: &str, limits: Option<&'static str>) -> (AwsVault, TcpProxy, String) {
     let kms = Kms::shared().await;
     let arn = kms.create_key(CENTRAL, true).await;
     kms.call(CENTRAL, "ReplicateKey", json!({ "KeyId": arn, "ReplicaRegion": WEST })).await;
-    let line = Line::to(kms.endpoint().strip_prefix("http://").unwrap(), true);
+    let line = TcpProxy::to(kms.endpoint().strip_prefix("http://").unwrap(), true);
     let wrapper = format!("regions = [{CENTRAL:?}, {WEST:?}]\nendpoints = {{ {CENTRAL} = {:?} }}\n{more}", line.url());
     let aws = AwsVault::start(Setup { arn: Some(arn.clone()), wrapper, limits, ..Setup::default() }).await;
     let listed = aws.vault.client("wrapper-admin").get("/v1/wrapper-keys").await.unwrap();

@@ -1,4 +1,4 @@
-//! Making a replica of a wrapper key: what is checked first, what is waited for, and that a repeated call goes on where the first one ended.
+//! Creation of a replica of a wrapper key: the checks before it, the waiting, and the repeated call, which continues.
 
 use canton_keyvault::client::ClientError;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{
     aws_vault::{AwsVault, Setup},
     kms::Kms,
-    line::Line,
+    proxy::TcpProxy,
     vault::{problem, until},
     wrapper::{CENTRAL, WEST},
 };
@@ -38,7 +38,7 @@ fn made(aws: &AwsVault) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_replica_is_made_from_the_primary_and_serves() {
-    let line = Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
+    let line = TcpProxy::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
     let (aws, id) = one_region(&format!("may_create = true\nendpoints = {{ {CENTRAL} = {:?} }}", line.url()), None).await;
     let key = aws.key().await;
     let shown = replicate(&aws, "wrapper-admin", &id, WEST).await.unwrap();

@@ -1,4 +1,5 @@
-//! Rotation between keys of AWS KMS: what KMS itself saw of it, that no private key is opened for it, and what is refused beforehand.
+//! Rotation between keys of AWS KMS: the calls that KMS receives, that no private key is opened, and what is refused before anything
+//! changes.
 
 use std::{
     sync::{
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     memory_scan::scan,
-    secrets::{KnownKey, Patterns, known_keys},
+    secret_search::{KnownKey, Patterns, known_keys},
     support::{
         aws_vault::{AwsVault, Setup, ops},
         jobs::{active, ended, rotate, rotated, wrapper_key, wraps},
@@ -185,7 +186,7 @@ async fn a_rotation_outlives_outages() {
 
 /// One that refuses for good ends it, and what is left is done by another.
 #[tokio::test]
-async fn a_rotation_that_is_refused_for_good_ends_as_failed_and_is_taken_up_again() {
+async fn a_rotation_with_permanent_failures_fails_and_can_be_continued() {
     // Slow enough for the wrapper key to be disabled in the middle.
     let aws = start(3).await;
     for _ in 0..6 {

@@ -1,4 +1,4 @@
-//! A vault on AWS KMS from outside: every call names the key and its context, and the log names every call.
+//! A vault on AWS KMS from outside: every call names the key and its context, and the audit log has every request id.
 
 use serde_json::{Value, json};
 

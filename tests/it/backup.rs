@@ -1,4 +1,4 @@
-//! `backup` under load, `drill` and `serve` on the copy: every key opens. `check` tells what is well and what is not.
+//! `backup` under load, then `verify-backup` and `serve` with the copy: every key opens. `check` prints ok or FAIL with the fix.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ fn run(vault: &TestVault, arguments: &[&str]) -> (bool, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_drills_and_serves() {
+async fn a_backup_under_load_verifies_and_serves() {
     let mut vault = TestVault::start();
     let client = vault.client("participant1");
     let mut keys = Vec::new();
@@ -70,7 +70,7 @@ async fn a_backup_under_load_drills_and_serves() {
 }
 
 #[tokio::test]
-async fn a_drill_names_the_key_that_does_not_open() {
+async fn verify_backup_names_the_key_that_does_not_open() {
     let mut vault = TestVault::start();
     let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" });
     let lost = vault.client("participant1").create("/v1/keys", &new).await.unwrap()["id"].clone();
@@ -90,7 +90,7 @@ async fn a_drill_names_the_key_that_does_not_open() {
 }
 
 #[tokio::test]
-async fn check_tells_what_is_well_and_what_to_mend() {
+async fn check_prints_ok_or_fail_with_the_fix() {
     let mut vault = TestVault::start();
     vault
         .client("participant1")

@@ -1,11 +1,11 @@
-//! Bad input gets the documented code, a document that a person can act on, and an entry; it never comes back in what is answered.
+//! Bad input gets the documented code, a remedy, and an audit entry. The response never repeats the input.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::crypto::{SystemRandom, ecies_sender::encrypt_to};
 use serde_json::{Value, json};
 
 use crate::{
-    known::{unbase64, unhex},
+    known_bytes::{unbase64, unhex},
     support::{
         api::{Caller, Reply, id, without_limits},
         openssl::{ec_key, genpkey, oaep, openssl},

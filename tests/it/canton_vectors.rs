@@ -18,7 +18,7 @@ use p256::elliptic_curve::sec1::{FromSec1Point, ToSec1Point};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::known::{Counting, error, hex, ok, secret, unbase64, unhex};
+use crate::known_bytes::{Counting, error, hex, ok, secret, unbase64, unhex};
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(include_str!("../vectors/canton.json")).unwrap());
 

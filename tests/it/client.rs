@@ -1,4 +1,4 @@
-//! The client half of the command line, run as a program against a fake vault: what is sent, what is printed, how it ends.
+//! The client commands, run as a program against a fake vault: requests, output, exit codes.
 
 mod fake;
 mod jobs;
@@ -288,7 +288,7 @@ fn results_go_to_files_as_bytes_and_a_refusal_leaves_no_file() {
 }
 
 #[test]
-fn a_problem_is_told_to_people_and_to_programs() {
+fn a_problem_is_printed_for_people_and_for_programs() {
     let vault = FakeVault::start(|_| problem(503, "wrapper_unavailable", true));
     let output = vault.run("status");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
@@ -302,7 +302,7 @@ fn a_problem_is_told_to_people_and_to_programs() {
 }
 
 #[test]
-fn exit_codes_tell_a_wrong_command_line_from_a_vault_that_is_not_there() {
+fn exit_codes_distinguish_a_usage_error_from_an_unreachable_vault() {
     let vault = FakeVault::start(|_| Reply::CloseConnection);
     // What it is run with, and how it ends.
     for (line, code, told) in [

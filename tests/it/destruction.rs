@@ -1,4 +1,4 @@
-//! The end of a key's life, in process, where the clock can be set: not a moment early, nothing left but facts, and no way back.
+//! The destruction of a key, in process with a test clock: not before its time, only the attributes remain, and it cannot be undone.
 
 use std::{
     path::Path,
@@ -22,7 +22,7 @@ use canton_keyvault::{
     vault::{CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Vault, VaultConfig, VaultError},
 };
 
-use crate::support::pki::NOW;
+use crate::{storage_fixtures::until_unlocked, support::pki::NOW};
 
 const DAY: u64 = 24 * 3600;
 
@@ -45,7 +45,8 @@ impl Timed {
         let id: canton_keyvault::domain::VaultId = "timed".parse().unwrap();
         let source = Source { vault: id.to_string(), instance: "test".into(), version: "0".into() };
         let config = SqliteConfig::new(dir.join("keyvault.db"), Mode::Production);
-        let store = Arc::new(SqliteStore::open(config, source, &id, random.as_ref(), now).unwrap());
+        let open = || SqliteStore::open(config.clone(), source.clone(), &id, random.as_ref(), now);
+        let store = Arc::new(until_unlocked(open));
         let nodes = [node()].into();
         let grant = |principal: &str, role| Grant { principal: principal.into(), role, nodes: NodeScope::All };
         let grants = vec![grant("dns:node", Role::Node), grant("dns:admin", Role::KeyAdmin), grant("dns:auditor", Role::Auditor)];

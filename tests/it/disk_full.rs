@@ -1,4 +1,4 @@
-//! A full disk, a real one: uses are refused, freeze and disable are not, and all heals without a restart.
+//! A full disk, with a real file system: uses are refused, freeze and disable work, and the vault recovers without a restart.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! `deploy/keyvault.toml` is what it says: it parses, it has every option there is, and what is commented out is the default.
+//! `deploy/keyvault.toml` is valid, has every option, and shows the default of each option that is commented out.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -27,7 +27,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
 const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "[[wrapper.openbao]]"];
 
 #[test]
-fn the_example_is_good_as_it_is() {
+fn the_example_is_valid() {
     let config = parse(&example()).unwrap();
     assert_eq!(config.file(), Path::new("/etc/canton-keyvault/keyvault.toml"));
     assert!(config.wrapper.warning().is_none(), "an example for production has no wrapper key in a file");

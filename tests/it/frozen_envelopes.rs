@@ -1,4 +1,4 @@
-//! One example of every sealed form ever written, which must open for ever; and nothing that was touched opens.
+//! One example of every version of a sealed key. It must open for ever, and any changed byte is refused.
 
 use canton_keyvault::{
     crypto::{
@@ -9,7 +9,7 @@ use canton_keyvault::{
 };
 use proptest::prelude::*;
 
-use crate::known::{Broken, Counting, error, hex, ok, secret, unhex};
+use crate::known_bytes::{Broken, Counting, error, hex, ok, secret, unhex};
 
 /// Node 1 of the vectors.
 const PKCS8: &str = "302e020100300506032b657004220420937dbd827c1cb4f740d709fd9efaf132c18664e3462ee8e91f5c203ab032a26c";

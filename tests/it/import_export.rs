@@ -1,4 +1,4 @@
-//! Keys on their way in and out over the API: every form that Canton and the world have, checked by code that is not ours.
+//! Import and export through the API in every format of Canton and PKCS#8, checked by independent code.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -6,7 +6,7 @@ use canton_keyvault::crypto::{SystemRandom, ecies_sender::encrypt_to};
 use serde_json::{Value, json};
 
 use crate::{
-    known::{unbase64, unhex},
+    known_bytes::{unbase64, unhex},
     support::{
         api::{Caller, Reply, id},
         openssl::{assert_verifies, ec_key, genpkey, oaep, public_key},

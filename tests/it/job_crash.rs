@@ -1,14 +1,14 @@
-//! Jobs over all keys while the power goes and the KMS fails: at every commit each key opens through every wrap it has, and in the
-//! end each job ended right.
+//! Jobs over all keys during power loss and KMS faults: at every commit each key opens through every wrap, and every job ends in the right
+//! state.
 //!
-//! A run is a vault in process on a disk that forgets what was not synced, under a KMS with weather, raced by calls of every kind,
-//! cut off at a seeded step some times, and then left in peace. `KEYVAULT_JOB_RUNS=1000 cargo test --test it -- job_crash` is the long
-//! form; `KEYVAULT_JOB_SEED` is the seed of the first run.
+//! A run is a vault in process on a disk that loses what was not synced, with a simulated KMS that fails at random, and with concurrent
+//! calls of every kind. It is killed at seeded steps, and then runs to the end. `KEYVAULT_JOB_RUNS=1000 cargo test --test it -- job_crash`
+//! is the long form; `KEYVAULT_JOB_SEED` is the seed of the first run.
 
-pub(crate) mod life;
-pub(crate) mod racers;
-pub(crate) mod sky;
-pub(crate) mod watched;
+pub(crate) mod checking_store;
+pub(crate) mod concurrent_calls;
+pub(crate) mod faulty_kms;
+pub(crate) mod process;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,15 +27,15 @@ use canton_keyvault::{
 };
 
 use crate::{
-    kill::look::Auditor,
+    kill::invariants::Auditor,
     storage_disk::split_mix,
     storage_fixtures::{all_keys, log},
 };
 
 use self::{
-    life::{Life, World, as_},
-    racers::Racer,
-    watched::{Cut, Found, STEPS, Spoil},
+    checking_store::{Cut, Found, STEPS, Spoil},
+    concurrent_calls::ConcurrentCaller,
+    process::{Scenario, VaultProcess, as_},
 };
 
 const RUNS: u64 = 24;
@@ -119,8 +119,8 @@ fn the_test_sees_a_vault_that_loses_wraps() {
 
 /// A calm life with one broken step: what was seen after its commits.
 fn calm(spoil: Spoil) -> Vec<String> {
-    let world = World::new(1, Some(spoil));
-    let life = Life::begin(&world);
+    let world = Scenario::new(1, Some(spoil));
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         let mut racer = racer(&world, &life, 1, &Arc::default(), &Arc::default());
         bootstrapped(&life).await;
@@ -140,13 +140,13 @@ fn calm(spoil: Spoil) -> Vec<String> {
 }
 
 fn racer(
-    world: &Arc<World>,
-    life: &Life,
+    world: &Arc<Scenario>,
+    life: &VaultProcess,
     seed: u64,
     answers: &Arc<Mutex<BTreeMap<String, u64>>>,
     wrong: &Arc<Mutex<Vec<String>>>,
-) -> Racer {
-    Racer {
+) -> ConcurrentCaller {
+    ConcurrentCaller {
         world: Arc::clone(world),
         vault: Arc::clone(&life.vault),
         disk: Arc::clone(&life.disk),
@@ -159,9 +159,9 @@ fn racer(
 fn run(seed: u64, spoil: Option<Spoil>) -> Report {
     let (mut dice, mut report) = (seed, Report::default());
     let mut below = |bound: u64| split_mix(&mut dice) % bound;
-    let world = World::new(seed, spoil);
+    let world = Scenario::new(seed, spoil);
     let (answers, wrong) = (Arc::default(), Arc::default());
-    let life = Life::begin(&world);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         let mut racer = racer(&world, &life, below(u64::MAX), &answers, &wrong);
         bootstrapped(&life).await;
@@ -175,7 +175,7 @@ fn run(seed: u64, spoil: Option<Spoil>) -> Report {
     report.add(life.end(below(u64::MAX)));
 
     for _ in 0..2 + below(2) {
-        let life = Life::begin(&world);
+        let life = VaultProcess::begin(&world);
         world.sky.weather([0, 30, 100, 300][usize::try_from(below(4)).unwrap()]);
         match below(4) {
             0 => life.disk.cut_power_after(20 + below(1_000), below(u64::MAX)),
@@ -192,13 +192,13 @@ fn run(seed: u64, spoil: Option<Spoil>) -> Report {
     }
 
     // Once more with faults, and then in peace.
-    let life = Life::begin(&world);
+    let life = VaultProcess::begin(&world);
     race(&world, &life, 10, [below(u64::MAX), below(u64::MAX), below(u64::MAX)], &answers, &wrong);
     world.sky.weather(0);
     life.runtime.block_on(settle(&world, &life, &mut report));
     report.add(life.end(below(u64::MAX)));
     // Nothing in memory, and only one wrapper key left.
-    let life = Life::begin(&world);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(look_over(&world, &life, &mut report));
     report.add(life.end(below(u64::MAX)));
     report.wrong.extend(Auditor::default().store_faults(&rusqlite::Connection::open(world.database()).unwrap()));
@@ -215,8 +215,8 @@ fn run(seed: u64, spoil: Option<Spoil>) -> Report {
 
 /// Callers and jobs race, until the power goes or all have had their turns.
 fn race(
-    world: &Arc<World>,
-    life: &Life,
+    world: &Arc<Scenario>,
+    life: &VaultProcess,
     calls: u64,
     seeds: [u64; 3],
     answers: &Arc<Mutex<BTreeMap<String, u64>>>,
@@ -229,12 +229,12 @@ fn race(
 }
 
 /// The first wrapper key is registered, by whoever came first: this call, or the vault by itself.
-async fn bootstrapped(life: &Life) {
+async fn bootstrapped(life: &VaultProcess) {
     let registered = life.vault.bootstrap().await;
     assert!(registered.is_ok() || !life.watched.wrapper_keys().await.unwrap().is_empty(), "{registered:?}");
 }
 
-async fn idle(life: &Life) {
+async fn idle(life: &VaultProcess) {
     let began = Instant::now();
     while let Some(job) = life.watched.state().await.unwrap().running_job {
         assert!(began.elapsed() < PATIENCE, "does not end: {:?}", life.watched.job(job.id).await);
@@ -243,7 +243,7 @@ async fn idle(life: &Life) {
 }
 
 /// In peace: the job that runs ends, and what it left is done by another; every other wrapper key can go.
-async fn settle(world: &World, life: &Life, report: &mut Report) {
+async fn settle(world: &Scenario, life: &VaultProcess, report: &mut Report) {
     idle(life).await;
     let active = active(life).await;
     let left = life.watched.keys_missing(KeyRequirement::WrapUnder(active), ALL).await.unwrap();
@@ -271,12 +271,12 @@ async fn settle(world: &World, life: &Life, report: &mut Report) {
     world.sky.weather(0);
 }
 
-async fn active(life: &Life) -> WrapperKeyId {
+async fn active(life: &VaultProcess) -> WrapperKeyId {
     let keys = life.watched.wrapper_keys().await.unwrap();
     keys.iter().find(|key| key.state == WrapperState::Active).unwrap().id
 }
 
-async fn expect_success(life: &Life, job: &Job, report: &mut Report) {
+async fn expect_success(life: &VaultProcess, job: &Job, report: &mut Report) {
     let job = life.watched.job(job.id).await.unwrap().unwrap();
     if job.state != JobState::Succeeded {
         report.wrong.push(format!("in peace a job ended as {job:?}"));
@@ -284,7 +284,7 @@ async fn expect_success(life: &Life, job: &Job, report: &mut Report) {
 }
 
 /// Every key opens with nothing in memory, what was promised is there, and jobs and log say what was.
-async fn look_over(world: &World, life: &Life, report: &mut Report) {
+async fn look_over(world: &Scenario, life: &VaultProcess, report: &mut Report) {
     let mut there = HashSet::new();
     let mut wrong = Vec::new();
     let drilled = life.vault.verify_backup(|id, _, drilled| {

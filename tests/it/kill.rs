@@ -1,9 +1,10 @@
-//! kill -9 at any moment under load, start again: no key lost, no answer without its entry, no gap, nothing half-done.
+//! kill -9 at any moment under load, then a restart: no key is lost, no result lacks its entry, the log has no gap, and no change is half-
+//! done.
 //!
 //! `KEYVAULT_KILL_CYCLES=300 cargo test --test it -- kill` is the long form; `KEYVAULT_KILL_SEED` repeats a run's choices.
 
+pub(crate) mod invariants;
 pub(crate) mod load;
-pub(crate) mod look;
 
 use std::{
     sync::{
@@ -17,8 +18,8 @@ use std::{
 use crate::support::vault::TestVault;
 
 use self::{
+    invariants::{Auditor, look_after},
     load::{Dice, Worker},
-    look::{Auditor, look_after},
 };
 
 const WORKERS: u64 = 6;

@@ -1,4 +1,4 @@
-//! Limits of one principal: it is told to slow down, retryably and in the log, and the others notice nothing.
+//! The limits of one principal: calls beyond them get a retryable 429 and an audit entry. Other principals are not affected.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The memory of the running process, read as root: no key is left in it after a disable, a freeze, a deletion or its maximum age.
+//! Reads the memory of the running process as root: no key is left after a disable, a freeze, a deletion or its maximum age.
 
 use std::{
     fs::{File, read_to_string},
@@ -21,8 +21,8 @@ use canton_keyvault::{
 use serde_json::{Value, json};
 
 use crate::{
-    known::unbase64,
-    secrets::{KnownKey, Patterns, key_name, known_keys},
+    known_bytes::unbase64,
+    secret_search::{KnownKey, Patterns, key_name, known_keys},
     support::vault::TestVault,
 };
 

@@ -1,4 +1,4 @@
-//! What `/metrics` of the real binary exposes: every metric of the table, none besides, and labels from closed sets alone.
+//! `/metrics` of the binary exposes exactly the metrics of the table, with labels from closed sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 

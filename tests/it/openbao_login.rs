@@ -1,4 +1,4 @@
-//! Being logged in to OpenBao: tokens in files that end, are renewed and exchanged, and logins by certificate. The server is real.
+//! The login to OpenBao: tokens in files that expire, are renewed and replaced, and logins by certificate. The server is real.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ async fn a_token_that_was_revoked_is_denied_until_its_file_holds_another() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_changes_is_read_again_though_the_old_token_is_good() {
+async fn a_changed_token_file_is_read_again_although_the_old_token_is_valid() {
     let server = Openbao::shared().await;
     let file = server.token_file().await;
     let (_providers, wrapper) = key(server, &token_line(file.path())).await;
@@ -54,7 +54,7 @@ async fn a_token_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn nobody_is_bothered_for_a_token_that_does_not_end_and_nobody_keeps_one_that_is_not_used() {
+async fn a_token_without_expiry_is_not_renewed_and_an_unused_one_is_dropped() {
     let server = Openbao::start().await;
     let root = write_token(server.root());
     let (providers, wrapper) = key(&server, &token_line(root.path())).await;
@@ -75,7 +75,7 @@ async fn nobody_is_bothered_for_a_token_that_does_not_end_and_nobody_keeps_one_t
 }
 
 #[tokio::test]
-async fn a_token_file_that_cannot_be_used_is_for_a_person_to_mend() {
+async fn an_unusable_token_file_is_a_misconfiguration() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = Openbao::shared().await;
     let good = server.token_file().await;
@@ -113,7 +113,7 @@ async fn a_certificate_logs_in_and_again_before_the_login_ends() {
 }
 
 #[tokio::test]
-async fn a_login_that_was_revoked_is_made_anew() {
+async fn a_revoked_login_is_repeated() {
     let server = Openbao::start().await;
     role(&server, "vault", "1h").await;
     let (_providers, wrapper) = key(&server, &certificate(&server, "vault", "")).await;

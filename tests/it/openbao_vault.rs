@@ -1,4 +1,4 @@
-//! A vault on OpenBao from outside: its log and the server's name each other, and what the server refuses or fails is told apart.
+//! A vault on OpenBao from outside: both logs have the same request ids, and denials are distinguished from outages.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The README's example, pasted: a key is created, signs, openssl verifies, and the neighbours see what they may.
+//! The example of the README, executed: a key is created and signs, openssl verifies the signature, and other principals see what they may.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Trust changes while the vault serves: who is put out, who stays, and what is not taken over.
+//! The trust changes while the vault serves: which connections end, which stay, and which reloads are refused.
 
 use std::{
     os::unix::fs::symlink,
@@ -166,7 +166,7 @@ async fn a_symlink_swap_is_seen_and_new_connections_get_the_new_certificate() {
 }
 
 #[tokio::test]
-async fn what_is_not_good_in_every_part_changes_nothing() {
+async fn a_reload_with_an_invalid_part_changes_nothing() {
     let mut vault = Vault::start().await;
     let leaf = vault.client(7, P1);
     let good = std::fs::read_to_string(vault.path("keyvault.toml")).unwrap();
@@ -218,7 +218,7 @@ async fn grants_reload_with_their_revision() {
 }
 
 #[tokio::test]
-async fn the_reloader_looks_by_itself_and_reports_each_change_once() {
+async fn the_reloader_reports_each_change_once() {
     let mut vault = Vault::start().await;
     let leaf = vault.client(7, P1);
     let mut open = vault.http2(&leaf).await;

@@ -1,4 +1,4 @@
-//! Sealing anew: another data key, another generation, the same private key; what was sealed before does not come back.
+//! Re-seal: another data key, another generation, the same private key. An older sealed key does not open again.
 
 use serde_json::{Value, json};
 

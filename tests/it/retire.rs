@@ -1,4 +1,4 @@
-//! Retiring a wrapper key: only once every key is held without it, and then its wraps are gone.
+//! Retirement of a wrapper key: only after every key has another verified wrap. Then its wraps are deleted.
 
 use serde_json::json;
 
@@ -99,7 +99,7 @@ async fn a_wrapper_key_that_does_not_answer_holds_nothing() {
 
 /// Cut off between its two steps, it opens as before, and goes on when asked again.
 #[tokio::test]
-async fn a_retirement_that_was_cut_off_is_taken_up_again() {
+async fn an_interrupted_retirement_can_be_repeated() {
     let vault = TestVault::start_with(quick);
     let (first, key) = (active(&vault).await, create(&vault).await);
     let second = new_wrapper_key(&vault).await;

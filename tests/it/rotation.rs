@@ -1,4 +1,5 @@
-//! Rotating the wrapper key: every key gets a wrap under the new one, whatever its state; mixed wraps all open; the way back is open.
+//! Rotation of the wrapper key: every key in every state gets a wrap under the new one, all wraps open meanwhile, and a rollback is
+//! possible.
 
 use serde_json::{Value, json};
 
@@ -143,7 +144,7 @@ async fn a_rotation_resumes_after_a_crash_and_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_leaves_a_broken_key_says_so_and_can_be_taken_up_again() {
+async fn a_rotation_with_a_broken_key_reports_it_and_can_be_continued() {
     let vault = TestVault::start_with(quick);
     let (good, broken) = (create(&vault).await, create(&vault).await);
     let kept: Vec<u8> = {

@@ -1,5 +1,5 @@
-//! kill -9 at any moment of a rotation or a re-seal, under load and under a KMS that fails, start again: the job goes on by itself,
-//! nothing that was acknowledged is lost, and in the end every key signs under one wrapper key, with all others switched off.
+//! kill -9 at any moment of a rotation or a re-seal, under load and with KMS faults, then a restart: the job continues,
+//! no acknowledged result is lost, and at the end every key signs under one wrapper key with all others disabled.
 //!
 //! `KEYVAULT_ROTATION_KILLS=300 cargo test --test it -- rotation_kill` is the long form; `KEYVAULT_KILL_SEED` repeats a run's choices.
 
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::{
     kill::{
+        invariants::{Auditor, look_after},
         load::{Clients, Dice, Worker},
-        look::{Auditor, look_after},
         number, work_until_killed,
     },
     support::{

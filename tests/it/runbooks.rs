@@ -1,4 +1,4 @@
-//! The commands that the documents tell people to type are commands: every one of them is read as the program would read it.
+//! Every command that a document quotes is accepted by the parser of the command line.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Every line of the table of schemes keeps the promises of `Scheme` and `PrivateKey`.
+//! Every scheme of the table satisfies the contracts of `Scheme` and `PrivateKey`.
 
 use crate::support::verify::verify;
 use aws_lc_rs::{
@@ -15,7 +15,7 @@ use canton_keyvault::{
 use p256::pkcs8::EncodePrivateKey;
 use proptest::prelude::*;
 
-use crate::known::{Always, Broken, error, hex, ok, secret, unhex};
+use crate::known_bytes::{Always, Broken, error, hex, ok, secret, unhex};
 
 fn new_key(scheme: &dyn Scheme) -> Box<dyn PrivateKey> {
     ok(scheme.parse(&ok(scheme.generate(&SystemRandom::default()))))

@@ -1,4 +1,4 @@
-//! What every [`KeyStore`] must do, whatever database is below: run on each store, through the trait alone.
+//! The conformance suite of `KeyStore`: it runs on each store through the trait only.
 
 mod jobs;
 mod lists;

@@ -1,4 +1,4 @@
-//! The power goes at any write, truncation or sync: what was acknowledged is there, and nothing is there by half.
+//! Power loss at any write, truncation or sync: acknowledged commits are stored, and no commit is stored partly.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! A disk under SQLite that can lose its power, fill up, fail to sync, or hang: a VFS around the system's own.
+//! A VFS for SQLite that simulates power loss, a full disk, a failed sync and a disk that does not respond.
 //!
 //! Every write since the last sync of its file is kept with what it overwrote. When the power goes, each of them survives whole, in part,
 //! or not at all, independent of order, as on a real disk; what was synced stays. Making and deleting a file count as durable at once.

@@ -1,6 +1,10 @@
-//! Keys, commits and filters for the tests of the store: small, and all different by their number.
+//! Keys, commits and filters for the tests of the store, distinguished by a number.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use canton_keyvault::{
     audit::{Entry, Source},
@@ -16,7 +20,19 @@ use canton_keyvault::{
 };
 
 pub(crate) fn open(config: SqliteConfig) -> SqliteStore {
-    try_open(config).unwrap()
+    until_unlocked(move || try_open(config.clone()))
+}
+
+/// Opens a store that was closed in this process just before. A program that another test starts holds the lock file between `fork` and
+/// `exec`, so that the lock can outlive the store by a moment.
+pub(crate) fn until_unlocked(mut open: impl FnMut() -> Result<SqliteStore, OpenStoreError>) -> SqliteStore {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(OpenStoreError::InUse(_)) if began.elapsed() < Duration::from_secs(30) => thread::sleep(Duration::from_millis(5)),
+            other => return other.unwrap(),
+        }
+    }
 }
 
 pub(crate) fn try_open(config: SqliteConfig) -> Result<SqliteStore, OpenStoreError> {

@@ -1,4 +1,4 @@
-//! What is particular to the SQLite store: which files it refuses, what its files look like, and how it behaves on a sick disk.
+//! The SQLite store: which files it refuses, the content of its files, and its behaviour on a faulty disk.
 
 use std::{
     fs,
@@ -233,7 +233,7 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_sync_answers_nobody_and_heals() {
+async fn a_failed_sync_fails_every_commit_of_the_batch_and_the_store_recovers() {
     let disk = Disk::new();
     let bench = Bench::new(Some(&disk), |_| {}).await;
     disk.set_failing(true);

@@ -1,5 +1,5 @@
-//! Whoever edits the database gets nothing out of it: what was edited is refused for use, set aside, and in the log.
+//! An edited database: every edited row is refused for use, quarantined, and reported in the log.
 
 mod cases;
-mod strangers;
+mod foreign_rows;
 mod table;

@@ -1,4 +1,4 @@
-//! The listeners over real sockets: who gets in, as whom, for how long.
+//! The listeners over real sockets: who is admitted, under which name, and for how long.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::support::{
 const P1: &str = "spiffe://example.org/p1";
 
 #[tokio::test]
-async fn a_good_client_is_known_by_its_name_over_both_protocols() {
+async fn a_valid_client_has_its_name_over_http1_and_http2() {
     let vault = Vault::start().await;
     for (names, expected) in [
         (vec![uri(P1)], P1),
@@ -44,7 +44,7 @@ async fn an_intermediate_is_followed_to_its_ca() {
 }
 
 #[tokio::test]
-async fn who_has_no_good_chain_does_not_reach_http() {
+async fn a_client_without_a_valid_chain_does_not_reach_http() {
     let vault = Vault::start().await;
     let stranger = Ca::new("Other CA");
     let server_usage = Spec { usage: rcgen::ExtendedKeyUsagePurpose::ServerAuth, ..Spec::client(vec![uri(P1)]) };
@@ -61,7 +61,7 @@ async fn who_has_no_good_chain_does_not_reach_http() {
 }
 
 #[tokio::test]
-async fn who_has_no_good_name_gets_an_answer_that_says_so_and_no_second_one() {
+async fn a_client_without_a_valid_name_gets_one_response_that_says_so() {
     let vault = Vault::start().await;
     for (names, reason) in [
         (vec![uri(P1), uri("spiffe://example.org/p2")], "more than one URI"),
@@ -84,7 +84,7 @@ async fn who_has_no_good_name_gets_an_answer_that_says_so_and_no_second_one() {
 }
 
 #[tokio::test]
-async fn one_ca_cannot_speak_for_the_trust_domain_of_another() {
+async fn a_ca_cannot_issue_names_of_the_trust_domain_of_another() {
     let vault = Vault::start().await;
     let partner = |names| vault.partner.issue(Spec::client(names));
     let own = partner(vec![uri("spiffe://partner.org/p1")]);
@@ -152,7 +152,7 @@ async fn expiry_ends_open_and_resumed_connections() {
 }
 
 #[tokio::test]
-async fn the_operations_listener_speaks_plain_http_and_tls_and_knows_nobody() {
+async fn the_operations_listener_speaks_plain_http_and_tls_without_principals() {
     let vault = Vault::start().await;
     let plain = TcpStream::connect(vault.ops).await.unwrap();
     assert_eq!(Client::http1(plain).await.get("/healthz").await.unwrap(), (StatusCode::OK, "nobody".to_owned()));
@@ -201,7 +201,7 @@ async fn shutdown_answers_what_is_under_way_and_does_not_wait_for_the_idle() {
 }
 
 #[tokio::test]
-async fn nobody_holds_a_place_for_ever() {
+async fn no_client_holds_a_connection_for_ever() {
     let short = Duration::from_millis(50);
     let vault = Vault::start_with(ConnectionLimits { handshake: short, ..ConnectionLimits::default() }).await;
     for address in [vault.api, vault.ops] {

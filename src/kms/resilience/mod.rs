@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_denial_that_may_be_failed_over_is_told_only_if_nothing_else_is() {
+    async fn a_denial_is_reported_only_if_every_other_wrap_fails_too() {
         let (denied, down) = (fake(DENIED), fake(THROTTLED));
         let lenient = ResilientWrapper { failover_on_denied: true, ..guard(&[&denied, &down]) };
         assert!(matches!(wrap(&lenient).await, Err(WrapperError::Unavailable { .. })), "the region that is down may allow it");

@@ -1,4 +1,4 @@
-//! A server that speaks the vault's protocol and nothing more: mutual TLS, every request remembered, answers given by the test.
+//! A server with the protocol of the vault: mutual TLS, recorded requests, and answers that the test sets.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Jobs from the command line: which one is meant, what waiting survives, what is printed, how it ends.
+//! Job commands: which job is selected, which outages the waiting survives, the output, the exit codes.
 
 use std::{
     process::Stdio,
@@ -107,7 +107,7 @@ fn a_job_that_did_not_succeed_is_shown_and_is_a_failure() {
 }
 
 #[test]
-fn what_keeps_a_running_job_is_told_once_for_each_reason() {
+fn each_reason_that_delays_a_job_is_printed_once() {
     let with = |state: &str, codes: &[&str]| {
         let mut job = job(state, 2);
         job["errors"] = codes.iter().map(|code| json!({"key_id": SYMMETRIC, "code": code, "detail": "why"})).collect();
@@ -204,7 +204,7 @@ fn a_job_can_be_waited_for_later() {
 }
 
 #[test]
-fn ctrl_c_ends_the_waiting_and_says_how_to_look_again() {
+fn ctrl_c_ends_the_waiting_and_prints_how_to_show_the_job() {
     let vault = FakeVault::start(|_| Reply::Json(200, job("running", 1)));
     for (line, again) in [
         (ROTATE, format!("canton-keyvault wrapper rotation show {JOB} --wait; to stop it: canton-keyvault wrapper rotation abort {JOB}")),

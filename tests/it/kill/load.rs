@@ -1,4 +1,4 @@
-//! Clients under load that remember what they were told: each owns its keys, so that it knows what each must be.
+//! Clients under load that record the responses. Each client owns its keys, so that it knows their expected state.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Jobs over all keys, as every store must hold them against what races them.
+//! Jobs over all keys in every store, with concurrent changes.
 
 use std::sync::Arc;
 

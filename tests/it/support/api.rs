@@ -1,4 +1,4 @@
-//! The API as a test speaks it: any method, any bytes, any answer; and keys made in one line.
+//! The API for tests: any method, any bytes, any response, and keys created in one line.
 
 use canton_keyvault::client::{Connection, Endpoint};
 use http_body_util::{BodyExt as _, Full};

@@ -1,4 +1,4 @@
-//! The real binary with its wrapper key in the KMS double, and what tests ask of the two.
+//! The binary with its wrapper key in the KMS double, and queries to both.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::client::{ClientError, Problem};

@@ -1,4 +1,4 @@
-//! Work over all keys, asked for from outside and waited for.
+//! Starts jobs from outside and waits for them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A double of AWS KMS (`tests/kms/`): started once per test process, told to fail, asked what it saw.
+//! A double of AWS KMS (`tests/kms/`): started once per test process; it can be told to fail, and records its calls.
 
 use std::{
     io::{BufRead, BufReader},

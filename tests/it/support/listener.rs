@@ -1,4 +1,4 @@
-//! Both listeners over a folder of files, with a clock that tests move, and clients with one connection each.
+//! Both listeners over a folder of files, with a test clock, and clients with one connection each.
 
 use std::{
     io,

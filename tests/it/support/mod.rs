@@ -1,14 +1,14 @@
-//! What several tests start and talk to.
+//! Helpers that several tests use.
 
 pub(crate) mod api;
 pub(crate) mod aws_vault;
 pub(crate) mod jobs;
 pub(crate) mod kms;
-pub(crate) mod line;
 pub(crate) mod listener;
 pub(crate) mod openbao;
 pub(crate) mod openssl;
 pub(crate) mod pki;
+pub(crate) mod proxy;
 pub(crate) mod vault;
 pub(crate) mod verify;
 pub(crate) mod wrapper;

@@ -1,4 +1,4 @@
-//! A real OpenBao server (`tests/openbao/`): started once per test process, governed with its root token, asked what it saw.
+//! A real OpenBao server (`tests/openbao/`): started once per test process, administered with its root token; its audit log is readable.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,4 +1,4 @@
-//! The `openssl` program: keys made, signatures checked and ciphertexts made by code that is not ours.
+//! The `openssl` program as an independent implementation: keys, signatures, ciphertexts.
 
 use std::{
     io::Write as _,

@@ -1,4 +1,4 @@
-//! The real binary, serving a folder of its own over real mTLS, for tests from outside.
+//! The binary with its own folder over real mTLS, for tests from outside.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Wrapper keys for tests, by the configuration that an operator would write.
+//! Wrapper keys for tests, from the configuration that an operator would write.
 
 use std::sync::Arc;
 

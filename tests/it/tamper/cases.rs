@@ -1,4 +1,4 @@
-//! One key for each edit, all in one vault: edited while it is stopped, used after it starts again.
+//! One key for each edit, all in one vault. The rows are edited while it is stopped and used after its restart.
 
 use rusqlite::{Connection, Transaction};
 use serde_json::{Value, json};

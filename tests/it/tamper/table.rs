@@ -1,4 +1,4 @@
-//! Every column that must not be edited, and every byte of what is sealed and wrapped.
+//! Every column that must not be edited, and every byte of sealed keys and wraps.
 
 use rusqlite::{Transaction, params};
 

@@ -1,4 +1,4 @@
-//! The course of a job: keys that cannot be done keep no other from it, an abort and a freeze bite at once, and its numbers are the store's.
+//! The progress of a job: failing keys do not block others, an abort and a freeze take effect at once, and the counts match the store.
 
 use std::{
     sync::Arc,
@@ -12,21 +12,21 @@ use canton_keyvault::{
 
 use crate::{
     job_crash::{
-        life::{Life, World, as_},
-        racers::Racer,
-        sky::Fault,
+        concurrent_calls::ConcurrentCaller,
+        faulty_kms::Fault,
+        process::{Scenario, VaultProcess, as_},
     },
     storage_fixtures::all_keys,
 };
 
 const ALL: PageRequest = PageRequest { after: 0, limit: 10_000 };
 
-fn racer(world: &Arc<World>, life: &Life) -> Racer {
+fn racer(world: &Arc<Scenario>, life: &VaultProcess) -> ConcurrentCaller {
     let (world, vault, disk) = (Arc::clone(world), Arc::clone(&life.vault), Arc::clone(&life.disk));
-    Racer { world, vault, disk, seed: 1, answers: Arc::default(), wrong: Arc::default() }
+    ConcurrentCaller { world, vault, disk, seed: 1, answers: Arc::default(), wrong: Arc::default() }
 }
 
-async fn create(world: &Arc<World>, life: &Life, keys: usize) {
+async fn create(world: &Arc<Scenario>, life: &VaultProcess, keys: usize) {
     while life.watched.wrapper_keys().await.unwrap().is_empty() {
         let _ = life.vault.bootstrap().await;
     }
@@ -36,21 +36,21 @@ async fn create(world: &Arc<World>, life: &Life, keys: usize) {
 }
 
 /// Adds a wrapper key and gives its id.
-async fn add(world: &Arc<World>, life: &Life) -> WrapperKeyId {
+async fn add(world: &Arc<Scenario>, life: &VaultProcess) -> WrapperKeyId {
     racer(world, life).add_wrapper_key().await;
     life.watched.wrapper_keys().await.unwrap().last().unwrap().id
 }
 
-async fn rotate(life: &Life, to: WrapperKeyId) -> Job {
+async fn rotate(life: &VaultProcess, to: WrapperKeyId) -> Job {
     life.vault.start_rotation(&as_("wrapper-admin"), to).await.unwrap().into_value()
 }
 
-async fn show(life: &Life, job: &Job) -> Job {
+async fn show(life: &VaultProcess, job: &Job) -> Job {
     let who = if job.work.kind() == JobKind::Rotation { "wrapper-admin" } else { "key-admin" };
     life.vault.show_job(&as_(who), job.work.kind(), job.id).await.unwrap().into_value()
 }
 
-async fn abort(life: &Life, job: &Job) {
+async fn abort(life: &VaultProcess, job: &Job) {
     let who = if job.work.kind() == JobKind::Rotation { "wrapper-admin" } else { "key-admin" };
     life.vault.abort_job(&as_(who), job.work.kind(), job.id).await.unwrap();
 }
@@ -64,7 +64,7 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 /// A vault with 45 keys under the first wrapper key alone, 30 under the second alone, and a third one to rotate to.
-async fn mixed(world: &Arc<World>, life: &Life, fault: Fault) -> (WrapperKeyId, Job) {
+async fn mixed(world: &Arc<Scenario>, life: &VaultProcess, fault: Fault) -> (WrapperKeyId, Job) {
     create(world, life, 45).await;
     let first = life.watched.wrapper_keys().await.unwrap()[0].id;
     world.sky.fail(first, fault);
@@ -78,8 +78,8 @@ async fn mixed(world: &Arc<World>, life: &Life, fault: Fault) -> (WrapperKeyId, 
 
 #[test]
 fn keys_whose_wrapper_key_is_out_of_reach_keep_no_other_from_being_done() {
-    let world = World::new(1, None);
-    let life = Life::begin(&world);
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         let (_, job) = mixed(&world, &life, Fault::Unreachable).await;
         until("the others are done", async || show(&life, &job).await.done == 30).await;
@@ -97,8 +97,8 @@ fn keys_whose_wrapper_key_is_out_of_reach_keep_no_other_from_being_done() {
 
 #[test]
 fn a_job_fails_once_every_key_was_tried_and_names_those_that_nothing_cures() {
-    let world = World::new(1, None);
-    let life = Life::begin(&world);
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         let (_, job) = mixed(&world, &life, Fault::Disabled).await;
         until("it ends", async || show(&life, &job).await.state != JobState::Running).await;
@@ -116,14 +116,14 @@ fn a_job_fails_once_every_key_was_tried_and_names_those_that_nothing_cures() {
 }
 
 /// How many keys were sealed anew.
-async fn resealed(life: &Life) -> usize {
+async fn resealed(life: &VaultProcess) -> usize {
     life.watched.keys(&all_keys(), ALL).await.unwrap().iter().filter(|key| key.item.generation > 1).count()
 }
 
 #[test]
 fn an_abort_and_a_freeze_stop_a_job_within_a_key() {
-    let world = World::new(1, None);
-    let life = Life::begin_at(&world, 40);
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin_at(&world, 40);
     life.runtime.block_on(async {
         create(&world, &life, 80).await;
         let job = life.vault.start_reseal(&as_("key-admin")).await.unwrap().into_value();
@@ -150,9 +150,9 @@ fn an_abort_and_a_freeze_stop_a_job_within_a_key() {
 
 /// What another hand did is no failure of the job: its numbers at its end are the store's.
 #[test]
-fn a_key_that_is_gone_is_no_failure_of_an_aborted_job() {
-    let world = World::new(1, None);
-    let life = Life::begin(&world);
+fn a_destroyed_key_is_no_failure_of_an_aborted_job() {
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         create(&world, &life, 3).await;
         let doomed = world.promised.lock().unwrap()[0];
@@ -172,9 +172,9 @@ fn a_key_that_is_gone_is_no_failure_of_an_aborted_job() {
 
 /// The tag of a row is made with the row's own data key, also where an open key of the one before is still in memory.
 #[test]
-fn a_key_that_is_disabled_while_it_is_sealed_anew_comes_back() {
-    let world = World::new(1, None);
-    let life = Life::begin(&world);
+fn a_key_that_is_disabled_during_its_reseal_can_be_enabled() {
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         create(&world, &life, 1).await;
         let id = world.promised.lock().unwrap()[0];
@@ -197,8 +197,8 @@ fn a_key_that_is_disabled_while_it_is_sealed_anew_comes_back() {
 /// A row that was read before a rotation and a retirement, and is opened after both, is read again: the key is not called broken.
 #[test]
 fn a_call_that_a_whole_rotation_overtakes_succeeds() {
-    let world = World::new(1, None);
-    let life = Life::begin(&world);
+    let world = Scenario::new(1, None);
+    let life = VaultProcess::begin(&world);
     life.runtime.block_on(async {
         create(&world, &life, 1).await;
         let (id, admin) = (world.promised.lock().unwrap()[0], as_("key-admin"));

@@ -1,4 +1,4 @@
-//! One suite over all wrapper providers, then what is particular to a key in a file.
+//! One conformance suite for all KMS providers, then tests of key files.
 
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ async fn a_row_whose_facts_contradict_each_other_is_refused() {
 }
 
 #[tokio::test]
-async fn the_ring_connects_once_and_anew_when_the_row_changes() {
+async fn connections_connect_once_and_again_when_the_row_changes() {
     for Case { providers, key, others, .. } in cases().await {
         let ring = Connections::new(providers);
         let (one, two) = tokio::join!(ring.get(&key), ring.get(&key));

@@ -1,4 +1,4 @@
-//! A key with wraps under several wrapper keys: through which one it is opened, and what a slow or refusing one costs.
+//! The order in which the wraps of a key are tried, and how long a slow or refusing one delays a call.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     aws_vault::{AwsVault, Setup},
     kms::Kms,
-    line::Line,
+    proxy::TcpProxy,
     vault::{problem, until},
     wrapper::{CENTRAL, WEST},
 };
@@ -39,8 +39,8 @@ async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
 
 /// The active wrapper key is in one region, the standby one in another, and the first region goes away.
 #[tokio::test]
-async fn a_standby_key_elsewhere_opens_when_a_region_is_gone_and_steps_back_when_it_returns() {
-    let line = Line::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
+async fn a_standby_key_opens_during_a_region_outage_and_not_after_it() {
+    let line = TcpProxy::to(Kms::shared().await.endpoint().strip_prefix("http://").unwrap(), true);
     let wrapper = format!("endpoints = {{ {CENTRAL} = {:?} }}", line.url());
     let (aws, two) = Two::new(WEST, Setup { wrapper, ..Setup::default() }).await;
     let cold = two.keys(&aws, 3).await;
@@ -60,7 +60,7 @@ async fn a_standby_key_elsewhere_opens_when_a_region_is_gone_and_steps_back_when
 }
 
 #[tokio::test]
-async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted() {
+async fn a_denial_is_not_failed_over_to_another_wrap_unless_configured() {
     for (setting, wanted) in [("", false), ("failover_on_denied = true", true)] {
         let (aws, two) = Two::new(CENTRAL, Setup { wrapper: setting.into(), ..Setup::default() }).await;
         let arns = &two.arns;
@@ -82,7 +82,7 @@ async fn a_denial_is_not_gone_round_through_another_wrap_unless_that_is_wanted()
 }
 
 #[tokio::test]
-async fn an_outage_is_told_before_a_denial_of_another() {
+async fn an_outage_takes_precedence_over_a_denial_of_another_wrapper_key() {
     let (aws, two) = Two::new(CENTRAL, Setup::default()).await;
     let arns = &two.arns;
     let cold = two.keys(&aws, 1).await.remove(0);

@@ -1,4 +1,4 @@
-//! Rotation, retirement and re-seal by the command line alone, against the real vault.
+//! Rotation, retirement and re-seal through the command line only, against a real vault.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Known bytes: hex, base64, and a generator that counts.
+//! Helpers for known answers: hex, base64, and a generator that counts.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,4 +1,4 @@
-//! Private keys that a test knows, and a search for what of them is left in memory or on a disk.
+//! Private keys that a test knows, and a search for them in memory or on a disk.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use canton_keyvault::{
 };
 use serde_json::{Value, json};
 
-use crate::known::ok;
+use crate::known_bytes::ok;
 
 /// A private key outside the vault.
 pub(crate) struct KnownKey {

@@ -1,4 +1,4 @@
-//! One life of a vault: from the opening of its files to the moment at which the power goes.
+//! One run of a vault process, from opening its files to a simulated power loss.
 
 use std::{
     sync::{
@@ -20,17 +20,17 @@ use canton_keyvault::{
 use tokio::runtime::Runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{storage_disk::Disk, support::pki::NOW};
+use crate::{storage_disk::Disk, storage_fixtures::until_unlocked, support::pki::NOW};
 
 use super::{
-    sky::Sky,
-    watched::{Found, Spoil, Watched},
+    checking_store::{Found, Spoil, Watched},
+    faulty_kms::FaultyKms,
 };
 
 /// What outlives a life: the files, the KMS, the time, and what the vault has promised.
-pub(crate) struct World {
+pub(crate) struct Scenario {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) sky: Arc<Sky>,
+    pub(crate) sky: Arc<FaultyKms>,
     pub(crate) failover_on_denied: bool,
     began: Instant,
     /// Microseconds by which the clock was moved on.
@@ -40,13 +40,13 @@ pub(crate) struct World {
     pub(crate) spoil: Option<Spoil>,
 }
 
-impl World {
+impl Scenario {
     pub(crate) fn new(seed: u64, spoil: Option<Spoil>) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         create_key_file(&folder.path().join("wrapper.key"), &SystemRandom::default()).unwrap();
         Arc::new(Self {
             folder,
-            sky: Sky::new(seed),
+            sky: FaultyKms::new(seed),
             failover_on_denied: seed.is_multiple_of(3),
             began: Instant::now(),
             moved: AtomicI64::new(0),
@@ -79,20 +79,20 @@ impl World {
 }
 
 /// A vault that runs, with all that it does by itself.
-pub(crate) struct Life {
+pub(crate) struct VaultProcess {
     pub(crate) runtime: Runtime,
     pub(crate) vault: Arc<Vault>,
     pub(crate) watched: Arc<Watched>,
     pub(crate) disk: Arc<Disk>,
 }
 
-impl Life {
-    pub(crate) fn begin(world: &Arc<World>) -> Self {
+impl VaultProcess {
+    pub(crate) fn begin(world: &Arc<Scenario>) -> Self {
         Self::begin_at(world, 10_000)
     }
 
     /// With jobs of so many keys a second.
-    pub(crate) fn begin_at(world: &Arc<World>, keys_per_second: u32) -> Self {
+    pub(crate) fn begin_at(world: &Arc<Scenario>, keys_per_second: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let disk = Arc::new(Disk::new());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
@@ -105,7 +105,8 @@ impl Life {
             commit_timeout: Duration::from_mins(1),
             ..SqliteConfig::new(world.database(), Mode::Production)
         };
-        let store = Arc::new(SqliteStore::open(config, source, &id, random.as_ref(), world.now()).unwrap());
+        let open = || SqliteStore::open(config.clone(), source.clone(), &id, random.as_ref(), world.now());
+        let store = Arc::new(until_unlocked(open));
         let (sky, spoil) = (Arc::clone(&world.sky), world.spoil);
         let watched = Arc::new(Watched::new(store, &world.database(), Arc::clone(&disk), sky, id.clone(), spoil));
         let clock = Arc::clone(world);

@@ -1,4 +1,4 @@
-//! One database through every provider: AWS, OpenBao, a key in a file, and AWS again, with the wrapper keys before retired and shut off.
+//! One database through every provider: AWS, OpenBao, a key in a file, and AWS again. Each former wrapper key is retired and disabled.
 
 use canton_keyvault::{crypto::SystemRandom, kms::create_key_file};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Which wrapper keys a vault takes, makes and uses: what the configuration does not allow, never; not by an edited row either.
+//! The allowlist: a wrapper key that the configuration does not allow is never registered, created or used, not even after an edit of its
+//! row.
 
 use std::process::Output;
 

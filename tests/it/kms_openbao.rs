@@ -1,4 +1,4 @@
-//! What only OpenBao has: transit keys and what becomes of them, outages, several servers. The server is real (`tests/openbao/`).
+//! OpenBao in particular: transit keys and their changes, outages, several servers. The server is real (`tests/openbao/`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::support::{
-    line::Line,
     openbao::{LEAST, Openbao, token_line, write_token},
+    proxy::TcpProxy,
     vault::until,
     wrapper::{context, data_key, openbao, openbao_at, registered},
 };
@@ -49,7 +49,7 @@ async fn what_the_policy_forbids_is_denied_and_works_again_when_it_may() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_gone_is_denied_and_not_made_anew() {
+async fn a_missing_key_is_denied_and_not_created_again() {
     let server = Openbao::shared().await;
     // With the root token, `encrypt` would make the key.
     let transit = Transit::with(server, write_token(server.root())).await;
@@ -64,7 +64,7 @@ async fn a_key_that_is_gone_is_denied_and_not_made_anew() {
 
 /// What lies under the name now is a stranger's, however it came there: nothing goes to it, and no wrap is called broken for it.
 #[tokio::test]
-async fn a_key_that_was_made_anew_is_another() {
+async fn a_key_that_was_created_again_has_another_identity() {
     let server = Openbao::shared().await;
     let transit = Transit::new(server).await;
     let wrap = transit.wrap().await.unwrap().bytes;
@@ -251,7 +251,7 @@ async fn keys_are_created_only_where_the_configuration_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_sealed_slow_or_gone_is_an_outage_and_serves_again() {
+async fn a_sealed_slow_or_stopped_server_is_an_outage_and_recovers() {
     let mut server = Openbao::start().await;
     let transit = Transit::new(&server).await;
     let wrap = transit.wrap().await.unwrap().bytes;
@@ -280,7 +280,7 @@ async fn a_server_that_is_sealed_slow_or_gone_is_an_outage_and_serves_again() {
 async fn the_next_server_serves_while_one_is_away_and_is_left_when_it_is_back() {
     let server = Openbao::shared().await;
     let transit = Transit::new(server).await;
-    let line = Line::to(&server.authority(), true);
+    let line = TcpProxy::to(&server.authority(), true);
     let first = line.url().replace("http", "https");
     let settings = format!("reference = {:?}\nallowed = ['openbao:*:transit:*:*']", server.url(&transit.name));
     let providers = openbao_at(&[&first, &server.address()], server, &settings, &token_line(transit.login.path()));
@@ -309,7 +309,7 @@ async fn plain_http_serves_on_loopback() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_gets_nothing() {
+async fn a_server_without_a_trusted_certificate_gets_no_data() {
     let server = Openbao::shared().await;
     let transit = Transit::new(server).await;
     let directory = tempfile::tempdir().unwrap();

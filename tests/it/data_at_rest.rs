@@ -1,4 +1,5 @@
-//! What lies on the disk: ciphertext, for its owner's eyes, of one vault, one mode, one process and one schema.
+//! The files on the disk contain ciphertext only, are private to their owner, and belong to one vault, one mode, one process and one
+//! schema.
 
 use std::{
     fs,
@@ -12,7 +13,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    secrets::{Patterns, known_keys},
+    secret_search::{Patterns, known_keys},
     support::vault::TestVault,
 };
 

@@ -1,4 +1,4 @@
-//! What races a job: calls of every kind, by dice, each of which may be refused, but never for a fault of the vault's own.
+//! Random calls that run concurrently with a job. Each may be refused, but never because of a fault of the vault.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use canton_keyvault::{
 
 use crate::storage_disk::{Disk, split_mix};
 
-use super::life::{World, as_};
+use super::process::{Scenario, as_};
 
 const ALL: PageRequest = PageRequest { after: 0, limit: 1000 };
 
 /// One caller after the other.
-pub(crate) struct Racer {
-    pub(crate) world: Arc<World>,
+pub(crate) struct ConcurrentCaller {
+    pub(crate) world: Arc<Scenario>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) disk: Arc<Disk>,
     pub(crate) seed: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Racer {
     pub(crate) wrong: Arc<Mutex<Vec<String>>>,
 }
 
-impl Racer {
+impl ConcurrentCaller {
     pub(crate) fn dice(&mut self, below: u64) -> u64 {
         split_mix(&mut self.seed) % below
     }

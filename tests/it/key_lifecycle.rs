@@ -1,4 +1,4 @@
-//! The state machine of a key from outside, and the incident switch; destruction in process, where the clock can be set.
+//! The states of a key and the freeze, from outside.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! What only AWS KMS has: states, outages, regions, aliases. The double is `tests/kms/`.
+//! AWS KMS in particular: states, outages, regions, aliases. The double is in `tests/kms/`.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn kms_is_told_the_key_and_the_context_of_every_call() {
+async fn every_kms_call_names_the_key_and_the_context() {
     let kms = Kms::shared().await;
     let Aws { wrapper, key, .. } = Aws::new(kms, &[CENTRAL], "").await;
     let Wrapped { bytes, .. } = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_fault_that_passes_is_not_seen() {
 }
 
 #[tokio::test]
-async fn what_is_not_kms_is_for_a_person_to_mend() {
+async fn an_answer_that_is_not_from_kms_is_a_misconfiguration() {
     let kms = Kms::shared().await;
     let Aws { wrapper, key, .. } = Aws::new(kms, &[CENTRAL], "").await;
     kms.fault(json!({ "mode": "garbage", "key": key.reference })).await;
@@ -165,7 +165,7 @@ async fn a_dead_endpoint_is_unavailable_though_connecting_needs_no_kms() {
 }
 
 #[tokio::test]
-async fn missing_credentials_are_for_a_person_to_mend_and_slow_ones_are_an_outage() {
+async fn missing_credentials_are_a_denial_and_slow_ones_an_outage() {
     type Failure = fn() -> CredentialsError;
     type Verdict = fn(&WrapperError) -> bool;
     let Aws { key, .. } = Aws::new(Kms::shared().await, &[CENTRAL], "").await;

@@ -1,4 +1,4 @@
-//! The KMS of a run, with its weather: every call may be answered by what a KMS may really say, and does not always stay unsaid.
+//! A simulated KMS: every call may get any answer that a real KMS may give, and faults are random.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,7 +70,7 @@ enum Fate {
 }
 
 /// All wrapper keys of one run, over its restarts.
-pub(crate) struct Sky {
+pub(crate) struct FaultyKms {
     seed: Mutex<u64>,
     /// Of a thousand calls so many meet a fault.
     per_mille: AtomicU64,
@@ -86,7 +86,7 @@ pub(crate) struct Sky {
     pub(crate) met: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Sky {
+impl FaultyKms {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             seed: Mutex::new(seed),
@@ -168,7 +168,7 @@ impl Sky {
 
 /// A wrapper key under the weather.
 struct Under {
-    sky: Arc<Sky>,
+    sky: Arc<FaultyKms>,
     key: WrapperKey,
     plain: Arc<dyn Wrapper>,
 }

@@ -1,4 +1,4 @@
-//! What must be true after any kill: of the log as stored, of the rows, and of every key through the API.
+//! The invariants after any kill: of the stored log, of the rows, and of every key through the API.
 
 use std::collections::{HashMap, HashSet};
 

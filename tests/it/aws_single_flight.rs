@@ -1,4 +1,4 @@
-//! A thousand requests at once for a key that is not in memory: one call to KMS, and all are answered.
+//! A thousand concurrent requests for one uncached key cause one KMS call, and all are answered.
 
 use std::sync::Arc;
 

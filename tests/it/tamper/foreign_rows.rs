@@ -1,4 +1,4 @@
-//! Rows from elsewhere: an older copy of the same row, another vault's, another wrapper key's, and a log with a hole.
+//! Rows from other places: an older copy of the same row, a row of another vault or wrapper key, and a log with a gap.
 
 use canton_keyvault::{crypto::SystemRandom, kms::create_key_file};
 use rusqlite::{Connection, params};
@@ -158,7 +158,7 @@ async fn a_log_with_a_hole_or_a_scribble_stops_a_key_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_wrap_that_was_mended_opens_its_key_again_by_enable_and_not_before() {
+async fn a_repaired_wrap_opens_its_key_only_after_enable() {
     let vault = TestVault::start();
     let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" });
     let key = vault.client("participant1").create("/v1/keys", &new).await.unwrap();

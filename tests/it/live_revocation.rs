@@ -1,4 +1,4 @@
-//! Trust and grants change while the real binary serves: who is put out, who is let in, and what the log says of it.
+//! Trust and grants change while the binary serves: who is refused, who is admitted, and the audit entries.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
-    known::hex,
+    known_bytes::hex,
     support::{
         listener::{Client, connect},
         vault::{TestVault, problem, until},
@@ -103,7 +103,7 @@ fn crl(vault: &TestVault, revoked: &[&str]) -> String {
     let now = time::OffsetDateTime::now_utc();
     let revoked = revoked.iter().map(|name| {
         let serial = identity::read(&certificate(vault, name)).unwrap().serial;
-        let serial = crate::known::unhex(&serial);
+        let serial = crate::known_bytes::unhex(&serial);
         RevokedCertParams { serial_number: SerialNumber::from(serial), revocation_time: now, reason_code: None, invalidity_date: None }
     });
     let params = CertificateRevocationListParams {

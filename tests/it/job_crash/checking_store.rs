@@ -1,4 +1,4 @@
-//! A store that is looked at after every commit: whatever stands in the file then must open every key.
+//! A store that is checked after every commit: the rows in the file must open every key.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,13 +26,13 @@ use tokio::sync::oneshot;
 
 use crate::storage_disk::Disk;
 
-use super::sky::Sky;
+use super::faulty_kms::FaultyKms;
 
 /// The store, and who looks at it.
 pub(crate) struct Watched {
     pub(crate) store: Arc<SqliteStore>,
     disk: Arc<Disk>,
-    sky: Arc<Sky>,
+    sky: Arc<FaultyKms>,
     vault: VaultId,
     beside: Mutex<Connection>,
     /// What was found to open before: (sealed bytes, wrapped data key).
@@ -81,7 +81,14 @@ pub(crate) enum Spoil {
 }
 
 impl Watched {
-    pub(crate) fn new(store: Arc<SqliteStore>, path: &Path, disk: Arc<Disk>, sky: Arc<Sky>, vault: VaultId, spoil: Option<Spoil>) -> Self {
+    pub(crate) fn new(
+        store: Arc<SqliteStore>,
+        path: &Path,
+        disk: Arc<Disk>,
+        sky: Arc<FaultyKms>,
+        vault: VaultId,
+        spoil: Option<Spoil>,
+    ) -> Self {
         let beside = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk.vfs().as_str()).unwrap();
         beside.busy_timeout(Duration::from_secs(5)).unwrap();
         Self {

@@ -1,4 +1,4 @@
-//! A line to a server that can be cut and mended: while it is cut, nobody listens, and what was open is closed.
+//! A TCP proxy in front of a server. While it is cut, it refuses connections and closes open ones.
 
 use std::{net::SocketAddr, thread};
 
@@ -10,13 +10,13 @@ use tokio::{
 };
 
 /// A line on an address of its own. It runs on a thread of its own, since tests block theirs.
-pub(crate) struct Line {
+pub(crate) struct TcpProxy {
     address: SocketAddr,
     up: watch::Sender<bool>,
     state: watch::Receiver<bool>,
 }
 
-impl Line {
+impl TcpProxy {
     /// A line to `server`, `host:port`.
     pub(crate) fn to(server: &str, up: bool) -> Self {
         let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! Re-wrapping from one AWS key to another, inside the KMS: which calls it takes, where, and what it refuses.
+//! Re-wrapping from one AWS key to another inside KMS: the calls, the regions, and the refusals.
 
 use canton_keyvault::{
     domain::{EncryptionContext, ProviderKind, WrapperKey},
