@@ -38,7 +38,7 @@ stop_dev() {
     fi
 }
 
-# For the exit trap: nothing stays behind, whatever happened.
+# For the exit trap: removes everything in any case.
 clean_dev() {
     if [ -n "$DEV_PID" ]; then kill -KILL "$DEV_PID" 2>/dev/null || true; fi
     if [ -n "$DEV_DIR" ]; then rm -rf "$DEV_DIR"; fi

@@ -85,7 +85,7 @@ impl Drop for Server {
     }
 }
 
-/// An address on loopback that nobody listens on.
+/// An address on loopback without a listener.
 fn free() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

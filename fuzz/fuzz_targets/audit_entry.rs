@@ -1,4 +1,4 @@
-//! Whatever is read as an audit entry is encoded as bytes that read as the same entry.
+//! Everything that parses as an audit entry is encoded as bytes that read as the same entry.
 #![no_main]
 
 use canton_keyvault::audit::Entry;

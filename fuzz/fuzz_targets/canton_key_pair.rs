@@ -1,4 +1,4 @@
-//! Whatever is read as a Canton key pair is written as a file that reads as the same key pair.
+//! Everything that parses as a Canton key pair is written as a file that reads as the same key pair.
 #![no_main]
 
 use canton_keyvault::crypto::{

@@ -1,4 +1,4 @@
-//! Whatever a certificate says, the name that is read from it is one that a grant could be written for.
+//! The name that is parsed from any certificate is valid in a grant.
 #![no_main]
 
 use canton_keyvault::mtls::identity::{Identity, read};

@@ -1,4 +1,4 @@
-//! Whatever is read as a configuration gives a policy, and differs from itself in nothing.
+//! Everything that parses as a configuration gives a policy, and equals itself.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A deny-list, and a file of revocation lists, are taken whole or refused, whatever stands in them.
+//! A deny-list, and a file of revocation lists, are accepted as a whole or refused.
 #![no_main]
 
 use std::{

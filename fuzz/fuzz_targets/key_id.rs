@@ -1,4 +1,4 @@
-//! Whatever is read as an identifier is shown as exactly what was read.
+//! Everything that parses as an identifier is displayed as the same text.
 #![no_main]
 
 use std::{fmt::Display, str::FromStr};

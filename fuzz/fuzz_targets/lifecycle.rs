@@ -1,4 +1,4 @@
-//! Whatever is read as the marks on a key is shown as exactly what was read: an edited row has no second way to say the same.
+//! Everything that parses as the lifecycle of a key is displayed as the same text: each lifecycle has one text.
 #![no_main]
 
 use canton_keyvault::domain::{KeyState, Lifecycle, Transition};

@@ -1,4 +1,4 @@
-//! Whatever is read as PKCS#8 has a canonical form that is read as itself, and that its scheme takes.
+//! Everything that parses as PKCS#8 has a canonical form that is read as itself, and that its scheme takes.
 #![no_main]
 
 use canton_keyvault::{

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_never_read_as_retryable() {
+    fn a_missing_field_is_never_read_as_retryable() {
         let problem = Problem::decode(404, br#"{"code":"not_found","title":"No such key"}"#).unwrap();
         assert_eq!((problem.detail.as_str(), problem.retryable), ("No such key", false));
         for body in [&b""[..], b"<html>", b"{}", br#"{"code":7}"#, b"[]"] {

@@ -293,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_no_certificate_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn bytes_that_are_not_a_certificate_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(read(&bytes).is_err());
         }
 

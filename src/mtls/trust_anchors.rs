@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_values_are_refused() {
         assert!(allowed_names(&["spiffe://example.org"], &[]).is_err());
         assert!(allowed_names(&["Example.org"], &[]).is_err());
         assert!(allowed_names(&[], &["*"]).is_err());

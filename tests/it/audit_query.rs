@@ -142,7 +142,7 @@ async fn every_call_is_one_entry_and_reads_and_refusals_are_calls() {
             ["wrapper-keys.show", "denied", "not_found"],
         ]
     );
-    // Whoever audits the node sees that another one reached for its key.
+    // An auditor of the node sees that a principal of another node tried to use its key.
     let denied = log.iter().find(|entry| entry["principal"] == principal("participant2")).unwrap();
     assert_eq!((&denied["key_id"], &denied["node"]), (&json!(key), &json!("participant1")));
 }

@@ -15,7 +15,7 @@ use crate::support::{
     vault::TestVault,
 };
 
-/// `nobody` has a valid certificate and no grant.
+/// `nobody` is a principal with a valid certificate and no grant.
 const PRINCIPALS: [&str; 7] = ["participant1", "participant2", "key-admin", "wrapper-admin", "auditor", "exporter", "nobody"];
 const NODES: [&str; 2] = ["participant1", "participant2"];
 const STATES: [&str; 6] = ["active", "superseded", "disabled", "quarantined", "pending-deletion", "destroyed"];
@@ -63,14 +63,14 @@ const KEY_CALLS: &[KeyCall] = &[
     step("keys.cancel-deletion", &["key-admin"], [NO_STEP, NO_STEP, NO_STEP, NO_STEP, OK, NO_STEP]),
 ];
 
-/// Who has business with the keys of a node: the others are told 404.
+/// The roles that may see the keys of a node. All others get 404.
 const SEES_KEYS: &[&str] = &["node", "key-admin", "auditor", "exporter"];
 
-/// A call about no key: all but the allowed are told 403.
+/// A call without a key: all roles that are not listed get 403.
 struct OtherCall {
     operation: &'static str,
     body: Value,
-    /// What stands for `{id}`.
+    /// The value of `{id}`.
     id: String,
     allowed: &'static [&'static str],
     ends: (u16, &'static str),
@@ -212,7 +212,7 @@ impl World {
         for key in &quarantined {
             assert_eq!(database.execute("UPDATE keys SET row_tag = zeroblob(32) WHERE id = ?1", [&key.id]).unwrap(), 1);
         }
-        // The time of a deletion stands in the row and in the log; only who rewrites both brings it forward.
+        // The time of a deletion is in the row and in the log. An attacker must rewrite both to bring it forward.
         let entry =
             "UPDATE audit_entries SET entry = CAST(json_set(CAST(entry AS TEXT), '$.delete_at', '1970-01-01T00:00:00.000001Z') AS BLOB)
                      WHERE key_id = ?1 AND operation = 'keys.delete'";
@@ -296,7 +296,7 @@ impl Found {
     }
 }
 
-/// All cells about keys of one principal. Calls that succeed in changing a key take one that nobody else looks at.
+/// All cells about keys of one principal. Calls that change a key take a key that no other cell uses.
 async fn ask_as(world: Arc<World>, who: &'static str) -> Found {
     let (caller, mut found) = (Caller::new(&world.vault, who), Found::default());
     for call in KEY_CALLS {
@@ -355,7 +355,7 @@ async fn every_cell_of_the_matrix_is_as_the_design_says() {
     assert_eq!(all.cells, PRINCIPALS.len() * (KEY_CALLS.len() * (NODES.len() * STATES.len() + 1) + others.len()));
 }
 
-/// What a list shows is what its caller may see, whatever it asks for.
+/// A list contains only what its caller may see, with any filter.
 #[tokio::test]
 async fn lists_show_nothing_of_foreign_nodes() {
     let vault = TestVault::start();

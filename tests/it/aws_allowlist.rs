@@ -11,7 +11,7 @@ use crate::support::{
     wrapper::{ACCOUNT, CENTRAL, WEST},
 };
 
-/// Another account's key, which nobody may be asked about.
+/// A key of another account, which the vault must not call.
 const FOREIGN: &str = "arn:aws:kms:eu-central-1:999999999999:key/11111111-2222-3333-4444-555555555555";
 
 async fn add(aws: &AwsVault, principal: &str, body: &Value) -> Result<Value, canton_keyvault::client::ClientError> {
@@ -23,7 +23,7 @@ fn registration(reference: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_not_registered() {
+async fn a_key_that_is_not_allowed_is_not_registered() {
     let aws = AwsVault::start(Setup::default()).await;
     let refused = problem(add(&aws, "wrapper-admin", &registration(FOREIGN)).await);
     assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (403, "wrapper_not_allowed", false));
@@ -37,7 +37,7 @@ async fn what_is_not_allowed_is_not_registered() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_no_first_wrapper_key() {
+async fn a_key_that_is_not_allowed_cannot_be_the_first_wrapper_key() {
     let aws = AwsVault::start(Setup { reference: Some(FOREIGN.into()), ..Setup::default() }).await;
     until("it says so", || async { aws.is_ready(503, &["wrapper_not_allowed"]).await }).await;
     assert!(aws.logged(&["matches no pattern of [wrapper] allowed", FOREIGN]));

@@ -101,7 +101,7 @@ async fn two_replicas_at_once_both_count() {
 }
 
 #[tokio::test]
-async fn what_may_not_or_cannot_be_made_is_refused_before_anything_is() {
+async fn a_replica_that_cannot_be_created_is_refused_before_any_call() {
     let (aws, id) = one_region("", None).await;
     let refused = problem(replicate(&aws, "wrapper-admin", &id, WEST).await);
     assert_eq!((refused.status, refused.code.as_str()), (422, "invalid_attributes"));
@@ -132,7 +132,7 @@ async fn a_key_that_is_created_in_several_regions_is_registered_once_it_works_in
     let (aws, _) = one_region("may_create = true", Some(LIMITS)).await;
     let create = json!({ "provider": "aws-kms", "create": true, "multi_region": true, "regions": [CENTRAL, NORTH] });
     let client = aws.vault.client("wrapper-admin");
-    // By region, since nobody knows the key's id before. Another test that it hits there waits as well.
+    // Matched by region, because the id of the key is not known yet. Another test in this region waits as well.
     aws.kms.fault(json!({ "mode": "creating", "only": "Decrypt", "region": NORTH, "count": 1 })).await;
     let made = client.create("/v1/wrapper-keys", &create).await.unwrap();
     assert_eq!(made["regions"], json!([CENTRAL, NORTH]));

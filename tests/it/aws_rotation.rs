@@ -207,7 +207,7 @@ async fn a_rotation_with_permanent_failures_fails_and_can_be_continued() {
 /// Keys that clients sign with all the time; the others are only there to be rotated.
 const HOT: usize = 64;
 
-/// Signs with the hot keys until told to end, one call after the other.
+/// Signs with the cached keys until stopped, one call after the other.
 async fn sign_on(aws: &AwsVault, keys: Arc<Vec<String>>, number: usize, over: Arc<AtomicBool>, failed: Arc<AtomicU64>) -> Histogram<u64> {
     let (client, mut times) = (aws.vault.client("participant1"), Histogram::new(3).unwrap());
     let ask = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" });

@@ -145,7 +145,7 @@ impl Two {
         (aws, two)
     }
 
-    /// New keys, in nobody's memory, that have a wrap under both, as the vault sees to it.
+    /// New keys that are not cached and have a wrap under both wrapper keys.
     async fn keys(&self, aws: &AwsVault, count: usize) -> Vec<Cold> {
         let mut keys = Vec::new();
         for _ in 0..count {

@@ -189,7 +189,7 @@ async fn facts_and_algorithms_that_do_not_go_together() {
     }
 }
 
-/// Every way to fail is one document, so that nobody learns from it how far the vault got.
+/// Every failure gives the same document, so that a caller does not learn how far the vault got.
 #[tokio::test]
 async fn every_failed_decryption_gives_the_same_document() {
     let cast = Cast::start();

@@ -67,7 +67,7 @@ fn versioned(content: &[u8]) -> Vec<u8> {
 
 const ED25519_SPKI: &str = "302a300506032b6570032100";
 
-/// A new vector must be noticed by whoever reads this file.
+/// A new vector must be added to this file.
 #[test]
 fn the_vectors_are_those_that_are_checked_below() {
     let names = |part: &str| VECTORS[part].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();

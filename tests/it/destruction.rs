@@ -26,7 +26,7 @@ use crate::{storage_fixtures::until_unlocked, support::pki::NOW};
 
 const DAY: u64 = 24 * 3600;
 
-/// A vault whose time stands still until it is moved on.
+/// A vault with a clock that the test moves.
 struct Timed {
     vault: Arc<Vault>,
     now: Arc<AtomicI64>,

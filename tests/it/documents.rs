@@ -9,7 +9,7 @@ fn every_file_that_a_document_names_exists() {
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
         for file in text.split('`').skip(1).step_by(2).filter(|file| is_source_file(file)) {
-            // In the recipes, `foo` and `verb` stand for the new name.
+            // In the recipes, `foo` and `verb` are placeholders.
             if file.contains("foo") || file.contains("verb") {
                 continue;
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use canton_keyvault::config::Config;
 
-/// Every section: the struct behind it, the file of the struct, and where it stands in the example.
+/// Every section: its struct, the file of the struct, and its name in the example.
 const SECTIONS: &[(&str, &str, &str)] = &[
     ("Config", "src/config/mod.rs", ""),
     ("VaultSection", "src/config/sections.rs", "vault"),
@@ -23,7 +23,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
 ];
 
-/// Options without a default to show: what stands in the example is only an example.
+/// Options without a default. The example shows an example value.
 const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "[[wrapper.openbao]]"];
 
 #[test]
@@ -34,7 +34,7 @@ fn the_example_is_valid() {
 }
 
 #[test]
-fn what_is_commented_out_is_an_option_and_its_default() {
+fn each_commented_line_is_an_option_with_its_default() {
     let shown = parse(&example()).unwrap();
     assert!(parse(&uncommented(|_| true)).is_ok());
     let mut all = parse(&uncommented(|option| !NO_DEFAULT.contains(&option))).unwrap();

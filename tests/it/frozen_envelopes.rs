@@ -126,7 +126,7 @@ fn nothing_is_sealed_without_randomness() {
 
 proptest! {
     #[test]
-    fn whatever_is_sealed_opens_and_one_flip_shuts_it(
+    fn every_sealed_key_opens_and_no_flipped_bit_does(
         material in proptest::collection::vec(any::<u8>(), 0..1300),
         attributes in proptest::collection::vec("[a-z0-9.-]{0,12}", 10),
         at in any::<proptest::sample::Index>(),

@@ -135,7 +135,7 @@ async fn keys_of_openssl_come_in_and_their_signatures_verify_there() {
 }
 
 #[tokio::test]
-async fn what_was_encrypted_outside_is_decrypted_inside() {
+async fn a_ciphertext_from_outside_decrypts() {
     let mut cast = Cast::start();
     let vector = &vectors()["constructed"]["ecies_cbc"];
     let ecies = cast.brought(&import("pkcs8", &hex_of(&vector["recipient_pkcs8_hex"]), &json!({ "purpose": "encryption" }))).await;
@@ -183,7 +183,7 @@ async fn a_raw_symmetric_key_comes_in_and_its_ciphertexts_open_outside() {
 }
 
 #[tokio::test]
-async fn what_is_created_exportable_goes_out_and_comes_into_another_vault_as_the_same_key() {
+async fn an_exported_key_is_imported_into_another_vault_as_the_same_key() {
     let (here, there) = (Cast::start(), Cast::start());
     let exporter = Caller::new(&here.vault, "exporter");
     for (purpose, spec, algorithm, hash) in [
@@ -236,7 +236,7 @@ async fn what_is_created_exportable_goes_out_and_comes_into_another_vault_as_the
 }
 
 #[tokio::test]
-async fn what_was_not_created_exportable_stays() {
+async fn a_key_that_is_not_exportable_is_not_exported() {
     let cast = Cast::start();
     let exporter = Caller::new(&cast.vault, "exporter");
     let key = cast.node.signing_key("participant1").await;

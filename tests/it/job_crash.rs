@@ -75,7 +75,7 @@ impl Report {
 }
 
 #[test]
-fn whatever_is_cut_off_where_every_key_opens_and_the_job_ends_right() {
+fn after_an_interruption_at_any_point_every_key_opens_and_the_job_ends_right() {
     let (runs, first) = (number("KEYVAULT_JOB_RUNS", RUNS), number("KEYVAULT_JOB_SEED", 1));
     let (next, all, began) = (AtomicU64::new(first), Mutex::new(Report::default()), Instant::now());
     thread::scope(|scope| {
@@ -228,7 +228,7 @@ fn race(
     });
 }
 
-/// The first wrapper key is registered, by whoever came first: this call, or the vault by itself.
+/// The first wrapper key is registered, by this call or by the background task.
 async fn bootstrapped(life: &VaultProcess) {
     let registered = life.vault.bootstrap().await;
     assert!(registered.is_ok() || !life.watched.wrapper_keys().await.unwrap().is_empty(), "{registered:?}");

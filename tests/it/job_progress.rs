@@ -115,7 +115,7 @@ fn a_job_fails_once_every_key_was_tried_and_names_those_that_nothing_cures() {
     assert_eq!(life.end(1).wrong, [""; 0]);
 }
 
-/// How many keys were sealed anew.
+/// The number of re-sealed keys.
 async fn resealed(life: &VaultProcess) -> usize {
     life.watched.keys(&all_keys(), ALL).await.unwrap().iter().filter(|key| key.item.generation > 1).count()
 }

@@ -71,7 +71,7 @@ async fn a_way_back_restores_the_state_before_and_never_more() {
     cast.node.sign(&key).await.refused(409, "key_disabled");
     assert_eq!(cast.step(&key, "enable").await["state"], "superseded");
     cast.node.sign(&key).await.refused(409, "key_superseded");
-    // Superseded is final, and every step that does not exist says where the key stands.
+    // Superseded is final, and every invalid state change names the state of the key.
     let problem = cast.admin.step(&key, "enable").await.refused(409, "invalid_key_state");
     assert!(problem["detail"].as_str().unwrap().contains("superseded"), "{problem}");
 
@@ -203,7 +203,7 @@ async fn a_freeze_refuses_every_use_and_outlives_a_restart_until_a_wrapper_admin
         cast.show(&key).await;
         cast.restart();
     }
-    // What takes rights away goes on: nobody should have to thaw a vault to switch a key off.
+    // Changes that remove rights work while the vault is frozen, so that a key can be disabled without an unfreeze.
     cast.step(&key, "disable").await;
     cast.schedule(&other).await;
     let thaw = || Caller::new(&cast.vault, "wrapper-admin");
@@ -254,7 +254,7 @@ async fn signing_goes_on_without_an_error_while_its_key_and_others_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_switched_off_under_traffic_is_refused_from_the_answer_on() {
+async fn a_key_that_is_disabled_under_load_is_refused_after_the_response() {
     let cast = Cast::start();
     let admin = Caller::new(&cast.vault, "wrapper-admin");
     for off in ["disable", "supersede", "delete", "freeze"] {
@@ -279,7 +279,7 @@ async fn what_is_switched_off_under_traffic_is_refused_from_the_answer_on() {
     }
 }
 
-/// Whoever turns the incident switch last, memory and store end alike.
+/// After concurrent freezes and unfreezes, memory and store agree on the last one.
 #[tokio::test(flavor = "multi_thread")]
 async fn freezing_and_unfreezing_at_the_same_time_end_alike_in_memory_and_in_the_store() {
     let vault = TestVault::start();

@@ -80,7 +80,7 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
         }
         tokio::task::block_in_place(|| vault.serve());
         workers = work_until_killed(&mut vault, workers, Duration::from_micros(dice.below(500_000))).await;
-        // First the store as it stands, then every key through the API.
+        // First the rows of the store, then every key through the API.
         let all = cycle % 50 == 0 || cycle == cycles;
         tokio::task::block_in_place(|| vault.serve());
         let mut faults = auditor.log_faults(&vault.database(), &mut workers);

@@ -21,7 +21,7 @@ use crate::support::{
 // --- every provider ---
 
 #[tokio::test]
-async fn what_is_wrapped_unwraps_and_says_who_did_it() {
+async fn a_wrap_unwraps_with_region_and_request_id() {
     for Case { wrapper, key, .. } in cases().await {
         let wrapped = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
         assert!(!wrapped.bytes.windows(32).any(|window| window == data_key().expose()), "the data key does not show");
@@ -67,7 +67,7 @@ async fn any_changed_bit_is_invalid() {
 }
 
 #[tokio::test]
-async fn what_another_key_wrapped_is_invalid() {
+async fn a_wrap_of_another_key_is_invalid() {
     for Case { wrapper, other, .. } in cases().await {
         let Wrapped { bytes, .. } = other.wrap(&data_key(), &context("participant1")).await.unwrap();
         assert_invalid(wrapper.unwrap(&bytes, &context("participant1")).await);
@@ -96,7 +96,7 @@ async fn only_data_keys_of_32_bytes_are_wrapped() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_neither_resolved_nor_connected() {
+async fn a_key_that_is_not_allowed_is_neither_resolved_nor_connected() {
     for Case { key, strict, .. } in cases().await {
         let resolved = strict.resolve(key.provider, &key.reference, &[]).await;
         assert!(matches!(resolved, Err(WrapperError::NotAllowed { .. })), "{resolved:?}");

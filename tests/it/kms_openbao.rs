@@ -32,7 +32,7 @@ async fn every_call_is_in_the_log_of_the_server() {
 }
 
 #[tokio::test]
-async fn what_the_policy_forbids_is_denied_and_works_again_when_it_may() {
+async fn a_call_without_permission_is_denied_and_works_again_with_it() {
     let server = Openbao::shared().await;
     for missing in LEAST {
         let transit = Transit::new(server).await;
@@ -69,7 +69,7 @@ async fn a_key_that_was_created_again_has_another_identity() {
     let transit = Transit::new(server).await;
     let wrap = transit.wrap().await.unwrap().bytes;
     server.delete_key(&transit.name).await;
-    // The next second, by which it can be told.
+    // The next second, so that the identities differ.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     server.create_key_named(&transit.name, json!({})).await;
     for error in [transit.wrap().await.err(), transit.unwrap(&wrap).await.err()] {
@@ -116,7 +116,7 @@ async fn an_old_version_that_is_switched_off_denies_its_own_wraps_only() {
     transit.wrap().await.unwrap();
     let description = transit.wrapper.describe().await.unwrap();
     assert_eq!((description.identity.as_str(), description.usable), (transit.key.identity.as_str(), true));
-    // Version 1, by which it is told, does not show: it cannot be registered like this.
+    // Version 1, which is part of the identity, is hidden: the key cannot be registered.
     let hidden = transit.resolve().await.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(hidden.contains("min_decryption_version"), "{hidden}");
     server.call("POST", &path("config"), json!({ "min_decryption_version": 1 })).await;
@@ -163,13 +163,13 @@ async fn a_key_that_became_exportable_opens_and_wraps_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_denied_and_what_is_no_reference_is_unfit() {
+async fn a_missing_key_is_denied_and_an_invalid_reference_is_unfit() {
     let server = Openbao::shared().await;
     let transit = Transit::new(server).await;
     let resolve = async |reference: &str| transit.providers.resolve(ProviderKind::OpenbaoTransit, reference, &[]).await.err().unwrap();
     assert_eq!(denial(&resolve(&server.url("never-made")).await), Some(Denial::NotFound));
     let unmounted = server.url("x").replace("/transit/", "/nothing/");
-    // Without a right to the mount, nobody is told whether it exists.
+    // Without a permission on the mount, the error does not say whether it exists.
     for (login, expected) in [(server.token_file().await, Denial::AccessDenied), (write_token(server.root()), Denial::NotFound)] {
         let providers = openbao(server, &format!("reference = {unmounted:?}"), &token_line(login.path()));
         let error = providers.resolve(ProviderKind::OpenbaoTransit, &unmounted, &[]).await.err();

@@ -33,7 +33,7 @@ async fn a_data_key_moves_by_one_reencrypt_and_is_never_shown() {
 }
 
 #[tokio::test]
-async fn what_the_source_did_not_wrap_for_this_context_is_invalid() {
+async fn a_wrap_for_another_context_is_invalid_as_source() {
     let kms = Kms::shared().await;
     let Pair { from, to, wrapped } = Pair::new(kms, &[CENTRAL], &[CENTRAL]).await;
     let stranger = Aws::new(kms, &[CENTRAL], "").await;
@@ -138,7 +138,7 @@ async fn the_second_common_region_serves_when_the_first_is_down() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_is_not_taken_over_from() {
+async fn a_wrap_of_a_key_that_is_not_allowed_is_not_rewrapped() {
     let kms = Kms::shared().await;
     let Pair { from, to, wrapped } = Pair::new(kms, &[CENTRAL], &[CENTRAL]).await;
     let strict = aws(&format!("reference = {:?}\nendpoint = {:?}\nregions = [{CENTRAL:?}]", to.key.reference, kms.endpoint()));

@@ -53,7 +53,7 @@ fn memory(pid: u32, mut visit: impl FnMut(&str, &[u8])) {
     assert!(bytes > 1 << 20, "{bytes} bytes are not the memory of a server");
 }
 
-/// Where in the process any of the patterns stands.
+/// The positions of the patterns in the memory of the process.
 pub(crate) fn scan(pid: u32, patterns: &Patterns) -> Vec<String> {
     let mut found = Vec::new();
     memory(pid, |region, bytes| found.extend(patterns.find(bytes).into_iter().map(|(at, name)| format!("{name} at {at:#x} of {region}"))));
@@ -194,7 +194,7 @@ fn the_process_cannot_be_dumped_nor_read_by_its_own_user() {
         lines.map(|line| serde_json::from_str(&line).expect(&line)).take_while(|line: &Value| line["message"] != "listening").collect();
     let limits = read_to_string(format!("/proc/{}/limits", serve.id())).unwrap();
     let (owned_by, mut other) = (owner(&serve), Command::new("sleep").arg("60").uid(NOBODY).spawn().unwrap());
-    // proc(5): the files of a process that is not dumpable belong to root, whoever runs it, so that its user cannot read its memory.
+    // proc(5): the files of a process that is not dumpable belong to root, so that its own user cannot read its memory.
     let control = owner(&other);
     for child in [&mut serve, &mut other] {
         child.kill().unwrap();

@@ -41,7 +41,7 @@ async fn a_changed_token_file_is_read_again_although_the_old_token_is_valid() {
     assert_denied(wrap(&*wrapper).await);
 }
 
-/// Nobody uses it meanwhile: an idle vault keeps its token.
+/// An idle vault keeps its token.
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let server = Openbao::start().await;
@@ -124,7 +124,7 @@ async fn a_revoked_login_is_repeated() {
 }
 
 #[tokio::test]
-async fn who_may_not_log_in_is_denied_and_a_new_certificate_is_taken_from_its_file() {
+async fn a_refused_login_is_a_denial_and_a_new_certificate_is_read_from_its_file() {
     let server = Openbao::start().await;
     role(&server, "vault", "1h").await;
     let stranger = Ca::new("stranger").issue(Spec::client(vec![dns("vault.example.org")]));

@@ -51,7 +51,7 @@ async fn a_vault_on_openbao_signs_again_after_a_restart_and_its_log_names_each_r
     }
 }
 
-/// One who may use the wrapper key no more is told so; keys in memory go on, others come back with the right.
+/// A vault without permission on the wrapper key gets `wrapper_denied`. Cached keys work, and others work again with the permission.
 #[tokio::test]
 async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_unavailable() {
     let server = Openbao::start().await;

@@ -131,7 +131,7 @@ async fn a_ca_is_exchanged_while_serving() {
 }
 
 #[tokio::test]
-async fn what_a_ca_may_vouch_for_changes_while_serving() {
+async fn the_names_of_a_ca_reload_while_serving() {
     let mut vault = Vault::start().await;
     let mut open = vault.http2(&vault.client(7, P1)).await;
     assert_eq!(open.whoami().await.unwrap().0, StatusCode::OK);

@@ -42,7 +42,7 @@ async fn a_resealed_key_is_the_same_key_under_another_data_key() {
     vault.restart();
     assert_eq!(sign(&vault, id).await.unwrap()["signature"], before["signature"]);
 
-    // Who knows the old data key and restores the old row is found out by the log.
+    // An attacker with the old data key who restores the old row is detected by the log.
     vault
         .database()
         .execute("UPDATE keys SET sealed = ?2, generation = 1, revision = 1 WHERE id = ?1", rusqlite::params![id, sealed])

@@ -48,7 +48,7 @@ async fn a_retired_wrapper_key_holds_nothing_and_the_answer_is_in_the_log() {
     vault.client("participant1").post(&format!("/v1/keys/{key}/sign"), &ask).await.unwrap();
 }
 
-/// Whatever the key: in use, pending deletion, of a system node.
+/// Keys in every state: in use, pending deletion, of a system node.
 #[tokio::test]
 async fn a_wrapper_key_that_any_key_needs_does_not_go_and_nothing_changes() {
     let vault = TestVault::start_with(quick);

@@ -103,7 +103,7 @@ impl Keys {
     }
 }
 
-/// What the operator may be told while all this goes on.
+/// The errors that the operator may get meanwhile.
 const MAY_BE: [&str; 8] = [
     "job_running",
     "job_ended",

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use canton_keyvault::cli::Cli;
 use clap::{Parser as _, error::ErrorKind};
 
-/// What stands in the documents, and what a person would put there.
+/// Placeholders in the documents, and values for them.
 const PLACEHOLDERS: &[(&str, &str)] = &[
     ("wrapper show ID", "wrapper show wk-001122334455"),
     ("wk-NEW", "wk-001122334455"),
@@ -26,7 +26,7 @@ fn every_command_in_the_documents_is_one() {
             let given = PLACEHOLDERS.iter().fold(command.to_owned(), |line, (name, given)| line.replace(name, given));
             match Cli::try_parse_from(std::iter::once("canton-keyvault").chain(given.split_whitespace())) {
                 Ok(_) => {}
-                // It is spoken of, not told to be typed.
+                // The document mentions the command without its arguments.
                 Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
                 Err(error) => panic!("{file}: {command}: {error}"),
             }

@@ -301,7 +301,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_encrypted_is_decrypted(plaintext in proptest::collection::vec(any::<u8>(), 0..190)) {
+    fn every_ciphertext_decrypts(plaintext in proptest::collection::vec(any::<u8>(), 0..190)) {
         for scheme in [SCHEMES[4], SCHEMES[6]] {
             let (key, algorithm) = (new_key(scheme), scheme.algorithms()[0]);
             let sealed = ciphertext(&*key, algorithm, &plaintext, b"id");

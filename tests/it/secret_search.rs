@@ -24,7 +24,7 @@ pub(crate) struct KnownKey {
     pub(crate) material: Vec<u8>,
     /// The body that imports it.
     pub(crate) import: Value,
-    /// Other texts in that body that nobody may find.
+    /// Other texts in that body that must not be found.
     secret_texts: Vec<String>,
 }
 
@@ -140,7 +140,7 @@ impl Patterns {
         }
     }
 
-    /// Which runs stand in these bytes, and where.
+    /// The runs that are in these bytes, and their positions.
     pub(crate) fn find(&self, bytes: &[u8]) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         for (page, start) in bytes.chunks(PAGE).zip((0..).step_by(PAGE)) {

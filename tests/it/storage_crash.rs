@@ -67,7 +67,7 @@ struct Round {
     broken: Vec<String>,
 }
 
-/// What a caller was told is durable.
+/// Acknowledged commits are durable.
 type Acknowledged = (Receipt, Option<KeyId>, String);
 
 async fn round(mut seed: u64, lies: bool) -> Round {

@@ -117,7 +117,7 @@ pub(crate) fn event(operation: Operation, key: Option<KeyId>) -> AuditEvent {
     AuditEvent { key, ..AuditEvent::new(at(10), principal, operation, "p-1".into()) }
 }
 
-/// An event that can be told from all others.
+/// An event that differs from all others.
 pub(crate) fn tagged(number: u32) -> AuditEvent {
     AuditEvent { subject: Some(number.to_string()), ..event(Operation::Sign, None) }
 }

@@ -118,7 +118,7 @@ async fn the_database_of_another_vault_or_mode_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_vault_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_store_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let text = b"This is a letter to a friend, and no database at all.\n".repeat(100);
     fs::write(path(folder.path()), &text).unwrap();
@@ -199,7 +199,7 @@ async fn only_the_bytes_of_an_entry_are_believed() {
     assert!(matches!(bench.store.key(id(3)).await, Err(StoreError::Corrupt { table: "audit_entries", .. })));
 }
 
-/// Nobody should, but somebody will open the file with the `sqlite3` shell.
+/// Somebody may open the file with the `sqlite3` shell.
 #[tokio::test]
 async fn a_foreign_writer_costs_one_commit() {
     let bench = Bench::new(None, |_| {}).await;

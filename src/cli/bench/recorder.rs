@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_counted_at_the_bound() {
+    fn a_latency_out_of_bounds_counts_at_the_bound() {
         let mut recorder = Recorder::new().unwrap();
         recorder.success(Duration::ZERO);
         recorder.success(Duration::from_secs(100_000));

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_bind_or_gets_out_is_unfit() {
+    fn a_key_type_without_associated_data_and_an_exportable_key_are_unfit() {
         for (change, refusal, fit) in [
             ("{}", None, true),
             (r#"{ "type": "chacha20-poly1305" }"#, None, true),

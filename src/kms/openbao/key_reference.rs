@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_no_reference() {
+    fn an_ambiguous_reference_is_refused() {
         for text in [
             "transit/keys/canton",
             "ftp://bao/transit/keys/canton",

@@ -296,7 +296,7 @@ mod tests {
         || Some(WrapperError::Denied { reference: "k".into(), denial: Denial::AccessDenied, request_id: None });
 
     #[tokio::test(start_paused = true)]
-    async fn what_one_region_takes_is_not_held_against_the_next() {
+    async fn the_time_of_one_region_does_not_open_the_breaker_of_the_next() {
         let (first, second) = (hanging(), hanging());
         let limits = CallLimits { attempt_timeout: Duration::from_secs(4), retries: 0, ..CallLimits::default() };
         let mut guard = ResilientWrapper { limits, ..guard(&[&first, &second]) };
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_unwraps_to_another_length_is_no_data_key() {
+    async fn a_data_key_of_another_length_is_invalid() {
         let unwrapped = guard(&[&fake(|| None)]).unwrap(&[1], &EncryptionContext::new(Vec::new())).await.err();
         assert!(matches!(unwrapped, Some(WrapperError::Invalid { .. })), "{unwrapped:?}");
     }

@@ -94,7 +94,7 @@ impl FakeVault {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    /// The program, told by its environment where the fake is.
+    /// The program, with the address of the fake in its environment.
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_canton-keyvault"));
         let ConnectOptions { url, ca, cert, key } = self.options();

@@ -57,7 +57,7 @@ fn waiting_outlasts_an_outage_and_ends_with_the_job() {
         assert_eq!((seen[0].method.as_str(), looks(&seen)), ("POST", 5), "{line}");
         assert!(seen[1..].iter().all(|look| look.target == format!("{}/{JOB}", seen[0].target)), "{line}: {seen:?}");
         assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), job("succeeded", 4), "{line}");
-        // Where all takes long, progress is told as well.
+        // If every step takes long, progress is printed too.
         let told: Vec<&str> = text(&output.stderr).lines().filter(|line| !line.contains(" %, ")).collect();
         let name = if line == ROTATE { "rotation" } else { "re-seal" };
         let expected = [
@@ -69,7 +69,7 @@ fn waiting_outlasts_an_outage_and_ends_with_the_job() {
 }
 
 #[test]
-fn who_does_not_wait_is_shown_the_beginning() {
+fn without_waiting_the_started_job_is_printed() {
     let vault = answering(vec![]);
     let output = vault.run(ROTATE);
     assert_done(ROTATE, &output);
@@ -123,7 +123,7 @@ fn each_reason_that_delays_a_job_is_printed_once() {
 }
 
 #[test]
-fn what_will_not_pass_ends_the_waiting() {
+fn a_permanent_error_ends_the_waiting() {
     let vault = answering(vec![problem(404, "not_found", false)]);
     let output = vault.run(&format!("{ROTATE} --wait"));
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));

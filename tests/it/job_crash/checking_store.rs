@@ -40,7 +40,7 @@ pub(crate) struct Watched {
     plan: Mutex<Option<Cut>>,
     found: Mutex<Found>,
     spoil: Option<Spoil>,
-    /// Whoever makes a commit of this step hears of it so much later.
+    /// The delay of the response to a commit of this step.
     linger: Mutex<Option<(&'static str, Duration)>>,
     /// The next look-up of a key is answered once this is.
     hold: Mutex<Option<oneshot::Receiver<()>>>,
@@ -143,7 +143,7 @@ impl Watched {
         }
     }
 
-    /// Looks at the file as it stands.
+    /// Checks the file as it is now.
     pub(crate) async fn look(&self, after: &str) {
         let seen = match look(&self.beside.lock().unwrap()) {
             Ok(seen) => seen,

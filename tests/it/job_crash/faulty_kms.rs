@@ -99,7 +99,7 @@ impl FaultyKms {
         })
     }
 
-    /// Sets the weather; 0 also ends what was going on.
+    /// Sets the rate of faults; 0 also ends current faults.
     pub(crate) fn weather(&self, per_mille: u64) {
         self.per_mille.store(per_mille, Ordering::Relaxed);
         if per_mille == 0 {
@@ -107,7 +107,7 @@ impl FaultyKms {
         }
     }
 
-    /// From now on a wrapper key fails, until the weather is 0.
+    /// From now on a wrapper key fails, until the rate is 0.
     pub(crate) fn fail(&self, key: WrapperKeyId, fault: Fault) {
         self.spells.lock().unwrap().insert(key, (u32::MAX, fault));
     }
@@ -117,7 +117,7 @@ impl FaultyKms {
         *self.cut.lock().unwrap() = Some((calls, disk));
     }
 
-    /// The wrapper key without its weather.
+    /// The wrapper key without faults.
     pub(crate) fn plain(&self, key: WrapperKeyId) -> Option<Arc<dyn Wrapper>> {
         self.plain.lock().unwrap().get(&key).cloned()
     }
@@ -166,7 +166,7 @@ impl FaultyKms {
     }
 }
 
-/// A wrapper key under the weather.
+/// A wrapper key with faults.
 struct Under {
     sky: Arc<FaultyKms>,
     key: WrapperKey,

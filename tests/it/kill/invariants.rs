@@ -127,7 +127,7 @@ pub(crate) async fn look_after(vault: &TestVault, workers: &mut [Worker], all: b
                 (state, Ok(_)) => faults.push(format!("{id} is {state} and signs")),
             }
             if let Some(successor) = key.get("successor").and_then(Value::as_str) {
-                // Perhaps nobody was told of it: it must be whole all the same.
+                // Perhaps no client got the response. The change must be complete all the same.
                 if let Err(error) = admin.get(&format!("/v1/keys/{successor}")).await {
                     faults.push(format!("{successor}, successor of {id}: {error}"));
                 }

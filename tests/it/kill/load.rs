@@ -28,7 +28,7 @@ impl Dice {
     }
 }
 
-/// What a key's owner was told last.
+/// The last response to the owner of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Known {
     pub(crate) disabled: bool,

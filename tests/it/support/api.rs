@@ -9,13 +9,13 @@ use tokio::sync::Mutex;
 
 use super::vault::TestVault;
 
-/// One principal on one connection, which is opened anew when the vault closed it.
+/// One principal on one connection, which is replaced when the vault closes it.
 pub(crate) struct Caller {
     endpoint: Endpoint,
     connection: Mutex<Option<Connection>>,
 }
 
-/// Whatever was answered.
+/// The response, with any status.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -54,7 +54,7 @@ impl Caller {
         Self { endpoint: Endpoint::new(&vault.options(principal)).unwrap(), connection: Mutex::default() }
     }
 
-    /// Sends whatever it is given.
+    /// Sends a request as it is.
     pub(crate) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         let mut kept = self.connection.lock().await;
         let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
@@ -144,7 +144,7 @@ pub(crate) fn enroll(vault: &TestVault, name: &str) {
     std::fs::write(vault.path(&format!("pki/{name}.key")), key.serialize_pem()).unwrap();
 }
 
-/// A vault whose refusals are all written one by one, and where nobody is told to slow down.
+/// A vault that writes one entry for each refusal, and whose limits no test reaches.
 pub(crate) fn without_limits() -> TestVault {
     let limits = "[limits]\nrefusals_per_second = 1000000\ncreations_per_minute = 100000\ncache_misses_per_second = 100000\n\n[log]";
     TestVault::start_with(|config| config.replace("[log]", limits))

@@ -253,7 +253,7 @@ impl Client {
             }
             Sender::Http2(sender) => {
                 sender.ready().await?;
-                // Over HTTP/2 the authority stands in the URI.
+                // Over HTTP/2 the authority is in the URI.
                 let (mut parts, body) = request.into_parts();
                 parts.uri = format!("https://localhost{}", parts.uri).parse().unwrap();
                 parts.headers.remove("host");

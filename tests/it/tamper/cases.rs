@@ -12,7 +12,7 @@ pub(super) enum Taken {
     ForGood,
     /// Refused and set aside; its seal holds, so that an administrator may enable it to where it stood, never more.
     UntilEnabled,
-    /// The row cannot even be read: refused and set aside, and shown to nobody.
+    /// The row cannot be parsed: refused, quarantined, and not shown.
     Unreadable,
     /// The row says another node: unknown to its own.
     Unknown,
