@@ -20,7 +20,7 @@ pub(in crate::kms) struct DenialCache(Mutex<HashMap<About, (Instant, WrapperErro
 
 /// One call, with everything that a denial may depend on: direction, ciphertext, context.
 #[derive(Clone, Copy)]
-pub(super) struct Call {
+pub(super) struct DeniableCall {
     digest: [u8; 32],
     /// Whether another wrapper key takes part, which may be the reason of a denial.
     of_two: bool,
@@ -35,7 +35,7 @@ enum About {
     Call([u8; 32]),
 }
 
-impl Call {
+impl DeniableCall {
     /// A wrap for `context`.
     pub(super) fn wrap(context: &EncryptionContext) -> Self {
         Self::of(Sha256::new().chain_update(b"wrap"), context, false)
@@ -59,7 +59,7 @@ impl Call {
 
 impl DenialCache {
     /// The denial of this call, or of any call to the key, within the last second.
-    pub(super) fn recall(&self, call: Call) -> Option<WrapperError> {
+    pub(super) fn recall(&self, call: DeniableCall) -> Option<WrapperError> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         [About::Key, About::Call(call.digest)]
             .iter()
@@ -69,7 +69,7 @@ impl DenialCache {
     }
 
     /// Remembers a denial. An outage is not a denial.
-    pub(super) fn remember(&self, call: Call, error: &WrapperError) {
+    pub(super) fn remember(&self, call: DeniableCall, error: &WrapperError) {
         let about = match error {
             WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. } | WrapperError::Invalid { .. } => {
                 About::Call(call.digest)

@@ -26,7 +26,7 @@ pub(super) use self::denial_cache::DenialCache;
 pub(super) use self::rate_limit::CallRateLimit;
 
 use self::call_metrics::measure;
-use self::denial_cache::Call;
+use self::denial_cache::DeniableCall;
 
 /// A wrapper key behind its guard.
 pub(super) struct ResilientWrapper {
@@ -62,12 +62,12 @@ impl Wrapper for ResilientWrapper {
         if data_key.expose().len() != DATA_KEY_LENGTH {
             return Err(WrapperError::Misconfigured { reference: self.reference.clone(), what: "a data key has 32 bytes".to_owned() });
         }
-        let call = Call::wrap(context);
+        let call = DeniableCall::wrap(context);
         self.unless_just_refused(call, self.call("wrap", &self.everywhere(), move |wrapper| wrapper.wrap(data_key, context))).await
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        let call = Call::unwrap(wrapped, context);
+        let call = DeniableCall::unwrap(wrapped, context);
         let found = self
             .unless_just_refused(call, self.call("unwrap", &self.everywhere(), move |wrapper| wrapper.unwrap(wrapped, context)))
             .await?;
@@ -89,7 +89,7 @@ impl Wrapper for ResilientWrapper {
         if common.is_empty() {
             return Err(not_rewrappable(&self.reference, from.key));
         }
-        let call = Call::rewrap(from, context);
+        let call = DeniableCall::rewrap(from, context);
         self.unless_just_refused(call, self.call("rewrap", &common, move |wrapper| wrapper.rewrap(from, context))).await
     }
 
@@ -110,7 +110,7 @@ impl Wrapper for ResilientWrapper {
 impl ResilientWrapper {
     async fn unless_just_refused<T>(
         &self,
-        call: Call,
+        call: DeniableCall,
         answer: impl Future<Output = Result<T, WrapperError>> + Send,
     ) -> Result<T, WrapperError> {
         if let Some(refusal) = self.denial_cache.recall(call) {
