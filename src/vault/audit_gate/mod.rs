@@ -2,7 +2,7 @@
 //!
 //! | file | guarantees |
 //! |---|---|
-//! | `authorization` | Permits are minted here only. |
+//! | `authorization` | A call of a principal gets its permit here, from `domain::Policy`. |
 //! | `commit` | A result leaves the vault only after its audit entry is durable. |
 //! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
 //! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
