@@ -59,7 +59,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
 
 async fn make(vault: Arc<Vault>, left: Arc<AtomicU32>) -> anyhow::Result<()> {
     let principal = Principal { name: "spiffe://dev.keyvault/participant1".into(), certificate: None };
-    let call = CallContext { principal, request_id: "fill".into(), trace_id: None, idempotency_key: None };
+    let call = CallContext { principal, request_id: "fill".into(), client: None, trace_id: None, idempotency_key: None };
     let new = NewKey {
         node: "participant1".parse()?,
         purpose: Purpose::Signing,

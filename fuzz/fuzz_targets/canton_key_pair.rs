@@ -3,7 +3,7 @@
 
 use canton_keyvault::crypto::{
     SecretBytes, SystemRandom,
-    canton::{KeyPairToWrite, read_key_pair, write_key_pair},
+    canton::{CantonVersion, KeyPairToWrite, read_key_pair, write_key_pair},
     fingerprint, scheme,
 };
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
         public_key,
         fingerprint: fingerprint(pair.spec, pair.purpose, public_key),
     };
-    let file = write_key_pair(&to_write, None, &SystemRandom::default()).expect("what is read can be written");
+    let file = write_key_pair(&to_write, CantonVersion::V3_3, None, &SystemRandom::default()).expect("what is read can be written");
     let again = read_key_pair(&file, None).expect("what is written can be read");
     assert!(again.purpose == pair.purpose && again.spec == pair.spec && again.usages == pair.usages);
     assert!(again.pkcs8.expose() == pair.pkcs8.expose());

@@ -120,6 +120,7 @@ fn call(parts: &Parts) -> Result<CallContext, Problem> {
     Ok(CallContext {
         principal: principal.clone(),
         request_id: request_id.to_owned(),
+        client: header("user-agent").map(|agent| client(&agent)).filter(|client| !client.is_empty()),
         trace_id: header("traceparent").and_then(|parent| trace_id(&parent).map(str::to_owned)),
         idempotency_key: parts.headers.contains_key("idempotency-key").then(|| header("idempotency-key").unwrap_or_default().into_owned()),
     })
@@ -182,6 +183,11 @@ fn bounded(message: String) -> String {
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(Cow::Borrowed)
+}
+
+/// The part of a `User-Agent` that goes into the audit entry.
+fn client(agent: &str) -> String {
+    agent.chars().filter(|character| matches!(character, ' '..='~')).take(64).collect()
 }
 
 /// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`, not all zeros.

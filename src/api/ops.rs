@@ -1,4 +1,4 @@
-//! The operations listener: `/healthz` depends on nothing else, `/readyz` is 503 only when no call can succeed, `/metrics`.
+//! The operations listener: `/healthz` depends on nothing else, `/readyz` is 503 when no use of a key can succeed, `/metrics`.
 
 use std::sync::Arc;
 

@@ -103,6 +103,18 @@ pub const CODES: &[CodeInfo] = &[
     final_(Code::KeyDestroyed, 409, "The key is destroyed", "Its material is deleted. A backup may contain it."),
     final_(Code::InvalidKeyState, 409, "The state of the key does not allow this operation", "Read the state of the key."),
     final_(Code::PermanentKey, 409, "The key is permanent", "A namespace root key cannot be rotated, superseded or deleted."),
+    final_(
+        Code::TopologyOnly,
+        409,
+        "The key signs topology transactions only",
+        "Send the prepared transaction to sign-topology. The role key-admin can remove the restriction.",
+    ),
+    final_(
+        Code::InvalidTopology,
+        422,
+        "The bytes are not a topology transaction that the vault signs",
+        "Supply the prepared transaction (.prep), unchanged. The detail names the fault.",
+    ),
     final_(Code::NotExportable, 409, "The key is not exportable", "A key is exportable only if it was created so."),
     final_(Code::KeyExists, 409, "The key exists with other attributes", "Read the existing key. Attributes cannot be changed."),
     final_(

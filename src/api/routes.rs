@@ -39,6 +39,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lifecycle::enable))
         .routes(routes!(lifecycle::disable))
         .routes(routes!(lifecycle::supersede))
+        .routes(routes!(lifecycle::restrict_signing))
         .routes(routes!(lifecycle::cancel_deletion))
         .routes(routes!(reseal::reseal))
         .routes(routes!(reseal::start, reseal::list))

@@ -17,11 +17,11 @@ pub struct Source {
     pub version: String,
 }
 
-/// An audit entry, version 1. The fields are in the order of the stored bytes. Absent fields are omitted.
+/// An audit entry, version 2. The fields are in the order of the stored bytes. Absent fields are omitted. Version 1 has no `client`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The version of this form: 1.
+    /// The version of this form: 2, or 1 in entries of earlier programs.
     pub v: u32,
     /// The sequence number, from 1, without gaps.
     pub sequence: u64,
@@ -39,6 +39,9 @@ pub struct Entry {
     /// SHA-256 of the client certificate, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// What the client says of itself (`User-Agent`). Not authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The operation.
     pub operation: Operation,
     /// The key.
@@ -109,7 +112,7 @@ pub enum EntryError {
 
 impl Entry {
     /// The version that this program writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// The entry of an event, with its sequence number.
     pub fn new(sequence: u64, source: &Source, event: &AuditEvent) -> Self {
@@ -126,6 +129,7 @@ impl Entry {
             reason,
             policy_revision,
             kms: KmsUse { request_ids, wrapper_keys: _ },
+            client,
             trace_id,
             request_id,
             change,
@@ -141,6 +145,7 @@ impl Entry {
             version: source.version.clone(),
             principal: principal.name.to_string(),
             certificate: principal.certificate.as_ref().map(|digest| Hex(digest).to_string()),
+            client: client.clone(),
             operation: *operation,
             key_id: *key,
             node: node.clone(),
@@ -175,7 +180,7 @@ impl Entry {
     /// [`EntryError`] if they are no entry that this program knows.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         let entry: Self = serde_json::from_slice(bytes)?;
-        if entry.v == Self::VERSION { Ok(entry) } else { Err(EntryError::Version(entry.v)) }
+        if (1..=Self::VERSION).contains(&entry.v) { Ok(entry) } else { Err(EntryError::Version(entry.v)) }
     }
 
     /// The state change in the entry, if there is one.
@@ -216,22 +221,45 @@ mod tests {
     }
 
     /// One example of each version ever written. A change here breaks the reading of existing logs.
+    const VERSION_1: &str = concat!(
+        r#"{"v":1,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
+        r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
+        r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
+        r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
+        r#""policy_revision":"p-1"}"#
+    );
+    const VERSION_2: &str = concat!(
+        r#"{"v":2,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
+        r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
+        r#""client":"canton-keyvault-driver/0.1.0","#,
+        r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
+        r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
+        r#""policy_revision":"p-1"}"#
+    );
+
     #[test]
-    fn version_1_is_frozen() {
-        let bytes = Entry::new(7, &source(), &event()).encode().unwrap();
-        let frozen = concat!(
-            r#"{"v":1,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
-            r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
-            r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
-            r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
-            r#""policy_revision":"p-1"}"#
-        );
-        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), frozen);
-        assert_eq!(Hex(&leaf_hash(&bytes)).to_string(), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
-        let read = Entry::decode(&bytes).unwrap();
+    fn version_1_is_read() {
+        let read = Entry::decode(VERSION_1.as_bytes()).unwrap();
+        assert_eq!((read.v, read.client.as_deref()), (1, None));
+        assert_eq!(Hex(&leaf_hash(VERSION_1.as_bytes())).to_string(), "ff72cdd71e1f651362fb089da7bba099c9a3d61dfb7c20691d098c1f336b6e00");
+        assert_eq!(String::from_utf8(read.encode().unwrap()).unwrap(), VERSION_1);
         assert_eq!(
             read.state_change().unwrap(),
             Some(StateChange { revision: 2, lifecycle: Lifecycle::ACTIVE, successor: None, delete_at: None })
         );
+    }
+
+    #[test]
+    fn version_2_is_frozen() {
+        let event = AuditEvent { client: Some("canton-keyvault-driver/0.1.0".into()), ..event() };
+        let bytes = Entry::new(7, &source(), &event).encode().unwrap();
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), VERSION_2);
+        assert_eq!(Entry::decode(&bytes).unwrap().client, event.client);
+    }
+
+    #[test]
+    fn later_versions_are_refused() {
+        let later = VERSION_2.replacen("\"v\":2", "\"v\":3", 1);
+        assert!(matches!(Entry::decode(later.as_bytes()), Err(EntryError::Version(3))));
     }
 }

@@ -4,7 +4,10 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::domain::{Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage};
+use crate::{
+    crypto::canton::CantonVersion,
+    domain::{Algorithm, Class, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage},
+};
 
 /// A closed set of values.
 pub(super) trait ClosedSet: FromStr<Err = UnknownText> + Clone + Send + Sync + 'static {
@@ -22,7 +25,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Algorithm, Class, KeySpec, KeyState, Operation, Outcome, ProviderKind, Purpose, Usage);
+words!(Algorithm, CantonVersion, Class, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Usage);
 
 /// A parser of the values of `T`.
 pub(super) fn words<T: ClosedSet>() -> impl TypedValueParser<Value = T> {

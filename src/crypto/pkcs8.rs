@@ -1,8 +1,8 @@
 //! PKCS#8 (RFC 5208, and RFC 5958 with the public key): parses any valid encoding, and writes one canonical form for each spec. The parser
 //! borrows all secrets and copies none.
 //!
-//! The canonical forms are: Ed25519, 48 bytes, seed only (RFC 8410); EC, named curve, scalar and uncompressed point, no inner parameters
-//! (RFC 5915); RSA, two primes with CRT values. All are version 1 without attributes, and Canton reads all of them.
+//! The canonical forms are those that Canton writes: Ed25519, 48 bytes, seed only (RFC 8410); EC, named curve, scalar, `ECParameters` inside
+//! `ECPrivateKey` too, and uncompressed point (RFC 5915); RSA, two primes with CRT values. All are version 1 without attributes.
 
 use crate::domain::KeySpec;
 

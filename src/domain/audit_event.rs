@@ -85,6 +85,8 @@ pub struct AuditEvent {
     pub policy_revision: String,
     /// The KMS calls.
     pub kms: KmsUse,
+    /// What the client says of itself, at most 64 visible ASCII characters and spaces. Not authenticated.
+    pub client: Option<String>,
     /// The W3C trace id (32 hex digits), if the caller sent one.
     pub trace_id: Option<String>,
     /// The request id, as in `x-request-id` of the response.
@@ -112,6 +114,7 @@ impl AuditEvent {
             reason: None,
             policy_revision,
             kms: KmsUse::default(),
+            client: None,
             trace_id: None,
             request_id: None,
             change: None,

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::text::{UnknownText, text_enum};
+use super::{
+    mapping_kind::MappingKinds,
+    text::{UnknownText, text_enum},
+};
 
 text_enum!(
     /// The effective state: the outermost mark of the lifecycle.
@@ -32,7 +35,11 @@ pub struct Lifecycle {
     quarantined: bool,
     pending_deletion: bool,
     destroyed: bool,
+    topology_only: Option<MappingKinds>,
 }
+
+/// The mark of a key that signs topology transactions only. It does not change the effective state.
+const TOPOLOGY_ONLY: &str = "topology-only";
 
 /// A transition between two lifecycles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,8 @@ pub enum Transition {
     CancelDeletion,
     /// Deletes the key material after the waiting time. The attributes stay.
     Destroy,
+    /// Limits an active key to topology transactions with mappings of these kinds, or removes the limit.
+    RestrictSigning(Option<MappingKinds>),
 }
 
 /// The state of the key does not allow the transition.
@@ -63,7 +72,8 @@ pub struct TransitionError {
 
 impl Lifecycle {
     /// The lifecycle of a new key.
-    pub const ACTIVE: Self = Self { superseded: false, disabled: false, quarantined: false, pending_deletion: false, destroyed: false };
+    pub const ACTIVE: Self =
+        Self { superseded: false, disabled: false, quarantined: false, pending_deletion: false, destroyed: false, topology_only: None };
 
     /// The lifecycle shown for a row whose state cannot be read.
     pub const QUARANTINED: Self = Self { quarantined: true, ..Self::ACTIVE };
@@ -85,7 +95,7 @@ impl Lifecycle {
     /// # Errors
     /// [`TransitionError`] where the step does not exist, or would change nothing; a key that waits to be destroyed can be set aside
     /// again, because its row was edited each time.
-    pub const fn after(self, step: Transition) -> Result<Self, TransitionError> {
+    pub fn after(self, step: Transition) -> Result<Self, TransitionError> {
         use KeyState::{Active, Destroyed, Disabled, PendingDeletion, Quarantined, Superseded};
         let from = self.state();
         Ok(match (step, from) {
@@ -96,6 +106,7 @@ impl Lifecycle {
             (Transition::ScheduleDeletion, Active | Superseded | Disabled | Quarantined) => Self { pending_deletion: true, ..self },
             (Transition::CancelDeletion, PendingDeletion) => Self { pending_deletion: false, ..self },
             (Transition::Destroy, PendingDeletion) => Self { destroyed: true, ..self },
+            (Transition::RestrictSigning(topology_only), Active) if topology_only != self.topology_only => Self { topology_only, ..self },
             (_, Active | Superseded | Disabled | Quarantined | PendingDeletion | Destroyed) => return Err(TransitionError { from }),
         })
     }
@@ -110,16 +121,23 @@ impl Lifecycle {
         matches!(self.state(), KeyState::Active | KeyState::Superseded)
     }
 
+    /// The kinds of mappings that the key may sign, if it signs topology transactions only.
+    pub const fn topology_only(self) -> Option<MappingKinds> {
+        self.topology_only
+    }
+
     /// Whether the key material is deleted.
     pub const fn is_destroyed(self) -> bool {
         self.destroyed
     }
 }
 
-/// The marks, outermost first, space-separated: `pending-deletion disabled superseded`. This text is stored, authenticated and logged.
+/// The marks, outermost first, space-separated: `pending-deletion disabled superseded`. A key that signs topology transactions only has
+/// the last mark `topology-only`, followed by `:` and the kinds if they are listed: `active topology-only:namespace-delegation`. This text
+/// is stored, authenticated and logged.
 impl fmt::Display for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { superseded, disabled, quarantined, pending_deletion, destroyed } = *self;
+        let Self { superseded, disabled, quarantined, pending_deletion, destroyed, topology_only } = *self;
         let marks = [
             (destroyed, KeyState::Destroyed),
             (pending_deletion, KeyState::PendingDeletion),
@@ -128,7 +146,12 @@ impl fmt::Display for Lifecycle {
             (superseded, KeyState::Superseded),
         ];
         let set: Vec<&str> = marks.iter().filter(|(on, _)| *on).map(|(_, state)| state.as_str()).collect();
-        f.write_str(if set.is_empty() { KeyState::Active.as_str().to_owned() } else { set.join(" ") }.as_str())
+        f.write_str(if set.is_empty() { KeyState::Active.as_str().to_owned() } else { set.join(" ") }.as_str())?;
+        match topology_only {
+            None => Ok(()),
+            Some(MappingKinds::ALL) => write!(f, " {TOPOLOGY_ONLY}"),
+            Some(kinds) => write!(f, " {TOPOLOGY_ONLY}:{kinds}"),
+        }
     }
 }
 
@@ -140,6 +163,10 @@ impl FromStr for Lifecycle {
             || UnknownText { set: "lifecycle", word: text.chars().take(128).collect(), known: "the marks, outermost first".into() };
         let mut read = Self::ACTIVE;
         for word in text.split(' ') {
+            if let Some(kinds) = word.strip_prefix(TOPOLOGY_ONLY) {
+                read.topology_only = Some(kinds.strip_prefix(':').unwrap_or(kinds).parse()?);
+                continue;
+            }
             match word.parse()? {
                 KeyState::Active => {}
                 KeyState::Superseded => read.superseded = true,
@@ -158,7 +185,7 @@ impl FromStr for Lifecycle {
 mod tests {
     use super::*;
 
-    const STEPS: [Transition; 7] = [
+    const STEPS: [Transition; 9] = [
         Transition::Disable,
         Transition::Enable,
         Transition::Supersede,
@@ -166,6 +193,8 @@ mod tests {
         Transition::ScheduleDeletion,
         Transition::CancelDeletion,
         Transition::Destroy,
+        Transition::RestrictSigning(Some(MappingKinds::ALL)),
+        Transition::RestrictSigning(None),
     ];
 
     fn reachable() -> Vec<Lifecycle> {
@@ -189,6 +218,11 @@ mod tests {
         for lifecycle in reachable() {
             assert_eq!(lifecycle.to_string().parse(), Ok(lifecycle));
         }
+        let kinds = "active topology-only:namespace-delegation,owner-to-key-mapping";
+        assert_eq!(kinds.parse::<Lifecycle>().unwrap().to_string(), kinds);
+        for edited in ["topology-only", "active topology-only:", "active topology-onlynamespace-delegation", "topology-only active"] {
+            assert!(edited.parse::<Lifecycle>().is_err(), "{edited}");
+        }
         assert!("disabled active".parse::<Lifecycle>().is_err());
         assert!("superseded disabled".parse::<Lifecycle>().is_err());
     }
@@ -200,6 +234,17 @@ mod tests {
                 if let Ok(after) = lifecycle.after(step) {
                     assert!(after.superseded, "{lifecycle} --{step:?}--> {after}");
                     assert!(!after.can_sign());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_transition_of_its_own_changes_what_a_key_may_sign() {
+        for lifecycle in reachable() {
+            for step in STEPS.into_iter().filter(|step| !matches!(step, Transition::RestrictSigning(_))) {
+                if let Ok(after) = lifecycle.after(step) {
+                    assert_eq!(after.topology_only(), lifecycle.topology_only(), "{lifecycle} --{step:?}--> {after}");
                 }
             }
         }

@@ -6,6 +6,7 @@ mod ids;
 mod job;
 mod key;
 mod lifecycle;
+mod mapping_kind;
 mod operation;
 mod policy;
 mod principal;
@@ -20,6 +21,7 @@ pub use self::ids::{Fingerprint, IdError, JobId, KeyId, KeyName, NodeName, Vault
 pub use self::job::{Job, JobError, JobKind, JobState, Work};
 pub use self::key::{KeyAttributes, KeyRecord, SealedKey, Wrap};
 pub use self::lifecycle::{KeyState, Lifecycle, Transition, TransitionError};
+pub use self::mapping_kind::{MappingKind, MappingKinds};
 pub use self::operation::{Operation, Role};
 pub use self::policy::{Denied, Grant, MissingRole, NodeScope, Permit, Policy, PolicyError, Target};
 pub use self::principal::{CertificateId, Principal};

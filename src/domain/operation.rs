@@ -31,6 +31,10 @@ text_enum!(
         RotateKey = "keys.rotate",
         /// `POST /v1/keys/{id}/supersede`
         SupersedeKey = "keys.supersede",
+        /// `POST /v1/keys/{id}/sign-topology`
+        SignTopology = "keys.sign-topology",
+        /// `POST /v1/keys/{id}/signing-restriction`
+        RestrictSigning = "keys.restrict-signing",
         /// `DELETE /v1/keys/{id}`
         DeleteKey = "keys.delete",
         /// `POST /v1/keys/{id}/cancel-deletion`
@@ -69,6 +73,8 @@ text_enum!(
         Freeze = "vault.freeze",
         /// `POST /v1/unfreeze`
         Unfreeze = "vault.unfreeze",
+        /// `POST /v1/topology/decode`
+        DecodeTopology = "topology.decode",
         /// `GET /v1/status`
         Status = "vault.status",
         /// `GET /v1/whoami`
@@ -121,7 +127,9 @@ impl Role {
     pub const fn operations(self) -> &'static [Operation] {
         use Operation as O;
         match self {
-            Self::Node => &[O::CreateKey, O::ListKeys, O::ShowKey, O::Sign, O::Decrypt, O::Encrypt, O::RotateKey, O::DeleteKey],
+            Self::Node => {
+                &[O::CreateKey, O::ListKeys, O::ShowKey, O::Sign, O::SignTopology, O::Decrypt, O::Encrypt, O::RotateKey, O::DeleteKey]
+            }
             Self::KeyAdmin => &[
                 O::CreateKey,
                 O::CreateExportableKey,
@@ -131,6 +139,7 @@ impl Role {
                 O::EnableKey,
                 O::DisableKey,
                 O::SupersedeKey,
+                O::RestrictSigning,
                 O::DeleteKey,
                 O::CancelDeletion,
                 O::ResealKey,
@@ -172,7 +181,7 @@ impl Role {
 
 impl Operation {
     /// Operations that every client with an accepted certificate may call.
-    pub(super) const FOR_ANYBODY: &'static [Self] = &[Self::Status, Self::Whoami, Self::Authorize];
+    pub(super) const FOR_ANYBODY: &'static [Self] = &[Self::Status, Self::Whoami, Self::Authorize, Self::DecodeTopology];
 
     /// Whether the operation concerns the vault as a whole. A grant on some nodes does not permit it.
     pub const fn is_vault_wide(self) -> bool {

@@ -9,6 +9,8 @@ pub struct CallContext {
     pub principal: Principal,
     /// The id of the request, assigned by the vault.
     pub request_id: String,
+    /// What the client says of itself (`User-Agent`), at most 64 visible ASCII characters and spaces. Not authenticated.
+    pub client: Option<String>,
     /// The W3C trace id, 32 hex digits.
     pub trace_id: Option<String>,
     /// The `Idempotency-Key` of the request. Used by operations that create.

@@ -50,6 +50,10 @@ text_enum!(
         InvalidKeyState = "invalid_key_state",
         /// The key is permanent.
         PermanentKey = "permanent_key",
+        /// The key signs topology transactions only.
+        TopologyOnly = "topology_only",
+        /// The bytes are not a topology transaction that the vault shows and signs.
+        InvalidTopology = "invalid_topology",
         /// The key was not created exportable.
         NotExportable = "not_exportable",
         /// A key with this id and other attributes exists.
@@ -143,6 +147,12 @@ pub enum VaultError {
     /// The key is permanent.
     #[error("the key is permanent: it cannot be rotated, superseded or deleted")]
     Permanent,
+    /// The key signs topology transactions only. The text says what is permitted.
+    #[error("the key signs topology transactions only: {0}")]
+    TopologyOnly(String),
+    /// The bytes are not a topology transaction that the vault can show completely. The text says why.
+    #[error("not a topology transaction that the vault signs: {0}")]
+    InvalidTopology(String),
     /// The key is not exportable.
     #[error("the key was not created exportable")]
     NotExportable,
@@ -221,6 +231,8 @@ impl VaultError {
             Self::Permanent => Code::PermanentKey,
             Self::NoSuchRoute => Code::NoSuchRoute,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::TopologyOnly(_) => Code::TopologyOnly,
+            Self::InvalidTopology(_) => Code::InvalidTopology,
             Self::NotExportable => Code::NotExportable,
             Self::KeyExists(_) => Code::KeyExists,
             Self::WrapperKeyExists => Code::WrapperKeyExists,

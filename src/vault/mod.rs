@@ -50,7 +50,7 @@ pub use self::{
     error::{Code, VaultError},
     freeze::Effective,
     key_cache::CacheConfig,
-    keys::{BackupKeyResult, DELETION_DAYS, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature},
+    keys::{BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature},
     limits::{LimitsConfig, RequestSlot},
     pagination::ItemPage,
     start::VaultConfig,

@@ -37,20 +37,17 @@ impl Vault {
     /// The status, for the health endpoints.
     pub fn status(&self) -> Status {
         let (faults, wrapper_keys_down) = self.wrapper_keys.faults();
-        let (stopping, audit_failing) = (self.gate.stopping(), self.gate.audit_failing());
-        let reasons: Vec<Code> = [
-            stopping.then_some(Code::ShuttingDown),
-            audit_failing.then_some(Code::AuditUnavailable),
-            self.gate.frozen().then_some(Code::Frozen),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(faults)
-        .collect();
-        // While the KMS is down, cached keys still work. A frozen vault must stay reachable for the unfreeze.
-        let no_call_can_succeed = stopping || audit_failing || (wrapper_keys_down && self.key_cache.is_empty());
+        let (stopping, audit_failing, frozen) = (self.gate.stopping(), self.gate.audit_failing(), self.gate.frozen());
+        let reasons: Vec<Code> =
+            [stopping.then_some(Code::ShuttingDown), audit_failing.then_some(Code::AuditUnavailable), frozen.then_some(Code::Frozen)]
+                .into_iter()
+                .flatten()
+                .chain(faults)
+                .collect();
+        // While the KMS is down, cached keys still work.
+        let no_use_can_succeed = stopping || audit_failing || frozen || (wrapper_keys_down && self.key_cache.is_empty());
         Status {
-            ready: !no_call_can_succeed,
+            ready: !no_use_can_succeed,
             degraded: !reasons.is_empty(),
             reasons,
             version: self.version.clone(),

@@ -58,6 +58,7 @@ const KEY_CALLS: &[KeyCall] = &[
     step("keys.disable", &["key-admin"], [OK, OK, NO_STEP, OK, NO_STEP, NO_STEP]),
     step("keys.rotate", &["node"], [(201, ""), SUPERSEDED, DISABLED, QUARANTINED, PENDING, DESTROYED]),
     step("keys.supersede", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
+    step("keys.restrict-signing", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
     step("keys.delete", &["node", "key-admin"], [OK, OK, OK, OK, NO_STEP, NO_STEP]),
     step("keys.reseal", &["key-admin"], [OK, OK, OK, QUARANTINED, OK, DESTROYED]),
     step("keys.cancel-deletion", &["key-admin"], [NO_STEP, NO_STEP, NO_STEP, NO_STEP, OK, NO_STEP]),
@@ -258,6 +259,7 @@ fn body(operation: &str, key: &Held) -> Value {
         "keys.encrypt" => json!({ "plaintext": "aGVsbG8=" }),
         "keys.decrypt" => json!({ "algorithm": "aes-256-gcm", "ciphertext": key.ciphertext.as_deref().unwrap_or("aGVsbG8=") }),
         "keys.export" => json!({ "format": "pkcs8" }),
+        "keys.restrict-signing" => json!({ "topology_only": true }),
         _ => Value::Null,
     }
 }

@@ -98,7 +98,7 @@ fn node() -> NodeName {
 
 fn as_(name: &str) -> CallContext {
     let principal = Principal { name: name.into(), certificate: None };
-    CallContext { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
+    CallContext { principal, request_id: "r".into(), client: None, trace_id: None, idempotency_key: None }
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, VaultError>) -> Code {

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use canton_keyvault::{
     crypto::{
         SecretBytes, SystemRandom,
-        canton::{KeyPairToWrite, write_key_pair},
+        canton::{CantonVersion, KeyPairToWrite, write_key_pair},
         fingerprint, scheme,
     },
     domain::{KeySpec, Purpose, Usage},
@@ -66,7 +66,7 @@ fn in_canton_file(key: KnownKey) -> KnownKey {
         public_key,
         fingerprint: fingerprint(key.spec, key.purpose, public_key),
     };
-    let file = ok(write_key_pair(&pair, Some(&SecretBytes::copy_of(PASSWORD.as_bytes())), &SystemRandom::default()));
+    let file = ok(write_key_pair(&pair, CantonVersion::V3_6, Some(&SecretBytes::copy_of(PASSWORD.as_bytes())), &SystemRandom::default()));
     let file = STANDARD.encode(file.expose());
     let import = json!({ "node": "participant1", "format": "canton-key-pair", "material": file, "password": PASSWORD });
     KnownKey { import, secret_texts: vec![PASSWORD.into(), file], ..key }

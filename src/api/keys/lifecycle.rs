@@ -1,20 +1,20 @@
-//! `/v1/keys/{id}/{enable,disable,supersede,cancel-deletion}` and `DELETE /v1/keys/{id}`: the state changes of a key.
+//! `/v1/keys/{id}/{enable,disable,supersede,signing-restriction,cancel-deletion}` and `DELETE /v1/keys/{id}`: the state changes of a key.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{KeyId, Operation},
+    domain::{KeyId, MappingKind, MappingKinds, Operation},
     vault::{Effective, VaultError},
 };
 
 use super::Key;
 use crate::api::{
     Api, Problem,
-    extract::ApiRequest,
+    extract::{ApiRequest, Nothing},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -43,6 +43,45 @@ pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest
 #[utoipa::path(post, path = "/v1/keys/{id}/supersede", operation_id = "keys.supersede", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
 pub(in crate::api) async fn supersede(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.supersede(&ask.call, ask.path).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
+}
+
+/// What a key may sign.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SigningRestriction {
+    /// `true`: only `sign-topology` works with the key. `false`: `sign` works too.
+    topology_only: bool,
+    /// With `topology_only`: the kinds of mappings that the key may sign. All kinds if absent.
+    mappings: Option<Vec<MappingKind>>,
+}
+
+/// Restrict what a key may sign
+///
+/// A key that is limited to topology transactions signs only what the vault has decoded. Canton's driver passes hashes only, so that a
+/// node cannot use such a key online: restrict a root key whose intermediate key is online.
+#[utoipa::path(post, path = "/v1/keys/{id}/signing-restriction", operation_id = "keys.restrict-signing", tag = "life", params(("id" = String, Path)),
+    request_body = SigningRestriction, responses((status = 200, body = Key), Problems))]
+pub(in crate::api) async fn restrict_signing(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<KeyId, Nothing, SigningRestriction>,
+) -> Result<Json<Key>, Problem> {
+    let restriction = match ask.body {
+        SigningRestriction { topology_only: false, mappings: None } => Ok(None),
+        SigningRestriction { topology_only: true, mappings: None } => Ok(Some(MappingKinds::ALL)),
+        SigningRestriction { topology_only: true, mappings: Some(kinds) } if !kinds.is_empty() => Ok(Some(kinds.into_iter().collect())),
+        SigningRestriction { topology_only: true, .. } => Err("mappings: name at least one kind, or omit it"),
+        SigningRestriction { topology_only: false, .. } => Err("mappings: only with topology_only"),
+    };
+    let restriction = match restriction {
+        Ok(restriction) => restriction,
+        Err(detail) => {
+            let error = VaultError::InvalidRequest(detail.into());
+            let error = api.vault.reject(&ask.call, Operation::RestrictSigning, Some(ask.path), error).await;
+            return Err(Problem::of(&error, &ask.call.request_id));
+        }
+    };
+    let answer = api.vault.restrict_signing(&ask.call, ask.path, restriction).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
 }
 

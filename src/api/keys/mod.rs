@@ -12,7 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{
-        Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, NodeName, Origin, Purpose, Timestamp, Usage, Usages, Wrap, WrapperKeyId,
+        Class, KeyId, KeyName, KeyRecord, KeySpec, KeyState, MappingKind, MappingKinds, NodeName, Origin, Purpose, Timestamp, Usage,
+        Usages, Wrap, WrapperKeyId,
     },
     vault::{ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey},
 };
@@ -53,6 +54,12 @@ pub struct Key {
     pub origin: Origin,
     /// Whether an exporter may export it.
     pub exportable: bool,
+    /// `true` if it signs topology transactions only. Otherwise absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub topology_only: bool,
+    /// The kinds of mappings that it may sign, if they are limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topology_mappings: Vec<MappingKind>,
     /// X.509 `SubjectPublicKeyInfo`, DER, base64; not for symmetric keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<Base64>,
@@ -128,6 +135,8 @@ impl From<KeyRecord> for Key {
             state: lifecycle.state(),
             origin: attributes.origin,
             exportable: attributes.exportable,
+            topology_only: lifecycle.topology_only().is_some(),
+            topology_mappings: lifecycle.topology_only().map_or_else(Vec::new, MappingKinds::listed),
             public_key: public_key.map(Base64),
             created_at,
             revision,

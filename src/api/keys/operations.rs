@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    crypto::canton::CantonVersion,
     domain::{Algorithm, KeyId, Operation, SignatureFormat},
-    vault::{CallContext, ExportedKey, MaterialFormat, Signature, VaultError},
+    vault::{CallContext, ExportKey, ExportedKey, MaterialFormat, Signature, VaultError},
 };
 
 use super::SecretText;
@@ -126,6 +127,8 @@ pub(in crate::api) async fn encrypt(
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ExportRequest {
     format: MaterialFormat,
+    /// The version of Canton that a key-pair file is for: `3.3` files contain the public key, later ones do not. The newest if absent.
+    canton_version: Option<CantonVersion>,
     /// Protects a Canton key-pair file.
     #[schema(value_type = Option<String>)]
     password: Option<SecretText>,
@@ -145,9 +148,9 @@ pub(in crate::api) async fn export(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, ExportRequest>,
 ) -> Result<Json<ExportAnswer>, Problem> {
-    let ExportRequest { format, password } = ask.body;
-    let password = password.map(|password| password.0);
-    let answer = api.vault.export_key(&ask.call, ask.path, format, password).await.or_problem(&ask.call)?;
+    let ExportRequest { format, canton_version, password } = ask.body;
+    let export = ExportKey { format, canton_version, password: password.map(|password| password.0) };
+    let answer = api.vault.export_key(&ask.call, ask.path, export).await.or_problem(&ask.call)?;
     let ExportedKey { format, material } = answer.into_value();
     Ok(Json(ExportAnswer { format, material: SecretBase64(material) }))
 }

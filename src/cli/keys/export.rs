@@ -9,8 +9,10 @@ use crate::{
         Failure,
         connection::Remote,
         input::{NewFile, Place, from_base64},
+        value_parsers::words,
     },
     client::Call,
+    crypto::canton::CantonVersion,
     domain::KeyId,
 };
 
@@ -22,6 +24,9 @@ pub struct ExportArgs {
     /// The format of the file
     #[arg(long, value_enum)]
     format: MaterialFormat,
+    /// The version of Canton that the key-pair file is for; a file for 3.3 contains the public key. Default: the newest
+    #[arg(long, value_parser = words::<CantonVersion>())]
+    canton_version: Option<CantonVersion>,
     /// The file with the password that encrypts the key-pair file; - for standard input
     #[arg(long, value_name = "FILE|-")]
     password_file: Option<Place>,
@@ -33,6 +38,8 @@ pub struct ExportArgs {
 #[derive(Serialize)]
 struct ExportKeyBody<'a> {
     format: MaterialFormat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canton_version: Option<CantonVersion>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<&'a str>,
 }
@@ -46,7 +53,8 @@ struct Exported<'a> {
 pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
     let out = NewFile::create(&args.out)?;
     let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
-    let body = ExportKeyBody { format: args.format, password: password.as_ref().map(|password| password.as_str()) };
+    let (format, canton_version) = (args.format, args.canton_version);
+    let body = ExportKeyBody { format, canton_version, password: password.as_ref().map(|password| password.as_str()) };
     let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/export", args.id)).json(&body)?).await?;
     let Exported { material } = answer.parse()?;
     remote.write_secret(&answer, out, &from_base64(material, "material")?)

@@ -39,6 +39,8 @@ pub enum KeysCommand {
     Rotate(lifecycle::KeyArgs),
     /// End the signing of a key that has a successor, permanently
     Supersede(lifecycle::KeyArgs),
+    /// Limit a signing key to topology transactions, or remove this limit
+    RestrictSigning(lifecycle::RestrictArgs),
     /// Schedule the deletion of a key: use is refused at once, and the key is destroyed after the waiting time
     Delete(lifecycle::DeleteArgs),
     /// Cancel a scheduled deletion
@@ -65,6 +67,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Disable(args) => lifecycle::transition(&args, "disable", &remote).await,
         KeysCommand::Rotate(args) => lifecycle::rotate(&args, &remote).await,
         KeysCommand::Supersede(args) => lifecycle::transition(&args, "supersede", &remote).await,
+        KeysCommand::RestrictSigning(args) => lifecycle::restrict(&args, &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,
         KeysCommand::Reseal(args) => reseal::reseal(&args, &remote).await,

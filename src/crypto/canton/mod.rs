@@ -1,4 +1,5 @@
-//! Canton's key-pair files: what `keys.secret.download` writes and `keys.secret.upload` reads, for Canton 3.3 to 3.6.
+//! Canton's key-pair files: what `keys.secret.download` writes and `keys.secret.upload` reads, and the rows of its private key
+//! store.
 
 mod messages;
 mod names;
@@ -7,8 +8,8 @@ mod read_key_pair;
 mod write_key_pair;
 
 pub use self::password::MAX_PASSWORD;
-pub use self::read_key_pair::{CantonKeyPair, read_key_pair};
-pub use self::write_key_pair::{KeyPairToWrite, write_key_pair};
+pub use self::read_key_pair::{CantonKeyPair, read_key_pair, read_private_key_row};
+pub use self::write_key_pair::{CantonVersion, KeyPairToWrite, write_key_pair};
 
 use super::CryptoError;
 
@@ -18,9 +19,9 @@ pub enum CantonFileError {
     /// The file has none of the forms that Canton writes.
     #[error("not a Canton key pair: {0}")]
     NotAKeyPair(&'static str),
-    /// The file is from Canton 2 (version 0) or from a later version than 3.6.
-    #[error("the file has version {0}; Canton 3.3 to 3.6 write version 30")]
-    UnsupportedVersion(i32),
+    /// Canton does not read this id of a private key.
+    #[error("the id in the file is empty, longer than 68 characters, contains `::`, or is not an id of Canton")]
+    KeyId,
     /// The file is protected, and no password was given.
     #[error("the file is protected by a password")]
     PasswordNeeded,

@@ -1,4 +1,4 @@
-//! Canton's numbers for specs and usages. One table for each serves reading and writing.
+//! Canton's numbers for specs and usages, and its rule for ids. One table for each kind of number serves reading and writing.
 
 use crate::domain::{KeySpec, Usage, Usages};
 
@@ -58,9 +58,10 @@ const USAGES: [(i32, Usage); 4] =
 /// Canton ignores it when reading.
 const IDENTITY_DELEGATION: i32 = 2;
 
-/// The usages as Canton reads them: no number means all usages, and proof of ownership is added where the set allows it.
+/// The usages as Canton reads them: without a number other than the ignored one they are all usages, and proof of ownership is added where
+/// the set allows it.
 pub(super) fn read_usages(numbers: &[i32]) -> Result<Usages, CantonFileError> {
-    if numbers.is_empty() {
+    if numbers.iter().all(|number| *number == IDENTITY_DELEGATION) {
         return Ok(USAGES.iter().map(|(_, usage)| *usage).collect());
     }
     let usage = |number: &i32| {
@@ -98,19 +99,41 @@ fn complete(usages: Usages) -> Result<Usages, CantonFileError> {
     }
 }
 
+/// Maximum length of the id of a private key in characters (`String68`).
+const MAX_KEY_ID: usize = 68;
+
+/// Whether Canton reads this id of a private key: not empty, at most 68 characters of a Daml-LF party, without the delimiter `::`
+/// (`Fingerprint.fromProtoPrimitive`, `UniqueIdentifier.verifyValidString`).
+pub(super) fn check_key_id(id: &str) -> Result<(), CantonFileError> {
+    let of_a_party = |character: char| character.is_ascii_alphanumeric() || matches!(character, ':' | '-' | '_' | ' ');
+    let valid = !id.is_empty() && id.len() <= MAX_KEY_ID && id.chars().all(of_a_party) && !id.contains("::");
+    if valid { Ok(()) } else { Err(CantonFileError::KeyId) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn ids_are_those_that_canton_reads() {
+        for id in ["1220ab", "1220AB", "a:b", &"x".repeat(68)] {
+            assert_eq!(check_key_id(id), Ok(()), "{id}");
+        }
+        for id in ["", "a::b", "a/b", "\u{e9}", "a\n", &"x".repeat(69)] {
+            assert_eq!(check_key_id(id), Err(CantonFileError::KeyId), "{id}");
+        }
+    }
+
+    #[test]
     fn usages_are_read_as_canton_does() {
         let all = [Usage::Namespace, Usage::SequencerAuthentication, Usage::Protocol, Usage::ProofOfOwnership];
         assert_eq!(read_usages(&[]), Ok(all.into_iter().collect()));
+        assert_eq!(read_usages(&[2, 2]), Ok(all.into_iter().collect()));
         assert_eq!(read_usages(&[1]), Ok([Usage::Namespace].into_iter().collect()));
         assert_eq!(read_usages(&[2, 1]), Ok([Usage::Namespace].into_iter().collect()));
         assert_eq!(read_usages(&[4]), Ok([Usage::Protocol, Usage::ProofOfOwnership].into_iter().collect()));
         assert_eq!(read_usages(&[5, 3]), Ok([Usage::SequencerAuthentication, Usage::ProofOfOwnership].into_iter().collect()));
-        for refused in [&[5][..], &[1, 5], &[2], &[0], &[6], &[4, 7]] {
+        for refused in [&[5][..], &[1, 5], &[2, 5], &[0], &[6], &[4, 7]] {
             assert!(read_usages(refused).is_err(), "{refused:?}");
         }
         assert_eq!(write_usages(all.into_iter().collect()), Ok(vec![1, 3, 4, 5]));

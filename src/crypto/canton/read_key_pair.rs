@@ -1,4 +1,5 @@
-//! Reads a key pair in each form that Canton 3.3 to 3.6 writes: file, protected file, bare message, column of the private key store.
+//! Reads a key pair in each form that Canton writes: file, protected file, bare message, row of the private key store. It reads what Canton's
+//! import reads, except for the forms that ARCHITECTURE.md lists as refused.
 
 use prost::{Message, bytes::Bytes};
 
@@ -8,10 +9,10 @@ use crate::domain::{KeySpec, Purpose, Usages};
 use super::{
     CantonFileError,
     messages::{
-        CryptoKeyPair, EncryptionKeyPair, EncryptionPrivateKey, FORMAT_DER, FORMAT_PKCS8, FORMAT_RAW, FORMAT_SPKI, PROTO_VERSION,
-        PasswordBasedEncrypted, SigningKeyPair, SigningPrivateKey, UntypedVersionedMessage, share,
+        CryptoKeyPair, EncryptionKeyPair, EncryptionPrivateKey, FORMAT_DER, FORMAT_PKCS8, FORMAT_RAW, FORMAT_SPKI, PasswordBasedEncrypted,
+        SigningKeyPair, SigningPrivateKey, UntypedVersionedMessage, share,
     },
-    names::{ENCRYPTION_KEY_SCHEME, ENCRYPTION_KEY_SPEC, SIGNING_KEY_SCHEME, SIGNING_KEY_SPEC, read_usages},
+    names::{ENCRYPTION_KEY_SCHEME, ENCRYPTION_KEY_SPEC, SIGNING_KEY_SCHEME, SIGNING_KEY_SPEC, check_key_id, read_usages},
     password::unprotect,
 };
 
@@ -37,7 +38,8 @@ pub struct CantonKeyPair {
 
 /// Reads a key pair. An empty password is no password, as in Canton. With a password it takes tens of milliseconds and 12 MiB.
 ///
-/// The id in the file is ignored. A public key in the file must belong to the private key.
+/// The version in the wrapper is ignored, as in Canton. The id in the file must be one that Canton reads, but the key gets its own
+/// fingerprint. A public key in the file must belong to the private key.
 ///
 /// # Errors
 /// [`CantonFileError`].
@@ -54,6 +56,20 @@ pub fn read_key_pair(bytes: &SecretBytes, password: Option<&SecretBytes>) -> Res
     }
 }
 
+/// Reads the unencrypted column `data` of a row of Canton's private key store. The column `purpose` says which message it is.
+///
+/// # Errors
+/// [`CantonFileError`].
+pub fn read_private_key_row(data: &SecretBytes, purpose: Purpose) -> Result<CantonKeyPair, CantonFileError> {
+    const NO_ROW: CantonFileError = CantonFileError::NotAKeyPair("the row holds no private key. It may be encrypted or corrupted");
+    let wrapper = UntypedVersionedMessage::decode(share(SecretBytes::copy_of(data.expose()))).map_err(|_| NO_ROW)?;
+    let key = match purpose {
+        Purpose::Signing => SigningPrivateKey::decode(wrapper.data).map(KeyMessage::from),
+        _ => EncryptionPrivateKey::decode(wrapper.data).map(KeyMessage::from),
+    };
+    key.map_err(|_| NO_ROW)?.check()
+}
+
 /// The content of a file.
 enum Content {
     Key(KeyMessage),
@@ -65,24 +81,25 @@ impl Content {
     /// private key and a number in `PasswordBasedEncrypted`.
     fn read(bytes: &SecretBytes) -> Result<Self, CantonFileError> {
         let bytes = share(SecretBytes::copy_of(bytes.expose()));
-        let data = match UntypedVersionedMessage::decode(bytes.clone()) {
-            Ok(wrapper) if wrapper.version == PROTO_VERSION => wrapper.data,
-            Ok(wrapper) if wrapper.version != 0 => return Err(CantonFileError::UnsupportedVersion(wrapper.version)),
-            // A bare pair decodes as a wrapper without a version, or does not decode as a wrapper.
-            _ => return key_pair(bytes).map(Self::Key).ok_or(NEITHER),
-        };
+        // A bare pair does not decode as a wrapper, or as one whose data has none of the forms below.
+        let wrapped = UntypedVersionedMessage::decode(bytes.clone()).ok().and_then(|wrapper| Self::unwrapped(wrapper.data));
+        wrapped.or_else(|| key_pair(bytes).map(Self::Key)).ok_or(NEITHER)
+    }
+
+    fn unwrapped(data: Bytes) -> Option<Self> {
         if let Some(key) = key_pair(data.clone()) {
-            return Ok(Self::Key(key));
+            return Some(Self::Key(key));
         }
         match PasswordBasedEncrypted::decode(data.clone()) {
-            Ok(protected) if !protected.ciphertext.is_empty() && !protected.salt.is_empty() => Ok(Self::Protected(protected)),
-            _ => stored_private_key(data).map(Self::Key).ok_or(NEITHER),
+            Ok(protected) if !protected.ciphertext.is_empty() && !protected.salt.is_empty() => Some(Self::Protected(protected)),
+            _ => stored_private_key(data).map(Self::Key),
         }
     }
 }
 
 /// One private key with its description, for signing and encryption keys.
 struct KeyMessage {
+    id: String,
     purpose: Purpose,
     format: i32,
     private_key: Bytes,
@@ -117,20 +134,21 @@ fn stored_private_key(data: Bytes) -> Option<KeyMessage> {
 
 impl From<SigningPrivateKey> for KeyMessage {
     fn from(key: SigningPrivateKey) -> Self {
-        let SigningPrivateKey { id: _, format, private_key, scheme, usage, key_spec } = key;
-        Self { purpose: Purpose::Signing, format, private_key, scheme, key_spec, usage, public: None }
+        let SigningPrivateKey { id, format, private_key, scheme, usage, key_spec } = key;
+        Self { id, purpose: Purpose::Signing, format, private_key, scheme, key_spec, usage, public: None }
     }
 }
 
 impl From<EncryptionPrivateKey> for KeyMessage {
     fn from(key: EncryptionPrivateKey) -> Self {
-        let EncryptionPrivateKey { id: _, format, private_key, scheme, key_spec } = key;
-        Self { purpose: Purpose::Encryption, format, private_key, scheme, key_spec, usage: Vec::new(), public: None }
+        let EncryptionPrivateKey { id, format, private_key, scheme, key_spec } = key;
+        Self { id, purpose: Purpose::Encryption, format, private_key, scheme, key_spec, usage: Vec::new(), public: None }
     }
 }
 
 impl KeyMessage {
     fn check(self) -> Result<CantonKeyPair, CantonFileError> {
+        check_key_id(&self.id)?;
         let (specs, schemes) = match self.purpose {
             Purpose::Signing => (SIGNING_KEY_SPEC, SIGNING_KEY_SCHEME),
             _ => (ENCRYPTION_KEY_SPEC, ENCRYPTION_KEY_SCHEME),

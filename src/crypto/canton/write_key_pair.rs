@@ -1,9 +1,9 @@
-//! Writes a key-pair file that Canton 3.3 to 3.6 all read. It contains the public key, which 3.3 requires and later versions skip.
+//! Writes a key-pair file as a version of Canton writes it. Canton 3.3 requires the public key in it; later versions write none.
 
 use prost::Message;
 
 use crate::crypto::{Random, SecretBytes};
-use crate::domain::{Fingerprint, KeySpec, Purpose, Usages};
+use crate::domain::{Fingerprint, KeySpec, Purpose, Usages, text_enum};
 
 use super::{
     CantonFileError,
@@ -14,6 +14,20 @@ use super::{
     names::{ENCRYPTION_KEY_SPEC, SIGNING_KEY_SPEC, write_usages},
     password::protect,
 };
+
+text_enum!(
+    /// The version of Canton that a key-pair file is for.
+    CantonVersion as "Canton version" {
+        /// Canton 3.3. The file contains the public key.
+        V3_3 = "3.3",
+        /// Canton 3.4. The file contains the private key only.
+        V3_4 = "3.4",
+        /// Canton 3.5, which reads the same files as 3.4.
+        V3_5 = "3.5",
+        /// Canton 3.6, which reads the same files as 3.4.
+        V3_6 = "3.6",
+    }
+);
 
 /// The content of a file.
 pub struct KeyPairToWrite<'a> {
@@ -31,16 +45,18 @@ pub struct KeyPairToWrite<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// Writes a file of version 30, protected if there is a password. An empty password is no password, as in Canton.
+/// Writes a file of version 30, byte for byte as that version of Canton does, protected if there is a password. An empty password is no
+/// password, as in Canton.
 ///
 /// # Errors
 /// [`CantonFileError`] if Canton has no such keys or usages, or if the password is too long.
 pub fn write_key_pair(
     pair: &KeyPairToWrite<'_>,
+    version: CantonVersion,
     password: Option<&SecretBytes>,
     random: &dyn Random,
 ) -> Result<SecretBytes, CantonFileError> {
-    let file = wrap(&message(pair)?);
+    let file = wrap(&message(pair, version)?);
     match password.filter(|password| !password.expose().is_empty()) {
         None => Ok(file),
         Some(password) => Ok(wrap(&protect(&file, password, random)?)),
@@ -51,9 +67,10 @@ fn wrap(message: &impl Message) -> SecretBytes {
     encode(&UntypedVersionedMessage { data: share(encode(message)), version: PROTO_VERSION })
 }
 
-fn message(pair: &KeyPairToWrite<'_>) -> Result<CryptoKeyPair, CantonFileError> {
+fn message(pair: &KeyPairToWrite<'_>, version: CantonVersion) -> Result<CryptoKeyPair, CantonFileError> {
     const NO_SUCH_KEY: CantonFileError = CantonFileError::NotAKeyPair("Canton has no key pairs of this spec and purpose");
     let (id, public_key) = (pair.fingerprint.to_string(), pair.public_key.to_vec().into());
+    let with_public_key = version == CantonVersion::V3_3;
     let private_key = share(SecretBytes::copy_of(pair.pkcs8.expose()));
     let mut message = CryptoKeyPair { signing: None, encryption: None };
     match pair.purpose {
@@ -61,14 +78,20 @@ fn message(pair: &KeyPairToWrite<'_>) -> Result<CryptoKeyPair, CantonFileError> 
             let key_spec = SIGNING_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
             let usage = write_usages(pair.usages)?;
             message.signing = Some(SigningKeyPair {
-                public_key: Some(SigningPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, usage: usage.clone(), key_spec }),
+                public_key: with_public_key.then(|| SigningPublicKey {
+                    format: FORMAT_SPKI,
+                    public_key,
+                    scheme: 0,
+                    usage: usage.clone(),
+                    key_spec,
+                }),
                 private_key: Some(SigningPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, usage, key_spec }),
             });
         }
         Purpose::Encryption => {
             let key_spec = ENCRYPTION_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
             message.encryption = Some(EncryptionKeyPair {
-                public_key: Some(EncryptionPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, key_spec }),
+                public_key: with_public_key.then(|| EncryptionPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, key_spec }),
                 private_key: Some(EncryptionPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, key_spec }),
             });
         }

@@ -8,7 +8,11 @@
 //! C     = AES-128-CBC(k_enc, IV, PKCS#7 padded)  T = HMAC-SHA256(k_mac, C ‖ 8 zero bytes)
 //! ```
 //!
+//! Canton also decrypts ciphertexts whose V is compressed (33 bytes) or hybrid (65 bytes). The KDF then uses V as sent.
+//!
 //! The MAC does not cover the IV: a changed IV changes the first block of the plaintext. This is Canton's format.
+
+use std::borrow::Cow;
 
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey as EcdhKey, UnparsedPublicKey, agree},
@@ -80,13 +84,13 @@ impl EciesKey {
     /// `None` for any fault. The MAC is compared before the padding is checked, so that there is no padding oracle.
     fn open(&self, ciphertext: &[u8]) -> Option<SecretBytes> {
         let (iv, rest) = ciphertext.split_first_chunk::<IV>()?;
-        let (point, rest) = rest.split_first_chunk::<POINT>()?;
+        let (point, rest) = rest.split_at_checked(point_length(*rest.first()?)?)?;
         let (encrypted, mac) = rest.split_last_chunk::<MAC>()?;
         // Whole blocks only. CBC would report a wrong length after the MAC, but the length is public.
         if encrypted.is_empty() || !encrypted.len().is_multiple_of(16) {
             return None;
         }
-        let derived = derive(&self.key, point, point)?;
+        let derived = derive(&self.key, &usable_point(point)?, point)?;
         if !bool::from(tag(&derived, encrypted)?.as_ref().ct_eq(mac)) {
             return None;
         }
@@ -101,12 +105,31 @@ impl EciesKey {
     }
 }
 
-/// The 80 derived bytes of an ephemeral point V and the point of the other side. `None` if the point is infinity or not on the curve.
-pub(super) fn derive(own: &EcdhKey, other: &[u8; POINT], ephemeral: &[u8; POINT]) -> Option<SecretBytes> {
-    // Uncompressed points only: Canton writes no others, and the encoding of V is an input of the derivation.
-    if other.first() != Some(&4) {
-        return None;
+/// Length in bytes of a point with this first byte (SEC 1 §2.3.3). `None` for infinity and for bytes that start no point.
+const fn point_length(first: u8) -> Option<usize> {
+    match first {
+        2 | 3 => Some(1 + POINT / 2),
+        4 | 6 | 7 => Some(POINT),
+        _ => None,
     }
+}
+
+/// The point in a form that the library reads: a hybrid point as an uncompressed one, after a check of its parity bit.
+fn usable_point(point: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match (point.first()?, point.last()?) {
+        (hybrid @ (6 | 7), last) => {
+            let (_, coordinates) = point.split_first()?;
+            (hybrid & 1 == last & 1).then(|| Cow::Owned([&[4], coordinates].concat()))
+        }
+        _ => Some(Cow::Borrowed(point)),
+    }
+}
+
+/// The 80 derived bytes of an ephemeral point V (as sent) and the point of the other side. `None` if the point is infinity or not on the
+/// curve.
+pub(super) fn derive(own: &EcdhKey, other: &[u8], ephemeral: &[u8]) -> Option<SecretBytes> {
+    // The library also reads X.509 keys, which are no points.
+    point_length(*other.first()?).filter(|length| *length == other.len())?;
     agree(own, UnparsedPublicKey::new(&ECDH_P256, other), (), |shared| Ok(kdf2(ephemeral, shared))).ok()
 }
 

@@ -83,6 +83,7 @@ impl AuditGate {
         let revision = self.policy().revision().to_string();
         AuditEvent {
             request_id: Some(call.request_id.clone()),
+            client: call.client.clone(),
             trace_id: call.trace_id.clone(),
             ..AuditEvent::new(self.env.now(), call.principal.clone(), operation, revision)
         }

@@ -55,6 +55,7 @@ impl RefusalThrottle {
             subject: None,
             request_id: None,
             trace_id: None,
+            client: None,
             count: Some(0),
             ..event.clone()
         };

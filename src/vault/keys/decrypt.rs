@@ -7,7 +7,7 @@ use crate::{
     domain::{Algorithm, AuditEvent, KeyId, Operation},
 };
 
-use super::use_key::{KeyOperationResult, RequiredState};
+use super::use_key::{KeyOperationResult, KeyUse};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 
 impl Vault {
@@ -26,7 +26,7 @@ impl Vault {
         let event =
             AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.gate.event(call, Operation::Decrypt) };
         let aad = id.to_string();
-        self.use_key(event, id, RequiredState::ActiveOrSuperseded, move |key, _| {
+        self.use_key(event, id, KeyUse::Decrypt, move |key, _| {
             Ok(KeyOperationResult { value: key.private.decrypt(algorithm, &ciphertext, aad.as_bytes())?, digest: None })
         })
         .await

@@ -9,7 +9,7 @@ use crate::{
     domain::{Algorithm, AuditEvent, KeyId, Operation},
 };
 
-use super::use_key::{KeyOperationResult, RequiredState};
+use super::use_key::{KeyOperationResult, KeyUse};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 
 impl Vault {
@@ -26,7 +26,7 @@ impl Vault {
     ) -> Result<AuditedResult<Vec<u8>>, VaultError> {
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), ..self.gate.event(call, Operation::Encrypt) };
         let (aad, random) = (id.to_string(), Arc::clone(&self.env.random));
-        self.use_key(event, id, RequiredState::Active, move |key, _| {
+        self.use_key(event, id, KeyUse::Encrypt, move |key, _| {
             let value = key.private.encrypt(algorithm, plaintext.expose(), aad.as_bytes(), random.as_ref())?;
             let digest = Some(Sha256::digest(&value).into());
             Ok(KeyOperationResult { value, digest })

@@ -5,15 +5,25 @@ use std::sync::Arc;
 use crate::{
     crypto::{
         Random, SecretBytes,
-        canton::{KeyPairToWrite, write_key_pair},
-        with_wiped_stack,
+        canton::{CantonVersion, KeyPairToWrite, write_key_pair},
+        read_pkcs8, with_wiped_stack,
     },
-    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Purpose},
+    domain::{AuditEvent, KeyAttributes, KeyId, KeyRecord, KeyState, Operation, Purpose},
     storage::KeyPrecondition,
 };
 
 use super::MaterialFormat;
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
+
+/// How to export a key.
+pub struct ExportKey {
+    /// The format of the material.
+    pub format: MaterialFormat,
+    /// The version of Canton that a key-pair file is for. `None`: the newest. Only for [`MaterialFormat::CantonKeyPair`].
+    pub canton_version: Option<CantonVersion>,
+    /// Protects a key-pair file. Only for [`MaterialFormat::CantonKeyPair`].
+    pub password: Option<SecretBytes>,
+}
 
 /// An unsealed private key.
 pub struct ExportedKey {
@@ -28,15 +38,9 @@ impl Vault {
     ///
     /// # Errors
     /// `NotExportable`, `InvalidAttributes` if the key does not have this format, otherwise as [`Vault::sign`].
-    pub async fn export_key(
-        &self,
-        call: &CallContext,
-        id: KeyId,
-        format: MaterialFormat,
-        password: Option<SecretBytes>,
-    ) -> Result<AuditedResult<ExportedKey>, VaultError> {
-        let mut event = AuditEvent { subject: Some(format.to_string()), ..self.gate.event(call, Operation::ExportKey) };
-        let result = self.try_export(&mut event, call, id, format, password).await;
+    pub async fn export_key(&self, call: &CallContext, id: KeyId, export: ExportKey) -> Result<AuditedResult<ExportedKey>, VaultError> {
+        let mut event = AuditEvent { subject: Some(export.format.to_string()), ..self.gate.event(call, Operation::ExportKey) };
+        let result = self.try_export(&mut event, call, id, export).await;
         self.gate.conclude(event, result).await
     }
 
@@ -45,9 +49,9 @@ impl Vault {
         event: &mut AuditEvent,
         call: &CallContext,
         id: KeyId,
-        format: MaterialFormat,
-        password: Option<SecretBytes>,
+        export: ExportKey,
     ) -> Result<Completed<ExportedKey>, VaultError> {
+        let ExportKey { format, canton_version, password } = export;
         let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
         self.gate.in_service()?;
         let record = &stored.record;
@@ -64,7 +68,7 @@ impl Vault {
             MaterialFormat::Pkcs8 | MaterialFormat::CantonKeyPair => record.attributes.purpose != Purpose::Symmetric,
             MaterialFormat::Raw => record.attributes.purpose == Purpose::Symmetric,
         };
-        if !fits || (password.is_some() && format != MaterialFormat::CantonKeyPair) {
+        if !fits || ((password.is_some() || canton_version.is_some()) && format != MaterialFormat::CantonKeyPair) {
             return Err(VaultError::InvalidAttributes(format!(
                 "a {} key cannot be exported as {format} with these options",
                 record.attributes.purpose
@@ -77,22 +81,27 @@ impl Vault {
         let (record, random) = (stored.record, Arc::clone(&self.env.random));
         let material = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            match format {
-                MaterialFormat::Pkcs8 | MaterialFormat::Raw => Ok(unsealed.material),
-                MaterialFormat::CantonKeyPair => {
-                    with_wiped_stack(|| canton_file(&record, &unsealed.material, password.as_ref(), random.as_ref()))
-                }
-            }
+            let KeyAttributes { spec, purpose, .. } = record.attributes;
+            // Earlier versions stored EC keys in another form than Canton's.
+            let canonical = |material: &SecretBytes| read_pkcs8(Some(spec), Some(purpose), material).map(|(_, pkcs8)| pkcs8);
+            let material = unsealed.material;
+            let version = canton_version.unwrap_or(CantonVersion::V3_6);
+            with_wiped_stack(|| match format {
+                MaterialFormat::Raw => Ok(material),
+                MaterialFormat::Pkcs8 => Ok(canonical(&material)?),
+                MaterialFormat::CantonKeyPair => canton_file(&record, &canonical(&material)?, version, password.as_ref(), random.as_ref()),
+            })
         });
         let material = material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??;
         Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, ExportedKey { format, material }) })
     }
 }
 
-/// A key-pair file that Canton 3.3 to 3.6 reads.
+/// A key-pair file as this version of Canton writes it.
 fn canton_file(
     record: &KeyRecord,
     pkcs8: &SecretBytes,
+    version: CantonVersion,
     password: Option<&SecretBytes>,
     random: &dyn Random,
 ) -> Result<SecretBytes, VaultError> {
@@ -107,5 +116,5 @@ fn canton_file(
         public_key,
         pkcs8,
     };
-    Ok(write_key_pair(&pair, password, random)?)
+    Ok(write_key_pair(&pair, version, password, random)?)
 }

@@ -1,8 +1,8 @@
-//! Lifecycle operations of callers: enable, supersede, schedule a deletion, cancel it. `disable` is in its own file.
+//! Lifecycle operations of callers: enable, supersede, restrict signing, schedule a deletion, cancel it. `disable` is in its own file.
 
 use std::time::Duration;
 
-use crate::domain::{AuditEvent, Class, KeyId, KeyRecord, Operation, Timestamp, Transition};
+use crate::domain::{AuditEvent, Class, KeyId, KeyRecord, MappingKinds, Operation, Purpose, Timestamp, Transition};
 
 use super::KeyLifecycle;
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
@@ -25,6 +25,20 @@ impl Vault {
     /// `Permanent`, `InvalidKeyState`, otherwise as [`Vault::sign`].
     pub async fn supersede(&self, call: &CallContext, id: KeyId) -> Result<AuditedResult<KeyRecord>, VaultError> {
         self.transition(call, Operation::SupersedeKey, id, Transition::Supersede, None).await
+    }
+
+    /// Limits a signing key to topology transactions with mappings of these kinds, or removes the limit (`None`).
+    ///
+    /// # Errors
+    /// `InvalidAttributes` if it is not a signing key, `InvalidKeyState` if it is not active or would not change, otherwise as
+    /// [`Vault::enable`].
+    pub async fn restrict_signing(
+        &self,
+        call: &CallContext,
+        id: KeyId,
+        topology_only: Option<MappingKinds>,
+    ) -> Result<AuditedResult<KeyRecord>, VaultError> {
+        self.transition(call, Operation::RestrictSigning, id, Transition::RestrictSigning(topology_only), None).await
     }
 
     /// Schedules the deletion of a key: it is refused for use at once, and destroyed after `days`.
@@ -82,6 +96,9 @@ impl KeyLifecycle {
         let irreversible = matches!(transition, Transition::Supersede | Transition::ScheduleDeletion);
         if irreversible && stored.record.attributes.class == Class::Permanent {
             return Err(VaultError::Permanent);
+        }
+        if matches!(transition, Transition::RestrictSigning(_)) && stored.record.attributes.purpose != Purpose::Signing {
+            return Err(VaultError::InvalidAttributes("only a signing key can be limited to topology transactions".into()));
         }
         self.key_cache.check_row(&stored).await?;
         self.apply_transition(event, permit, &stored, transition, delete_at).await

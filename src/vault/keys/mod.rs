@@ -22,7 +22,7 @@ use super::{audit_gate::AuditGate, environment::Environment, key_cache::KeyCache
 
 pub use self::{
     create::NewKey,
-    export::ExportedKey,
+    export::{ExportKey, ExportedKey},
     import::{ImportKey, ImportedKey, MaterialFormat},
     lifecycle::DELETION_DAYS,
     list::KeyQuery,

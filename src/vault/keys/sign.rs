@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{Algorithm, AuditEvent, KeyId, Operation, SignatureFormat};
 
-use super::use_key::{KeyOperationResult, RequiredState};
+use super::use_key::{KeyOperationResult, KeyUse};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 
 /// A signature.
@@ -31,7 +31,7 @@ impl Vault {
         let digest = Sha256::digest(&message).into();
         let event =
             AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(digest), ..self.gate.event(call, Operation::Sign) };
-        self.use_key(event, id, RequiredState::Active, move |key, scheme| {
+        self.use_key(event, id, KeyUse::SignMessage, move |key, scheme| {
             let bytes = key.private.sign(algorithm, &message)?;
             let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
             Ok(KeyOperationResult { value: Signature { bytes, format }, digest: None })

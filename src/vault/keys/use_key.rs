@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     crypto::{Scheme, with_wiped_stack},
-    domain::{AuditEvent, KeyId, KeyState, Lifecycle, Permit},
+    domain::{AuditEvent, KeyId, KeyState, Lifecycle, MappingKinds, Permit},
 };
 
 use super::new_key::scheme_of;
@@ -14,20 +14,37 @@ use crate::vault::{
     key_cache::{CachedKey, OpenKey},
 };
 
-/// The state that a use requires.
+/// The use of a key, which decides the required state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequiredState {
-    /// For signing and encrypting.
-    Active,
-    /// For decrypting.
-    ActiveOrSuperseded,
+pub(super) enum KeyUse {
+    /// Signs a message.
+    SignMessage,
+    /// Signs topology transactions with mappings of these kinds.
+    #[expect(dead_code, reason = "the call sign-topology follows")]
+    SignTopology(MappingKinds),
+    /// Encrypts.
+    Encrypt,
+    /// Decrypts. A superseded key still decrypts.
+    Decrypt,
 }
 
-impl RequiredState {
-    const fn allows(self, lifecycle: Lifecycle) -> bool {
-        match self {
-            Self::Active => lifecycle.can_sign(),
-            Self::ActiveOrSuperseded => lifecycle.can_decrypt(),
+impl KeyUse {
+    /// # Errors
+    /// `State`, or `TopologyOnly` for a key that signs topology transactions only.
+    fn check(self, lifecycle: Lifecycle) -> Result<(), VaultError> {
+        let allowed = match self {
+            Self::SignMessage | Self::SignTopology(_) | Self::Encrypt => lifecycle.can_sign(),
+            Self::Decrypt => lifecycle.can_decrypt(),
+        };
+        if !allowed {
+            return Err(VaultError::State(lifecycle.state()));
+        }
+        match (self, lifecycle.topology_only()) {
+            (Self::SignMessage, Some(_)) => Err(VaultError::TopologyOnly("use sign-topology".into())),
+            (Self::SignTopology(kinds), Some(permitted)) if !permitted.contains_all(kinds) => {
+                Err(VaultError::TopologyOnly(format!("it signs only these mappings: {permitted}")))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -49,7 +66,7 @@ impl Vault {
         &self,
         event: AuditEvent,
         id: KeyId,
-        required: RequiredState,
+        key_use: KeyUse,
         operation: O,
     ) -> Result<AuditedResult<T>, VaultError>
     where
@@ -64,7 +81,7 @@ impl Vault {
                     // The last attempt failed because the cached key is out of date.
                     self.key_cache.evict(id).await;
                 }
-                let result = self.try_use(&mut event, id, required, operation).await;
+                let result = self.try_use(&mut event, id, key_use, operation).await;
                 (event, result)
             })
             .await?;
@@ -76,7 +93,7 @@ impl Vault {
         &self,
         event: &mut AuditEvent,
         id: KeyId,
-        required: RequiredState,
+        key_use: KeyUse,
         operation: &Arc<O>,
     ) -> Result<Completed<T>, VaultError>
     where
@@ -89,13 +106,9 @@ impl Vault {
         if self.gate.pending_audit().is_disabled(id) {
             return Err(VaultError::State(KeyState::Disabled));
         }
-        if !required.allows(lifecycle) {
-            return Err(VaultError::State(lifecycle.state()));
-        }
+        key_use.check(lifecycle)?;
         let cached = self.key_cache.open(&permit, id, || self.limits.cache_miss(permit.principal())).await?;
-        if !required.allows(cached.lifecycle) {
-            return Err(VaultError::State(cached.lifecycle.state()));
-        }
+        key_use.check(cached.lifecycle)?;
         event.kms.add(cached.take_kms());
         // If the key was wiped since the look-up, the next attempt opens it again.
         let open_key = cached.open_key().ok_or(VaultError::Conflict)?;

@@ -159,5 +159,5 @@ fn policy() -> Policy {
 /// A call of a principal.
 pub(crate) fn as_(name: &str) -> CallContext {
     let principal = Principal { name: format!("dns:{name}").into(), certificate: None };
-    CallContext { principal, request_id: "r".into(), trace_id: None, idempotency_key: None }
+    CallContext { principal, request_id: "r".into(), client: None, trace_id: None, idempotency_key: None }
 }
