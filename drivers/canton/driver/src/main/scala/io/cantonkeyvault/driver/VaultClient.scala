@@ -1,0 +1,122 @@
+// Calls to the vaults: failover between the URLs, repetition within the time of one operation, and the problem documents. A vault that failed is
+// tried last for a while.
+package io.cantonkeyvault.driver
+
+import io.opentelemetry.api.trace.Span
+import io.opentelemetry.context.Context
+
+import java.net.URI
+import java.util.concurrent.ConcurrentHashMap
+import scala.concurrent.duration.*
+import scala.util.control.NonFatal
+
+/** One call of the vault's API.
+  *
+  * @param idempotencyKey
+  *   Makes a creation repeatable: the vault answers a repetition with the same key.
+  */
+private[driver] final case class VaultCall(method: String, path: String, body: Array[Byte] = Array.empty, idempotencyKey: Option[String] = None)
+
+private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, nanoTime: () => Long, sleep: Long => Unit) {
+  import VaultClient.*
+
+  private val pools: Seq[ConnectionPool] = config.urls.map(new ConnectionPool(_, tls, config.timeouts, config.connections, nanoTime))
+  private val failedAt = new ConcurrentHashMap[URI, java.lang.Long]()
+
+  /** The answer of the first vault that gives one. Errors that a retry can cure are repeated until the time is over.
+    *
+    * @throws Refused
+    *   if a vault refuses the call
+    * @throws Unreachable
+    *   if no vault answers in time
+    */
+  def call(call: VaultCall, context: Context, time: FiniteDuration): JsonObject = {
+    val deadline = new CallDeadline(nanoTime() + time.toNanos, nanoTime)
+    attempt(request(call, context), deadline, FirstPause)
+  }
+
+  /** One call to one vault, without repetition. */
+  def callOnly(url: URI, call: VaultCall, context: Context, time: FiniteDuration): JsonObject =
+    pools.find(_.url == url) match {
+      case Some(pool) => exchange(pool, request(call, context), new CallDeadline(nanoTime() + time.toNanos, nanoTime))
+      case None => throw new Unreachable(s"$url is not configured", sent = false, retryable = false)
+    }
+
+  def close(): Unit = pools.foreach(_.close())
+
+  @annotation.tailrec
+  private def attempt(request: HttpRequest, deadline: CallDeadline, pause: FiniteDuration): JsonObject =
+    onAnyVault(request, deadline) match {
+      case Right(answer) => answer
+      case Left(failed) if !failed.retryable || deadline.remainingMillis <= pause.toMillis => throw failed.error
+      case Left(_) =>
+        sleep(pause.toMillis)
+        attempt(request, deadline, (pause * 2).min(MaxPause))
+    }
+
+  /** The vaults in order, those that failed recently last. A refusal that no other vault would answer differently ends the search. */
+  private def onAnyVault(request: HttpRequest, deadline: CallDeadline): Either[Failed, JsonObject] =
+    pools.sortBy(pool => recentlyFailed(pool.url)).foldLeft[Either[Failed, JsonObject]](Left(notTried)) {
+      case (done @ Right(_), _) => done
+      case (Left(previous), _) if previous.isFinal || (previous.tried && deadline.remainingMillis <= 0) => Left(previous)
+      case (Left(previous), pool) =>
+        try {
+          val answer = exchange(pool, request, deadline)
+          failedAt.remove(pool.url)
+          Right(answer)
+        } catch {
+          case refused: Refused if !refused.retryable => Left(Failed(refused, retryable = false, isFinal = true))
+          case NonFatal(error) =>
+            failedAt.put(pool.url, nanoTime())
+            val retryable = error match {
+              case unreachable: Unreachable => unreachable.retryable
+              case refused: Refused => refused.retryable
+              case _ => false
+            }
+            // If one vault rejects the certificate and another is down, waiting for the other helps.
+            Left(Failed(error, retryable || (previous.tried && previous.retryable), isFinal = false))
+        }
+    }
+
+  private def recentlyFailed(url: URI): Boolean =
+    Option(failedAt.get(url)).exists(at => nanoTime() - at < Cooldown.toNanos)
+
+  private def exchange(pool: ConnectionPool, request: HttpRequest, deadline: CallDeadline): JsonObject = {
+    val response = pool.exchange(request, deadline)
+    val document = JsonObject.parse(response.body)
+    if (response.status >= 200 && response.status < 300)
+      document.getOrElse(throw new Unreachable(s"${pool.url}: the answer is not JSON. Check that the URL is a vault's", sent = true, retryable = false))
+    else throw refusal(response.status, document)
+  }
+
+  /** A proxy between the driver and the vault answers without a problem document. */
+  private def refusal(status: Int, document: Option[JsonObject]): Refused = {
+    def text(field: String): Option[String] = document.flatMap(_.optionalText(field))
+    val retryable = document.flatMap(_.optionalFlag("retryable")).getOrElse(RetryableStatus(status))
+    val detail = text("detail").orElse(text("title")).getOrElse("an answer without a problem document, which is not the vault's")
+    new Refused(text("code").getOrElse("unknown"), detail, status, text("request_id").getOrElse("unknown"), retryable)
+  }
+
+  private def request(call: VaultCall, context: Context): HttpRequest = {
+    val headers = Seq("user-agent" -> s"${DriverVersion.Product}/${DriverVersion.value}") ++
+      traceparent(context).map("traceparent" -> _) ++
+      call.idempotencyKey.map("idempotency-key" -> _)
+    HttpRequest(call.method, call.path, headers, call.body)
+  }
+}
+
+private[driver] object VaultClient {
+  private val FirstPause: FiniteDuration = 100.millis
+  private val MaxPause: FiniteDuration = 2.seconds
+  private val Cooldown: FiniteDuration = 10.seconds
+  private val RetryableStatus = Set(429, 502, 503, 504)
+
+  private final case class Failed(error: Throwable, retryable: Boolean, isFinal: Boolean, tried: Boolean = true)
+  private val notTried = Failed(new Unreachable("no vault is configured", sent = false, retryable = false), retryable = true, isFinal = false, tried = false)
+
+  /** W3C Trace Context of the span in the context, if there is one. */
+  private def traceparent(context: Context): Option[String] = {
+    val span = Span.fromContext(context).getSpanContext
+    Option.when(span.isValid)(s"00-${span.getTraceId}-${span.getSpanId}-${span.getTraceFlags.asHex}")
+  }
+}

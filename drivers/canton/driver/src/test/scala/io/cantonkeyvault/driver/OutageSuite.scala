@@ -1,0 +1,208 @@
+// A vault that is down, slow, killed, frozen or denied, and a certificate that changes: what Canton sees, and whether it repeats the call.
+package io.cantonkeyvault.driver
+
+import com.digitalasset.canton.crypto.kms.driver.api.v1.*
+import com.typesafe.config.Config
+import io.cantonkeyvault.driver.TestVault.{await, eventually, noContext, outcome}
+import org.scalatest.BeforeAndAfterAll
+import org.scalatest.matchers.should.Matchers
+import org.scalatest.wordspec.AnyWordSpec
+
+import java.nio.file.{Files, Path, StandardCopyOption}
+import scala.concurrent.Future
+import scala.concurrent.duration.*
+import scala.sys.process.*
+import scala.util.Failure
+
+final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll {
+  private val vault = new TestVault().start()
+  private val proxy = new TestProxy(vault.port)
+  private val short = Timeouts(connect = 1.second, call = 2.seconds, create = 3.seconds, health = 1.second)
+  private val message = "a message".getBytes
+
+  override def afterAll(): Unit = {
+    proxy.close()
+    vault.close()
+  }
+
+  private def withDriver[A](config: DriverConfig)(test: KeyVaultDriver => A): A = {
+    val driver = vault.driver(config)
+    try test(driver)
+    finally driver.close()
+  }
+
+  private def ed25519(driver: KeyVaultDriver): String = await(driver.generateSigningKeyPair(SigningKeySpec.EcCurve25519, None)(noContext))
+  private def sign(driver: KeyVaultDriver, id: String): Future[Array[Byte]] = driver.sign(message, id, SigningAlgoSpec.Ed25519)(noContext)
+
+  private def failure[A](future: Future[A]): KmsDriverException = outcome(future) match {
+    case Failure(exception: KmsDriverException) =>
+      exception.exception.getMessage should not include "null"
+      exception
+    case other => fail(s"expected a failure, got $other")
+  }
+
+  "a vault that is down" should {
+    "fail calls as retryable, and serve the same driver again when it is back" in withDriver(vault.config(timeouts = short)) { driver =>
+      val id = ed25519(driver)
+      vault.kill()
+      failure(sign(driver, id)).retryable shouldBe true
+      failure(driver.keyExistsAndIsActive(id)(noContext)).retryable shouldBe true
+      val health = await(driver.health)
+      health shouldBe a[KmsDriverHealth.Failed]
+      health.toString should (include(vault.url.toString) and not include "null")
+      vault.start()
+      await(sign(driver, id)) should have length 64
+      eventually(await(driver.health) shouldBe KmsDriverHealth.Ok)
+    }
+
+    "be waited for within the time of a call" in withDriver(vault.config(timeouts = Timeouts(call = 60.seconds))) { driver =>
+      val id = ed25519(driver)
+      vault.kill()
+      val waiting = sign(driver, id)
+      vault.start()
+      await(waiting) should have length 64
+    }
+
+    "not stop the creation of the driver" in {
+      val nowhere = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
+      withDriver(vault.config(Seq(nowhere), timeouts = short)) { driver =>
+        await(driver.health) shouldBe a[KmsDriverHealth.Failed]
+        failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe true
+      }
+    }
+  }
+
+  "several vaults" should {
+    "be used in order, with failover" in {
+      val nowhere = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
+      withDriver(vault.config(Seq(nowhere, vault.url))) { driver =>
+        val id = ed25519(driver)
+        await(sign(driver, id)) should have length 64
+        val health = await(driver.health)
+        health shouldBe a[KmsDriverHealth.Degraded]
+        health.toString should include(nowhere.toString)
+      }
+    }
+  }
+
+  "a vault that does not answer" should {
+    "end a call in time" in withDriver(vault.config(Seq(proxy.url), timeouts = short)) { driver =>
+      val id = ed25519(driver)
+      proxy.stalled = true
+      val before = System.nanoTime()
+      failure(sign(driver, id)).retryable shouldBe true
+      (System.nanoTime() - before).nanos should be < 20.seconds
+      await(driver.health) shouldBe a[KmsDriverHealth.Failed]
+      proxy.stalled = false
+      await(sign(driver, id)) should have length 64
+    }
+
+    "not make Canton create a key twice" in withDriver(vault.config(Seq(proxy.url), timeouts = short)) { driver =>
+      def keys(): Int = vault.entries("keys.create").count((entry: Config) => entry.getString("outcome") == "ok" && !entry.hasPath("subject"))
+      val before = keys()
+      proxy.cutAnswers = true
+      failure(driver.generateSigningKeyPair(SigningKeySpec.EcP256, Some("participant1-signing"))(noContext)).retryable shouldBe true
+      proxy.cutAnswers = false
+      val id = await(driver.generateSigningKeyPair(SigningKeySpec.EcP256, Some("participant1-signing"))(noContext))
+      await(driver.keyExistsAndIsActive(id)(noContext))
+      keys() shouldBe before + 1
+    }
+  }
+
+  "connections" should {
+    "be kept, and replaced without a failed call when they end" in withDriver(vault.config(Seq(proxy.url))) { driver =>
+      val id = ed25519(driver)
+      val opened = proxy.accepted
+      (1 to 20).foreach(_ => await(sign(driver, id)))
+      proxy.accepted shouldBe opened
+      proxy.cutAll()
+      await(sign(driver, id)) should have length 64
+      proxy.accepted should be > opened
+    }
+  }
+
+  "a frozen vault" should {
+    "be Failed, and the calls retryable, until it is unfrozen" in withDriver(vault.config(timeouts = short)) { driver =>
+      val id = ed25519(driver)
+      vault.adminOk("wrapper-admin", "freeze")
+      failure(sign(driver, id)).retryable shouldBe true
+      await(driver.health) shouldBe a[KmsDriverHealth.Failed]
+      await(driver.health).toString should include("frozen")
+      vault.adminOk("wrapper-admin", "unfreeze")
+      await(sign(driver, id)) should have length 64
+      eventually(await(driver.health) shouldBe KmsDriverHealth.Ok)
+    }
+  }
+
+  "a denied call" should {
+    "be denied once and not repeated" in withDriver(vault.config(principal = "participant2")) { driver =>
+      val before = vault.entries("keys.create").count(_.getString("outcome") == "denied")
+      failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe false
+      vault.entries("keys.create").count(_.getString("outcome") == "denied") shouldBe before + 1
+    }
+
+    "be not retryable if the vault is not the one of the CA" in {
+      val other = new TestVault().start()
+      try
+        withDriver(vault.config(Seq(other.url))) { driver =>
+          failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe false
+        }
+      finally other.close()
+    }
+
+    "be not retryable if the client certificate is from another CA" in {
+      val other = new TestVault().start()
+      try {
+        val files = TlsFiles(vault.pki("ca.pem"), ClientIdentity.Pem(other.pki("participant1.pem"), other.pki("participant1.key")))
+        withDriver(vault.config().copy(tls = files)) { driver =>
+          failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe false
+        }
+      } finally other.close()
+    }
+  }
+
+  "the client certificate" should {
+    "be read again when its files change, and a broken file be reported" in {
+      val folder = Files.createTempDirectory("identity")
+      def install(name: String): Unit = Seq("pem", "key").foreach { kind =>
+        Files.copy(Path.of(vault.pki(s"$name.$kind")), folder.resolve(s"node.$kind"), StandardCopyOption.REPLACE_EXISTING): Unit
+      }
+      install("participant2")
+      val identity = ClientIdentity.Pem(folder.resolve("node.pem").toString, folder.resolve("node.key").toString)
+      withDriver(vault.config().copy(tls = TlsFiles(vault.pki("ca.pem"), identity))) { driver =>
+        failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe false
+        install("participant1")
+        val id = eventually(await(driver.generateSymmetricKey(None)(noContext)))
+        Files.writeString(folder.resolve("node.key"), "no key"): Unit
+        eventually(await(driver.health).toString should include("node.key"))
+        await(driver.health) shouldBe a[KmsDriverHealth.Degraded]
+        await(driver.encryptSymmetric(message, id)(noContext)).length should be > 0
+        install("participant1")
+        eventually(await(driver.health) shouldBe KmsDriverHealth.Ok)
+      }
+    }
+
+    "be read from PKCS#12" in {
+      val folder = Files.createTempDirectory("pkcs12")
+      val (store, password) = (folder.resolve("node.p12"), folder.resolve("password"))
+      Files.writeString(password, "a password\n"): Unit
+      val command = Seq("openssl", "pkcs12", "-export", "-in", vault.pki("participant1.pem"), "-inkey", vault.pki("participant1.key")) ++
+        Seq("-out", store.toString, "-passout", "pass:a password")
+      command.! shouldBe 0
+      val identity = ClientIdentity.Pkcs12(store.toString, password.toString)
+      withDriver(vault.config().copy(tls = TlsFiles(vault.pki("ca.pem"), identity))) { driver =>
+        await(sign(driver, ed25519(driver))) should have length 64
+      }
+    }
+  }
+
+  "a closed driver" should {
+    "fail calls at once, without a retry" in {
+      val driver = vault.driver()
+      val id = ed25519(driver)
+      driver.close()
+      failure(sign(driver, id)).retryable shouldBe false
+      driver.close()
+    }
+  }
+}
