@@ -11,4 +11,5 @@ pub mod kms;
 pub mod mtls;
 pub mod server;
 pub mod storage;
+pub mod topology;
 pub mod vault;

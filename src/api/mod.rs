@@ -13,6 +13,7 @@ mod pagination;
 mod problem;
 mod routes;
 mod status;
+mod topology;
 mod trace;
 mod wrapper_keys;
 

@@ -11,7 +11,7 @@ use crate::domain::Operation;
 use super::{
     Api, Problem, audit, authorization, docs, freeze,
     keys::{self, lifecycle, operations, reseal},
-    status,
+    status, topology,
     wrapper_keys::{self, rotations},
 };
 
@@ -33,6 +33,8 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(keys::show, lifecycle::delete))
         .routes(routes!(keys::rotate))
         .routes(routes!(operations::sign))
+        .routes(routes!(topology::sign))
+        .routes(routes!(topology::decode))
         .routes(routes!(operations::decrypt))
         .routes(routes!(operations::encrypt))
         .routes(routes!(operations::export))

@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod backup;
 mod bench;
+mod canton;
 mod check;
 mod connection;
 #[cfg(feature = "dev-pki")]
@@ -62,6 +63,8 @@ pub enum Command {
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and show wrapper keys
     Wrapper(Group<wrapper::WrapperCommand>),
+    /// Show and sign topology transactions of Canton
+    Canton(Group<canton::CantonCommand>),
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
     /// Wipe every open key and refuse every use, until `unfreeze`
@@ -122,6 +125,7 @@ impl Command {
             Self::VerifyBackup(args) => backup::verify_backup(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
+            Self::Canton(Group { connection, command }) => run_on_one_thread(canton::run(command, connection)),
             Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
             Self::Freeze(SingleCommand { connection, .. }) => on(&connection, admin::freeze),
             Self::Unfreeze(SingleCommand { connection, .. }) => on(&connection, admin::unfreeze),
@@ -143,6 +147,7 @@ impl Command {
             Self::VerifyBackup(args) => args.output,
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
+            | Self::Canton(Group { connection, .. })
             | Self::Audit(Group { connection, .. })
             | Self::Freeze(SingleCommand { connection, .. })
             | Self::Unfreeze(SingleCommand { connection, .. })
@@ -156,8 +161,12 @@ impl Command {
 
 /// Runs a command that calls a vault on one thread.
 fn on<F: Future<Output = Result<(), Failure>>>(connection: &ConnectionArgs, command: impl FnOnce(Remote) -> F) -> Result<(), Failure> {
-    let remote = connection.remote()?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command(remote))
+    run_on_one_thread(command(connection.remote()?))
+}
+
+/// Runs a command on one thread.
+fn run_on_one_thread<F: Future<Output = Result<(), Failure>>>(command: F) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 #[cfg(test)]
@@ -201,6 +210,8 @@ mod tests {
             "keys reseal-job abort job-001122334455",
             "keys restrict-signing ID --topology-only --mappings namespace-delegation,owner-to-key-mapping",
             "keys restrict-signing ID --lift",
+            "canton show root.prep other.prep --offline",
+            "canton sign-topology ID root.prep --cert-out root.cert --yes",
             "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",
             "wrapper register --provider aws-kms --reference arn:aws:kms:eu-west-1:1:key/x",
             "wrapper list",

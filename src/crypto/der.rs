@@ -49,6 +49,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The unread input.
+    pub(super) const fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Checks that no input is left.
     pub(super) const fn end(self) -> Result<(), NotDer> {
         if self.0.is_empty() { Ok(()) } else { Err(NotDer) }

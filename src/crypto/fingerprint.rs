@@ -16,5 +16,10 @@ pub fn fingerprint(spec: KeySpec, purpose: Purpose, spki: &[u8]) -> Fingerprint 
         (KeySpec::EcCurve25519, Purpose::Signing) => spki.strip_prefix(ed25519::SPKI_HEAD).unwrap_or(spki),
         _ => spki,
     };
-    Fingerprint::from_digest(Sha256::new().chain_update(PUBLIC_KEY_FINGERPRINT.to_be_bytes()).chain_update(hashed).finalize().into())
+    fingerprint_of_bytes(hashed)
+}
+
+/// The fingerprint over these bytes of a public key.
+pub(super) fn fingerprint_of_bytes(bytes: &[u8]) -> Fingerprint {
+    Fingerprint::from_digest(Sha256::new().chain_update(PUBLIC_KEY_FINGERPRINT.to_be_bytes()).chain_update(bytes).finalize().into())
 }

@@ -17,6 +17,7 @@ mod stack_wipe;
 
 pub use self::error::CryptoError;
 pub use self::fingerprint::fingerprint;
+use self::fingerprint::fingerprint_of_bytes;
 pub use self::key_file::key_file_fault;
 pub use self::random::{Random, RandomFailed, SystemRandom};
 pub use self::read_pkcs8::read_pkcs8;

@@ -121,7 +121,7 @@ impl Vault {
 }
 
 /// Whether a caller may see a key: whether the policy permits any operation of theirs that shows or uses it.
-fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -> bool {
+pub(super) fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -> bool {
     const SHOWING: [Operation; 2] = [Operation::ShowKey, Operation::ExportKey];
     let target = || Target::Key(stored.record.attributes.id, &stored.record.attributes.node);
     SHOWING.into_iter().any(|operation| policy.permit(caller, operation, target()).is_ok())
@@ -129,8 +129,11 @@ fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -> bool {
 
 /// The code with which the state of a key refuses an operation.
 fn refused_by_state(operation: Operation, lifecycle: Lifecycle) -> Option<Code> {
+    if operation == Operation::Sign && lifecycle.can_sign() && lifecycle.topology_only().is_some() {
+        return Some(Code::TopologyOnly);
+    }
     let allowed = match operation {
-        Operation::Sign | Operation::Encrypt => lifecycle.can_sign(),
+        Operation::Sign | Operation::SignTopology | Operation::Encrypt => lifecycle.can_sign(),
         Operation::Decrypt | Operation::ExportKey => lifecycle.can_decrypt(),
         _ => true,
     };

@@ -32,6 +32,7 @@ mod quarantine;
 mod rejected_request;
 mod start;
 mod status;
+mod topology;
 mod wrapper_keys;
 
 use std::sync::Arc;
@@ -50,11 +51,15 @@ pub use self::{
     error::{Code, VaultError},
     freeze::Effective,
     key_cache::CacheConfig,
-    keys::{BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature},
+    keys::{
+        BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature,
+        TopologySigned,
+    },
     limits::{LimitsConfig, RequestSlot},
     pagination::ItemPage,
     start::VaultConfig,
     status::Status,
+    topology::DecodedTopology,
     wrapper_keys::{KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, canary_context},
 };
 pub use crate::storage::PageRequest;

@@ -51,6 +51,7 @@ const fn step(operation: &'static str, allowed: &'static [&'static str], ends: [
 const KEY_CALLS: &[KeyCall] = &[
     uses("keys.show", "signing", &["node", "key-admin", "auditor"], [OK; 6]),
     uses("keys.sign", "signing", &["node"], MAKES_NEW),
+    uses("keys.sign-topology", "signing", &["node"], MAKES_NEW),
     uses("keys.encrypt", "symmetric", &["node"], MAKES_NEW),
     uses("keys.decrypt", "symmetric", &["node"], READS_OLD),
     uses("keys.export", "signing", &["exporter"], READS_OLD),
@@ -116,6 +117,7 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         no_job("reseals.abort", &["key-admin"]),
         call("reseals.start", Value::Null, &["key-admin"], (202, "")),
         call("audit.query", Value::Null, &["auditor"], OK),
+        call("topology.decode", body("keys.sign-topology", &Held { id: String::new(), ciphertext: None }), everybody, OK),
         call("vault.whoami", Value::Null, everybody, OK),
         call("vault.status", Value::Null, everybody, OK),
         call("vault.authorize", json!({ "operation": "keys.sign", "node": "participant1" }), everybody, OK),
@@ -259,6 +261,7 @@ fn body(operation: &str, key: &Held) -> Value {
         "keys.encrypt" => json!({ "plaintext": "aGVsbG8=" }),
         "keys.decrypt" => json!({ "algorithm": "aes-256-gcm", "ciphertext": key.ciphertext.as_deref().unwrap_or("aGVsbG8=") }),
         "keys.export" => json!({ "format": "pkcs8" }),
+        "keys.sign-topology" => json!({ "transaction": crate::canton_made::text(&crate::canton_made::items("topology")[0], "prep_b64") }),
         "keys.restrict-signing" => json!({ "topology_only": true }),
         _ => Value::Null,
     }

@@ -10,7 +10,7 @@ use crate::{
 use canton_keyvault::{
     crypto::{
         PrivateKey, SystemRandom,
-        canton::{CantonVersion, KeyPairToWrite, read_key_pair, read_private_key_row, write_key_pair},
+        canton::{CantonVersion, KeyPairToWrite, PublicKeyMessage, read_key_pair, read_private_key_row, read_public_key, write_key_pair},
         fingerprint, read_pkcs8, scheme,
     },
     domain::{Algorithm, KeySpec, Purpose, Usages},
@@ -170,5 +170,39 @@ fn signatures_of_canton_verify_and_ed25519_is_the_same() {
         let algorithm: Algorithm = text(item, "name").split('/').next().unwrap().parse().unwrap();
         let (hash, signature) = (unhex(text(item, "delegation_hash_hex")), unhex(text(&item["delegation_signature"], "signature_hex")));
         assert!(verify(algorithm, &unhex(text(item, "long_term_spki_hex")), &hash, &signature), "{}", text(item, "name"));
+    }
+}
+
+/// Public keys that Canton reads and the vault refuses, with the reason.
+const STRICTER_PUBLIC_KEYS: [(&str, &str); 1] =
+    [("p256-explicit-parameters/", "explicit curve parameters are an attack surface (CVE-2020-0601), and Canton never writes them")];
+
+#[test]
+fn public_keys_are_read_as_canton_reads_them_or_refused() {
+    for item in items("public_key_checks") {
+        let name = text(item, "name");
+        let (purpose, spec) = text(item, "as").split_once(' ').unwrap();
+        let purpose: Purpose = purpose.parse().unwrap();
+        let key_spec = match (purpose, spec) {
+            (Purpose::Signing, "ec-curve25519") | (Purpose::Encryption, "ec-p256") => 1,
+            (Purpose::Signing, "ec-p256") | (Purpose::Encryption, "rsa-2048") => 2,
+            (_, "ec-p384") => 3,
+            (_, "ec-secp256k1") => 4,
+            other => panic!("{other:?}"),
+        };
+        let format = match text(item, "format") {
+            "CRYPTO_KEY_FORMAT_DER" => 2,
+            "CRYPTO_KEY_FORMAT_RAW" => 3,
+            "CRYPTO_KEY_FORMAT_DER_X509_SUBJECT_PUBLIC_KEY_INFO" => 4,
+            other => panic!("{other}"),
+        };
+        let bytes = unhex(text(item, "public_key_hex"));
+        let read = read_public_key(&PublicKeyMessage { purpose, format, bytes: &bytes, scheme: 0, key_spec });
+        let stricter = STRICTER_PUBLIC_KEYS.iter().any(|(of, _)| name.starts_with(of));
+        if item["canton_accepts"] == false || stricter {
+            assert!(read.is_err(), "{name} must be refused");
+        } else {
+            assert_eq!(read.unwrap_or_else(|error| panic!("{name}: {error}")).fingerprint.to_string(), text(item, "fingerprint"), "{name}");
+        }
     }
 }

@@ -9,22 +9,24 @@ use std::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("crypto", &["domain"]),
+    ("topology", &["domain", "crypto"]),
     ("audit", &["domain", "crypto"]),
     ("client", &["domain", "crypto"]),
     ("storage", &["domain", "crypto", "audit"]),
     ("kms", &["domain", "crypto", "audit", "client"]),
-    ("vault", &["domain", "crypto", "audit", "storage", "kms"]),
+    ("vault", &["domain", "crypto", "topology", "audit", "storage", "kms"]),
     ("mtls", &["domain", "crypto"]),
-    ("api", &["domain", "crypto", "audit", "vault", "mtls"]),
+    ("api", &["domain", "crypto", "topology", "audit", "vault", "mtls"]),
     ("config", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
     ("server", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls", "api", "config"]),
-    ("cli", &["domain", "crypto", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
+    ("cli", &["domain", "crypto", "topology", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
 ];
 
 /// Words that the code of a layer must not contain.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "std::fs", "std::net", "SystemTime::now", "Instant::now", "tracing::", "async fn"]),
     ("crypto", &["tokio", "std::fs", "std::net", "tracing::", "async fn"]),
+    ("topology", &["tokio", "std::fs", "std::net", "tracing::", "async fn"]),
     ("audit", &["crate::storage", "rusqlite"]),
     ("storage", &["SecretBytes", "axum", "hyper"]),
     ("kms", &["rusqlite", "axum"]),

@@ -61,6 +61,8 @@ mod storage_fixtures;
 mod storage_sqlite;
 mod support;
 mod tamper;
+mod topology_signing;
+mod topology_vectors;
 mod transport;
 mod vault_smoke;
 mod wycheproof;

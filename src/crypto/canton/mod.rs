@@ -4,10 +4,13 @@
 mod messages;
 mod names;
 mod password;
+mod public_key;
 mod read_key_pair;
 mod write_key_pair;
 
+pub use self::names::read_usage_numbers;
 pub use self::password::MAX_PASSWORD;
+pub use self::public_key::{CantonPublicKey, PublicKeyMessage, read_public_key};
 pub use self::read_key_pair::{CantonKeyPair, read_key_pair, read_private_key_row};
 pub use self::write_key_pair::{CantonVersion, KeyPairToWrite, write_key_pair};
 
@@ -50,6 +53,9 @@ pub enum CantonFileError {
     /// The public key in the file does not belong to the private key.
     #[error("the public key in the file does not belong to its private key")]
     PublicKeyMismatch,
+    /// The public key is not one that Canton reads.
+    #[error("the public key is not valid: {0}")]
+    PublicKey(&'static str),
     /// The key is not valid.
     #[error(transparent)]
     Key(#[from] CryptoError),

@@ -61,19 +61,32 @@ const IDENTITY_DELEGATION: i32 = 2;
 /// The usages as Canton reads them: without a number other than the ignored one they are all usages, and proof of ownership is added where
 /// the set allows it.
 pub(super) fn read_usages(numbers: &[i32]) -> Result<Usages, CantonFileError> {
-    if numbers.iter().all(|number| *number == IDENTITY_DELEGATION) {
-        return Ok(USAGES.iter().map(|(_, usage)| *usage).collect());
-    }
-    let usage = |number: &i32| {
-        let known = USAGES.iter().find(|(known, _)| known == number).map(|(_, usage)| *usage);
-        known.ok_or(CantonFileError::Unsupported {
+    Ok(read_usage_numbers(numbers)?.into_iter().map(|(_, usage)| usage).collect())
+}
+
+/// As [`read_usages`], with the numbers, in the order in which Canton writes them again.
+///
+/// # Errors
+/// [`CantonFileError::Unsupported`] for a number that is not known, [`CantonFileError::Usages`] for a set that Canton refuses.
+pub fn read_usage_numbers(numbers: &[i32]) -> Result<Vec<(i32, Usage)>, CantonFileError> {
+    let mut read: Vec<(i32, Usage)> = Vec::new();
+    for number in numbers.iter().filter(|number| **number != IDENTITY_DELEGATION) {
+        let known = USAGES.iter().find(|(known, _)| known == number).copied();
+        let known = known.ok_or(CantonFileError::Unsupported {
             what: "signing key usage",
             number: *number,
             name: if *number == 6 { " (party JWT authentication)" } else { "" },
-        })
-    };
-    let written: Usages = numbers.iter().filter(|number| **number != IDENTITY_DELEGATION).map(usage).collect::<Result<_, _>>()?;
-    complete(written)
+        })?;
+        if !read.contains(&known) {
+            read.push(known);
+        }
+    }
+    if read.is_empty() {
+        return Ok(USAGES.to_vec());
+    }
+    let all = complete(read.iter().map(|(_, usage)| *usage).collect())?;
+    read.extend(USAGES.iter().filter(|known| all.contains(known.1) && !read.contains(known)).copied().collect::<Vec<_>>());
+    Ok(read)
 }
 
 /// The numbers of the usages, ascending, as Canton reads them.

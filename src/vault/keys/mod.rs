@@ -12,6 +12,7 @@ mod new_key;
 mod reseal;
 mod rotate_key;
 mod sign;
+mod sign_topology;
 mod transition;
 mod use_key;
 mod verify_backup;
@@ -27,6 +28,7 @@ pub use self::{
     lifecycle::DELETION_DAYS,
     list::KeyQuery,
     sign::Signature,
+    sign_topology::TopologySigned,
     verify_backup::BackupKeyResult,
 };
 

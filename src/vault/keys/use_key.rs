@@ -20,7 +20,6 @@ pub(super) enum KeyUse {
     /// Signs a message.
     SignMessage,
     /// Signs topology transactions with mappings of these kinds.
-    #[expect(dead_code, reason = "the call sign-topology follows")]
     SignTopology(MappingKinds),
     /// Encrypts.
     Encrypt,
