@@ -3,13 +3,14 @@ package io.cantonkeyvault.driver
 
 import java.io.IOException
 import java.net.URI
-import java.util.concurrent.ConcurrentLinkedDeque
+import java.util.concurrent.{ConcurrentHashMap, ConcurrentLinkedDeque}
 import java.util.concurrent.atomic.{AtomicBoolean, AtomicInteger}
 import scala.concurrent.duration.*
 
 private[driver] final class ConnectionPool(val url: URI, tls: TlsContext, timeouts: Timeouts, maxIdle: Int, nanoTime: () => Long) {
   private val idle = new ConcurrentLinkedDeque[HttpConnection]()
   private val idleCount = new AtomicInteger(0)
+  private val busy = ConcurrentHashMap.newKeySet[HttpConnection]()
   private val closed = new AtomicBoolean(false)
 
   /** Whether the last new connection broke at its first request, as it does if the vault rejects the client certificate. */
@@ -25,18 +26,30 @@ private[driver] final class ConnectionPool(val url: URI, tls: TlsContext, timeou
     takeIdle() match {
       case None => onNewConnection(request, deadline)
       case Some(connection) =>
-        try finish(connection, connection.exchange(request, deadline))
+        try finish(connection, whileBusy(connection)(connection.exchange(request, deadline)))
         catch {
           case error: IOException =>
-            connection.close()
-            if (connection.hasAnswered || deadline.remainingMillis <= 0) throw DriverErrors.unreachable(url.toString, error, sent = true)
+            connection.abort()
+            if (closed.get || connection.hasAnswered || deadline.remainingMillis <= 0) throw DriverErrors.unreachable(url.toString, error, sent = true)
             onNewConnection(request, deadline)
         }
     }
 
+  /** Also ends the exchanges that run. */
   def close(): Unit = {
     closed.set(true)
-    Iterator.continually(Option(idle.pollFirst())).takeWhile(_.isDefined).flatten.foreach(_.close())
+    busy.forEach(_.abort())
+    closeIdle()
+  }
+
+  private def closeIdle(): Unit = Iterator.continually(Option(idle.pollFirst())).takeWhile(_.isDefined).flatten.foreach(_.close())
+
+  private def whileBusy(connection: HttpConnection)(exchange: => HttpResponse): HttpResponse = {
+    busy.add(connection)
+    // The pool may have been closed before the connection was added.
+    if (closed.get) connection.abort()
+    try exchange
+    finally busy.remove(connection): Unit
   }
 
   private def onNewConnection(request: HttpRequest, deadline: CallDeadline): HttpResponse = {
@@ -45,13 +58,13 @@ private[driver] final class ConnectionPool(val url: URI, tls: TlsContext, timeou
       try HttpConnection.open(url, tls.current, connect, nanoTime(), expectAlert = brokeWhenNew.get)
       catch { case error: IOException => throw DriverErrors.unreachable(url.toString, error, sent = false) }
     try {
-      val response = connection.exchange(request, deadline)
+      val response = whileBusy(connection)(connection.exchange(request, deadline))
       brokeWhenNew.set(false)
       finish(connection, response)
     } catch {
       case error: IOException =>
         brokeWhenNew.set(!connection.hasAnswered)
-        connection.close()
+        connection.abort()
         throw DriverErrors.unreachable(url.toString, error, sent = true)
     }
   }
@@ -61,7 +74,10 @@ private[driver] final class ConnectionPool(val url: URI, tls: TlsContext, timeou
     else if (idleCount.incrementAndGet() > maxIdle) {
       idleCount.decrementAndGet()
       connection.close()
-    } else idle.addFirst(connection)
+    } else {
+      idle.addFirst(connection)
+      if (closed.get) closeIdle()
+    }
     response
   }
 

@@ -22,7 +22,7 @@ final case class DriverConfig(
     node: String,
     tls: TlsFiles,
     timeouts: Timeouts = Timeouts(),
-    connections: Int = 16,
+    connections: Int = DriverConfig.DefaultConnections,
 )
 
 /** @param trustCollectionFile
@@ -61,6 +61,8 @@ final case class Timeouts(
 )
 
 object DriverConfig {
+  val DefaultConnections: Int = 16
+
   private type Result[A] = ConfigReader.Result[A]
 
   val reader: ConfigReader[DriverConfig] = ConfigReader.fromCursor { cursor =>
@@ -72,7 +74,7 @@ object DriverConfig {
       _ <- check(config, node.nonEmpty, "node is empty. Write the name of the node in the vault")
       tls <- config.atKey("tls").flatMap(tlsFiles)
       timeouts <- optional(config, "timeouts", Timeouts())(readTimeouts)
-      connections <- optional(config, "connections", 16)(_.asInt)
+      connections <- optional(config, "connections", DefaultConnections)(_.asInt)
       _ <- check(config, connections >= 1 && connections <= 1024, "connections is out of range. Write a number from 1 to 1024")
     } yield DriverConfig(urls, node, tls, timeouts, connections)
   }

@@ -16,6 +16,12 @@ private[driver] final case class HttpResponse(status: Int, body: Array[Byte], ke
 private[driver] final class CallDeadline(at: Long, nanoTime: () => Long) {
   def remainingMillis: Long = (at - nanoTime()) / 1000000L
 
+  /** The first of `parts` equal parts of the remaining time. */
+  def share(parts: Int): CallDeadline = {
+    val now = nanoTime()
+    new CallDeadline(now + (at - now) / parts.max(1).toLong, nanoTime)
+  }
+
   /** At least one millisecond, because zero means no timeout to a socket. */
   def socketTimeout: Int = {
     val remaining = remainingMillis
@@ -24,7 +30,7 @@ private[driver] final class CallDeadline(at: Long, nanoTime: () => Long) {
   }
 }
 
-private[driver] final class HttpConnection private (socket: SSLSocket, host: String, val generation: Long, val openedAt: Long) {
+private[driver] final class HttpConnection private (socket: SSLSocket, plain: Socket, host: String, val generation: Long, val openedAt: Long) {
   import HttpConnection.*
 
   private val in = new BufferedInputStream(socket.getInputStream, 8192)
@@ -66,8 +72,17 @@ private[driver] final class HttpConnection private (socket: SSLSocket, host: Str
     } catch { case _: SocketTimeoutException => () }
   }
 
+  /** Ends TLS, then the connection. For a connection that works. */
   def close(): Unit =
-    try socket.close()
+    try {
+      // Java waits this long for the end of TLS from the vault.
+      socket.setSoTimeout(1)
+      socket.close()
+    } catch { case _: IOException => abort() }
+
+  /** Ends the connection at once, also while an exchange runs. Ending TLS would wait for a vault that does not answer. */
+  def abort(): Unit =
+    try plain.close()
     catch { case _: IOException => () }
 
   private def encode(request: HttpRequest): Array[Byte] = {
@@ -104,8 +119,8 @@ private[driver] final class HttpConnection private (socket: SSLSocket, host: Str
   }
 
   private def chunkSize(line: String): Int =
-    try Integer.parseUnsignedInt(line.takeWhile(_ != ';').trim, 16)
-    catch { case _: NumberFormatException => throw notHttp }
+    try Integer.parseInt(line.takeWhile(_ != ';').trim, 16).ensuring(_ >= 0)
+    catch { case _: NumberFormatException | _: AssertionError => throw notHttp }
 
   private def length(text: String): Int =
     text.toIntOption.filter(length => length >= 0 && length <= MaxBody).getOrElse(throw new IOException("an answer is too long"))
@@ -176,7 +191,7 @@ private[driver] object HttpConnection {
       parameters.setApplicationProtocols(Array("http/1.1"))
       socket.setSSLParameters(parameters)
       socket.startHandshake()
-      val connection = new HttpConnection(socket, s"${url.getHost}:$port", tls.generation, now)
+      val connection = new HttpConnection(socket, plain, s"${url.getHost}:$port", tls.generation, now)
       if (expectAlert) connection.awaitAlert()
       connection
     } catch {

@@ -8,16 +8,16 @@ import org.slf4j.Logger
 import java.time.Instant
 import java.util.concurrent.{ArrayBlockingQueue, RejectedExecutionException, ThreadPoolExecutor, TimeUnit}
 import java.util.concurrent.atomic.AtomicLong
-import scala.concurrent.{Future, Promise}
-import scala.util.Try
-import scala.util.control.NonFatal
+import scala.concurrent.Future
+import scala.concurrent.duration.*
+import scala.jdk.CollectionConverters.*
 
 final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriver {
   import KeyVaultDriver.*
 
   private val tls = new TlsContext(config.tls, () => System.nanoTime())
   private val client = new VaultClient(config, tls, () => System.nanoTime(), Thread.sleep(_))
-  private val signer: MessageSigner = new OneCallPerSignature(client, config.timeouts.call)
+  private val signer: MessageSigner = new OneCallPerSignature(client)
   private val creations = new Creations()
   private val healthCheck = new HealthCheck(config, client, tls, () => Instant.now())
   private val calls = threads("canton-keyvault-driver", config.connections, MaxWaiting)
@@ -32,7 +32,7 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
   override def supportedEncryptionAlgoSpecs: Set[EncryptionAlgoSpec] = encryptionAlgorithms.keySet
 
   override def health: Future[KmsDriverHealth] =
-    on(healthCalls, "health")(healthCheck.run()).recover { case error => KmsDriverHealth.Failed(error.getMessage) }(parasitic)
+    on(healthCalls, "health", HealthWait)(_ => healthCheck.run()).recover { case error => KmsDriverHealth.Failed(error.getMessage) }(parasitic)
 
   override def generateSigningKeyPair(signingKeySpec: SigningKeySpec, keyName: Option[String])(traceContext: Context): Future[String] =
     create("signing", signingKeySpecs(signingKeySpec), keyName, KeyNames.usages(keyName), traceContext)
@@ -44,56 +44,61 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
     create("symmetric", "aes-256", keyName, None, traceContext)
 
   override def sign(data: Array[Byte], keyId: String, algoSpec: SigningAlgoSpec)(traceContext: Context): Future[Array[Byte]] =
-    withKey("sign", keyId)(signer.sign(keyId, signingAlgorithms(algoSpec), data, traceContext))
+    withKey("sign", keyId)(signer.sign(keyId, signingAlgorithms(algoSpec), data, traceContext, _))
 
   override def decryptAsymmetric(ciphertext: Array[Byte], keyId: String, algoSpec: EncryptionAlgoSpec)(
       traceContext: Context
   ): Future[Array[Byte]] = decrypt("decryptAsymmetric", encryptionAlgorithms(algoSpec), ciphertext, keyId, traceContext)
 
   override def encryptSymmetric(data: Array[Byte], keyId: String)(traceContext: Context): Future[Array[Byte]] =
-    withKey("encryptSymmetric", keyId) {
-      post(keyId, "encrypt", Json.obj("algorithm" -> Json.text(Symmetric), "plaintext" -> Json.bytes(data)), traceContext).bytes("ciphertext")
+    withKey("encryptSymmetric", keyId) { deadline =>
+      val body = Json.obj("algorithm" -> Json.text(Symmetric), "plaintext" -> Json.bytes(data))
+      post(keyId, "encrypt", body, traceContext, deadline).bytes("ciphertext")
     }
 
   override def decryptSymmetric(ciphertext: Array[Byte], keyId: String)(traceContext: Context): Future[Array[Byte]] =
     decrypt("decryptSymmetric", Symmetric, ciphertext, keyId, traceContext)
 
-  override def getPublicKey(keyId: String)(traceContext: Context): Future[PublicKey] = withKey("getPublicKey", keyId) {
-    val key = show(keyId, traceContext)
+  override def getPublicKey(keyId: String)(traceContext: Context): Future[PublicKey] = withKey("getPublicKey", keyId) { deadline =>
+    val key = show(keyId, traceContext, deadline)
     specOf(key.text("purpose"), key.text("spec")) match {
       case Some(spec) => PublicKey(key.bytes("public_key"), spec)
       case None => throw DriverErrors.failure(s"getPublicKey: $keyId is a ${key.text("purpose")} key, which has no public key", retryable = false)
     }
   }
 
-  override def keyExistsAndIsActive(keyId: String)(traceContext: Context): Future[Unit] = withKey("keyExistsAndIsActive", keyId) {
-    val state = show(keyId, traceContext).text("state")
+  override def keyExistsAndIsActive(keyId: String)(traceContext: Context): Future[Unit] = withKey("keyExistsAndIsActive", keyId) { deadline =>
+    val state = show(keyId, traceContext, deadline).text("state")
     if (state != "active") throw DriverErrors.failure(s"keyExistsAndIsActive: $keyId is $state in the vault", retryable = false)
   }
 
   /** Schedules the deletion of the key in the vault. A key whose deletion is scheduled or done already is no error. */
-  override def deleteKey(keyId: String)(traceContext: Context): Future[Unit] = withKey("deleteKey", keyId) {
-    try client.call(VaultCall("DELETE", s"/v1/keys/$keyId"), traceContext, config.timeouts.call): Unit
+  override def deleteKey(keyId: String)(traceContext: Context): Future[Unit] = withKey("deleteKey", keyId) { deadline =>
+    try client.call(VaultCall("DELETE", s"/v1/keys/$keyId"), traceContext, deadline): Unit
     catch {
-      case refused: Refused if refused.code == "invalid_key_state" && deletedStates(show(keyId, traceContext).text("state")) => ()
+      case refused: Refused if refused.code == "invalid_key_state" && deletedStates(show(keyId, traceContext, deadline).text("state")) => ()
     }
   }
 
+  /** Ends the calls that run or wait: each fails at once. */
   override def close(): Unit = {
     Seq(calls, healthCalls).foreach(_.shutdown())
     client.close()
-    Seq(calls, healthCalls).foreach(_.shutdownNow())
+    Seq(calls, healthCalls).flatMap(_.shutdownNow().asScala).foreach {
+      case waiting: DriverCall[?] => waiting.abandon()
+      case _ => ()
+    }
   }
 
   private def create(purpose: String, spec: String, keyName: Option[String], usages: Option[Seq[String]], context: Context): Future[String] =
-    on(calls, s"generate $purpose key") {
+    on(calls, s"generate $purpose key", config.timeouts.create) { deadline =>
       val fields = Seq("node" -> Json.text(config.node), "purpose" -> Json.text(purpose), "spec" -> Json.text(spec)) ++
         KeyNames.forVault(keyName).map("name" -> Json.text(_)) ++
         usages.map("usage" -> Json.texts(_))
       val body = Json.obj(fields*)
       val identity = new String(body, java.nio.charset.StandardCharsets.UTF_8)
       val idempotencyKey = creations.begin(identity)
-      try client.call(VaultCall("POST", "/v1/keys", body, Some(idempotencyKey)), context, config.timeouts.create).text("id")
+      try client.call(VaultCall("POST", "/v1/keys", body, Some(idempotencyKey)), context, deadline).text("id")
       catch {
         case error: Throwable =>
           creations.unknownOutcome(identity, idempotencyKey)
@@ -102,34 +107,30 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
     }
 
   private def decrypt(operation: String, algorithm: String, ciphertext: Array[Byte], keyId: String, context: Context): Future[Array[Byte]] =
-    withKey(operation, keyId) {
-      post(keyId, "decrypt", Json.obj("algorithm" -> Json.text(algorithm), "ciphertext" -> Json.bytes(ciphertext)), context).bytes("plaintext")
+    withKey(operation, keyId) { deadline =>
+      val body = Json.obj("algorithm" -> Json.text(algorithm), "ciphertext" -> Json.bytes(ciphertext))
+      post(keyId, "decrypt", body, context, deadline).bytes("plaintext")
     }
 
-  private def post(keyId: String, action: String, body: Array[Byte], context: Context): JsonObject =
-    client.call(VaultCall("POST", s"/v1/keys/$keyId/$action", body), context, config.timeouts.call)
+  private def post(keyId: String, action: String, body: Array[Byte], context: Context, deadline: CallDeadline): JsonObject =
+    client.call(VaultCall("POST", s"/v1/keys/$keyId/$action", body), context, deadline)
 
-  private def show(keyId: String, context: Context): JsonObject =
-    client.call(VaultCall("GET", s"/v1/keys/$keyId"), context, config.timeouts.call)
+  private def show(keyId: String, context: Context, deadline: CallDeadline): JsonObject =
+    client.call(VaultCall("GET", s"/v1/keys/$keyId"), context, deadline)
 
   /** Runs a call on a key. An id of another form is refused here, because it would become part of a path. */
-  private def withKey[A](operation: String, keyId: String)(call: => A): Future[A] =
-    if (KeyId.matches(keyId)) on(calls, operation)(call)
+  private def withKey[A](operation: String, keyId: String)(call: CallDeadline => A): Future[A] =
+    if (KeyId.matches(keyId)) on(calls, operation, config.timeouts.call)(call)
     else Future.failed(DriverErrors.failure(s"$operation: the key id is not one of the vault: 1220 and 64 hex digits, or sym- and 32", retryable = false))
 
-  private def on[A](threads: ThreadPoolExecutor, operation: String)(call: => A): Future[A] = {
-    val promise = Promise[A]()
-    try
-      threads.execute { () =>
-        promise.complete(Try(call).recover { case NonFatal(error) => throw DriverErrors.forCanton(operation, error) }): Unit
-      }
+  private def on[A](threads: ThreadPoolExecutor, operation: String, time: FiniteDuration)(call: CallDeadline => A): Future[A] = {
+    val task = new DriverCall(operation, time, call)
+    try threads.execute(task)
     catch {
-      case _: RejectedExecutionException =>
-        val stopped = threads.isShutdown
-        val why = if (stopped) "the driver is closed" else "too many calls wait. Raise `connections`, or reduce the load"
-        promise.failure(DriverErrors.failure(s"$operation: $why", retryable = !stopped))
+      case _: RejectedExecutionException if threads.isShutdown => task.abandon()
+      case _: RejectedExecutionException => task.fail("too many calls wait. Raise `connections`, or reduce the load", retryable = true)
     }
-    promise.future
+    task.future
   }
 }
 
@@ -137,6 +138,9 @@ private[driver] object KeyVaultDriver {
 
   /** Calls that may wait for a thread. */
   private val MaxWaiting = 4096
+
+  /** How long a health check may wait for those before it. The check itself has a timeout for each vault. */
+  private val HealthWait = 1.minute
 
   private val parasitic = scala.concurrent.ExecutionContext.parasitic
 

@@ -4,8 +4,6 @@ package io.cantonkeyvault.driver
 
 import io.opentelemetry.context.Context
 
-import scala.concurrent.duration.FiniteDuration
-
 private[driver] trait MessageSigner {
 
   /** @param keyId
@@ -13,12 +11,12 @@ private[driver] trait MessageSigner {
     * @param message
     *   the message, at most 4096 bytes, not its digest
     */
-  def sign(keyId: String, algorithm: String, message: Array[Byte], context: Context): Array[Byte]
+  def sign(keyId: String, algorithm: String, message: Array[Byte], context: Context, deadline: CallDeadline): Array[Byte]
 }
 
-private[driver] final class OneCallPerSignature(client: VaultClient, time: FiniteDuration) extends MessageSigner {
-  override def sign(keyId: String, algorithm: String, message: Array[Byte], context: Context): Array[Byte] = {
+private[driver] final class OneCallPerSignature(client: VaultClient) extends MessageSigner {
+  override def sign(keyId: String, algorithm: String, message: Array[Byte], context: Context, deadline: CallDeadline): Array[Byte] = {
     val body = Json.obj("algorithm" -> Json.text(algorithm), "message" -> Json.bytes(message))
-    client.call(VaultCall("POST", s"/v1/keys/$keyId/sign", body), context, time).bytes("signature")
+    client.call(VaultCall("POST", s"/v1/keys/$keyId/sign", body), context, deadline).bytes("signature")
   }
 }

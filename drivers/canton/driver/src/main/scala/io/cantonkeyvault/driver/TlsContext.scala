@@ -3,6 +3,7 @@
 package io.cantonkeyvault.driver
 
 import java.io.{ByteArrayInputStream, IOException}
+import java.nio.charset.StandardCharsets.UTF_8
 import java.nio.file.{Files, Path}
 import java.security.cert.{CertificateFactory, X509Certificate}
 import java.security.spec.{InvalidKeySpecException, PKCS8EncodedKeySpec}
@@ -82,7 +83,7 @@ private[driver] object TlsContext {
         reading(keyFile)(store.setKeyEntry("node", key, password, chain.toArray))
         store -> password
       case ClientIdentity.Pkcs12(storeFile, passwordFile) =>
-        val secret = new String(bytes(passwordFile)).stripLineEnd.toCharArray
+        val secret = new String(bytes(passwordFile), UTF_8).stripLineEnd.toCharArray
         val store = KeyStore.getInstance("PKCS12")
         reading(storeFile)(store.load(new ByteArrayInputStream(bytes(storeFile)), secret))
         store -> secret

@@ -30,10 +30,8 @@ private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, n
     * @throws Unreachable
     *   if no vault answers in time
     */
-  def call(call: VaultCall, context: Context, time: FiniteDuration): JsonObject = {
-    val deadline = new CallDeadline(nanoTime() + time.toNanos, nanoTime)
+  def call(call: VaultCall, context: Context, deadline: CallDeadline): JsonObject =
     attempt(request(call, context), deadline, FirstPause)
-  }
 
   /** One call to one vault, without repetition. */
   def callOnly(url: URI, call: VaultCall, context: Context, time: FiniteDuration): JsonObject =
@@ -54,18 +52,24 @@ private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, n
         attempt(request, deadline, (pause * 2).min(MaxPause))
     }
 
-  /** The vaults in order, those that failed recently last. A refusal that no other vault would answer differently ends the search. */
-  private def onAnyVault(request: HttpRequest, deadline: CallDeadline): Either[Failed, JsonObject] =
-    pools.sortBy(pool => recentlyFailed(pool.url)).foldLeft[Either[Failed, JsonObject]](Left(notTried)) {
+  /** The vaults in order, those that failed recently last. A refusal that no other vault would answer differently ends the search. The vaults that
+    * did not fail recently share the time, so that one that stalls leaves time for the next.
+    */
+  private def onAnyVault(request: HttpRequest, deadline: CallDeadline): Either[Failed, JsonObject] = {
+    val (failed, working) = pools.partition(pool => recentlyFailed(pool.url))
+    val order = working.zipWithIndex.map { case (pool, index) => pool -> (working.size - index) } ++ failed.map(_ -> 1)
+    order.foldLeft[Either[Failed, JsonObject]](Left(notTried)) {
       case (done @ Right(_), _) => done
       case (Left(previous), _) if previous.isFinal || (previous.tried && deadline.remainingMillis <= 0) => Left(previous)
-      case (Left(previous), pool) =>
+      case (Left(previous), (pool, parts)) =>
         try {
-          val answer = exchange(pool, request, deadline)
+          val answer = exchange(pool, request, deadline.share(parts))
           failedAt.remove(pool.url)
           Right(answer)
         } catch {
-          case refused: Refused if !refused.retryable => Left(Failed(refused, retryable = false, isFinal = true))
+          case refused: Refused if !refused.retryable =>
+            failedAt.remove(pool.url)
+            Left(Failed(refused, retryable = false, isFinal = true))
           case NonFatal(error) =>
             failedAt.put(pool.url, nanoTime())
             val retryable = error match {
@@ -77,9 +81,14 @@ private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, n
             Left(Failed(error, retryable || (previous.tried && previous.retryable), isFinal = false))
         }
     }
+  }
 
+  /** After the pause, the first call that asks tries the vault, and the others go on without it until that one has succeeded. */
   private def recentlyFailed(url: URI): Boolean =
-    Option(failedAt.get(url)).exists(at => nanoTime() - at < Cooldown.toNanos)
+    Option(failedAt.get(url)).exists { at =>
+      val now = nanoTime()
+      now - at < Cooldown.toNanos || !failedAt.replace(url, at, now)
+    }
 
   private def exchange(pool: ConnectionPool, request: HttpRequest, deadline: CallDeadline): JsonObject = {
     val response = pool.exchange(request, deadline)

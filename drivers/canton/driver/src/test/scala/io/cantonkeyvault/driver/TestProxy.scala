@@ -16,6 +16,9 @@ final class TestProxy(target: Int) extends AutoCloseable {
   /** Whether the connection ends after the request arrived and before its answer is passed on. */
   @volatile var cutAnswers: Boolean = false
 
+  /** The answers held back so far. */
+  @volatile var held: Int = 0
+
   /** The connections accepted so far. */
   @volatile var accepted: Int = 0
 
@@ -42,6 +45,7 @@ final class TestProxy(target: Int) extends AutoCloseable {
 
   private def hold(client: Socket, vault: Socket): Unit = {
     if (cutAnswers) Seq(client, vault).foreach(_.close())
+    if (stalled) held += 1
     while (stalled && !client.isClosed) Thread.sleep(10)
   }
 
