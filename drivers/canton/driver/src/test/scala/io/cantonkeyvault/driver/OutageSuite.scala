@@ -211,6 +211,25 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
       }
     }
 
+    Seq("rsa:2048", "ed25519").foreach { algorithm =>
+      s"have a key of $algorithm" in {
+        val folder = Files.createTempDirectory("identity")
+        val (request, certificate) = (folder.resolve("node.csr"), folder.resolve("node.pem"))
+        val (key, names) = (folder.resolve("node.key"), folder.resolve("names"))
+        Files.writeString(names, "subjectAltName=URI:spiffe://dev.keyvault/participant1\nextendedKeyUsage=clientAuth\n"): Unit
+        val commands = Seq(
+          Seq("req", "-new", "-newkey", algorithm, "-nodes", "-subj", "/CN=participant1", "-keyout", s"$key", "-out", s"$request"),
+          Seq("x509", "-req", "-in", s"$request", "-CA", vault.pki("ca.pem"), "-CAkey", vault.pki("ca.key"), "-set_serial", "77", "-days", "30") ++
+            Seq("-extfile", s"$names", "-out", s"$certificate"),
+        )
+        commands.foreach(command => Process("openssl" +: command).!(ProcessLogger(_ => ())) shouldBe 0)
+        val identity = ClientIdentity.Pem(certificate.toString, key.toString)
+        withDriver(vault.config().copy(tls = TlsFiles(vault.pki("ca.pem"), identity))) { driver =>
+          await(sign(driver, ed25519(driver))) should have length 64
+        }
+      }
+    }
+
     "be read from PKCS#12" in {
       val folder = Files.createTempDirectory("pkcs12")
       val (store, password) = (folder.resolve("node.p12"), folder.resolve("password"))
