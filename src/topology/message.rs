@@ -4,13 +4,14 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     TopologyError, TopologyFault,
-    schema::{Field, Kind, MessageType, Occurs},
+    schema::{DURATION, Field, Kind, MessageType, Occurs},
     wire::{WireReader, WireValue},
 };
 use crate::domain::Hex;
 
 /// A decoded message: its fields in the order of the bytes.
 pub(super) struct Message {
+    of: &'static MessageType,
     fields: Vec<(&'static Field, Value)>,
 }
 
@@ -55,7 +56,7 @@ impl Message {
                 (found, kind) => fields.push((field, value(kind, found).map_err(|error| error.within(field.name))?)),
             }
         }
-        Ok(Self { fields })
+        Ok(Self { of, fields })
     }
 
     /// A text. Empty if absent.
@@ -138,6 +139,37 @@ impl Message {
             }
         }
         Json::Object(all)
+    }
+
+    /// As [`Self::to_json`], but complete, for a reader: an absent number, flag or text has its default value, an absent message is "none",
+    /// and a `google.protobuf.Duration` is a text in seconds.
+    pub(super) fn to_complete_json(&self) -> Json {
+        let mut all = self.to_json();
+        let Json::Object(all_fields) = &mut all else { return all };
+        for field in self.of.fields.iter().filter(|field| field.occurs != Occurs::Often) {
+            let json = match (field.kind, self.message(field.name)) {
+                (Kind::Message(of), Some(duration)) if std::ptr::eq(of, &raw const DURATION) => Json::from(duration.seconds()),
+                (Kind::Message(_), Some(message)) => message.to_complete_json(),
+                (Kind::Message(_), None) => Json::from("none"),
+                (Kind::Flag, _) => Json::from(self.flag(field.name)),
+                (Kind::Text, _) => Json::from(self.text(field.name)),
+                (Kind::Bytes, _) => Json::from(Hex(self.bytes(field.name).unwrap_or_default()).to_string()),
+                (Kind::Enumeration(known), _) => {
+                    let number = self.enumeration(field.name);
+                    Json::from(known.iter().find(|(value, _)| *value == number).map_or("none", |(_, name)| *name))
+                }
+                _ => Json::from(self.number(field.name).unwrap_or(0)),
+            };
+            all_fields.insert(field.name.to_owned(), json);
+        }
+        all
+    }
+
+    /// A duration that is not negative, in seconds: `30 s`, `0.0015 s`.
+    fn seconds(&self) -> String {
+        let (seconds, nanos) = (self.number("seconds").unwrap_or(0), self.number("nanos").unwrap_or(0));
+        let exact = format!("{seconds}.{nanos:09}");
+        format!("{} s", exact.trim_end_matches('0').trim_end_matches('.'))
     }
 
     fn values(&self, name: &'static str) -> impl Iterator<Item = &Value> {

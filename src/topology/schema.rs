@@ -171,8 +171,11 @@ static VETTED_PACKAGE: MessageType = MessageType {
     ],
 };
 
-/// `google.protobuf.Timestamp` and `google.protobuf.Duration`, which have the same fields.
+/// `google.protobuf.Timestamp`.
 static TIMESTAMP: MessageType = MessageType { fields: &[once(1, "seconds", Signed64), once(2, "nanos", Signed32)] };
+
+/// `google.protobuf.Duration`.
+pub(super) static DURATION: MessageType = MessageType { fields: &[once(1, "seconds", Signed64), once(2, "nanos", Signed32)] };
 
 static PARTY_TO_PARTICIPANT: MessageType = MessageType {
     fields: &[
@@ -195,19 +198,19 @@ static SYNCHRONIZER_PARAMETERS_STATE: MessageType =
 
 static SYNCHRONIZER_PARAMETERS: MessageType = MessageType {
     fields: &[
-        once(1, "confirmation_response_timeout", Message(&TIMESTAMP)),
-        once(2, "mediator_reaction_timeout", Message(&TIMESTAMP)),
-        once(3, "assignment_exclusivity_timeout", Message(&TIMESTAMP)),
-        once(5, "ledger_time_record_time_tolerance", Message(&TIMESTAMP)),
-        once(6, "reconciliation_interval", Message(&TIMESTAMP)),
-        once(7, "mediator_deduplication_timeout", Message(&TIMESTAMP)),
+        once(1, "confirmation_response_timeout", Message(&DURATION)),
+        once(2, "mediator_reaction_timeout", Message(&DURATION)),
+        once(3, "assignment_exclusivity_timeout", Message(&DURATION)),
+        once(5, "ledger_time_record_time_tolerance", Message(&DURATION)),
+        once(6, "reconciliation_interval", Message(&DURATION)),
+        once(7, "mediator_deduplication_timeout", Message(&DURATION)),
         once(8, "max_request_size", Unsigned32),
         once(9, "onboarding_restriction", Enumeration(ONBOARDING_RESTRICTIONS)),
         once(13, "participant_synchronizer_limits", Message(&PARTICIPANT_LIMITS)),
-        once(15, "sequencer_aggregate_submission_timeout", Message(&TIMESTAMP)),
+        once(15, "sequencer_aggregate_submission_timeout", Message(&DURATION)),
         once(16, "traffic_control", Message(&TRAFFIC_CONTROL)),
         once(17, "acs_commitments_catchup", Message(&CATCH_UP)),
-        once(18, "preparation_time_record_time_tolerance", Message(&TIMESTAMP)),
+        once(18, "preparation_time_record_time_tolerance", Message(&DURATION)),
     ],
 };
 
@@ -222,9 +225,9 @@ const ONBOARDING_RESTRICTIONS: &[(i64, &str)] = &[
 static TRAFFIC_CONTROL: MessageType = MessageType {
     fields: &[
         once(1, "max_base_traffic_amount", Unsigned64),
-        once(3, "max_base_traffic_accumulation_duration", Message(&TIMESTAMP)),
+        once(3, "max_base_traffic_accumulation_duration", Message(&DURATION)),
         once(4, "read_vs_write_scaling_factor", Unsigned32),
-        once(5, "set_balance_request_submission_window_size", Message(&TIMESTAMP)),
+        once(5, "set_balance_request_submission_window_size", Message(&DURATION)),
         once(6, "enforce_rate_limiting", Flag),
         once(7, "base_event_cost", Unsigned64),
         once(8, "free_confirmation_responses", Flag),

@@ -2,11 +2,15 @@
 
 use serde_json::Value as Json;
 
-use super::{KnownKey, TopologyTransaction, warnings};
+use super::{KnownKey, Mapping, TopologyTransaction, warnings};
 
 /// The lines of the text. Identifiers contain no control characters, because Canton allows none in them.
 pub fn text(transaction: &TopologyTransaction, known: &[KnownKey]) -> Vec<String> {
-    let description = serde_json::to_value(transaction.description()).unwrap_or_default();
+    let mut description = serde_json::to_value(transaction.description()).unwrap_or_default();
+    if let (Mapping::SynchronizerParametersState(state), Json::Object(fields)) = (&transaction.mapping, &mut description) {
+        // A parameter that is zero or absent is signed as well.
+        fields.insert("parameters".to_owned(), state.shown.clone());
+    }
     let mut lines = vec![
         format!("Hash to sign: {}", transaction.hash()),
         format!("Operation:    {}", operation(transaction)),

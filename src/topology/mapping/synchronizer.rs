@@ -14,20 +14,20 @@ use crate::{
 pub struct SynchronizerParametersState {
     /// The synchronizer.
     pub synchronizer: UniqueIdentifier,
-    /// Every parameter, in the names of Canton.
+    /// Every parameter, in the names of Canton. Default values are omitted.
     pub parameters: Json,
+    /// The same with the default values, for the text.
+    #[serde(skip)]
+    pub(in crate::topology) shown: Json,
 }
 
-/// The parameters that Canton requires, and whether zero is refused.
-const REQUIRED: [(&str, bool); 8] = [
-    ("confirmation_response_timeout", false),
-    ("mediator_reaction_timeout", false),
-    ("assignment_exclusivity_timeout", false),
-    ("ledger_time_record_time_tolerance", false),
-    ("reconciliation_interval", true),
-    ("mediator_deduplication_timeout", false),
-    ("sequencer_aggregate_submission_timeout", false),
-    ("preparation_time_record_time_tolerance", false),
+/// The durations that Canton requires besides those that [`check_parameters`] compares.
+const REQUIRED: [&str; 5] = [
+    "confirmation_response_timeout",
+    "mediator_reaction_timeout",
+    "assignment_exclusivity_timeout",
+    "ledger_time_record_time_tolerance",
+    "sequencer_aggregate_submission_timeout",
 ];
 
 impl SynchronizerParametersState {
@@ -36,7 +36,7 @@ impl SynchronizerParametersState {
         let synchronizer = synchronizer(message)?;
         let parameters = message.message(PARAMETERS).ok_or_else(|| TopologyError::new(PARAMETERS, TopologyFault::Missing))?;
         check_parameters(parameters).map_err(|error| error.within(PARAMETERS))?;
-        Ok(Self { synchronizer, parameters: parameters.to_json() })
+        Ok(Self { synchronizer, parameters: parameters.to_json(), shown: parameters.to_complete_json() })
     }
 
     pub(super) fn facts(&self) -> MappingFacts {
@@ -44,9 +44,21 @@ impl SynchronizerParametersState {
     }
 }
 
+/// The rules of `DynamicSynchronizerParameters`, `TrafficControlParameters` and `AcsCommitmentsCatchUpParameters`.
 fn check_parameters(parameters: &Message) -> Result<(), TopologyError> {
-    for (name, positive) in REQUIRED {
-        duration(parameters, name, positive)?;
+    const DEDUPLICATION: &str = "mediator_deduplication_timeout";
+    const RECONCILIATION: &str = "reconciliation_interval";
+    for name in REQUIRED {
+        duration(parameters, name)?;
+    }
+    let reconciliation = duration(parameters, RECONCILIATION)?;
+    if reconciliation == 0 || reconciliation % NANOS != 0 {
+        return Err(TopologyError::invalid(RECONCILIATION, "it is not a positive number of whole seconds"));
+    }
+    // A request that is prepared at one end of the tolerance can be repeated at the other.
+    let twice_the_tolerance = 2 * duration(parameters, "preparation_time_record_time_tolerance")?;
+    if twice_the_tolerance > duration(parameters, DEDUPLICATION)? {
+        return Err(TopologyError::invalid(DEDUPLICATION, "it is less than twice the preparation_time_record_time_tolerance"));
     }
     if parameters.enumeration("onboarding_restriction") == 0 {
         return Err(TopologyError::new("onboarding_restriction", TopologyFault::Missing));
@@ -54,26 +66,43 @@ fn check_parameters(parameters: &Message) -> Result<(), TopologyError> {
     if parameters.message("participant_synchronizer_limits").is_none() {
         return Err(TopologyError::new("participant_synchronizer_limits", TopologyFault::Missing));
     }
-    if let Some(traffic) = parameters.message("traffic_control") {
-        let check = duration(traffic, "max_base_traffic_accumulation_duration", true)
-            .and_then(|()| duration(traffic, "set_balance_request_submission_window_size", true))
-            .and_then(|()| positive(traffic, "read_vs_write_scaling_factor").map(|_| ()));
-        check.map_err(|error| error.within("traffic_control"))?;
-    }
-    if let Some(catch_up) = parameters.message("acs_commitments_catchup") {
-        let check = positive(catch_up, "catchup_interval_skip").and_then(|_| positive(catch_up, "nr_intervals_to_trigger_catchup"));
-        check.map_err(|error| error.within("acs_commitments_catchup"))?;
-    }
-    Ok(())
+    let within = |field: &'static str| move |error: TopologyError| error.within(field);
+    parameters.message("traffic_control").map_or(Ok(()), check_traffic_control).map_err(within("traffic_control"))?;
+    parameters.message("acs_commitments_catchup").map_or(Ok(()), check_catch_up).map_err(within("acs_commitments_catchup"))
 }
 
-/// A `google.protobuf.Duration` that is present and not negative.
-fn duration(message: &Message, field: &'static str, positive: bool) -> Result<(), TopologyError> {
-    let duration = message.message(field).ok_or_else(|| TopologyError::new(field, TopologyFault::Missing))?;
-    let (seconds, nanos) = (duration.number("seconds").unwrap_or(0), duration.number("nanos").unwrap_or(0));
-    let valid = seconds >= 0 && (0..1_000_000_000).contains(&nanos) && (!positive || seconds > 0 || nanos > 0);
-    if valid { Ok(()) } else { Err(TopologyError::invalid(field, "it is not a valid duration")) }
+fn check_traffic_control(traffic: &Message) -> Result<(), TopologyError> {
+    for name in ["max_base_traffic_accumulation_duration", "set_balance_request_submission_window_size"] {
+        if duration(traffic, name)? == 0 {
+            return Err(TopologyError::invalid(name, "it is not positive"));
+        }
+    }
+    positive(traffic, "read_vs_write_scaling_factor").map(|_| ())
 }
+
+/// Catch-up over one interval is ambiguous. The product of the two numbers fits into 32 bits.
+fn check_catch_up(catch_up: &Message) -> Result<(), TopologyError> {
+    const TRIGGER: &str = "nr_intervals_to_trigger_catchup";
+    let (skip, trigger) = (positive(catch_up, "catchup_interval_skip")?, positive(catch_up, TRIGGER)?);
+    match skip.checked_mul(trigger) {
+        Some(1) => Err(TopologyError::invalid(TRIGGER, "it is 1, as the other one")),
+        Some(_) => Ok(()),
+        None => Err(TopologyError::invalid(TRIGGER, "the product of both is out of range")),
+    }
+}
+
+const NANOS: i128 = 1_000_000_000;
+
+/// The nanoseconds of a `google.protobuf.Duration` that is present and not negative.
+fn duration(message: &Message, field: &'static str) -> Result<i128, TopologyError> {
+    let duration = message.message(field).ok_or_else(|| TopologyError::new(field, TopologyFault::Missing))?;
+    let (seconds, nanos) = (i128::from(duration.number("seconds").unwrap_or(0)), i128::from(duration.number("nanos").unwrap_or(0)));
+    let valid = (0..=MAX_SECONDS).contains(&seconds) && (0..NANOS).contains(&nanos);
+    if valid { Ok(seconds * NANOS + nanos) } else { Err(TopologyError::invalid(field, "it is not a valid duration")) }
+}
+
+/// The longest `google.protobuf.Duration`: 10,000 years (`duration.proto`). Canton reads longer ones, until a sum of two overflows.
+const MAX_SECONDS: i128 = 315_576_000_000;
 
 /// The mediators of a synchronizer in one group. The list is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
