@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Mapping, Namespace, TopologyOperation, TopologyTransaction, mapping::DelegationRestriction};
-use crate::domain::{Fingerprint, text_enum};
+use super::{Mapping, Namespace, TopologyOperation, TopologyTransaction};
+use crate::domain::{Fingerprint, MappingKind, text_enum};
 
 text_enum!(
     /// Why a transaction deserves attention.
@@ -75,7 +75,10 @@ pub fn warnings(transaction: &TopologyTransaction, known: &[KnownKey]) -> Vec<To
             let namespace = &delegation.namespace;
             if delegation.is_root {
                 warn(WarningReason::RootDelegation, format!("This is the root delegation of the namespace {namespace}."));
-            } else if delegation.restriction == DelegationRestriction::AllMappings {
+            } else if transaction.operation == TopologyOperation::AddReplace
+                && delegation.restriction.allows(MappingKind::NamespaceDelegation)
+            {
+                // A key that may sign delegations can give itself, or another key, every right that it has not.
                 let key = delegation.target_key.fingerprint;
                 warn(
                     WarningReason::FullDelegation,
