@@ -88,14 +88,17 @@ impl Member {
 impl PhysicalSynchronizer {
     pub(super) fn read(field: &str, text: &str) -> Result<Self, TopologyError> {
         let fault = || TopologyError::invalid(field, "it is not of the form identifier::namespace::version-serial");
-        let (logical, suffix) = text.rsplit_once(DELIMITER).ok_or_else(fault)?;
+        // Canton splits at every delimiter, from the left.
+        let parts: Vec<&str> = text.split(DELIMITER).collect();
+        let [identifier, namespace, suffix] = parts.as_slice() else { return Err(fault()) };
         let (version, serial) = suffix.split_once('-').ok_or_else(fault)?;
         // Canton also reads "dev" as a protocol version.
         let is_version = version == "dev" || number(version).is_some_and(|version| version >= 34);
         if !is_version || number(serial).is_none() {
             return Err(fault());
         }
-        Ok(Self { logical: UniqueIdentifier::read(field, logical)?, suffix: suffix.to_owned() })
+        let logical = UniqueIdentifier::read(field, &format!("{identifier}{DELIMITER}{namespace}"))?;
+        Ok(Self { logical, suffix: (*suffix).to_owned() })
     }
 }
 

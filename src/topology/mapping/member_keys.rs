@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{MappingFacts, TopologyError, TopologyKey, check_keys};
+use super::{MappingFacts, TopologyError, TopologyKey, read_keys};
 use crate::{
     domain::Purpose,
     topology::{Member, message::Message},
@@ -21,11 +21,8 @@ pub struct OwnerToKeyMapping {
 
 impl OwnerToKeyMapping {
     pub(super) fn read(message: &Message) -> Result<Self, TopologyError> {
-        const KEYS: &str = "public_keys";
         let member = Member::read("member", message.text("member"))?;
-        let keys: Vec<TopologyKey> =
-            message.messages(KEYS).map(TopologyKey::read).collect::<Result<_, _>>().map_err(|error: TopologyError| error.within(KEYS))?;
-        check_keys(KEYS, &keys)?;
+        let keys = read_keys(message, "public_keys", TopologyKey::read)?;
         Ok(Self { member_code: member.code, member, keys })
     }
 

@@ -9,6 +9,7 @@ mod upgrade;
 
 use serde::Serialize;
 
+pub(super) use self::party::Permission;
 use self::{
     member_keys::OwnerToKeyMapping,
     namespace::{DecentralizedNamespaceDefinition, NamespaceDelegation},
@@ -17,7 +18,6 @@ use self::{
     synchronizer::{MediatorSynchronizerState, SequencerSynchronizerState, SequencingDynamicParametersState, SynchronizerParametersState},
     upgrade::{LsuAnnouncement, SequencerConnectionSuccessor},
 };
-pub(super) use self::{namespace::DelegationRestriction, party::Permission};
 use super::{
     CantonHash, Namespace, TopologyError, TopologyFault, TopologyKey, UniqueIdentifier,
     hash::{HashBuilder, HashPurpose},
@@ -257,32 +257,42 @@ fn positive(message: &Message, field: &'static str) -> Result<i32, TopologyError
 fn micros(message: &Message, field: &'static str) -> Result<Option<i64>, TopologyError> {
     let Some(time) = message.message(field) else { return Ok(None) };
     let (seconds, nanos) = (time.number("seconds").unwrap_or(0), time.number("nanos").unwrap_or(0));
-    // Canton's times have microseconds and lie between the years 1 and 9999.
-    let in_range = (-62_135_596_800..=253_402_300_799).contains(&seconds) && (0..1_000_000_000).contains(&nanos) && nanos % 1000 == 0;
-    if in_range { Ok(Some(seconds * 1_000_000 + nanos / 1000)) } else { Err(TopologyError::invalid(field, "it is not a time of Canton")) }
+    let whole = (0..1_000_000_000).contains(&nanos) && nanos % 1000 == 0;
+    let micros = seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(nanos / 1000)).filter(|_| whole);
+    micros.map_or_else(|| Err(not_a_time(field)), |micros| check_micros(field, micros).map(Some))
+}
+
+/// Microseconds since 1970 between the years 1 and 9999 (`daml-lf/data/Time.scala`).
+fn check_micros(field: &'static str, micros: i64) -> Result<i64, TopologyError> {
+    let in_range = (-62_135_596_800_000_000..=253_402_300_799_999_999).contains(&micros);
+    if in_range { Ok(micros) } else { Err(not_a_time(field)) }
+}
+
+fn not_a_time(field: &'static str) -> TopologyError {
+    TopologyError::invalid(field, "it is not a time of Canton")
 }
 
 /// Signing keys, at least one and at most 20, without duplicates.
 fn signing_keys(message: &Message, field: &'static str) -> Result<Vec<TopologyKey>, TopologyError> {
-    let keys: Vec<TopologyKey> =
-        message.messages(field).map(TopologyKey::read_signing).collect::<Result<_, _>>().map_err(|error| error.within(field))?;
-    check_keys(field, &keys)?;
-    Ok(keys)
+    read_keys(message, field, TopologyKey::read_signing)
 }
 
 /// `KeyMapping.MaxKeys`.
 const MAX_KEYS: usize = 20;
 
-fn check_keys(field: &'static str, keys: &[TopologyKey]) -> Result<(), TopologyError> {
+/// Keys, at least one and at most 20, without duplicates. They are counted first, because to read one takes much longer than its bytes suggest.
+fn read_keys(
+    message: &Message,
+    field: &'static str,
+    read: impl Fn(&Message) -> Result<TopologyKey, TopologyError>,
+) -> Result<Vec<TopologyKey>, TopologyError> {
+    match message.messages(field).count() {
+        0 => return Err(TopologyError::new(field, TopologyFault::Missing)),
+        1..=MAX_KEYS => {}
+        _ => return Err(TopologyError::invalid(field, "there are more than 20 keys")),
+    }
+    let keys: Vec<TopologyKey> = message.messages(field).map(read).collect::<Result<_, _>>().map_err(|error| error.within(field))?;
     let duplicate =
         keys.iter().enumerate().any(|(index, key)| keys.iter().skip(index + 1).any(|other| other.fingerprint == key.fingerprint));
-    if keys.is_empty() {
-        Err(TopologyError::new(field, TopologyFault::Missing))
-    } else if keys.len() > MAX_KEYS {
-        Err(TopologyError::invalid(field, "there are more than 20 keys"))
-    } else if duplicate {
-        Err(TopologyError::invalid(field, "a key occurs twice"))
-    } else {
-        Ok(())
-    }
+    if duplicate { Err(TopologyError::invalid(field, "a key occurs twice")) } else { Ok(keys) }
 }

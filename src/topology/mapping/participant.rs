@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{MappingFacts, Permission, TopologyError, micros};
+use super::{MappingFacts, Permission, TopologyError, check_micros, micros};
 use crate::topology::{UniqueIdentifier, message::Message};
 
 /// A participant trusts a synchronizer.
@@ -50,13 +50,14 @@ pub struct ParticipantPermission {
 
 impl ParticipantPermission {
     pub(super) fn read(message: &Message) -> Result<Self, TopologyError> {
+        const LOGIN_AFTER: &str = "login_after";
         let limits = message.message("limits");
         Ok(Self {
             participant: UniqueIdentifier::read_participant("participant_uid", message.text("participant_uid"))?,
             synchronizer: UniqueIdentifier::read("synchronizer_id", message.text("synchronizer_id"))?,
             permission: Permission::read(message)?,
             confirmation_requests_max_rate: limits.map(|limits| limits.number("confirmation_requests_max_rate").unwrap_or(0)),
-            login_after_micros: message.number("login_after"),
+            login_after_micros: message.number(LOGIN_AFTER).map(|micros| check_micros(LOGIN_AFTER, micros)).transpose()?,
         })
     }
 

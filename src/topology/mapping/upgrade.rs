@@ -1,5 +1,8 @@
 //! Mappings of a synchronizer upgrade: its announcement, and where the sequencers are reached afterwards.
 
+// Addresses only: this layer has no I/O.
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use serde::Serialize;
 
 use super::{MappingFacts, TopologyError, TopologyFault, micros};
@@ -67,14 +70,14 @@ impl SequencerConnectionSuccessor {
     }
 }
 
-/// Whether the endpoints use TLS. Stricter than Canton, which reads any URL of the two schemes: host and port only, without duplicates.
+/// Whether the endpoints use TLS. Stricter than Canton, which reads any URL of the two schemes: host and port only, in one form, without
+/// duplicates.
 fn check_endpoints(endpoints: &[String]) -> Result<bool, TopologyError> {
     const ENDPOINTS: &str = "endpoints";
     let scheme = |endpoint: &str| {
         let (scheme, authority) = endpoint.split_once("://")?;
         let (host, port) = authority.rsplit_once(':')?;
-        let of_a_host = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '[' | ']' | ':');
-        let valid = !host.is_empty() && host.chars().all(of_a_host) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        let valid = is_host(host) && port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
         match scheme {
             "http" if valid => Some(false),
             "https" if valid => Some(true),
@@ -94,4 +97,21 @@ fn check_endpoints(endpoints: &[String]) -> Result<bool, TopologyError> {
         return Err(TopologyError::invalid(ENDPOINTS, "an endpoint occurs twice"));
     }
     Ok(first)
+}
+
+/// Whether `java.net.URI`, with which Canton reads endpoints, finds a host in this text: an IPv6 address in brackets, an IPv4 address, or labels
+/// of letters, digits and inner hyphens, of which the last one starts with a letter.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        return address.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_name = host.split('.').all(is_label)
+        && host.rsplit('.').next().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_alphabetic()));
+    is_name || host.parse::<Ipv4Addr>().is_ok()
 }
