@@ -61,6 +61,7 @@ mod storage_fixtures;
 mod storage_sqlite;
 mod support;
 mod tamper;
+mod topology_rules;
 mod topology_signing;
 mod topology_vectors;
 mod transport;
