@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod canton;
 mod check;
+mod confirmation;
 mod connection;
 #[cfg(feature = "dev-pki")]
 mod dev;
@@ -63,7 +64,7 @@ pub enum Command {
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and show wrapper keys
     Wrapper(Group<wrapper::WrapperCommand>),
-    /// Show and sign topology transactions of Canton
+    /// Move the keys of Canton nodes in and out, show and sign their topology transactions
     Canton(Group<canton::CantonCommand>),
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
@@ -198,6 +199,8 @@ mod tests {
             "keys decrypt ID --algorithm rsa-oaep-sha256 --ciphertext-base64 AA== --out f",
             "keys encrypt sym-00112233445566778899aabbccddeeff --plaintext-file -",
             "keys export ID --format pkcs8 --out f",
+            "canton import --node n --exportable --dry-run --password-file p a.key b.key",
+            "canton export --node n --out-dir d --canton-version 3.3 ID",
             "keys enable ID",
             "keys disable ID",
             "keys rotate ID",

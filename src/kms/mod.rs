@@ -25,6 +25,8 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, WrapperKey},
 };
 
+#[cfg(feature = "aws-kms")]
+pub use self::aws_kms::CantonStoreDecryption;
 pub use self::config::{CallLimits, EndpointUrl, WrapperConfig};
 pub use self::connections::Connections;
 pub use self::local::create_key_file;

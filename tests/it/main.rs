@@ -41,6 +41,7 @@ mod limits;
 mod live_revocation;
 mod memory_scan;
 mod metrics;
+mod node_move;
 mod openbao_login;
 mod openbao_vault;
 mod provider_migration;

@@ -1,9 +1,6 @@
 //! `canton sign-topology`: shows prepared topology transactions, asks, signs them with one signature, and writes what Canton loads.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,6 +11,7 @@ use super::show::lines;
 use crate::{
     cli::{
         Failure,
+        confirmation::confirm,
         connection::Remote,
         input::{NewFile, Place, base64_secret, from_base64},
         output::printable,
@@ -66,9 +64,7 @@ pub(super) async fn run(args: &SignTopologyArgs, remote: &Remote) -> Result<(), 
         eprintln!("{}", file.display());
         lines(&shown).for_each(|line| eprintln!("  {}", printable(line)));
     }
-    if !args.yes {
-        confirm(&args.id)?;
-    }
+    confirm(&format!("Sign with {}?", args.id), args.yes)?;
     let outs: Vec<PathBuf> = match &args.cert_out {
         Some(out) => vec![out.clone()],
         None => args.files.iter().map(|file| file.with_extension("cert")).collect(),
@@ -91,16 +87,4 @@ pub(super) async fn run(args: &SignTopologyArgs, remote: &Remote) -> Result<(), 
         remote.written(out.finish(&signed)?, signed.len())?;
     }
     Ok(())
-}
-
-/// Asks on the terminal. Without a terminal, `--yes` is needed.
-fn confirm(key: &KeyId) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage("there is no terminal to ask on. Read what is shown above, then add --yes".into()));
-    }
-    eprint!("Sign with {key}? Write yes: ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(anyhow::anyhow!("not signed, because the answer was not yes").into()) }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::import::MaterialFormat;
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         input::{NewFile, Place, from_base64},
         value_parsers::words,
     },
-    client::Call,
+    client::{Answer, Call},
     crypto::canton::CantonVersion,
     domain::KeyId,
 };
@@ -53,9 +54,33 @@ struct Exported<'a> {
 pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
     let out = NewFile::create(&args.out)?;
     let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
-    let (format, canton_version) = (args.format, args.canton_version);
-    let body = ExportKeyBody { format, canton_version, password: password.as_ref().map(|password| password.as_str()) };
-    let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/export", args.id)).json(&body)?).await?;
+    let password = password.as_ref().map(|password| password.as_str());
+    let answer = call(args.id, args.format, args.canton_version, password, remote).await?;
+    remote.write_secret(&answer, out, &material(&answer)?)
+}
+
+/// A key as a key-pair file of Canton.
+pub(in crate::cli) async fn key_pair_file(
+    id: KeyId,
+    canton_version: Option<CantonVersion>,
+    password: Option<&str>,
+    remote: &Remote,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    material(&call(id, MaterialFormat::CantonKeyPair, canton_version, password, remote).await?)
+}
+
+async fn call(
+    id: KeyId,
+    format: MaterialFormat,
+    canton_version: Option<CantonVersion>,
+    password: Option<&str>,
+    remote: &Remote,
+) -> Result<Answer, Failure> {
+    let body = ExportKeyBody { format, canton_version, password };
+    Ok(remote.client.success(Call::post(&format!("/v1/keys/{id}/export")).json(&body)?).await?)
+}
+
+fn material(answer: &Answer) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let Exported { material } = answer.parse()?;
-    remote.write_secret(&answer, out, &from_base64(material, "material")?)
+    from_base64(material, "material")
 }

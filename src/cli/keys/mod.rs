@@ -2,7 +2,7 @@
 
 mod create;
 mod crypto_ops;
-mod export;
+pub(super) mod export;
 mod import;
 mod lifecycle;
 mod list;

@@ -8,11 +8,11 @@ mod public_key;
 mod read_key_pair;
 mod write_key_pair;
 
-pub use self::names::read_usage_numbers;
+pub use self::names::{read_usage_numbers, usage_database_numbers};
 pub use self::password::MAX_PASSWORD;
 pub use self::public_key::{CantonPublicKey, PublicKeyMessage, read_public_key};
 pub use self::read_key_pair::{CantonKeyPair, read_key_pair, read_private_key_row};
-pub use self::write_key_pair::{CantonVersion, KeyPairToWrite, write_key_pair};
+pub use self::write_key_pair::{CantonVersion, KeyPairToWrite, write_key_pair, write_private_key_row};
 
 use super::CryptoError;
 

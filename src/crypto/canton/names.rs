@@ -95,6 +95,15 @@ pub(super) fn write_usages(usages: Usages) -> Result<Vec<i32>, CantonFileError> 
     Ok(USAGES.iter().filter(|(_, usage)| complete.contains(*usage)).map(|(number, _)| *number).collect())
 }
 
+/// The usages as numbers of the column `key_usage` of Canton's table `common_kms_metadata_store`, ascending, with the proof of ownership that
+/// Canton adds (`SigningKeyUsage.dbType` in `CryptoKeys.scala`).
+///
+/// # Errors
+/// [`CantonFileError::Usages`] for a set that Canton refuses.
+pub fn usage_database_numbers(usages: Usages) -> Result<Vec<i32>, CantonFileError> {
+    Ok(write_usages(usages)?.into_iter().map(|number| number - 1).collect())
+}
+
 /// Adds proof of ownership to every set except {namespace}, and refuses the sets that Canton calls invalid.
 fn complete(usages: Usages) -> Result<Usages, CantonFileError> {
     let is = |set: &[Usage]| usages == set.iter().copied().collect();

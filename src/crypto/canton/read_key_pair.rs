@@ -3,8 +3,8 @@
 
 use prost::{Message, bytes::Bytes};
 
-use crate::crypto::{SecretBytes, pkcs8, read_pkcs8, scheme, scheme::ed25519};
-use crate::domain::{KeySpec, Purpose, Usages};
+use crate::crypto::{SecretBytes, fingerprint, pkcs8, read_pkcs8, scheme, scheme::ed25519};
+use crate::domain::{Fingerprint, KeySpec, Purpose, Usages};
 
 use super::{
     CantonFileError,
@@ -34,6 +34,18 @@ pub struct CantonKeyPair {
     pub usages: Usages,
     /// The private key in canonical form, validated by its scheme.
     pub pkcs8: SecretBytes,
+}
+
+impl CantonKeyPair {
+    /// The public key, `SubjectPublicKeyInfo` in DER, and its fingerprint, which is the id of the key in Canton and in the vault.
+    ///
+    /// # Errors
+    /// [`CantonFileError`] if the private key is not valid.
+    pub fn public_key(&self) -> Result<(Fingerprint, Vec<u8>), CantonFileError> {
+        let private = scheme(self.spec, self.purpose).ok_or(NEITHER)?.parse(&self.pkcs8)?;
+        let spki = private.public_key().ok_or(NEITHER)?.to_vec();
+        Ok((fingerprint(self.spec, self.purpose, &spki), spki))
+    }
 }
 
 /// Reads a key pair. An empty password is no password, as in Canton. With a password it takes tens of milliseconds and 12 MiB.

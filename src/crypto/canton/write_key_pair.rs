@@ -63,39 +63,61 @@ pub fn write_key_pair(
     }
 }
 
+/// Writes the unencrypted column `data` of a row of Canton's private key store, as Canton 3.3 to 3.6 writes it.
+///
+/// # Errors
+/// [`CantonFileError`] if Canton has no such keys or usages.
+pub fn write_private_key_row(pair: &KeyPairToWrite<'_>) -> Result<SecretBytes, CantonFileError> {
+    Ok(match private_key(pair)? {
+        PrivateKeyMessage::Signing(key) => wrap(&key),
+        PrivateKeyMessage::Encryption(key) => wrap(&key),
+    })
+}
+
 fn wrap(message: &impl Message) -> SecretBytes {
     encode(&UntypedVersionedMessage { data: share(encode(message)), version: PROTO_VERSION })
 }
 
-fn message(pair: &KeyPairToWrite<'_>, version: CantonVersion) -> Result<CryptoKeyPair, CantonFileError> {
-    const NO_SUCH_KEY: CantonFileError = CantonFileError::NotAKeyPair("Canton has no key pairs of this spec and purpose");
-    let (id, public_key) = (pair.fingerprint.to_string(), pair.public_key.to_vec().into());
-    let with_public_key = version == CantonVersion::V3_3;
+/// The message of a private key.
+enum PrivateKeyMessage {
+    Signing(SigningPrivateKey),
+    Encryption(EncryptionPrivateKey),
+}
+
+const NO_SUCH_KEY: CantonFileError = CantonFileError::NotAKeyPair("Canton has no key pairs of this spec and purpose");
+
+fn private_key(pair: &KeyPairToWrite<'_>) -> Result<PrivateKeyMessage, CantonFileError> {
+    let id = pair.fingerprint.to_string();
     let private_key = share(SecretBytes::copy_of(pair.pkcs8.expose()));
-    let mut message = CryptoKeyPair { signing: None, encryption: None };
     match pair.purpose {
         Purpose::Signing => {
             let key_spec = SIGNING_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
             let usage = write_usages(pair.usages)?;
-            message.signing = Some(SigningKeyPair {
-                public_key: with_public_key.then(|| SigningPublicKey {
-                    format: FORMAT_SPKI,
-                    public_key,
-                    scheme: 0,
-                    usage: usage.clone(),
-                    key_spec,
-                }),
-                private_key: Some(SigningPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, usage, key_spec }),
-            });
+            Ok(PrivateKeyMessage::Signing(SigningPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, usage, key_spec }))
         }
         Purpose::Encryption => {
             let key_spec = ENCRYPTION_KEY_SPEC.number(pair.spec).ok_or(NO_SUCH_KEY)?;
-            message.encryption = Some(EncryptionKeyPair {
-                public_key: with_public_key.then(|| EncryptionPublicKey { format: FORMAT_SPKI, public_key, scheme: 0, key_spec }),
-                private_key: Some(EncryptionPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, key_spec }),
-            });
+            Ok(PrivateKeyMessage::Encryption(EncryptionPrivateKey { id, format: FORMAT_PKCS8, private_key, scheme: 0, key_spec }))
         }
-        Purpose::Symmetric => return Err(NO_SUCH_KEY),
+        Purpose::Symmetric => Err(NO_SUCH_KEY),
     }
-    Ok(message)
+}
+
+fn message(pair: &KeyPairToWrite<'_>, version: CantonVersion) -> Result<CryptoKeyPair, CantonFileError> {
+    let with_public_key = version == CantonVersion::V3_3;
+    let public_key = || pair.public_key.to_vec().into();
+    Ok(match private_key(pair)? {
+        PrivateKeyMessage::Signing(key) => {
+            let (usage, key_spec) = (key.usage.clone(), key.key_spec);
+            let public_key =
+                with_public_key.then(|| SigningPublicKey { format: FORMAT_SPKI, public_key: public_key(), scheme: 0, usage, key_spec });
+            CryptoKeyPair { signing: Some(SigningKeyPair { public_key, private_key: Some(key) }), encryption: None }
+        }
+        PrivateKeyMessage::Encryption(key) => {
+            let key_spec = key.key_spec;
+            let public_key =
+                with_public_key.then(|| EncryptionPublicKey { format: FORMAT_SPKI, public_key: public_key(), scheme: 0, key_spec });
+            CryptoKeyPair { signing: None, encryption: Some(EncryptionKeyPair { public_key, private_key: Some(key) }) }
+        }
+    })
 }

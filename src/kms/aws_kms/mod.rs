@@ -6,9 +6,12 @@
 //! | `provider` | Only allowed keys and regions are resolved, connected and created. |
 //! | `region_key` | Every call names the keys and the encryption context. |
 //! | `clients` | One SDK client and one circuit breaker for each region. |
+//! | `canton_store` | Rows of Canton's encrypted private key store are decrypted for an import. |
 //! | `replicate`, `rotation` | Replicas of multi-Region keys; the rotation of the key material by AWS. |
 //! | `error` | Each error of AWS is a denial, an outage or a fault of the configuration. |
 
+#[cfg(feature = "aws-kms")]
+mod canton_store;
 #[cfg(feature = "aws-kms")]
 mod clients;
 #[cfg(feature = "aws-kms")]
@@ -23,5 +26,7 @@ mod replicate;
 #[cfg(feature = "aws-kms")]
 mod rotation;
 
+#[cfg(feature = "aws-kms")]
+pub use self::canton_store::CantonStoreDecryption;
 #[cfg(feature = "aws-kms")]
 pub(super) use self::provider::ENTRY;

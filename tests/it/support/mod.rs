@@ -8,6 +8,7 @@ pub(crate) mod listener;
 pub(crate) mod openbao;
 pub(crate) mod openssl;
 pub(crate) mod pki;
+pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod vault;
 pub(crate) mod verify;

@@ -1,0 +1,168 @@
+//! `canton import`: moves the private keys of a Canton node into the vault, from key-pair files or from the database of the node. Nothing
+//! is written to a disk, and a repetition changes nothing.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+#[cfg(feature = "postgresql")]
+use super::import_rows::{self, RowArgs};
+use super::{
+    node_key::{KmsMetadataRow, NodeKey, name},
+    report::{Outcome, Report, ReportedKey, missing},
+};
+use crate::{
+    cli::{
+        Failure,
+        connection::Remote,
+        input::{Place, base64_secret},
+    },
+    client::{Call, ClientError},
+    crypto::{SecretBytes, canton::read_key_pair},
+    domain::{KeyName, NodeName},
+};
+
+/// The options of `canton import`.
+#[derive(Debug, Args)]
+#[cfg_attr(feature = "postgresql", command(group = clap::ArgGroup::new("source").required(true).args(["files", "database_url"])))]
+pub struct ImportNodeArgs {
+    /// Key-pair files as `keys.secret.download` of Canton writes them
+    #[arg(value_name = "FILE")]
+    #[cfg_attr(not(feature = "postgresql"), arg(required = true))]
+    files: Vec<PathBuf>,
+    /// The node that the keys belong to in the vault
+    #[arg(long)]
+    node: NodeName,
+    /// The file with the password of the key-pair files; - for standard input
+    #[arg(long, value_name = "FILE|-", requires = "files")]
+    password_file: Option<Place>,
+    #[cfg(feature = "postgresql")]
+    #[command(flatten)]
+    rows: RowArgs,
+    /// An exporter may export the keys, so that `canton export` can move them back. This can never be changed, and only a key-admin may set it
+    #[arg(long)]
+    exportable: bool,
+    /// Read everything and show what would be done. Changes neither the vault nor the database
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// A private key that was found.
+pub(super) struct Found {
+    /// Where it was found.
+    pub(super) place: String,
+    /// The id that the database states.
+    pub(super) id: Option<String>,
+    /// Its name in Canton.
+    pub(super) name: Option<String>,
+    /// The key, or why it cannot be read.
+    pub(super) key: Result<NodeKey, String>,
+}
+
+#[derive(Serialize)]
+struct ImportBody<'a> {
+    node: &'a NodeName,
+    format: &'static str,
+    material: &'a str,
+    name: &'a KeyName,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    exportable: bool,
+}
+
+/// Imports the keys, and prints the report.
+pub(super) async fn run(args: &ImportNodeArgs, remote: &Remote) -> Result<(), Failure> {
+    #[cfg(feature = "postgresql")]
+    if let Some(database) = args.rows.connect().await? {
+        return import_rows::run(args, &args.rows, database, remote).await;
+    }
+    let (mut report, rows) = import_all(args, files(args)?, remote).await?;
+    report.database.push("run these statements in the database of the node while the node is stopped:".into());
+    report.kms_metadata_sql = rows.iter().map(KmsMetadataRow::sql).collect();
+    report.print(remote.format)
+}
+
+/// The keys of the files.
+fn files(args: &ImportNodeArgs) -> Result<Vec<Found>, Failure> {
+    let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
+    let password = password.map(|password| SecretBytes::copy_of(password.as_bytes()));
+    let found = args.files.iter().map(|file| {
+        let bytes = Place::File(file.clone()).read("FILE")?;
+        let pair = read_key_pair(&SecretBytes::copy_of(&bytes), password.as_ref());
+        let key = pair.and_then(NodeKey::new).map_err(|error| error.to_string());
+        Ok(Found { place: file.display().to_string(), id: None, name: None, key })
+    });
+    found.collect()
+}
+
+/// Imports each key, or shows what would be done. Returns the rows of the keys that the vault has or would have.
+pub(super) async fn import_all(
+    args: &ImportNodeArgs,
+    found: Vec<Found>,
+    remote: &Remote,
+) -> Result<(Report, Vec<KmsMetadataRow>), Failure> {
+    let (mut keys, mut rows) = (Vec::new(), Vec::new());
+    for Found { place, id, name: own_name, key } in found {
+        let key = match key {
+            Ok(key) => key,
+            Err(reason) => {
+                keys.push(ReportedKey::unreadable(&place, id, own_name, reason));
+                continue;
+            }
+        };
+        let name = name(own_name.as_deref(), &args.node, key.purpose(), key.usages())?;
+        let reported = ReportedKey::of(&place, &key, &name.to_string(), Outcome::Planned);
+        let outcome = if args.dry_run { planned(args, &key, remote).await } else { import(args, &key, &name, remote).await };
+        keys.push(match outcome {
+            Ok(outcome) => {
+                rows.push(KmsMetadataRow::of(&key).map_err(|error| anyhow!(error))?);
+                ReportedKey { outcome, ..reported }
+            }
+            // The vault answers nothing or refuses everybody: the next keys would fail in the same way.
+            Err(Failure::Client(error)) if !matches!(error, ClientError::Problem(_)) => return Err(error.into()),
+            Err(failure) => reported.failed(failure.to_string()),
+        });
+    }
+    let (node, missing) = (args.node.to_string(), missing(&keys));
+    Ok((Report { node, dry_run: args.dry_run, keys, missing, kms_metadata_sql: Vec::new(), database: Vec::new() }, rows))
+}
+
+/// Imports one key.
+async fn import(args: &ImportNodeArgs, key: &NodeKey, name: &KeyName, remote: &Remote) -> Result<Outcome, Failure> {
+    let file = key.file().map_err(|error| anyhow!(error))?;
+    let material = base64_secret(file.expose());
+    let body = ImportBody { node: &args.node, format: "canton-key-pair", material: &material, name, exportable: args.exportable };
+    let answer = remote.client.success(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await?;
+    let stored: Value = answer.parse()?;
+    check_stored(&stored, key)?;
+    Ok(if answer.status == http::StatusCode::CREATED { Outcome::Done } else { Outcome::Present })
+}
+
+/// What an import would do.
+async fn planned(args: &ImportNodeArgs, key: &NodeKey, remote: &Remote) -> Result<Outcome, Failure> {
+    let stored = match remote.client.get(&format!("/v1/keys/{}", key.id)).await {
+        Err(ClientError::Problem(problem)) if problem.status == 404 => return Ok(Outcome::Planned),
+        answer => answer?,
+    };
+    check_stored(&stored, key)?;
+    let differs = [("node", json!(args.node.to_string())), ("exportable", json!(args.exportable))];
+    let differs = differs.iter().find(|(field, expected)| stored.get(*field) != Some(expected));
+    match differs {
+        None => Ok(Outcome::Present),
+        Some((field, _)) => Err(anyhow!("the vault has this key with another value of `{field}`").into()),
+    }
+}
+
+/// Whether the vault has the key that was sent, ready for use.
+fn check_stored(stored: &Value, key: &NodeKey) -> Result<(), Failure> {
+    let text = |field: &str| stored.get(field).and_then(Value::as_str).unwrap_or_default();
+    if text("id") != key.id.to_string() {
+        return Err(Failure::Unexpected(format!("the vault answers with the key {}, not {}", text("id"), key.id)));
+    }
+    if text("state") != "active" {
+        return Err(anyhow!("the vault has this key in the state `{}`", text("state")).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! A real PostgreSQL server (`tests/postgresql/`) with the key tables of a Canton node.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+use super::pki::{Ca, Spec};
+use crate::known_bytes::unbase64;
+
+/// The tables of Canton 3 that hold keys, with the columns and types of Canton's migration `V1_1__initial.sql`.
+const TABLES: &str = "
+    CREATE TABLE common_crypto_private_keys (
+        key_id varchar COLLATE \"C\" PRIMARY KEY, wrapper_key_id varchar COLLATE \"C\", purpose smallint NOT NULL, data bytea NOT NULL,
+        name varchar COLLATE \"C\");
+    CREATE TABLE common_kms_metadata_store (
+        fingerprint varchar COLLATE \"C\" NOT NULL, kms_key_id varchar COLLATE \"C\" NOT NULL, purpose smallint NOT NULL,
+        key_usage integer ARRAY NULL, PRIMARY KEY (fingerprint));";
+
+/// A running server. It stops when it is dropped, and with the test process, however that ends.
+pub(crate) struct Postgres {
+    folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Postgres {
+    /// A server with an empty database.
+    pub(crate) async fn start() -> Self {
+        tokio::task::spawn_blocking(Self::spawn).await.unwrap()
+    }
+
+    fn spawn() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new("postgresql");
+        ca.issue(Spec::server()).write(folder.path(), "server");
+        std::fs::write(folder.path().join("ca.pem"), &ca.pem).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgresql/run.sh");
+        let mut child = Command::new(&script)
+            .arg(folder.path())
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", script.display()));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "PostgreSQL did not start: see above");
+        Self { folder, port, child }
+    }
+
+    /// The certificate authority of the server.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// A file with the URL of the database over TLS.
+    pub(crate) fn url_file(&self, query: &str) -> PathBuf {
+        let file = self.folder.path().join("url");
+        std::fs::write(&file, format!("postgresql://canton:secret@127.0.0.1:{}/canton{query}\n", self.port)).unwrap();
+        file
+    }
+
+    /// A file with the address of the database over the socket of this machine.
+    pub(crate) fn socket_file(&self) -> PathBuf {
+        let file = self.folder.path().join("socket");
+        std::fs::write(&file, self.socket()).unwrap();
+        file
+    }
+
+    fn socket(&self) -> String {
+        format!("host={} port={} user=canton password=secret dbname=canton", self.folder.path().join("server").display(), self.port)
+    }
+
+    /// A client of the database.
+    pub(crate) async fn client(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.socket(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Makes the key tables of a node.
+    pub(crate) async fn node(&self, rows: &[&Value]) -> Client {
+        let client = self.client().await;
+        client.batch_execute(TABLES).await.unwrap();
+        for row in rows {
+            insert(&client, row, None, &unbase64(row["data_b64"].as_str().unwrap())).await;
+        }
+        client
+    }
+}
+
+/// Inserts a row of `private_key_rows` of `canton-made.json`, with its wrapper key and data.
+pub(crate) async fn insert(client: &Client, row: &Value, wrapper: Option<&str>, data: &[u8]) {
+    let (id, purpose) = (row["key_id"].as_str().unwrap(), i16::try_from(row["purpose"].as_i64().unwrap()).unwrap());
+    client
+        .execute(
+            "INSERT INTO common_crypto_private_keys VALUES ($1, $2, $3, $4, $5)",
+            &[&id, &wrapper, &purpose, &data, &row["row_name"].as_str()],
+        )
+        .await
+        .unwrap();
+}
+
+/// Every row of the private key store: id, wrapper key, data, name.
+pub(crate) async fn private_keys(client: &Client) -> Vec<(String, Option<String>, Vec<u8>, Option<String>)> {
+    let query = "SELECT key_id, wrapper_key_id, data, name FROM common_crypto_private_keys ORDER BY key_id";
+    let rows = client.query(query, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
+
+/// Every row of the KMS keys: fingerprint, KMS key, purpose, usages.
+pub(crate) async fn kms_metadata(client: &Client) -> Vec<(String, String, i16, Option<Vec<i32>>)> {
+    let query = "SELECT fingerprint, kms_key_id, purpose, key_usage FROM common_kms_metadata_store ORDER BY fingerprint";
+    client.query(query, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
