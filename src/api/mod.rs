@@ -21,14 +21,15 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Request, State},
-    middleware,
-    response::IntoResponse as _,
+    extract::{MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     crypto::Random,
+    domain::Operation,
     vault::{Code, Vault, VaultError},
 };
 
@@ -61,10 +62,22 @@ pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> 
     routes::router()
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), detach))
         .layer(middleware::from_fn_with_state(admission, admit))
         .layer(CatchPanicLayer::custom(trace::on_panic))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), trace::trace))
         .with_state(api)
+}
+
+/// Runs every call that can change state in a task of its own, so that a lost connection interrupts no change.
+async fn detach(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>();
+    let operation = matched.and_then(|path| api.operations.of(request.method(), path.as_str()));
+    if !operation.is_some_and(Operation::changes_state) {
+        return next.run(request).await;
+    }
+    let answer = api.vault.detached(next.run(request)).await;
+    answer.unwrap_or_else(|error| Anonymous::new(error.code(), error.to_string()).into_response())
 }
 
 async fn no_route(State(api): State<Arc<Api>>, request: Request) -> Problem {

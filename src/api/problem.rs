@@ -176,6 +176,12 @@ pub const CODES: &[CodeInfo] = &[
     ),
     retry(Code::WrapperUnavailable, 503, "The KMS cannot be reached", "Retry later. Keys in the cache still work."),
     retry(Code::AuditUnavailable, 503, "The audit log cannot be written", "Retry later. An operator must check the disk of the store."),
+    retry(
+        Code::OutcomeUnknown,
+        503,
+        "The outcome of the change is not known yet",
+        "Repeat the call; repeat a creation with the same Idempotency-Key. Or read the state with GET. An operator must check the disk of the store.",
+    ),
     retry(Code::StorageUnavailable, 503, "The store cannot be read", "Retry later. An operator must check the store."),
     retry(Code::Frozen, 503, "The vault is frozen", "The role wrapper-admin can unfreeze it."),
     retry(Code::ShuttingDown, 503, "The vault is shutting down", "Retry later, or at another replica."),
@@ -326,7 +332,15 @@ mod tests {
     #[test]
     fn retryable_is_exactly_what_time_can_cure() {
         let retryable: Vec<&str> = CODES.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();
-        let expected = ["wrapper_unavailable", "audit_unavailable", "storage_unavailable", "frozen", "shutting_down", "too_many_requests"];
+        let expected = [
+            "wrapper_unavailable",
+            "audit_unavailable",
+            "outcome_unknown",
+            "storage_unavailable",
+            "frozen",
+            "shutting_down",
+            "too_many_requests",
+        ];
         assert_eq!(retryable, expected);
     }
 

@@ -122,6 +122,35 @@ text_enum!(
     }
 );
 
+impl Operation {
+    /// Whether a call of this operation can change the state of the vault. Uses of keys and reads only write audit entries.
+    pub const fn changes_state(self) -> bool {
+        matches!(
+            self,
+            Self::CreateKey
+                | Self::CreateExportableKey
+                | Self::ImportKey
+                | Self::EnableKey
+                | Self::DisableKey
+                | Self::RotateKey
+                | Self::SupersedeKey
+                | Self::RestrictSigning
+                | Self::DeleteKey
+                | Self::CancelDeletion
+                | Self::AddWrapperKey
+                | Self::ReplicateWrapperKey
+                | Self::RetireWrapperKey
+                | Self::StartRotation
+                | Self::AbortRotation
+                | Self::ResealKey
+                | Self::StartReseal
+                | Self::AbortReseal
+                | Self::Freeze
+                | Self::Unfreeze
+        )
+    }
+}
+
 impl Role {
     /// All operations that the role permits. Everything else is denied.
     pub const fn operations(self) -> &'static [Operation] {

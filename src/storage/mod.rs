@@ -29,8 +29,12 @@ pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, co
 pub trait KeyStore: Send + Sync {
     /// Writes the change, the idempotency record and the audit entry in one transaction. Returns after they are durable.
     ///
+    /// A commit that is not begun within [`KeyStore::commit_timeout`] is given up. A change that is begun is waited for without a limit, so
+    /// that its outcome is always known.
+    ///
     /// # Errors
-    /// [`CommitError`]. Nothing was written, except possibly for `Unavailable` with [`StoreError::TooSlow`].
+    /// [`CommitError`]. Nothing was written, except possibly the entry of a commit without a change, for `Unavailable` with
+    /// [`StoreError::TooSlow`].
     async fn commit(&self, commit: Commit) -> Result<Receipt, CommitError>;
 
     /// A key and its newest state change in the audit log, read in one snapshot.
@@ -139,6 +143,9 @@ pub trait KeyStore: Send + Sync {
     /// The newest revision of the store that this process has seen: a hint that costs one atomic load. It is at least the revision of every
     /// commit of this process. A store that several processes share may be ahead of it; the commit of a use compares with the store itself.
     fn known_revision(&self) -> u64;
+
+    /// How long a commit may take before its caller should get an answer.
+    fn commit_timeout(&self) -> Duration;
 
     /// The version of the schema.
     fn schema(&self) -> u32;

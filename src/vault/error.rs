@@ -86,6 +86,8 @@ text_enum!(
         WrapperUnavailable = "wrapper_unavailable",
         /// The audit entry could not be made durable.
         AuditUnavailable = "audit_unavailable",
+        /// The change is still being written. Whether it is stored is not known yet.
+        OutcomeUnknown = "outcome_unknown",
         /// The store cannot be read.
         StorageUnavailable = "storage_unavailable",
         /// The vault is frozen.
@@ -192,6 +194,9 @@ pub enum VaultError {
     /// The audit log cannot be written.
     #[error("the audit log cannot be written: {0}")]
     AuditUnavailable(StoreError),
+    /// The change is still being written. It completes or fails without the caller.
+    #[error("the store has not confirmed the change in time. It may be stored now, later or not at all")]
+    OutcomeUnknown,
     /// The store cannot be read.
     #[error("{0}")]
     StorageUnavailable(StoreError),
@@ -254,6 +259,7 @@ impl VaultError {
                 Code::WrapperMisconfigured
             }
             Self::AuditUnavailable(_) => Code::AuditUnavailable,
+            Self::OutcomeUnknown => Code::OutcomeUnknown,
             Self::StorageUnavailable(_) => Code::StorageUnavailable,
             Self::Frozen => Code::Frozen,
             Self::ShuttingDown => Code::ShuttingDown,
@@ -274,6 +280,7 @@ impl VaultError {
             Self::Wrapper(WrapperError::Unavailable { .. })
                 | Self::NoWrapperKey
                 | Self::AuditUnavailable(_)
+                | Self::OutcomeUnknown
                 | Self::StorageUnavailable(_)
                 | Self::Conflict
                 | Self::Frozen

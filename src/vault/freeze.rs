@@ -1,11 +1,16 @@
 //! `freeze` and `unfreeze`: the switch for incidents. A freeze takes effect in memory at once, and in the audit log as soon as it can be
 //! written (the exception of invariant 3).
 
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+
 use crate::{domain::Operation, storage::Change};
 
 use super::{
     AuditedResult, CallContext, Vault, VaultError,
     audit_gate::{Completed, PendingEntry},
+    environment::Environment,
 };
 
 /// A change that is in force.
@@ -19,7 +24,8 @@ pub struct Effective<T> {
 }
 
 impl Vault {
-    /// Wipes all open keys and refuses all use until `unfreeze`. A restart does not end it.
+    /// Wipes all open keys and refuses all use until `unfreeze`. A restart does not end it. If the caller is dropped, the freeze is still
+    /// recorded.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -31,20 +37,26 @@ impl Vault {
         };
         self.gate.set_frozen(true);
         self.key_cache.evict_all().await;
-        let _lock = self.gate.lock_freeze().await;
-        if !self.gate.frozen() {
-            // An unfreeze was committed meanwhile. This call came after it.
-            self.gate.set_frozen(true);
-            self.key_cache.evict_all().await;
-        }
-        match self.gate.conclude(event.clone(), Ok(Completed::changed(permit, (), Change::SetFrozen(true)))).await {
-            Ok(_) => Ok(Effective { value: (), recorded: true }),
-            Err(VaultError::AuditUnavailable(_)) => {
-                self.gate.pending_audit().push(PendingEntry::Freeze { event: Box::new(event) });
-                Ok(Effective { value: (), recorded: false })
+        let (gate, key_cache) = (Arc::clone(&self.gate), Arc::clone(&self.key_cache));
+        // The freeze is in force. Its record is waited for only as long as a caller should wait.
+        let recording = self.detached_calls.spawn(async move {
+            let _lock = gate.lock_freeze().await;
+            if !gate.frozen() {
+                // An unfreeze was committed meanwhile. This call came after it.
+                gate.set_frozen(true);
+                key_cache.evict_all().await;
             }
-            Err(error) => Err(error),
-        }
+            match gate.conclude(event.clone(), Ok(Completed::changed(permit, (), Change::SetFrozen(true)))).await {
+                Ok(_) => Ok(true),
+                Err(VaultError::AuditUnavailable(_)) => {
+                    gate.pending_audit().push(PendingEntry::Freeze { event: Box::new(event) });
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        });
+        let recorded = in_time(&self.env, recording).await.unwrap_or(Ok(false))?;
+        Ok(Effective { value: (), recorded })
     }
 
     /// Ends a freeze: first in the audit log, then in memory.
@@ -63,5 +75,14 @@ impl Vault {
         self.gate.set_frozen(false);
         self.job_tracker.wake();
         Ok(unfrozen)
+    }
+}
+
+/// The result of a task, or `None` if it takes longer than a caller should wait. The task goes on.
+pub(super) async fn in_time<T>(env: &Environment, mut task: JoinHandle<T>) -> Option<T> {
+    let patience = env.store.commit_timeout() + Duration::from_millis(50);
+    match tokio::time::timeout(patience, &mut task).await.ok()? {
+        Ok(result) => Some(result),
+        Err(error) => error.try_into_panic().map_or(None, |panic| std::panic::resume_unwind(panic)),
     }
 }

@@ -19,6 +19,7 @@ mod audit_query;
 mod authorize;
 pub mod background;
 mod call;
+mod detached;
 mod environment;
 mod error;
 mod freeze;
@@ -38,8 +39,8 @@ mod wrapper_keys;
 use std::sync::Arc;
 
 use self::{
-    audit_gate::AuditGate, background::Background, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache,
-    keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    audit_gate::AuditGate, background::Background, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker,
+    key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
 pub use self::{
@@ -75,4 +76,5 @@ pub struct Vault {
     job_tracker: Arc<JobTracker>,
     limits: Limits,
     background: Background,
+    detached_calls: DetachedCalls,
 }

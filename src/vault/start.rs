@@ -12,8 +12,8 @@ use crate::{
 };
 
 use super::{
-    CacheConfig, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background, environment::Environment,
-    job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    CacheConfig, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background, detached::DetachedCalls,
+    environment::Environment, job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
 /// What a vault is made of.
@@ -74,15 +74,17 @@ impl Vault {
             job_tracker,
             limits: Limits::new(limits),
             background,
+            detached_calls: DetachedCalls::default(),
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };
         vault.gate.record(event).await?;
         Ok(vault)
     }
 
-    /// Refuses new calls, wipes every open key, and writes the entry of the stop.
+    /// Refuses new calls, completes the calls that change state, wipes every open key, and writes the entry of the stop.
     pub async fn stop(&self) {
         self.gate.stop();
+        self.detached_calls.wait().await;
         self.key_cache.evict_all().await;
         self.gate.write_counted_refusals().await;
         if let Err(error) = self.gate.record(self.gate.system_event(Operation::Stop)).await {

@@ -21,6 +21,7 @@ mod canton_vectors;
 mod client;
 mod data_at_rest;
 mod destruction;
+mod disconnect;
 mod disk_full;
 mod documents;
 mod earlier_version;

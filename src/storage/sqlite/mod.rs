@@ -35,6 +35,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -180,6 +181,10 @@ impl KeyStore for SqliteStore {
 
     fn known_revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    fn commit_timeout(&self) -> Duration {
+        self.writer.timeout()
     }
 
     fn schema(&self) -> u32 {

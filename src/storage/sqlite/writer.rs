@@ -10,7 +10,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -36,8 +36,20 @@ pub(super) struct Writer {
 }
 
 enum WriterMessage {
-    Commit(Box<Commit>, oneshot::Sender<CommitResult>),
+    Commit(QueuedCommit),
     Close,
+}
+
+/// A commit in the queue. It is begun by the thread or given up by its caller, never both.
+struct QueuedCommit {
+    commit: Box<Commit>,
+    taken: Arc<AtomicBool>,
+    answer: oneshot::Sender<CommitResult>,
+}
+
+/// Whether this side is the first one to begin or to give up the commit.
+fn take(taken: &AtomicBool) -> bool {
+    !taken.swap(true, Ordering::AcqRel)
 }
 
 type CommitResult = Result<Receipt, CommitError>;
@@ -65,21 +77,33 @@ impl Writer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)), timeout })
     }
 
-    /// Queues a commit, and waits until it is durable or refused.
+    /// Queues a commit, and waits until it is durable or refused. A commit that is not begun in time is given up, and nothing of it happens. A
+    /// change that is begun is waited for without a limit, because only its outcome says what is true afterwards.
     ///
     /// # Errors
     /// As [`crate::storage::sqlite::KeyStore::commit`].
     pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
-        let (answer, answered) = oneshot::channel();
-        self.queue.try_send(WriterMessage::Commit(Box::new(commit), answer)).map_err(|refused| match refused {
+        let (answer, mut answered) = oneshot::channel();
+        let (taken, is_change) = (Arc::new(AtomicBool::new(false)), commit.change.is_some());
+        let queued = QueuedCommit { commit: Box::new(commit), taken: Arc::clone(&taken), answer };
+        self.queue.try_send(WriterMessage::Commit(queued)).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
             TrySendError::Closed(_) => StoreError::Closed,
         })?;
-        match tokio::time::timeout(self.timeout, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StoreError::Closed.into()),
-            Err(_) => Err(StoreError::TooSlow(self.timeout).into()),
-        }
+        let answer = match tokio::time::timeout(self.timeout, &mut answered).await {
+            Err(_) if is_change && !take(&taken) => answered.await,
+            Err(_) => {
+                take(&taken);
+                return Err(StoreError::TooSlow(self.timeout).into());
+            }
+            Ok(answer) => answer,
+        };
+        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// How long a commit may take before its caller should get an answer.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Lets the thread complete the queued commits, and waits for its end.
@@ -110,9 +134,9 @@ impl WriterThread {
             let mut batch = Vec::with_capacity(jobs.len());
             for job in jobs.drain(..) {
                 match job {
-                    // The caller timed out while the commit was queued, so that it must not be applied now.
-                    WriterMessage::Commit(commit, answer) if !answer.is_closed() => batch.push((commit, answer)),
-                    WriterMessage::Commit(..) => {}
+                    // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
+                    WriterMessage::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
+                    WriterMessage::Commit(_) => {}
                     WriterMessage::Close => queue.close(),
                 }
             }
@@ -122,13 +146,13 @@ impl WriterThread {
         let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    fn answer(&mut self, batch: Vec<(Box<Commit>, oneshot::Sender<CommitResult>)>) {
+    fn answer(&mut self, batch: Vec<QueuedCommit>) {
         if batch.is_empty() {
             return;
         }
-        match self.write(batch.iter().map(|(commit, _)| &**commit)) {
-            Ok(answers) => batch.into_iter().zip(answers).for_each(|((_, waiting), answer)| drop(waiting.send(answer))),
-            Err(error) => batch.into_iter().for_each(|(_, waiting)| drop(waiting.send(Err(error.clone().into())))),
+        match self.write(batch.iter().map(|queued| &*queued.commit)) {
+            Ok(answers) => batch.into_iter().zip(answers).for_each(|(queued, answer)| drop(queued.answer.send(answer))),
+            Err(error) => batch.into_iter().for_each(|queued| drop(queued.answer.send(Err(error.clone().into())))),
         }
     }
 

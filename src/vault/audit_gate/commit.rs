@@ -1,6 +1,6 @@
 //! The commit path: a result leaves the vault only as an [`AuditedResult`], which exists only after its audit entry is durable (invariant 3).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::AuditGate;
-use crate::vault::VaultError;
+use crate::vault::{VaultError, detached::commit_is_slow};
 
 /// Maximum attempts after a lost compare-and-swap. Each attempt reads the store again.
 const ATTEMPTS: usize = 4;
@@ -209,11 +209,25 @@ impl AuditGate {
     }
 
     async fn write(&self, commit: Commit) -> Result<Receipt, CommitError> {
-        let began = Instant::now();
-        let result = self.env.store.commit(commit).await;
+        let (began, is_change) = (Instant::now(), commit.change.is_some());
+        let result = if is_change { self.write_change(commit).await } else { self.env.store.commit(commit).await };
         metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
         // Only an unavailable store is a fault of the audit log. A refused commit is not.
         self.audit_failing.store(matches!(result, Err(CommitError::Unavailable(_))), std::sync::atomic::Ordering::Relaxed);
         result
+    }
+
+    /// Writes a change. If the store takes too long, the caller gets an answer, and the outcome is still waited for.
+    async fn write_change(&self, commit: Commit) -> Result<Receipt, CommitError> {
+        let mut written = std::pin::pin!(self.env.store.commit(commit));
+        // The store gives up a commit that it has not begun after the same time: wait a little for that.
+        let patience = self.env.store.commit_timeout() + Duration::from_millis(50);
+        if let Ok(result) = tokio::time::timeout(patience, &mut written).await {
+            return result;
+        }
+        self.audit_failing.store(true, std::sync::atomic::Ordering::Relaxed);
+        tracing::warn!("the store has not confirmed a change in time; check its disk");
+        commit_is_slow();
+        written.await
     }
 }

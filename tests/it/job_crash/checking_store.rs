@@ -412,6 +412,10 @@ impl KeyStore for Watched {
         self.store.idempotency_hash_key().await
     }
 
+    fn commit_timeout(&self) -> std::time::Duration {
+        self.store.commit_timeout()
+    }
+
     fn known_revision(&self) -> u64 {
         self.store.known_revision()
     }

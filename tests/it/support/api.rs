@@ -1,5 +1,7 @@
 //! The API for tests: any method, any bytes, any response, and keys created in one line.
 
+use std::time::Duration;
+
 use canton_keyvault::client::{Connection, Endpoint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, body::Bytes};
@@ -73,6 +75,16 @@ impl Caller {
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         *kept = Some(connection);
         Reply { status: head.status.as_u16(), headers: head.headers, text }
+    }
+
+    /// Sends a request over a connection of its own, and drops the connection after `patience`. `true` if the answer came before.
+    pub(crate) async fn send_and_drop(&self, method: &str, target: &str, body: &Value, patience: Duration) -> bool {
+        let mut connection = self.endpoint.connect().await.unwrap();
+        connection.ready().await.unwrap();
+        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(target).header("host", self.endpoint.authority());
+        let request = request.header("content-type", "application/json").body(Full::new(body)).unwrap();
+        tokio::time::timeout(patience, connection.send_request(request)).await.is_ok()
     }
 
     pub(crate) async fn get(&self, target: &str) -> Reply {

@@ -10,6 +10,7 @@ pub(crate) mod openssl;
 pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod slow_disk;
 pub(crate) mod vault;
 pub(crate) mod verify;
 pub(crate) mod wrapper;
