@@ -71,6 +71,7 @@ need_tools() {
     need 'a C compiler' 'gcc libc6-dev' compiles_c
     need openssl openssl openssl version
     need 'python3 with venv and pip' 'python3 python3-venv' python3 -c 'import ensurepip, venv'
+    need PyYAML python3-yaml python3 -c 'import yaml'
     need PostgreSQL postgresql has_postgresql
 }
 

@@ -64,7 +64,7 @@ pub enum Command {
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and show wrapper keys
     Wrapper(Group<wrapper::WrapperCommand>),
-    /// Move the keys of Canton nodes in and out, show and sign their topology transactions
+    /// Configure Canton nodes, move their keys in and out, show and sign their topology transactions
     Canton(Group<canton::CantonCommand>),
     /// Read the audit log
     Audit(Group<audit::AuditCommand>),
@@ -213,6 +213,9 @@ mod tests {
             "keys reseal-job abort job-001122334455",
             "keys restrict-signing ID --topology-only --mappings namespace-delegation,owner-to-key-mapping",
             "keys restrict-signing ID --lift",
+            "canton config --node n --kind mediator --canton-name m --vault https://v:1 --vault https://w:1 --schemes p256-rsa --env",
+            "canton config --node n --trust-collection-file c --cert-chain-file c --private-key-file k --env-file --driver-jar /d.jar",
+            "canton config --node n --kind sequencer --splice --driver-secret d --tls-secret t",
             "canton show root.prep other.prep --offline",
             "canton sign-topology ID root.prep --cert-out root.cert --yes",
             "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",
@@ -264,6 +267,12 @@ mod tests {
             ("keys restrict-signing ID", MissingRequiredArgument),
             ("keys restrict-signing ID --topology-only --lift", ArgumentConflict),
             ("keys restrict-signing ID --topology-only --mappings none", InvalidValue),
+            ("canton config --kind participant", MissingRequiredArgument),
+            ("canton config --node a/b", ValueValidation),
+            ("canton config --node n --canton-name a.b", ValueValidation),
+            ("canton config --node n --vault http://v:1", ValueValidation),
+            ("canton config --node n --splice --env", ArgumentConflict),
+            ("canton config --node n --splice --canton-name m", ArgumentConflict),
             ("keys list --limit 0", ValueValidation),
             ("keys reseal", MissingRequiredArgument),
             ("keys reseal ID --wait", UnknownArgument),

@@ -16,6 +16,7 @@ mod aws_vault;
 mod aws_wrap_order;
 mod backup;
 mod bad_input;
+mod canton_config;
 mod canton_made;
 mod canton_vectors;
 mod client;

@@ -1,5 +1,6 @@
 //! `canton …`: commands about Canton nodes and their topology transactions.
 
+mod config;
 #[cfg(feature = "postgresql")]
 mod database;
 mod export;
@@ -22,6 +23,8 @@ pub enum CantonCommand {
     Import(import::ImportNodeArgs),
     /// Move the keys of a node out of the vault, into key-pair files or into its database
     Export(export::ExportNodeArgs),
+    /// Print the configuration of a Canton node whose keys are in the vault. Needs no vault
+    Config(config::ConfigArgs),
     /// Show what prepared topology transactions do, in plain words, before they are signed
     Show(show::ShowArgs),
     /// Show and sign prepared topology transactions, and write the signed ones
@@ -31,6 +34,7 @@ pub enum CantonCommand {
 /// Runs the command.
 pub(super) async fn run(command: CantonCommand, connection: ConnectionArgs) -> Result<(), Failure> {
     match command {
+        CantonCommand::Config(args) => config::run(&args, &connection),
         CantonCommand::Import(args) => import::run(&args, &connection.remote()?).await,
         CantonCommand::Export(args) => export::run(&args, &connection.remote()?).await,
         CantonCommand::Show(args) => show::run(&args, &connection).await,
