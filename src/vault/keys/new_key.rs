@@ -100,7 +100,8 @@ pub(super) fn scheme_of(spec: KeySpec, purpose: Purpose) -> Result<&'static dyn 
     crypto::scheme(spec, purpose).ok_or_else(|| VaultError::InvalidAttributes(format!("a {purpose} key cannot have the spec {spec}")))
 }
 
-/// The usages: as requested, otherwise by Canton's key names (`…-namespace`, `…-sequencer-auth`, `…-signing`), otherwise none.
+/// The usages: as requested, otherwise by the key names of Canton (`…-namespace`, `…-sequencer-auth`, `…-signing`) and of Splice
+/// (`namespace`), otherwise none.
 ///
 /// # Errors
 /// `InvalidAttributes` if a key that is not a signing key has usages.
@@ -125,6 +126,10 @@ fn usages_by_name(name: &str) -> Usages {
     const SUFFIXES: [(&str, Usage); 3] =
         [("-namespace", Usage::Namespace), ("-sequencer-auth", Usage::SequencerAuthentication), ("-signing", Usage::Protocol)];
     let stem = name.split("-rotated-").next().unwrap_or(name);
+    // Splice (`NodeInitializer.scala`) writes no name of a node before it. Its key `signing` has all usages.
+    if stem == "namespace" {
+        return std::iter::once(Usage::Namespace).collect();
+    }
     SUFFIXES.iter().filter(|(suffix, _)| stem.ends_with(suffix)).map(|(_, usage)| *usage).collect()
 }
 
@@ -133,12 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_names_of_canton_give_usages_and_other_names_give_none() {
+    fn key_names_of_canton_and_splice_give_usages_and_other_names_give_none() {
         for (name, expected) in [
             ("participant1-namespace", "namespace"),
             ("participant1-sequencer-auth", "sequencer-authentication"),
             ("participant1-signing-rotated-2026-01-01T00:00:00Z", "protocol"),
             ("participant1-encryption", ""),
+            ("namespace", "namespace"),
             ("signing", ""),
             ("my key", ""),
         ] {

@@ -20,10 +20,12 @@ private[driver] object KeyNames {
       .filter(_.nonEmpty)
 
   /** The usages of a key of this name: `<node>-namespace`, also after `rotate_node_keys`, which appends `-rotated-<time>`. `None` for a name that
-    * Canton does not form.
+    * neither Canton nor Splice forms.
     */
   def usages(name: Option[String]): Option[Seq[String]] = name.flatMap { text =>
     val original = text.split("-rotated-", 2).headOption.getOrElse(text)
-    usagesBySuffix.collectFirst { case (suffix, usages) if original.endsWith(suffix) => usages }
+    // Splice (`NodeInitializer.scala`) names this key without the node. Its key `signing` has all usages, which no name tells.
+    if (original == "namespace") Some(Seq("namespace"))
+    else usagesBySuffix.collectFirst { case (suffix, usages) if original.endsWith(suffix) => usages }
   }
 }

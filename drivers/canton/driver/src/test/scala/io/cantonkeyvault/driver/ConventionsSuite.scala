@@ -30,18 +30,21 @@ final class ConventionsSuite extends AnyWordSpec with Matchers with BeforeAndAft
   private def stored(id: String) = ConfigFactory.parseString(vault.adminOk("key-admin", "keys", "show", id, "--output", "json"))
 
   "names" should {
-    "pin the usages that Canton's names tell" in {
+    "pin the usages that the names of Canton and Splice tell" in {
       val expected = Seq(
         "participant1-namespace" -> Seq("namespace"),
         "participant1-sequencer-auth" -> Seq("proof-of-ownership", "sequencer-authentication"),
         "participant1-signing" -> Seq("proof-of-ownership", "protocol"),
         "participant1-signing-rotated-2026-11-26T10:00:00Z" -> Seq("proof-of-ownership", "protocol"),
+        "namespace" -> Seq("namespace"),
+        "signing" -> Seq(),
         "anything" -> Seq(),
       )
       expected.foreach { case (name, usages) =>
         val key = stored(await(driver.generateSigningKeyPair(SigningKeySpec.EcCurve25519, Some(name))(noContext)))
         key.getString("name") shouldBe name
         key.getStringList("usage").asScala.toSeq.sorted shouldBe usages
+        key.getString("class") shouldBe (if (usages == Seq("namespace")) "permanent" else "long-term")
       }
     }
 
