@@ -71,9 +71,9 @@ fn the_values_of_a_participant_have_the_shape_of_the_chart() {
         "--private-key-file",
         ODD,
         "--driver-secret",
-        "1.0",
+        "driver.jar-1",
         "--tls-secret",
-        "yes",
+        "yes.no",
     ]));
     // The chart writes a value as it is, and Kubernetes reads `$$` as `$`.
     let odd = ODD.replace('\\', r"\\").replace('"', r#"\""#).replace('$', "$$");
@@ -102,8 +102,8 @@ fn the_values_of_a_participant_have_the_shape_of_the_chart() {
     assert_eq!(
         values["extraVolumes"],
         json!([
-            { "name": "keyvault-driver", "secret": { "secretName": "1.0" } },
-            { "name": "keyvault-tls", "secret": { "secretName": "yes" } },
+            { "name": "keyvault-driver", "secret": { "secretName": "driver.jar-1" } },
+            { "name": "keyvault-tls", "secret": { "secretName": "yes.no" } },
         ])
     );
     assert_eq!(
@@ -152,6 +152,7 @@ fn what_canton_or_kubernetes_would_refuse_is_refused_with_the_option_to_use() {
         (&["--node", "a.b"][..], "--canton-name"),
         (&["--node", "n", "--splice"], "--vault"),
         (&["--node", "a..b", "--splice", "--vault", "https://v:1"], "--tls-secret"),
+        (&["--node", "1", "--splice", "--vault", "https://v:1"], "--tls-secret"),
         (&["--node", "n", "--splice-patch", "--vault", "https://v:1"], "--splice"),
         (&["--node", "n", "--url", "http://v:1"], "https://host:port"),
         (&["--node", "a/b"], "--node"),

@@ -24,6 +24,7 @@ use crate::{
 
 /// The options of `canton config`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one flag for each form; `ConfigArgs::form` makes them one value")]
 pub struct ConfigArgs {
     /// The node in the vault that the keys belong to
     #[arg(long)]
@@ -73,22 +74,30 @@ pub struct ConfigArgs {
     tls_secret: Option<SecretName>,
 }
 
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A configuration file of Canton.
+    File,
+    /// Environment variables.
+    Environment(Quotes),
+    /// Values of a chart of Splice.
+    SpliceValues,
+    /// A kustomization for a chart of Splice.
+    SplicePatch,
+}
+
 /// Prints the configuration.
 pub(super) fn run(args: &ConfigArgs, connection: &ConnectionArgs) -> Result<(), Failure> {
     let settings = args.settings(connection)?;
-    let text = if args.splice || args.splice_patch {
-        let secrets = args.secrets()?;
-        match (args.splice, settings.kind) {
-            (true, _) => splice::values(&settings, &secrets),
-            (false, NodeKind::Participant) => {
-                return Err(Failure::Usage("the chart of a participant takes its volumes as values: use --splice alone".into()));
-            }
-            (false, NodeKind::Sequencer | NodeKind::Mediator) => splice::patch(&settings, &secrets),
+    let text = match args.form() {
+        Form::File => file(&settings),
+        Form::Environment(quotes) => environment::lines(&settings, &args.driver_jar, quotes),
+        Form::SpliceValues => splice::values(&settings, &args.secrets()?),
+        Form::SplicePatch if settings.kind == NodeKind::Participant => {
+            return Err(Failure::Usage("the chart of a participant takes its volumes as values: use --splice alone".into()));
         }
-    } else if args.env || args.env_file {
-        environment::lines(&settings, &args.driver_jar, if args.env { Quotes::Shell } else { Quotes::None })
-    } else {
-        file(&settings)
+        Form::SplicePatch => splice::patch(&settings, &args.secrets()?),
     };
     let mut out = std::io::stdout().lock();
     match connection.output {
@@ -110,9 +119,19 @@ fn file(settings: &Settings) -> String {
 }
 
 impl ConfigArgs {
+    const fn form(&self) -> Form {
+        match (self.env, self.env_file, self.splice, self.splice_patch) {
+            (true, ..) => Form::Environment(Quotes::Shell),
+            (_, true, ..) => Form::Environment(Quotes::None),
+            (_, _, true, _) => Form::SpliceValues,
+            (.., true) => Form::SplicePatch,
+            _ => Form::File,
+        }
+    }
+
     fn settings(&self, connection: &ConnectionArgs) -> Result<Settings, Failure> {
-        let in_splice = self.splice || self.splice_patch;
-        let in_container = in_splice || self.env || self.env_file;
+        let in_splice = matches!(self.form(), Form::SpliceValues | Form::SplicePatch);
+        let in_container = self.form() != Form::File;
         let canton_name = match &self.canton_name {
             Some(name) => name.clone(),
             None if in_splice => valid("--kind", self.kind.as_str())?,
@@ -150,14 +169,11 @@ impl ConfigArgs {
     }
 
     fn secrets(&self) -> Result<Secrets, Failure> {
-        let tls = match &self.tls_secret {
-            Some(name) => name.clone(),
-            None => {
-                let name = format!("{}-keyvault-tls", self.node.as_str().to_ascii_lowercase().replace('_', "-"));
-                name.parse().map_err(|error| {
-                    Failure::Usage(format!("{name} is no name for the secret of the certificate: say --tls-secret ({error})"))
-                })?
-            }
+        let tls = if let Some(name) = &self.tls_secret {
+            name.clone()
+        } else {
+            let name = format!("{}-keyvault-tls", self.node.as_str().to_ascii_lowercase().replace('_', "-"));
+            name.parse().map_err(|error| Failure::Usage(format!("secret {name}: {error}. Say --tls-secret")))?
         };
         Ok(Secrets { driver: self.driver_secret.clone(), tls })
     }

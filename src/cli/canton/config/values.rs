@@ -19,8 +19,8 @@ pub(super) enum ValueError {
     /// Not one entry of a class path that the launcher of Canton passes on unchanged.
     #[error("write the path of one jar, without any of \" $ ` \\ : and without control characters")]
     JarPath,
-    /// Not a name of a Kubernetes object.
-    #[error("write a name as Kubernetes accepts it: a-z, 0-9, `-` and `.`, with a letter or digit at both ends")]
+    /// Not a name of a Kubernetes object, or one that the chart of Splice, which writes it without quotes, turns into another type.
+    #[error("write a name of a-z, 0-9, `-` and `.` that starts with a letter, ends with a letter or digit, and is no word of YAML")]
     SecretName,
 }
 
@@ -105,11 +105,13 @@ checked_text!(
     JarPath, ValueError::JarPath, |text| !text.is_empty() && is_printable(text) && !text.contains(['"', '$', '`', '\\', ':'])
 );
 checked_text!(
-    /// The name of a Kubernetes secret (RFC 1123 subdomain).
+    /// The name of a Kubernetes secret (RFC 1123 subdomain) that YAML takes for a text without quotes.
     SecretName, ValueError::SecretName, |text| {
+        const YAML_WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let label = |label: &str| !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-');
-        text.len() <= 253 && text.split('.').all(label)
+        let as_text = text.starts_with(|first: char| first.is_ascii_lowercase()) && !YAML_WORDS.contains(&text);
+        as_text && text.len() <= 253 && text.split('.').all(label)
     }
 );
 
@@ -158,8 +160,12 @@ mod tests {
     use super::*;
 
     fn checks<T: FromStr>(good: &[&str], bad: &[&str]) {
-        good.iter().for_each(|text| assert!(text.parse::<T>().is_ok(), "{text:?}"));
-        bad.iter().for_each(|text| assert!(text.parse::<T>().is_err(), "{text:?}"));
+        for text in good {
+            assert!(text.parse::<T>().is_ok(), "{text:?}");
+        }
+        for text in bad {
+            assert!(text.parse::<T>().is_err(), "{text:?}");
+        }
     }
 
     #[test]
@@ -199,7 +205,10 @@ mod tests {
         );
         checks::<FilePath>(&["tls/ca.pem", r#"C:\a "b" $c 'd' ü"#], &["", "a\nb", "a\u{7f}", "a\u{85}b", "a\u{2028}b", "\u{feff}a"]);
         checks::<JarPath>(&["/keyvault/driver jar.jar"], &["", "a:b", "a$b", "a\"b", "a`b", "a\\b", "a\nb"]);
-        checks::<SecretName>(&["a", "participant1-keyvault-tls", "a.b"], &["", "A", "a_b", "-a", "a-", "a..b", "a.", "ä"]);
+        checks::<SecretName>(
+            &["a", "participant1-keyvault-tls", "a.b"],
+            &["", "A", "a_b", "-a", "a-", "a..b", "a.", "ä", "1", "1e5", "yes", "null"],
+        );
     }
 
     #[test]
