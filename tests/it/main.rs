@@ -17,6 +17,7 @@ mod aws_wrap_order;
 mod backup;
 mod bad_input;
 mod canton_config;
+mod canton_guide;
 mod canton_made;
 mod canton_vectors;
 mod client;
