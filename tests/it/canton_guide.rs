@@ -24,7 +24,7 @@ fn blocks() -> Vec<String> {
         let (fence, rest) = after.split_once("```sh\n").unwrap();
         assert_eq!(fence.trim().lines().count(), 1, "the block follows its marker: {fence}");
         let (block, _) = rest.split_once("```").unwrap();
-        block.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+        block.lines().flat_map(|line| [line.trim_start(), "\n"]).collect()
     };
     guide.split(MARKER).skip(1).map(block).collect()
 }
