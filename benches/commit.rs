@@ -1,8 +1,10 @@
-//! What a durable entry costs: commits a second, latency, CPU and bytes, at 1, 16 and 64 callers. `cargo bench --bench commit`
+//! What a durable entry costs: commits a second, latency, CPU and bytes, at 1, 16 and 64 callers; and how long a start takes to verify 100,000
+//! state changes. `cargo bench --bench commit`
 //!
 //! Prints, and asserts nothing: the figures are those of this machine's disk. `TMPDIR` chooses the disk.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,10 +13,11 @@ use canton_keyvault::{
     audit::Source,
     crypto::SystemRandom,
     domain::{Algorithm, AuditEvent, Fingerprint, KeyId, Operation, Principal, Timestamp},
-    storage::{Commit, KeyStore, Mode, SqliteConfig, SqliteStore},
+    storage::{Change, Commit, KeyStore, Mode, SqliteConfig, SqliteStore},
 };
 
 const TIME: Duration = Duration::from_secs(3);
+const CHANGES: usize = 100_000;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -22,16 +25,59 @@ fn main() -> anyhow::Result<()> {
     for callers in [1, 16, 64] {
         println!("{}", runtime.block_on(round(callers))?);
     }
+    println!("{}", runtime.block_on(start_with_changes())?);
     Ok(())
+}
+
+/// Opens a store with many state changes, three times.
+async fn start_with_changes() -> anyhow::Result<String> {
+    const CALLERS: usize = 256;
+    let folder = std::env::temp_dir().join(format!("commit-bench-{}-start", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let path = folder.join("keyvault.db");
+    let store = Arc::new(open(&path)?);
+    let tasks: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for number in 0..CHANGES / CALLERS {
+                    let at = Timestamp::from_micros(i64::try_from(number)?);
+                    let event = AuditEvent::new(at, Principal::system(), Operation::Freeze, "-".into());
+                    store.commit(Commit::change(Change::SetFrozen(number % 2 == 0), event)).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    store.close().await;
+    drop(store);
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let began = Instant::now();
+        let store = open(&path)?;
+        times.push(began.elapsed());
+        store.close().await;
+    }
+    std::fs::remove_dir_all(&folder)?;
+    times.sort_unstable();
+    let median = times.get(1).map_or(0, Duration::as_millis);
+    Ok(format!("a start verifies {} state changes in {median} ms", CHANGES / CALLERS * CALLERS))
+}
+
+fn open(path: &Path) -> anyhow::Result<SqliteStore> {
+    let source = Source { vault: "production".into(), instance: "keyvault-0".into(), version: env!("CARGO_PKG_VERSION").into() };
+    let config = SqliteConfig::new(path, Mode::Production);
+    Ok(SqliteStore::open(config, source, &"production".parse()?, &SystemRandom::default(), Timestamp::from_micros(0))?)
 }
 
 async fn round(callers: usize) -> anyhow::Result<String> {
     let folder = std::env::temp_dir().join(format!("commit-bench-{}-{callers}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let path = folder.join("keyvault.db");
-    let source = Source { vault: "production".into(), instance: "keyvault-0".into(), version: env!("CARGO_PKG_VERSION").into() };
-    let config = SqliteConfig::new(&path, Mode::Production);
-    let store = Arc::new(SqliteStore::open(config, source, &"production".parse()?, &SystemRandom::default(), Timestamp::from_micros(0))?);
+    let store = Arc::new(open(&path)?);
     let (cpu, started) = (cpu_time(), Instant::now());
     let tasks: Vec<_> = (0..callers).map(|caller| tokio::spawn(call(Arc::clone(&store), caller, started + TIME))).collect();
     let mut latencies = Vec::new();

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Algorithm, AuditEvent, Hex, KeyId, KmsUse, NodeName, Operation, Outcome, StateChange, Timestamp};
+use crate::domain::{
+    Algorithm, AuditEvent, Hex, KeyId, KmsUse, NodeName, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperState,
+};
 
 /// The process that writes entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +19,53 @@ pub struct Source {
     pub version: String,
 }
 
-/// An audit entry, version 2. The fields are in the order of the stored bytes. Absent fields are omitted. Version 1 has no `client`.
+/// The state of a wrapper key after a state change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrapperKeyChange {
+    /// The wrapper key.
+    #[schema(value_type = String)]
+    pub id: WrapperKeyId,
+    /// The new state.
+    pub state: WrapperState,
+    /// The identity, if the wrapper key was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
+/// The place of an entry in the chain of state changes, and what the change sets besides the state of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StatePosition {
+    /// The number of state changes up to and including this entry.
+    pub revision: u64,
+    /// Of a state change: the leaf hash of the state change before.
+    pub previous: Option<[u8; 32]>,
+    /// Whether the vault is frozen after the change.
+    pub frozen: Option<bool>,
+    /// The wrapper keys whose state changed.
+    pub wrapper_keys: Vec<WrapperKeyChange>,
+    /// The digest of the idempotency record that was stored with the change.
+    pub idempotency: Option<[u8; 32]>,
+}
+
+impl StatePosition {
+    /// Of an entry that changes no state.
+    pub fn unchanged(revision: u64) -> Self {
+        Self { revision, ..Self::default() }
+    }
+
+    /// Of a state change that sets nothing besides the state of a key.
+    pub fn change(revision: u64, previous: [u8; 32]) -> Self {
+        Self { revision, previous: Some(previous), ..Self::default() }
+    }
+}
+
+/// An audit entry, version 3. The fields are in the order of the stored bytes. Absent fields are omitted. Version 2 has nothing after
+/// `request_id`, and version 1 has no `client` either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The version of this form: 2, or 1 in entries of earlier programs.
+    /// The version of this form: 3, or a lower one in entries of earlier programs.
     pub v: u32,
     /// The sequence number, from 1, without gaps.
     pub sequence: u64,
@@ -94,6 +138,21 @@ pub struct Entry {
     /// The request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The number of state changes of the store up to and including this entry. A state change has the next number, without gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_revision: Option<u64>,
+    /// Of a state change: the leaf hash, hex, of the state change before. 64 zeros in the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// Whether the vault is frozen after this change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<bool>,
+    /// The wrapper keys whose state this change set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrapper_keys: Vec<WrapperKeyChange>,
+    /// SHA-256, hex, of the idempotency record that was stored with this change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<String>,
 }
 
 /// Why stored bytes are not a valid entry.
@@ -112,10 +171,11 @@ pub enum EntryError {
 
 impl Entry {
     /// The version that this program writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
-    /// The entry of an event, with its sequence number.
-    pub fn new(sequence: u64, source: &Source, event: &AuditEvent) -> Self {
+    /// The entry of an event, with its sequence number and its place in the chain of state changes.
+    pub fn new(sequence: u64, source: &Source, event: &AuditEvent, position: StatePosition) -> Self {
+        let StatePosition { revision, previous, frozen, wrapper_keys, idempotency } = position;
         // The event is destructured, so that a new field cannot be forgotten here.
         let AuditEvent {
             at,
@@ -163,7 +223,17 @@ impl Entry {
             kms_request_ids: request_ids.clone(),
             trace_id: trace_id.clone(),
             request_id: request_id.clone(),
+            state_revision: Some(revision),
+            previous: previous.map(|leaf| Hex(&leaf).to_string()),
+            frozen,
+            wrapper_keys,
+            idempotency: idempotency.map(|digest| Hex(&digest).to_string()),
         }
+    }
+
+    /// Whether the entry is a state change in the chain.
+    pub const fn changes_state(&self) -> bool {
+        self.previous.is_some()
     }
 
     /// The bytes to store and to hash.
@@ -237,6 +307,17 @@ mod tests {
         r#""policy_revision":"p-1"}"#
     );
 
+    const VERSION_3: &str = concat!(
+        r#"{"v":3,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
+        r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
+        r#""client":"canton-keyvault-driver/0.1.0","#,
+        r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
+        r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
+        r#""policy_revision":"p-1","state_revision":9,"previous":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
+        r#""frozen":false,"wrapper_keys":[{"id":"wk-000000000001","state":"active","identity":"local:0011"},"#,
+        r#"{"id":"wk-000000000001","state":"draining"}],"idempotency":"efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef"}"#
+    );
+
     #[test]
     fn version_1_is_read() {
         let read = Entry::decode(VERSION_1.as_bytes()).unwrap();
@@ -250,16 +331,36 @@ mod tests {
     }
 
     #[test]
-    fn version_2_is_frozen() {
+    fn version_2_is_read() {
+        let read = Entry::decode(VERSION_2.as_bytes()).unwrap();
+        assert_eq!((read.v, read.client.as_deref(), read.changes_state()), (2, Some("canton-keyvault-driver/0.1.0"), false));
+        assert_eq!(String::from_utf8(read.encode().unwrap()).unwrap(), VERSION_2);
+    }
+
+    #[test]
+    fn version_3_is_frozen() {
         let event = AuditEvent { client: Some("canton-keyvault-driver/0.1.0".into()), ..event() };
-        let bytes = Entry::new(7, &source(), &event).encode().unwrap();
-        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), VERSION_2);
-        assert_eq!(Entry::decode(&bytes).unwrap().client, event.client);
+        let wrapper_keys = [(Some("local:0011".to_owned()), "active"), (None, "draining")].map(|(identity, state)| WrapperKeyChange {
+            id: "wk-000000000001".parse().unwrap(),
+            state: state.parse().unwrap(),
+            identity,
+        });
+        let position = StatePosition {
+            frozen: Some(false),
+            wrapper_keys: wrapper_keys.into(),
+            idempotency: Some([0xef; 32]),
+            ..StatePosition::change(9, [0xaa; 32])
+        };
+        let bytes = Entry::new(7, &source(), &event, position).encode().unwrap();
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), VERSION_3);
+        assert!(Entry::decode(&bytes).unwrap().changes_state());
+        let unchanged = Entry::new(7, &source(), &event, StatePosition::unchanged(9));
+        assert!(!unchanged.changes_state() && unchanged.state_revision == Some(9));
     }
 
     #[test]
     fn later_versions_are_refused() {
-        let later = VERSION_2.replacen("\"v\":2", "\"v\":3", 1);
-        assert!(matches!(Entry::decode(later.as_bytes()), Err(EntryError::Version(3))));
+        let later = VERSION_3.replacen("\"v\":3", "\"v\":4", 1);
+        assert!(matches!(Entry::decode(later.as_bytes()), Err(EntryError::Version(4))));
     }
 }

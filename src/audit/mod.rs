@@ -2,4 +2,4 @@
 
 mod entry;
 
-pub use self::entry::{Entry, EntryError, Source, leaf_hash};
+pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, leaf_hash};

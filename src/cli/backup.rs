@@ -115,7 +115,8 @@ pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
 async fn open_all(config: &Config) -> Result<BackupReport, Failure> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     // The backup of a development store can be verified too.
-    let store = open_store(config, Mode::Production, random.as_ref()).or_else(|_| open_store(config, Mode::Dev, random.as_ref()))?;
+    let store =
+        open_store(config, Mode::Production, false, random.as_ref()).or_else(|_| open_store(config, Mode::Dev, false, random.as_ref()))?;
     let store = Arc::new(store);
     let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
     let vault = Vault::start(VaultConfig {

@@ -61,7 +61,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     live.config.listen = ListenConfig { api: args.listen, ops: args.ops_listen };
     log(&live.config)?;
     runtime()?.block_on(async {
-        let server = Server::start(live, Mode::Dev).await?;
+        let server = Server::start(live, Mode::Dev, false).await?;
         show(&pki, args).await?;
         Ok(server.until_stopped().await?)
     })

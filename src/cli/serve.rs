@@ -12,9 +12,13 @@ pub struct ServeArgs {
     /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    /// Start although state changes in the audit log are missing or were changed. The present state is then restated in the log. Find out first
+    /// what happened: the log no longer shows every change
+    #[arg(long)]
+    accept_state: bool,
 }
 
 /// Runs the server until SIGTERM or SIGINT.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    server::run::run(&args.config)
+    server::run::run(&args.config, args.accept_state)
 }

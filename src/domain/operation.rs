@@ -91,6 +91,8 @@ text_enum!(
         Stop = "vault.stop",
         /// Certificates, client CAs, CRL, deny-list, nodes or grants were reloaded.
         Reload = "vault.reload",
+        /// The store of an earlier program was opened, or an operator accepted a broken chain: the state is restated in a new chain.
+        RestateState = "vault.restate-state",
         /// The vault quarantined a key or a wrap.
         Quarantine = "keys.quarantine",
         /// The deletion of a key was due, and the vault destroyed it.

@@ -29,12 +29,12 @@ use super::{
 };
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
     gather_entropy();
     let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
     log(&live.config)?;
     runtime()?.block_on(async {
-        let server = Server::start(live, Mode::Production).await?;
+        let server = Server::start(live, Mode::Production, accept_state).await?;
         server.until_stopped().await
     })
 }
@@ -51,7 +51,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Opens the store, starts the vault and its jobs, and listens. Does not need the KMS.
-    pub(crate) async fn start(live: Live, mode: Mode) -> anyhow::Result<Self> {
+    pub(crate) async fn start(live: Live, mode: Mode, accept_state: bool) -> anyhow::Result<Self> {
         // First, because a signal that arrives before this would end the process without a graceful shutdown.
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Live { config, trust, policy, reloader } = live;
@@ -62,7 +62,7 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-        let store = Arc::new(open_store(&config, mode, random.as_ref())?);
+        let store = Arc::new(open_store(&config, mode, accept_state, random.as_ref())?);
         let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
@@ -146,14 +146,15 @@ async fn first_wrapper_key(vault: &Vault) {
     }
 }
 
-/// The store of a configuration.
-pub(crate) fn open_store(config: &Config, mode: Mode, random: &dyn Random) -> anyhow::Result<SqliteStore> {
+/// The store of a configuration. With `accept_state`, a store whose chain of state changes is broken is opened too.
+pub(crate) fn open_store(config: &Config, mode: Mode, accept_state: bool, random: &dyn Random) -> anyhow::Result<SqliteStore> {
     let source = Source {
         vault: config.vault.id.to_string(),
         instance: config.vault.instance().to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let sqlite = SqliteConfig { commit_timeout: config.storage.commit_timeout, ..SqliteConfig::new(&config.storage.path, mode) };
+    let sqlite =
+        SqliteConfig { commit_timeout: config.storage.commit_timeout, accept_state, ..SqliteConfig::new(&config.storage.path, mode) };
     SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
 }
 

@@ -5,6 +5,7 @@
 mod commit;
 mod jobs;
 mod sqlite;
+mod verified_state;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use commit::{
 };
 pub use jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
+pub use verified_state::{CHAIN_START, ChainError, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
 /// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
 #[async_trait]

@@ -7,6 +7,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use canton_keyvault::{
+    domain::{AuditEvent, KeyId, Operation, Principal, StateChange, Timestamp},
+    storage::{Change, KeyUpdate},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -215,13 +219,24 @@ impl World {
         for key in &quarantined {
             assert_eq!(database.execute("UPDATE keys SET row_tag = zeroblob(32) WHERE id = ?1", [&key.id]).unwrap(), 1);
         }
-        // The time of a deletion is in the row and in the log. An attacker must rewrite both to bring it forward.
-        let entry =
-            "UPDATE audit_entries SET entry = CAST(json_set(CAST(entry AS TEXT), '$.delete_at', '1970-01-01T00:00:00.000001Z') AS BLOB)
-                     WHERE key_id = ?1 AND operation = 'keys.delete'";
+        // Their deletion is due: nothing but a state change in the log brings it forward.
         for key in &destroyed {
-            assert_eq!(database.execute("UPDATE keys SET delete_at = 1 WHERE id = ?1", [&key.id]).unwrap(), 1);
-            assert_eq!(database.execute(entry, [&key.id]).unwrap(), 1);
+            let row = "SELECT revision, lifecycle FROM keys WHERE id = ?1";
+            let (revision, lifecycle): (u32, String) = database.query_row(row, [&key.id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            let id: KeyId = key.id.parse().unwrap();
+            let to = StateChange {
+                revision: u64::from(revision) + 1,
+                lifecycle: lifecycle.parse().unwrap(),
+                successor: None,
+                delete_at: Some(Timestamp::from_micros(1)),
+            };
+            let event = AuditEvent {
+                key: Some(id),
+                change: Some(to),
+                ..AuditEvent::new(Timestamp::from_micros(1), Principal::system(), Operation::DeleteKey, "p".into())
+            };
+            let update = KeyUpdate { key: id, if_revision: u64::from(revision), to, row_tag: None, reinstate_wrap: None };
+            self.vault.commit_offline(Change::UpdateKey(update), event).await;
         }
         drop(database);
         self.vault.serve();

@@ -1,5 +1,9 @@
 //! Retirement of a wrapper key: only after every key has another verified wrap. Then its wraps are deleted.
 
+use canton_keyvault::{
+    domain::{AuditEvent, Operation, Principal, Timestamp},
+    storage::Change,
+};
 use serde_json::json;
 
 use crate::support::{
@@ -100,11 +104,15 @@ async fn a_wrapper_key_that_does_not_answer_holds_nothing() {
 /// Cut off between its two steps, it opens as before, and goes on when asked again.
 #[tokio::test]
 async fn an_interrupted_retirement_can_be_repeated() {
-    let vault = TestVault::start_with(quick);
+    let mut vault = TestVault::start_with(quick);
     let (first, key) = (active(&vault).await, create(&vault).await);
     let second = new_wrapper_key(&vault).await;
     rotated(&vault, &second).await;
-    vault.database().execute("UPDATE wrapper_keys SET state = 'retiring' WHERE id = ?1", [&first]).unwrap();
+    // A retirement that ended after its first step.
+    vault.kill();
+    let event = AuditEvent::new(Timestamp::from_micros(1), Principal::system(), Operation::RetireWrapperKey, "p".into());
+    vault.commit_offline(Change::BeginRetirement(first.parse().unwrap()), event).await;
+    vault.serve();
     let third = new_wrapper_key(&vault).await;
     until("others are filled", || async { wraps(&vault, &key).await.contains(&third) }).await;
     assert_eq!(retire(&vault, &first).await.unwrap()["state"], "retired");

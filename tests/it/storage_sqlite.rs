@@ -13,7 +13,7 @@ use canton_keyvault::{
     domain::{AuditEvent, KeyState, Lifecycle, Operation, WrapperState},
     storage::{
         Commit, CommitError, IdempotencyScope, KeyFilter, KeyStore, Mode, NewIdempotencyRecord, OpenStoreError, SqliteConfig, SqliteStore,
-        StoreError,
+        StoreError, inspect,
     },
 };
 use rusqlite::Connection;
@@ -102,7 +102,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(Connection::open(path(bench.folder.path())).unwrap().execute(newer, []), Ok(1));
     let before = fs::read(path(bench.folder.path())).unwrap();
     let refused = try_open(config(bench.folder.path())).err().unwrap();
-    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 2 }), "{refused}");
+    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 4 }), "{refused}");
     assert_eq!(fs::read(path(bench.folder.path())).unwrap(), before);
 }
 
@@ -162,10 +162,9 @@ async fn an_unreadable_row_is_an_error_of_its_own_key_alone() {
         .edited(|db| {
             db.execute("UPDATE keys SET lifecycle = 'excellent' WHERE id = ?1", [id(1).to_string()]).unwrap();
             db.execute("UPDATE keys SET spec = 'rot13' WHERE id = ?1", [id(2).to_string()]).unwrap();
-            db.execute("UPDATE audit_entries SET entry = x'7b7d' WHERE key_id = ?1", [id(3).to_string()]).unwrap();
         })
         .await;
-    for (number, table, word) in [(1, "keys", "excellent"), (2, "keys", "rot13"), (3, "audit_entries", "not an audit entry")] {
+    for (number, table, word) in [(1, "keys", "excellent"), (2, "keys", "rot13")] {
         match bench.store.key(id(number)).await {
             Err(StoreError::Corrupt { table: of, what }) => {
                 assert_eq!(of, table);
@@ -183,20 +182,102 @@ async fn an_unreadable_row_is_an_error_of_its_own_key_alone() {
     assert!(bench.store.keys_by_state().await.unwrap().contains(&(KeyState::Quarantined, 1)));
 }
 
+/// Every way to hide, replace or forge a state change in the log that does not rewrite the log from there to its end.
 #[tokio::test]
-async fn only_the_bytes_of_an_entry_are_believed() {
+async fn a_changed_chain_of_state_changes_is_refused_at_the_opening() {
+    let third = id(3).to_string();
+    let of = format!("key_id = '{third}'");
+    let edits = [
+        format!("UPDATE audit_entries SET entry = x'7b7d' WHERE {of}"),
+        format!("UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'active', 'disabled') AS BLOB) WHERE {of}"),
+        format!("UPDATE audit_entries SET leaf = zeroblob(32) WHERE {of}"),
+        format!("UPDATE audit_entries SET key_revision = NULL WHERE {of}"),
+        format!("UPDATE audit_entries SET key_id = '{}' WHERE {of}", id(2)),
+        format!("UPDATE audit_entries SET state_revision = NULL WHERE {of}"),
+        format!("UPDATE audit_entries SET state_revision = 99 WHERE {of}"),
+        format!("DELETE FROM audit_entries WHERE {of}"),
+        "UPDATE audit_entries SET state_revision = NULL".into(),
+        "UPDATE audit_entries SET state_revision = NULL; UPDATE meta SET store_revision = 1".into(),
+        // The newest change, with the column that counts.
+        "UPDATE audit_entries SET state_revision = NULL WHERE state_revision = (SELECT max(state_revision) FROM audit_entries);
+         UPDATE meta SET store_revision = store_revision - 1"
+            .into(),
+        "UPDATE meta SET store_revision = store_revision + 1".into(),
+    ];
+    for edit in edits {
+        let bench = Bench::new(None, |_| {}).await;
+        for number in 1..=4 {
+            bench.store.commit(insert(&record(number))).await.unwrap();
+        }
+        bench.store.close().await;
+        Connection::open(path(bench.folder.path())).unwrap().execute_batch(&edit).unwrap();
+        let refused = try_open(config(bench.folder.path()));
+        assert!(matches!(refused, Err(OpenStoreError::BrokenChain { .. })), "{edit}: {:?}", refused.err());
+        let accepted =
+            try_open(SqliteConfig { accept_state: true, ..config(bench.folder.path()) }).unwrap_or_else(|error| panic!("{edit}: {error}"));
+        assert!(accepted.key(id(1)).await.unwrap().unwrap().logged_state.is_some());
+        accepted.close().await;
+        try_open(config(bench.folder.path())).unwrap_or_else(|error| panic!("{edit}: {error}")).close().await;
+    }
+}
+
+/// The columns that repeat what the log says are repaired at the opening, and are not believed while the store is open.
+#[tokio::test]
+async fn columns_that_no_hash_covers_decide_nothing() {
     let bench = Bench::new(None, |_| {}).await;
+    register(&bench.shared(), 2, WrapperState::Standby).await;
+    let states = async |store: &SqliteStore| store.wrapper_keys().await.unwrap().iter().map(|key| key.state).collect::<Vec<_>>();
+    let before = states(&bench.store).await;
+    bench.store.commit(freeze(true)).await.unwrap();
+    let edit = "UPDATE meta SET frozen = 0; UPDATE wrapper_keys SET state = 'retired' WHERE state = 'standby'";
+    Connection::open(path(bench.folder.path())).unwrap().execute_batch(edit).unwrap();
+    assert!(bench.store.state().await.unwrap().frozen);
+    assert_eq!(states(&bench.store).await, before);
+    let refused = bench.store.commit(insert(&record(1))).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(StoreError::Corrupt { table: "wrapper_keys", .. }))), "{refused:?}");
+    bench.store.close().await;
+    let again = open(config(bench.folder.path()));
+    assert!(again.state().await.unwrap().frozen);
+    assert_eq!(states(&again).await, before);
+    let stored: (bool, String) = Connection::open(path(bench.folder.path()))
+        .unwrap()
+        .query_row("SELECT frozen, (SELECT group_concat(state) FROM wrapper_keys) FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert!(stored.0 && stored.1.contains("standby"), "{stored:?}");
+    again.close().await;
+}
+
+/// A trigger could silence the log, a view could lie, an index could be missing.
+#[tokio::test]
+async fn a_structure_that_is_not_ours_is_refused() {
+    for edit in [
+        "CREATE TRIGGER silent BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE VIEW v AS SELECT * FROM keys",
+        "CREATE TABLE more (a INTEGER)",
+        "CREATE INDEX more ON keys (name)",
+        "DROP INDEX audit_entries_changes",
+        "ALTER TABLE keys ADD COLUMN more TEXT",
+        "DROP TABLE audit_checkpoints",
+    ] {
+        let bench = Bench::new(None, |_| {}).await;
+        bench.store.close().await;
+        Connection::open(path(bench.folder.path())).unwrap().execute_batch(edit).unwrap();
+        let refused = try_open(config(bench.folder.path()));
+        assert!(matches!(refused, Err(OpenStoreError::ForeignSchema(_))), "{edit}: {:?}", refused.err());
+        let seen = inspect(&path(bench.folder.path())).unwrap();
+        assert!(seen.damage.iter().any(|line| line.contains("another structure")), "{edit}: {:?}", seen.damage);
+    }
+}
+
+/// A trigger that is made while the store is open.
+#[tokio::test]
+async fn a_trigger_made_meanwhile_runs_not_and_silences_nothing() {
+    let bench = Bench::new(None, |_| {}).await;
+    let silent = "CREATE TRIGGER silent BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(IGNORE); END";
+    Connection::open(path(bench.folder.path())).unwrap().execute_batch(silent).unwrap();
+    let before = log(&bench.shared()).await.len();
     bench.store.commit(insert(&record(1))).await.unwrap();
-    bench.store.commit(insert(&record(2))).await.unwrap();
-    let bench = bench
-        .edited(|db| {
-            db.execute("UPDATE audit_entries SET key_revision = 7 WHERE key_id = ?1", [id(1).to_string()]).unwrap();
-            db.execute("UPDATE audit_entries SET key_id = ?1 WHERE key_id = ?2", [id(3).to_string(), id(2).to_string()]).unwrap();
-        })
-        .await;
-    assert_eq!(bench.store.key(id(1)).await.unwrap().unwrap().logged_state.map(|logged| logged.revision), Some(1));
-    bench.store.commit(Commit { event: event(Operation::CreateKey, Some(id(3))), ..insert(&record(3)) }).await.unwrap();
-    assert!(matches!(bench.store.key(id(3)).await, Err(StoreError::Corrupt { table: "audit_entries", .. })));
+    assert_eq!(log(&bench.shared()).await.len(), before + 1);
 }
 
 /// Somebody may open the file with the `sqlite3` shell.
@@ -204,7 +285,8 @@ async fn only_the_bytes_of_an_entry_are_believed() {
 async fn a_foreign_writer_costs_one_commit() {
     let bench = Bench::new(None, |_| {}).await;
     let intruder = Connection::open(path(bench.folder.path())).unwrap();
-    let copy = "INSERT INTO audit_entries SELECT sequence + 1, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision
+    let copy =
+        "INSERT INTO audit_entries SELECT sequence + 1, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, NULL
                 FROM audit_entries";
     assert_eq!(intruder.execute(copy, []), Ok(1));
     let refused = bench.store.commit(insert(&record(1))).await;
@@ -304,6 +386,47 @@ async fn a_hanging_disk_refuses_in_time_and_what_was_given_up_never_happens() {
     let keys = bench.store.keys(&all_keys(), page(0, 20)).await.unwrap();
     assert!((done..=3).contains(&keys.len()), "{} keys", keys.len());
     assert_eq!(log(&bench.shared()).await.len() as u64, made.sequence);
+}
+
+// The write-ahead log
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_write_ahead_log_stays_bounded_under_load() {
+    // Written into the database after 400 KiB, started anew above 1.6 MiB.
+    let bench = Bench::new(None, |config| config.wal_pages = 100).await;
+    bench.store.commit(insert(&record(1))).await.unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Some reader uses the log at every moment.
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let (store, stop) = (bench.shared(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    store.key(id(1)).await.unwrap();
+                    store.entries(&all_entries(), page(0, 50)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let wal = bench.folder.path().join("keyvault.db-wal");
+    let mut longest = 0;
+    for _ in 0..150 {
+        let writers: Vec<_> = (0..64)
+            .map(|number| {
+                let store = bench.shared();
+                tokio::spawn(async move { store.commit(Commit { event: tagged(number), ..commit(Operation::Sign, None) }).await })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        longest = longest.max(fs::metadata(&wal).unwrap().len());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(longest < 6 << 20, "{longest} bytes");
 }
 
 // Copies

@@ -2,4 +2,5 @@
 
 mod cases;
 mod foreign_rows;
+mod state_chain;
 mod table;

@@ -5,14 +5,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     CommitError, Receipt, StoreError,
-    error::signed,
-    jobs, read,
+    error::{corrupt, signed},
+    jobs,
     rows::{self, revision_of},
 };
 use crate::{
-    audit::{Entry, Source, leaf_hash},
-    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Wrap, WrapperKeyId, WrapperState},
-    storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord},
+    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
+    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
+    storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, VerifiedState, idempotency_digest},
 };
 
 /// The state of the database, including the open transaction, as the writer keeps it in memory.
@@ -20,33 +20,79 @@ use crate::{
 pub(super) struct Head {
     /// The sequence number of the newest entry. 0 if there is none.
     pub(super) sequence: u64,
-    /// The revision. Every change increases it.
+    /// The number of the newest state change.
     pub(super) store_revision: u64,
     /// Whether the vault is frozen.
     pub(super) frozen: bool,
+    /// The leaf hash of the newest state change.
+    pub(super) chain: [u8; 32],
 }
 
 impl Head {
-    /// Reads the state from the database.
-    pub(super) fn read(db: &Connection) -> Result<Self, StoreError> {
-        let facts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
-        let (sequence, store_revision, frozen) =
-            db.query_row("SELECT (SELECT coalesce(max(sequence), 0) FROM audit_entries), store_revision, frozen FROM meta", [], facts)?;
-        Ok(Self { sequence: rows::unsigned(sequence)?, store_revision: rows::unsigned(store_revision)?, frozen })
+    /// The sequence number of the database, and the verified state.
+    pub(super) fn read(db: &Connection, state: &VerifiedState) -> Result<Self, StoreError> {
+        let sequence: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?;
+        let VerifiedState { revision, head, frozen, .. } = state;
+        Ok(Self { sequence: rows::unsigned(sequence)?, store_revision: *revision, frozen: *frozen, chain: *head })
+    }
+}
+
+/// The state changes of the open transaction: entries and their leaf hashes.
+pub(super) type Pending = Vec<(Entry, [u8; 32])>;
+
+/// What a commit is checked against: the verified state, and the changes of the open transaction after it.
+pub(super) struct Verified<'a> {
+    pub(super) state: &'a VerifiedState,
+    pub(super) pending: &'a mut Pending,
+}
+
+impl Verified<'_> {
+    /// The newest state of a key.
+    fn key(&self, id: KeyId) -> Option<StateChange> {
+        let mut pending = self.pending.iter().rev().filter(|(entry, _)| entry.key_id == Some(id));
+        let pending = pending.find_map(|(entry, _)| entry.state_change().ok().flatten());
+        pending.or_else(|| self.state.key(id).map(|key| key.change))
+    }
+
+    /// The newest state of a wrapper key.
+    fn wrapper_key(&self, id: WrapperKeyId) -> Option<WrapperState> {
+        let pending = self.pending.iter().rev().flat_map(|(entry, _)| &entry.wrapper_keys).find(|change| change.id == id);
+        pending.map(|change| change.state).or_else(|| self.state.wrapper_key(id).map(|key| key.state))
+    }
+
+    /// Refuses a change whose preconditions read columns that the log does not confirm.
+    fn check_wrapper_keys(&self, db: &Connection) -> Result<(), StoreError> {
+        let mut sql = db.prepare_cached("SELECT id, state FROM wrapper_keys")?;
+        let mut rows = sql.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, state): (String, String) = (row.get(0)?, row.get(1)?);
+            let verified = id.parse().ok().and_then(|id| self.wrapper_key(id));
+            if verified.map(WrapperState::as_str) != Some(state.as_str()) {
+                return Err(corrupt("wrapper_keys", format_args!("{id} is {state}, and the log says {verified:?}")));
+            }
+        }
+        Ok(())
     }
 }
 
 /// Applies one commit completely or not at all. The other commits of the batch are not affected.
-pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
+pub(super) fn isolated(
+    db: &Connection,
+    source: &Source,
+    head: &mut Head,
+    verified: &mut Verified<'_>,
+    commit: &Commit,
+) -> Result<Receipt, CommitError> {
     if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty() {
         // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
-        return whole(db, source, head, commit);
+        return whole(db, source, head, verified, commit);
     }
-    let before = *head;
+    let before = (*head, verified.pending.len());
     run(db, "SAVEPOINT one")?;
-    let result = whole(db, source, head, commit);
+    let result = whole(db, source, head, verified, commit);
     if result.is_err() {
-        *head = before;
+        *head = before.0;
+        verified.pending.truncate(before.1);
         // Some errors end the whole transaction. Then there is no savepoint to roll back.
         if !db.is_autocommit() {
             run(db, "ROLLBACK TO one")?;
@@ -60,8 +106,7 @@ pub(super) fn isolated(db: &Connection, source: &Source, head: &mut Head, commit
 
 /// Writes the revision of the store.
 pub(super) fn write_revision(db: &Connection, revision: u64) -> Result<(), StoreError> {
-    db.prepare_cached("UPDATE meta SET store_revision = ?1")?.execute([signed(revision)?])?;
-    Ok(())
+    execute_one(db, "UPDATE meta SET store_revision = ?1", [signed(revision)?])
 }
 
 /// Deletes at most `limit` expired idempotency records. Returns their number.
@@ -71,7 +116,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp, limit: u32) -> Result<usize
     Ok(db.prepare_cached(sql)?.execute(params![now.micros(), limit])?)
 }
 
-fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> Result<Receipt, CommitError> {
+fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verified<'_>, commit: &Commit) -> Result<Receipt, CommitError> {
     let Commit { change, idempotency, precondition, event } = commit;
     if let Some(precondition) = precondition {
         check(db, head, precondition)?;
@@ -79,20 +124,43 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, commit: &Commit) -> 
     if let Some(idempotency) = idempotency {
         remember(db, idempotency, event.at)?;
     }
+    // A further wrap does not concern open keys. If it were a state change, each use during a rotation would read its key again.
+    let changes_state = idempotency.is_some() || change.as_ref().is_some_and(|change| !matches!(change, Change::AddWrap { .. }));
     let mut link = None;
     if let Some(change) = change {
-        link = apply(db, head, change)?;
-        // A further wrap does not concern open keys. If it increased the revision, each use during a rotation would read its key again.
-        if !matches!(change, Change::AddWrap { .. }) {
-            head.store_revision += 1;
-        }
+        link = apply(db, head, verified, change)?;
     }
-    log(db, source, head, event)?;
-    let receipt = Receipt { sequence: head.sequence, store_revision: head.store_revision };
+    let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
+    let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
+    log(db, source, head, event, position, verified.pending)?;
+    let sequence = head.sequence;
     if let Some(link) = link {
-        log(db, source, head, link)?;
+        log(db, source, head, link, Some(StatePosition::default()), verified.pending)?;
     }
-    Ok(receipt)
+    Ok(Receipt { sequence, store_revision: head.store_revision })
+}
+
+/// What a change sets besides the state of a key.
+fn position(verified: &Verified<'_>, change: Option<&Change>) -> StatePosition {
+    let wrapper_key = |id: WrapperKeyId, state| WrapperKeyChange { id, state, identity: None };
+    let mut position = StatePosition::default();
+    match change {
+        Some(Change::SetFrozen(frozen)) => position.frozen = Some(*frozen),
+        Some(Change::InsertWrapperKey(key)) => {
+            position.wrapper_keys = vec![WrapperKeyChange { identity: Some(key.identity.clone()), ..wrapper_key(key.id, key.state) }];
+        }
+        Some(Change::StartJob(job)) => match job.work {
+            // A rotation to the active wrapper key changes no wrapper key.
+            Work::Rotation { from, to } if verified.wrapper_key(to) != Some(WrapperState::Active) => {
+                position.wrapper_keys = vec![wrapper_key(from, WrapperState::Draining), wrapper_key(to, WrapperState::Active)];
+            }
+            _ => {}
+        },
+        Some(Change::BeginRetirement(id)) => position.wrapper_keys = vec![wrapper_key(*id, WrapperState::Retiring)],
+        Some(Change::Retire(retirement)) => position.wrapper_keys = vec![wrapper_key(retirement.wrapper_key, WrapperState::Retired)],
+        _ => {}
+    }
+    position
 }
 
 /// Refuses a result whose precondition no longer holds. A frozen vault refuses it in any case, because the check is free.
@@ -115,7 +183,11 @@ fn remember(db: &Connection, idempotency: &NewIdempotencyRecord, now: Timestamp)
 }
 
 /// Applies the change. Returns the event of a second entry, if the change has one.
-fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
+fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
+    let reads_wrapper_keys = !matches!(change, Change::UpdateKey(_) | Change::SetAside { .. } | Change::QuarantineWrap { .. });
+    if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_)) {
+        verified.check_wrapper_keys(db)?;
+    }
     match change {
         Change::InsertKey { record, active, link } => {
             if revision_of(db, record.attributes.id)?.is_some() {
@@ -131,7 +203,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
             return Ok(link.as_ref().map(|(_, event)| &**event));
         }
         Change::UpdateKey(update) => update_key(db, update)?,
-        Change::SetAside { key, to } => set_aside(db, *key, *to)?,
+        Change::SetAside { key, to } => set_aside(db, verified, *key, *to)?,
         Change::QuarantineWrap { key, wrapper_key, generation, wrapped } => quarantine_wrap(db, *key, *wrapper_key, *generation, wrapped)?,
         Change::AddWrap { key, wrap } => add_wrap(db, *key, wrap)?,
         Change::Reseal(reseal) => jobs::reseal(db, reseal)?,
@@ -155,7 +227,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, change: &'a Change) -> Result<Opt
             }
         }
         Change::SetFrozen(frozen) => {
-            execute(db, "UPDATE meta SET frozen = ?1", [frozen])?;
+            execute_one(db, "UPDATE meta SET frozen = ?1", [frozen])?;
             head.frozen = *frozen;
         }
     }
@@ -192,8 +264,8 @@ pub(super) fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), Comm
     Ok(())
 }
 
-fn set_aside(db: &Connection, key: KeyId, to: StateChange) -> Result<(), CommitError> {
-    if read::logged(db, key)?.map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
+fn set_aside(db: &Connection, verified: &Verified<'_>, key: KeyId, to: StateChange) -> Result<(), CommitError> {
+    if verified.key(key).map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
         return Err(CommitError::LostRace);
     }
     let sql = "UPDATE keys SET revision = ?2, lifecycle = ?3, successor = ?4, delete_at = ?5, row_tag = NULL WHERE id = ?1";
@@ -236,32 +308,61 @@ pub(super) fn active_wrapper_key(db: &Connection) -> Result<Option<String>, Stor
     Ok(sql.query_row([], |row| row.get(0)).optional()?)
 }
 
-/// Numbers the event and writes its entry.
-fn log(db: &Connection, source: &Source, head: &mut Head, event: &AuditEvent) -> Result<(), StoreError> {
+/// Numbers the event and writes its entry. With a `position`, the entry is the next state change of the chain.
+pub(super) fn log(
+    db: &Connection,
+    source: &Source,
+    head: &mut Head,
+    event: &AuditEvent,
+    position: Option<StatePosition>,
+    pending: &mut Pending,
+) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
-    let entry = Entry::new(sequence, source, event);
+    let position = match position {
+        Some(position) => StatePosition { revision: head.store_revision + 1, previous: Some(head.chain), ..position },
+        None => StatePosition::unchanged(head.store_revision),
+    };
+    let entry = Entry::new(sequence, source, event, position);
     let bytes = entry.encode().map_err(|error| StoreError::Failed(error.to_string()))?;
-    let sql = "INSERT INTO audit_entries (sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let leaf = leaf_hash(&bytes);
+    let sql =
+        "INSERT INTO audit_entries (sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, state_revision)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let state_revision = entry.state_revision.filter(|_| entry.changes_state());
     let values = params![
         signed(sequence)?,
         bytes,
-        leaf_hash(&bytes),
+        leaf,
         entry.at.micros(),
         entry.principal,
         entry.operation.as_str(),
         entry.key_id.map(|id| id.to_string()),
         entry.node.as_ref().map(NodeName::as_str),
         entry.outcome.as_str(),
-        entry.revision.map(signed).transpose()?
+        entry.revision.map(signed).transpose()?,
+        state_revision.map(signed).transpose()?
     ];
-    execute(db, sql, values)?;
+    execute_one(db, sql, values)?;
     for wrapper_key in &event.kms.wrapper_keys {
         let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
         execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;
     }
     head.sequence = sequence;
+    if let Some(revision) = state_revision {
+        (head.store_revision, head.chain) = (revision, leaf);
+        pending.push((entry, leaf));
+    }
     Ok(())
+}
+
+/// Executes a statement that must change exactly one row. Another number shows that the database does something else than it was told.
+pub(super) fn execute_one(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+    match execute(db, sql, values)? {
+        1 => Ok(()),
+        changed => {
+            Err(StoreError::Failed(format!("a statement changed {changed} rows instead of one: check the structure of the database")))
+        }
+    }
 }
 
 pub(super) fn execute(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {

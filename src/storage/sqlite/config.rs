@@ -22,6 +22,8 @@ pub struct SqliteConfig {
     /// Pages (4 KiB) of the write-ahead log after which it is written into the database file. Default 4000. Fewer pages cost more syncs,
     /// more pages cost disk space.
     pub wal_pages: u32,
+    /// Whether a store whose chain of state changes is broken is opened all the same. Its present state is then restated in a new chain.
+    pub accept_state: bool,
     /// The name of another SQLite VFS, for tests of crashes.
     #[doc(hidden)]
     pub vfs: Option<String>,
@@ -30,7 +32,16 @@ pub struct SqliteConfig {
 impl SqliteConfig {
     /// The defaults for this file.
     pub fn new(path: impl Into<PathBuf>, mode: Mode) -> Self {
-        Self { path: path.into(), mode, commit_timeout: Duration::from_secs(5), queue: 4096, readers: 2, wal_pages: 4_000, vfs: None }
+        Self {
+            path: path.into(),
+            mode,
+            commit_timeout: Duration::from_secs(5),
+            queue: 4096,
+            readers: 2,
+            wal_pages: 4_000,
+            accept_state: false,
+            vfs: None,
+        }
     }
 }
 
@@ -86,6 +97,19 @@ pub enum OpenStoreError {
         /// The mode of this process.
         expected: Mode,
     },
+    /// The state changes in the log are not those that were written.
+    #[error(
+        "the state change {revision} in the audit log is missing or was changed: {why}. Restore a backup, or find out what happened and start once with serve --accept-state"
+    )]
+    BrokenChain {
+        /// The number of the first state change that is not as written.
+        revision: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file has tables, indexes, views or triggers that this program did not make, or lacks some.
+    #[error("the database has another structure than this program made: {0}. Restore a backup")]
+    ForeignSchema(String),
     /// The migration failed and was rolled back.
     #[error("migration to schema {known} failed and was undone; the file as it was is at {}: {why}", .kept.display())]
     Migration {

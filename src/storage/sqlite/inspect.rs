@@ -4,7 +4,11 @@ use std::path::Path;
 
 use rusqlite::OpenFlags;
 
-use super::{StoreError, WrapperKeyUse, backup, open::connect, read};
+use super::{
+    StoreError, WrapperKeyUse, backup,
+    open::{check_structure, connect},
+    read,
+};
 
 /// The content of the file of a store.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub struct Inspection {
     pub keys: u64,
     /// The wrapper keys with their use.
     pub wrapper_keys: Vec<WrapperKeyUse>,
-    /// The findings of SQLite's `quick_check`. Empty if there are none.
+    /// The findings of SQLite's `quick_check`, of the check of the structure, and of the chain of state changes. Empty if there are none.
     pub damage: Vec<String>,
 }
 
@@ -31,7 +35,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     let keys: i64 = db.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
     let mut check = db.prepare("PRAGMA quick_check(20)")?;
     let found = check.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    let damage = found.into_iter().filter(|line| line != "ok").collect();
+    let mut damage: Vec<String> = found.into_iter().filter(|line| line != "ok").collect();
+    damage.extend(check_structure(&db, path).err().map(|error| error.to_string()));
     Ok(Inspection { vault, mode, keys: u64::try_from(keys).unwrap_or(0), wrapper_keys: read::keys_by_wrapper_key(&db)?, damage })
 }
 

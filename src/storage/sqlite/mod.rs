@@ -5,6 +5,8 @@
 //! | `config` | how to open a store, and why it may be refused |
 //! | `open` | lock, identity of the file, migration |
 //! | `writer` | the thread that owns the write connection: batches, sequence, one sync |
+//! | `chain` | the chain of state changes: verified at the opening, begun for an earlier schema |
+//! | `schema` | the file has the tables and indexes of this program, and nothing else |
 //! | `apply` | what one commit does inside the batch's transaction |
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys and of the log |
@@ -18,6 +20,7 @@
 
 mod apply;
 mod backup;
+mod chain;
 mod config;
 mod error;
 mod inspect;
@@ -27,12 +30,13 @@ mod open;
 mod read;
 mod readers;
 mod rows;
+mod schema;
 mod writer;
 
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,17 +46,21 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use self::{
+    read::Snapshot,
     readers::{Lane, Readers},
     writer::Writer,
 };
 use super::{
     Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, PageRequest,
-    Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
+    Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{Inspection, copy, inspect};
+
+/// How often a read is repeated that meets a commit. Each commit lets it move at most once.
+const SNAPSHOT_ATTEMPTS: u64 = 60;
 
 /// A store in one SQLite file. Opened by [`SqliteStore::open`], closed by [`KeyStore::close`]. If it is dropped, its threads end.
 pub struct SqliteStore {
@@ -60,6 +68,7 @@ pub struct SqliteStore {
     vfs: Option<String>,
     schema: u32,
     hash_key: [u8; 32],
+    state: Arc<RwLock<VerifiedState>>,
     revision: Arc<AtomicU64>,
     writer: Writer,
     readers: Readers,
@@ -85,11 +94,21 @@ impl SqliteStore {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    async fn look_up<T: Send + 'static>(
+    /// A read that is compared with the verified state. It is repeated until both are of the same moment, which takes no longer than a commit.
+    async fn verified<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        lane: Lane,
+        read: impl Fn(&Connection, &RwLock<VerifiedState>) -> Result<Snapshot<T>, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
-        self.readers.run(Lane::LookUps, read).await
+        let read = Arc::new(read);
+        for attempt in 0..SNAPSHOT_ATTEMPTS {
+            let (state, read) = (Arc::clone(&self.state), Arc::clone(&read));
+            match self.readers.run(lane, move |db| read(db, &state)).await? {
+                Snapshot::Read(found) => return Ok(found),
+                Snapshot::Moved => tokio::time::sleep(Duration::from_millis(attempt.min(20))).await,
+            }
+        }
+        Err(error::corrupt("meta", "store_revision is not the number of the newest state change in the log"))
     }
 
     async fn list<T: Send + 'static>(
@@ -107,11 +126,11 @@ impl KeyStore for SqliteStore {
     }
 
     async fn key(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
-        self.look_up(move |db| read::key(db, id)).await
+        self.verified(Lane::LookUps, move |db, state| read::key(db, state, id)).await
     }
 
     async fn unreadable_key(&self, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
-        self.look_up(move |db| read::unreadable_key(db, id)).await
+        self.verified(Lane::LookUps, move |db, state| read::unreadable_key(db, state, id)).await
     }
 
     async fn keys(&self, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
@@ -133,11 +152,11 @@ impl KeyStore for SqliteStore {
     }
 
     async fn wrapper_keys(&self) -> Result<Vec<WrapperKey>, StoreError> {
-        self.look_up(read::wrapper_keys).await
+        self.verified(Lane::LookUps, read::verified_wrapper_keys).await
     }
 
     async fn keys_by_wrapper_key(&self) -> Result<Vec<WrapperKeyUse>, StoreError> {
-        self.list(read::keys_by_wrapper_key).await
+        self.verified(Lane::Lists, read::verified_keys_by_wrapper_key).await
     }
 
     async fn wraps_by_state(&self) -> Result<Vec<(ProviderKind, WrapperState, u64)>, StoreError> {
@@ -162,12 +181,12 @@ impl KeyStore for SqliteStore {
     }
 
     async fn state(&self) -> Result<StoreState, StoreError> {
-        self.look_up(read::state).await
+        self.verified(Lane::LookUps, read::state).await
     }
 
     async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
         let scope = scope.clone();
-        self.look_up(move |db| read::idempotency_record(db, &scope, now)).await
+        self.verified(Lane::LookUps, move |db, state| read::idempotency_record(db, state, &scope, now)).await
     }
 
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {

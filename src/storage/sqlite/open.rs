@@ -5,14 +5,20 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, RwLock, atomic::AtomicU64},
 };
 
 use refinery::Runner;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, backup, error::corrupt, readers::Readers, writer::Writer};
+use super::{
+    Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, VerifiedState, backup, chain,
+    error::corrupt,
+    readers::Readers,
+    schema,
+    writer::{WalBound, Writer, WriterThread},
+};
 use crate::{
     audit::Source,
     crypto::Random,
@@ -36,7 +42,7 @@ impl SqliteStore {
         random: &dyn Random,
         now: Timestamp,
     ) -> Result<Self, OpenStoreError> {
-        let SqliteConfig { path, mode, commit_timeout, queue, readers, wal_pages, vfs } = config;
+        let SqliteConfig { path, mode, commit_timeout, queue, readers, wal_pages, accept_state, vfs } = config;
         let lock = Arc::new(lock(&path)?);
         let io = |source| OpenStoreError::Io { path: path.clone(), source };
         create_private(&path).map_err(io)?;
@@ -50,6 +56,9 @@ impl SqliteStore {
         if found > schema {
             return Err(OpenStoreError::NewerSchema { found, known: schema });
         }
+        if found > 0 {
+            schema::check(&db, &migrations, found)?;
+        }
         let introduced = found > 0 && check_identity(&db, vault, mode)?;
         prepare_writing(&db, wal_pages)?;
         if found < schema {
@@ -58,17 +67,49 @@ impl SqliteStore {
         if !introduced {
             introduce(&db, vault, mode, random, now)?;
         }
-        let (hash_key, revision) = db
-            .query_row("SELECT hash_key, store_revision FROM meta", [], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
-            .map_err(StoreError::from)?;
-        let revision = Arc::new(AtomicU64::new(u64::try_from(revision).unwrap_or(0)));
+        let state = establish(&db, &source, now, accept_state)?;
+        let hash_key = db.query_row("SELECT hash_key FROM meta", [], |row| row.get(0)).map_err(StoreError::from)?;
+        let revision = Arc::new(AtomicU64::new(state.revision));
+        let state = Arc::new(RwLock::new(state));
         let connections = (0..=readers.max(1))
             .map(|_| connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_ONLY))
             .collect::<Result<Vec<_>, _>>()?;
+        let wal = WalBound::new(&path, wal_pages);
         let readers = Readers::start(connections, commit_timeout).map_err(io)?;
-        let writer = Writer::start(db, source, lock, Arc::clone(&revision), queue, commit_timeout).map_err(io)?;
-        Ok(Self { path, vfs, schema, hash_key, revision, writer, readers })
+        let writer = WriterThread::new(db, source, Arc::clone(&state), Arc::clone(&revision), wal);
+        let writer = Writer::start(writer, lock, queue, commit_timeout).map_err(io)?;
+        Ok(Self { path, vfs, schema, hash_key, state, revision, writer, readers })
     }
+}
+
+/// The verified state. A store of an earlier schema begins its chain here; a broken chain begins again if the operator accepts the state.
+fn establish(db: &Connection, source: &Source, now: Timestamp, accept_state: bool) -> Result<VerifiedState, OpenStoreError> {
+    if chain::is_older(db)? {
+        chain::begin(db, source, now, "the store is of an earlier schema")?;
+    }
+    let state = match chain::verify(db) {
+        Err(OpenStoreError::BrokenChain { revision, why }) if accept_state => {
+            tracing::error!(revision, why, "the operator accepts a state that the audit log does not confirm");
+            chain::begin(db, source, now, "the operator accepted the state of a broken chain")?;
+            chain::verify(db)?
+        }
+        verified => verified?,
+    };
+    for what in chain::repair_columns(db, &state)? {
+        tracing::error!(what, "the database disagrees with the audit log, which counts");
+    }
+    Ok(state)
+}
+
+/// Whether the file has the structure of its schema and an unbroken chain of state changes. Writes nothing.
+pub(super) fn check_structure(db: &Connection, path: &Path) -> Result<(), OpenStoreError> {
+    let migrations = migrations::migrations::runner();
+    let found = schema_of(db, path)?;
+    schema::check(db, &migrations, found)?;
+    if found >= newest(&migrations) && !chain::is_older(db)? {
+        chain::verify(db)?;
+    }
+    Ok(())
 }
 
 /// A connection with the common settings.
@@ -83,6 +124,7 @@ pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Resu
         "PRAGMA busy_timeout = 2000; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -8192; PRAGMA mmap_size = 0;",
     )?;
+    schema::defend(&db)?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
 }

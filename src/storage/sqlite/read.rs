@@ -1,4 +1,6 @@
-//! Reads of single rows: one key with its newest state change in the audit log, and the state of the store.
+//! Reads of single rows, with the verified state in place of columns that no hash covers.
+
+use std::sync::{PoisonError, RwLock};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -9,42 +11,101 @@ use super::{
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
 use crate::{
-    audit::Entry,
     domain::{KeyId, KeyState, ProviderKind, StateChange, Timestamp, UnknownText, WrapperKey, WrapperState},
+    storage::{VerifiedState, idempotency_digest},
 };
 
-/// A key, its wraps, its newest state change in the audit log and the revision of the store. The transaction of the reader makes them one
+/// What a read found, or that the snapshot and the verified state are not of the same moment: read again.
+pub(super) enum Snapshot<T> {
+    Read(T),
+    Moved,
+}
+
+impl<T> Snapshot<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Snapshot<U> {
+        match self {
+            Self::Read(found) => Snapshot::Read(map(found)),
+            Self::Moved => Snapshot::Moved,
+        }
+    }
+}
+
+/// The revision of the snapshot. `Moved` unless the verified state has at least this revision: the writer publishes it after its commit.
+fn snapshot_revision(db: &Connection, state: &VerifiedState) -> Result<Snapshot<u64>, StoreError> {
+    let revision: i64 = db.prepare_cached("SELECT store_revision FROM meta")?.query_row([], |row| row.get(0))?;
+    let revision = unsigned(revision)?;
+    Ok(if revision > state.revision { Snapshot::Moved } else { Snapshot::Read(revision) })
+}
+
+/// A key, its wraps, its newest verified state and the revision of the store. The transaction of the reader makes row and revision one
 /// snapshot.
-pub(super) fn key(db: &Connection, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
+pub(super) fn key(db: &Connection, state: &RwLock<VerifiedState>, id: KeyId) -> Result<Snapshot<Option<StoredKey>>, StoreError> {
     let mut sql = db.prepare_cached(&format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1"))?;
     let mut rows = sql.query([id.to_string()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
+    let Some(row) = rows.next()? else { return Ok(Snapshot::Read(None)) };
     let record = rows::key(db, row)?;
-    let store_revision: i64 = db.prepare_cached("SELECT store_revision FROM meta")?.query_row([], |row| row.get(0))?;
-    Ok(Some(StoredKey { record, logged_state: logged(db, id)?, store_revision: unsigned(store_revision)? }))
+    Ok(verified_key(db, state, id)?.map(|(logged_state, store_revision)| Some(StoredKey { record, logged_state, store_revision })))
+}
+
+/// The newest state of a key and the revision of the snapshot.
+fn verified_key(db: &Connection, state: &RwLock<VerifiedState>, id: KeyId) -> Result<Snapshot<(Option<StateChange>, u64)>, StoreError> {
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let Snapshot::Read(revision) = snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
+    let key = state.key(id);
+    if key.is_some_and(|key| key.state_revision > revision) {
+        return Ok(Snapshot::Moved);
+    }
+    Ok(Snapshot::Read((key.map(|key| key.change), revision)))
 }
 
 /// What is known of a key whose row cannot be read.
-pub(super) fn unreadable_key(db: &Connection, id: KeyId) -> Result<Option<UnreadableKey>, StoreError> {
+pub(super) fn unreadable_key(
+    db: &Connection,
+    state: &RwLock<VerifiedState>,
+    id: KeyId,
+) -> Result<Snapshot<Option<UnreadableKey>>, StoreError> {
     let mut sql = db.prepare_cached("SELECT node FROM keys WHERE id = ?1")?;
     let node = sql.query_row([id.to_string()], |row| Ok(row.get::<_, String>(0).ok())).optional()?;
-    let Some(node) = node else { return Ok(None) };
-    Ok(Some(UnreadableKey { node: node.and_then(|text| text.parse().ok()), logged_state: logged(db, id)? }))
+    let Some(node) = node else { return Ok(Snapshot::Read(None)) };
+    let node = node.and_then(|text| text.parse().ok());
+    Ok(verified_key(db, state, id)?.map(|(logged_state, _)| Some(UnreadableKey { node, logged_state })))
 }
 
-/// The newest state change of a key. The index finds the entry, but only the hashed bytes of the entry are trusted.
-pub(super) fn logged(db: &Connection, id: KeyId) -> Result<Option<StateChange>, StoreError> {
-    // The index is named, because the wider index would scan all signatures of a busy key.
-    let sql = "SELECT entry FROM audit_entries INDEXED BY audit_entries_states
-               WHERE key_id = ?1 AND key_revision IS NOT NULL ORDER BY sequence DESC LIMIT 1";
-    let bytes: Option<Vec<u8>> = db.prepare_cached(sql)?.query_row([id.to_string()], |row| row.get(0)).optional()?;
-    let Some(bytes) = bytes else { return Ok(None) };
-    let unreadable = |why: String| corrupt("audit_entries", format_args!("the newest state change of {id}: {why}"));
-    let entry = Entry::decode(&bytes).map_err(|error| unreadable(error.to_string()))?;
-    if entry.key_id != Some(id) {
-        return Err(unreadable(format!("entry {} is about another key", entry.sequence)));
+/// The wrapper keys with their verified states.
+pub(super) fn verified_wrapper_keys(db: &Connection, state: &RwLock<VerifiedState>) -> Result<Snapshot<Vec<WrapperKey>>, StoreError> {
+    let mut keys = wrapper_keys(db)?;
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let Snapshot::Read(_) = snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
+    for key in &mut keys {
+        verify_wrapper_key(key, &state)?;
     }
-    entry.state_change().map_err(|error| unreadable(error.to_string()))
+    Ok(Snapshot::Read(keys))
+}
+
+/// As [`verified_wrapper_keys`], with their use.
+pub(super) fn verified_keys_by_wrapper_key(
+    db: &Connection,
+    state: &RwLock<VerifiedState>,
+) -> Result<Snapshot<Vec<WrapperKeyUse>>, StoreError> {
+    let mut keys = keys_by_wrapper_key(db)?;
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let Snapshot::Read(_) = snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
+    for key in &mut keys {
+        verify_wrapper_key(&mut key.key, &state)?;
+    }
+    Ok(Snapshot::Read(keys))
+}
+
+/// Puts the verified state in place of the column, which no hash covers.
+fn verify_wrapper_key(key: &mut WrapperKey, state: &VerifiedState) -> Result<(), StoreError> {
+    let Some(verified) = state.wrapper_key(key.id).filter(|verified| verified.identity == key.identity) else {
+        return Err(corrupt("wrapper_keys", format_args!("{} is not the wrapper key that the log registers", key.id)));
+    };
+    if verified.state != key.state {
+        tracing::error!(wrapper_key = %key.id, stored = %key.state, logged = %verified.state, "the state of a wrapper key in the database is not the one in the log, which counts");
+        key.state = verified.state;
+    }
+    Ok(())
 }
 
 /// Keys whose deletion is due, the oldest first. A row without a readable id does not block others.
@@ -114,25 +175,32 @@ pub(super) fn wraps_by_state(db: &Connection) -> Result<Vec<(ProviderKind, Wrapp
     Ok(all)
 }
 
-/// The idempotency record of an earlier request, if it has not expired.
+/// The idempotency record of an earlier request, if it has not expired. The log must confirm it.
 pub(super) fn idempotency_record(
     db: &Connection,
+    state: &RwLock<VerifiedState>,
     scope: &IdempotencyScope,
     now: Timestamp,
-) -> Result<Option<IdempotencyRecord>, StoreError> {
+) -> Result<Snapshot<Option<IdempotencyRecord>>, StoreError> {
     let IdempotencyScope { principal, route, key } = scope;
     let sql = "SELECT body_hash, answer FROM idempotency WHERE principal = ?1 AND route = ?2 AND key = ?3 AND expires_at > ?4";
     let mut sql = db.prepare_cached(sql)?;
     let found = sql.query_row(params![principal, route, key, now.micros()], |row| {
         Ok(IdempotencyRecord { body_hash: row.get("body_hash")?, answer: row.get("answer")? })
     });
-    Ok(found.optional()?)
+    let Some(record) = found.optional()? else { return Ok(Snapshot::Read(None)) };
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let Snapshot::Read(_) = snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
+    if !state.has_idempotency(&idempotency_digest(scope, &record)) {
+        return Err(corrupt("idempotency", "a record was changed: no entry of the log confirms it"));
+    }
+    Ok(Snapshot::Read(Some(record)))
 }
 
-/// The state of the store as a whole. The transaction of the reader makes it one snapshot.
-pub(super) fn state(db: &Connection) -> Result<StoreState, StoreError> {
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?));
-    let (revision, frozen) = db.prepare_cached("SELECT store_revision, frozen FROM meta")?.query_row([], read)?;
+/// The state of the store as a whole. The freeze is the verified one.
+pub(super) fn state(db: &Connection, state: &RwLock<VerifiedState>) -> Result<Snapshot<StoreState>, StoreError> {
     let running_job = jobs::running(db)?;
-    Ok(StoreState { revision: unsigned(revision)?, frozen, running_job })
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let frozen = state.frozen;
+    Ok(snapshot_revision(db, &state)?.map(|revision| StoreState { revision, frozen, running_job }))
 }

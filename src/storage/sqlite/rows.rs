@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
 
 use super::{
     StoreError,
+    apply::execute_one,
     error::{corrupt, signed},
 };
 use crate::domain::{KeyAttributes, KeyId, KeyName, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
@@ -121,27 +122,31 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
     let sql = "INSERT INTO keys (id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, created_at,
                generation, revision, lifecycle, successor, delete_at, row_tag, sealed, sealed_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?12)";
-    db.prepare_cached(sql)?.execute(params![
-        id,
-        node.as_str(),
-        purpose.as_str(),
-        spec.as_str(),
-        usages.to_string(),
-        class.as_str(),
-        origin.as_str(),
-        exportable,
-        name.as_ref().map(KeyName::as_str),
-        public_key,
-        predecessor.map(|id| id.to_string()),
-        created_at.micros(),
-        generation,
-        signed(*revision)?,
-        lifecycle.to_string(),
-        successor.map(|id| id.to_string()),
-        delete_at.map(Timestamp::micros),
-        row_tag,
-        sealed.as_ref().map(SealedKey::as_bytes)
-    ])?;
+    execute_one(
+        db,
+        sql,
+        params![
+            id,
+            node.as_str(),
+            purpose.as_str(),
+            spec.as_str(),
+            usages.to_string(),
+            class.as_str(),
+            origin.as_str(),
+            exportable,
+            name.as_ref().map(KeyName::as_str),
+            public_key,
+            predecessor.map(|id| id.to_string()),
+            created_at.micros(),
+            generation,
+            signed(*revision)?,
+            lifecycle.to_string(),
+            successor.map(|id| id.to_string()),
+            delete_at.map(Timestamp::micros),
+            row_tag,
+            sealed.as_ref().map(SealedKey::as_bytes)
+        ],
+    )?;
     wraps.iter().try_for_each(|wrap| insert_wrap(db, &id, wrap))
 }
 
@@ -149,16 +154,11 @@ pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(),
     let Wrap { wrapper_key, generation, wrapped, created_at, verified_at, quarantined } = wrap;
     let sql = "INSERT INTO wraps (key, wrapper_key, generation, wrapped, created_at, verified_at, quarantined)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    db.prepare_cached(sql)?.execute(params![
-        key,
-        wrapper_key.to_string(),
-        generation,
-        wrapped,
-        created_at.micros(),
-        verified_at.map(Timestamp::micros),
-        quarantined
-    ])?;
-    Ok(())
+    execute_one(
+        db,
+        sql,
+        params![key, wrapper_key.to_string(), generation, wrapped, created_at.micros(), verified_at.map(Timestamp::micros), quarantined],
+    )
 }
 
 /// Inserts a new wrapper key.
@@ -167,17 +167,11 @@ pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> R
     let regions = self::regions(regions)?;
     let sql = "INSERT INTO wrapper_keys (id, provider, identity, reference, regions, state, canary, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    db.prepare_cached(sql)?.execute(params![
-        id.to_string(),
-        provider.as_str(),
-        identity,
-        reference,
-        regions,
-        state.as_str(),
-        canary,
-        created_at.micros()
-    ])?;
-    Ok(())
+    execute_one(
+        db,
+        sql,
+        params![id.to_string(), provider.as_str(), identity, reference, regions, state.as_str(), canary, created_at.micros()],
+    )
 }
 
 /// The stored form of regions.

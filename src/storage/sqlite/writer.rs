@@ -6,10 +6,11 @@
 //! that it recovers from a full disk without a restart.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -24,9 +25,10 @@ use tokio::sync::{
 
 use super::{
     Commit, CommitError, Receipt, StoreError,
-    apply::{self, Head},
+    apply::{self, Head, Pending, Verified},
+    chain,
 };
-use crate::{audit::Source, domain::Timestamp};
+use crate::{audit::Source, domain::Timestamp, storage::VerifiedState};
 
 /// The queue of the writer thread.
 pub(super) struct Writer {
@@ -55,22 +57,14 @@ fn take(taken: &AtomicBool) -> bool {
 type CommitResult = Result<Receipt, CommitError>;
 
 impl Writer {
-    /// Starts the thread. It holds `lock` while it runs, and publishes each durable revision in `revision`.
+    /// Starts the thread, which holds `lock` while it runs.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(super) fn start(
-        db: Connection,
-        source: Source,
-        lock: Arc<File>,
-        revision: Arc<AtomicU64>,
-        queue: usize,
-        timeout: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn start(writer: WriterThread, lock: Arc<File>, queue: usize, timeout: Duration) -> io::Result<Self> {
         let (queue, queued) = mpsc::channel(queue.max(1));
-        let desk = WriterThread { db, source, head: None, revision, purged: None };
         let run = move || {
-            desk.run(queued);
+            writer.run(queued);
             drop(lock);
         };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(run)?;
@@ -117,17 +111,55 @@ impl Writer {
 }
 
 /// The state of the thread.
-struct WriterThread {
+pub(super) struct WriterThread {
     db: Connection,
     source: Source,
     /// The cached state of the database. `None` if it must be read again.
     head: Option<Head>,
+    /// The verified state. This thread is the only one that changes it.
+    state: Arc<RwLock<VerifiedState>>,
     revision: Arc<AtomicU64>,
     /// When expired idempotency records were last deleted.
     purged: Option<Timestamp>,
+    wal: WalBound,
+}
+
+/// The bound of the write-ahead log. SQLite writes it into the database by itself, but starts it anew only in a moment without readers, which
+/// never comes under load.
+pub(super) struct WalBound {
+    /// The file.
+    path: PathBuf,
+    /// Bytes above which the log is started anew.
+    limit: u64,
+    /// Batches since the last look at its size.
+    batches: u32,
+}
+
+impl WalBound {
+    /// The bound for the database at `path` whose log is written into it after `wal_pages` pages of 4 KiB: four times that.
+    pub(super) fn new(path: &Path, wal_pages: u32) -> Self {
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Self { path: wal.into(), limit: u64::from(wal_pages.max(1)) * 4096 * 4, batches: 0 }
+    }
+
+    /// Whether the log is too long. Looks at its size once in a while.
+    fn is_exceeded(&mut self) -> bool {
+        self.batches += 1;
+        if self.batches < LOOK_AT_WAL {
+            return false;
+        }
+        self.batches = 0;
+        fs::metadata(&self.path).is_ok_and(|file| file.len() > self.limit)
+    }
 }
 
 impl WriterThread {
+    /// A writer that extends `state` by each durable state change, and publishes its number in `revision`.
+    pub(super) fn new(db: Connection, source: Source, state: Arc<RwLock<VerifiedState>>, revision: Arc<AtomicU64>, wal: WalBound) -> Self {
+        Self { db, source, head: None, state, revision, purged: None, wal }
+    }
+
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
@@ -141,9 +173,21 @@ impl WriterThread {
                 }
             }
             self.answer(batch);
+            if self.wal.is_exceeded() {
+                self.restart_wal();
+            }
         }
         // Last, so that the database file is complete. A failure loses nothing: the WAL has all acknowledged commits.
         let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// Writes the whole log into the database, and waits a moment until no reader uses the log, so that the next commit starts it anew. If a
+    /// reader takes longer, the next attempt follows soon.
+    fn restart_wal(&self) {
+        let restarted = self.db.busy_timeout(WAIT_FOR_READERS).and_then(|()| self.db.execute_batch("PRAGMA wal_checkpoint(RESTART)"));
+        if let Err(error) = restarted.and_then(|()| self.db.busy_timeout(BUSY_TIMEOUT)) {
+            tracing::warn!(%error, "the write-ahead log could not be started anew");
+        }
     }
 
     fn answer(&mut self, batch: Vec<QueuedCommit>) {
@@ -170,15 +214,22 @@ impl WriterThread {
 
     fn transaction<'a>(&mut self, commits: impl Iterator<Item = &'a Commit>) -> Result<Vec<CommitResult>, StoreError> {
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let state = Arc::clone(&self.state);
+        if self.head.is_none() {
+            // An earlier transaction failed. It may be durable all the same.
+            chain::catch_up(&self.db, &mut state.write().unwrap_or_else(PoisonError::into_inner))?;
+        }
+        let verified = state.read().unwrap_or_else(PoisonError::into_inner);
         let before = match self.head {
             Some(head) => head,
-            None => Head::read(&self.db)?,
+            None => Head::read(&self.db, &verified)?,
         };
         let mut head = before;
-        let (mut answers, mut now, mut doubtful) = (Vec::new(), None, false);
+        let (mut answers, mut now, mut doubtful, mut pending) = (Vec::new(), None, false, Pending::new());
         for commit in commits {
             now = now.max(Some(commit.event.at));
-            let answer = apply::isolated(&self.db, &self.source, &mut head, commit);
+            let mut context = Verified { state: &verified, pending: &mut pending };
+            let answer = apply::isolated(&self.db, &self.source, &mut head, &mut context, commit);
             if let Err(CommitError::Unavailable(error)) = &answer {
                 // A full disk or a failed write also rolls back the earlier commits of the transaction.
                 if self.db.is_autocommit() || *error == StoreError::DiskFull {
@@ -189,6 +240,7 @@ impl WriterThread {
             }
             answers.push(answer);
         }
+        drop(verified);
         if let Some(now) = now {
             self.purge(now)?;
         }
@@ -196,6 +248,12 @@ impl WriterThread {
             apply::write_revision(&self.db, head.store_revision)?;
         }
         self.db.prepare_cached("COMMIT")?.execute([])?;
+        if !pending.is_empty() {
+            let mut verified = state.write().unwrap_or_else(PoisonError::into_inner);
+            for (entry, leaf) in pending {
+                verified.extend(&entry, leaf).map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
+        }
         self.head = (!doubtful).then_some(head);
         // After the commit, so that the new revision can be read by every caller that sees it.
         self.revision.store(head.store_revision, Ordering::Release);
@@ -210,6 +268,8 @@ impl WriterThread {
         // The next batch deletes further ones.
         if apply::purge(&self.db, now, PURGE_AT_ONCE)? < PURGE_AT_ONCE as usize {
             self.purged = Some(now);
+            let kept = Timestamp::from_micros(now.micros().saturating_sub(IDEMPOTENCY_MICROS));
+            self.state.write().unwrap_or_else(PoisonError::into_inner).forget_idempotency(kept);
         }
         Ok(())
     }
@@ -219,5 +279,13 @@ impl WriterThread {
 const BATCH: usize = 1024;
 /// Interval between deletions of expired idempotency records.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
+/// After how many batches the size of the write-ahead log is looked at.
+const LOOK_AT_WAL: u32 = 16;
+/// How long a commit may be delayed by readers of the write-ahead log.
+const WAIT_FOR_READERS: Duration = Duration::from_millis(50);
+/// How long a connection waits for another one.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the digests of idempotency records stay in memory: longer than the records, 48 h.
+const IDEMPOTENCY_MICROS: i64 = 48 * 3600 * 1_000_000;
 /// Maximum number of expired records that one batch deletes.
 const PURGE_AT_ONCE: u32 = 256;

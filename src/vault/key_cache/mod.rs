@@ -45,7 +45,7 @@ impl KeyCache {
     pub(super) async fn permit_stored_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, Box<StoredKey>), VaultError> {
         match self.gate.permit_stored_key(event, id).await? {
             PermittedKey::Readable(permit, stored) => Ok((permit, stored)),
-            PermittedKey::Unreadable(what) => Err(self.quarantine_unreadable(event, id, &what).await),
+            PermittedKey::Unreadable(what) => Err(Box::pin(self.quarantine_unreadable(event, id, &what)).await),
         }
     }
 
@@ -68,7 +68,8 @@ impl KeyCache {
         debug_assert!(permit.key() == Some(id), "a key is opened under a permit for it");
         let load = async {
             admit()?;
-            self.load(id).await
+            // Boxed, because the future of each operation would contain this one, although most find the key in the cache.
+            Box::pin(self.load(id)).await
         };
         let key = self.entries.get_or_load(id, load).await?;
         if self.env.store.known_revision() != key.precondition().store_revision {

@@ -125,7 +125,7 @@ impl Vault {
         }
         let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
         // The state that refuses the use may itself be edited. The audit log is the authority.
-        self.key_cache.check_row(&stored).await?;
+        Box::pin(self.key_cache.check_row(&stored)).await?;
         Ok((permit, stored.record.lifecycle))
     }
 

@@ -11,14 +11,18 @@ use std::{
 };
 
 use canton_keyvault::{
+    audit::Source,
     cli::pki,
     client::{Client, ClientError, ConnectOptions, Problem},
     crypto::SystemRandom,
-    domain::Timestamp,
+    domain::{AuditEvent, Timestamp},
     kms::create_key_file,
+    storage::{Change, Commit, KeyStore as _, Mode, SqliteConfig, SqliteStore},
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::storage_fixtures::until_unlocked;
 
 /// How long a start, a stop or a condition may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,7 +73,13 @@ impl TestVault {
 
     /// Starts the process and waits until it listens.
     pub(crate) fn serve(&mut self) {
-        let mut child = self.command(&["serve", "--config"]).arg(self.path("keyvault.toml")).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_with(&[]);
+    }
+
+    /// The same with more arguments of `serve`.
+    pub(crate) fn serve_with(&mut self, more: &[&str]) {
+        let mut serve = self.command(&["serve", "--config"]);
+        let mut child = serve.arg(self.path("keyvault.toml")).args(more).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || {
@@ -100,6 +110,24 @@ impl TestVault {
         let mut command = Command::new(env!("CARGO_BIN_EXE_canton-keyvault"));
         command.args(arguments).envs(self.environment.iter().cloned()).current_dir(self.dir.path()).stdin(Stdio::null());
         command
+    }
+
+    /// Runs `serve` where it must refuse to start, and gives what it printed.
+    pub(crate) fn refuses_to_serve(&self) -> String {
+        let output = self.command(&["serve", "--config"]).arg(self.path("keyvault.toml")).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Commits to the store of a vault that does not run.
+    pub(crate) async fn commit_offline(&self, change: Change, event: AuditEvent) {
+        let source = Source { vault: "dev".into(), instance: "main".into(), version: "test".into() };
+        let config = SqliteConfig::new(self.path("keyvault.db"), Mode::Production);
+        let now = event.at;
+        let store =
+            until_unlocked(|| SqliteStore::open(config.clone(), source.clone(), &"dev".parse().unwrap(), &SystemRandom::default(), now));
+        store.commit(Commit::change(change, event)).await.unwrap();
+        store.close().await;
     }
 
     /// kill -9.

@@ -12,11 +12,11 @@ use super::cases::{new_key, set_aside, sign};
 const COLUMNS: &str = "id, node, purpose, spec, usages, class, origin, exportable, name, public_key, predecessor, created_at, lifecycle, \
                        revision, successor, delete_at, row_tag, generation, sealed";
 
-async fn code(vault: &TestVault, id: &str) -> String {
+pub(super) async fn code(vault: &TestVault, id: &str) -> String {
     problem(vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await).code
 }
 
-async fn signs(vault: &TestVault, id: &str) {
+pub(super) async fn signs(vault: &TestVault, id: &str) {
     vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await.unwrap();
 }
 
@@ -75,10 +75,12 @@ async fn rows_of_another_vault_do_not_open_not_even_with_their_entries_and_wrapp
     }
     let entries =
         "INSERT INTO audit_entries SELECT (SELECT max(sequence) + 1 FROM main.audit_entries), entry, leaf, at, principal, operation,
-                   key_id, node, outcome, key_revision FROM other.audit_entries WHERE key_id = ?1 AND key_revision IS NOT NULL";
+                   key_id, node, outcome, key_revision, NULL FROM other.audit_entries WHERE key_id = ?1 AND key_revision IS NOT NULL";
     assert_eq!(db.execute(entries, [&with_entries]).unwrap(), 1);
     drop(db);
-    vault.serve();
+    // The log refuses the entries. Even an operator who accepts them does not make the keys open.
+    vault.refuses_to_serve();
+    vault.serve_with(&["--accept-state"]);
     for id in [&bare, &with_entries] {
         assert_eq!(code(&vault, id).await, "key_quarantined");
         assert_eq!(set_aside(&vault.database(), id), 1);
@@ -128,31 +130,40 @@ async fn a_wrapper_key_row_that_points_elsewhere_is_refused_and_blames_no_key() 
     let id = new_key(&vault).await;
     let stranger = redirected(&mut vault, &id, "stranger.key").await;
     assert!(stranger.starts_with("wrapper_not_allowed, ") && stranger.contains("allowed") && !stranger.ends_with("created"), "{stranger}");
-    // `allowed` is the boundary: no old key opens under the other file, and new ones are made under it.
-    assert_eq!(redirected(&mut vault, &id, "wrapper-other.key").await, "wrapper_misconfigured, created");
+    // The log says which key the wrapper key is. Under another file of `allowed`, no old key opens and no new one is made.
+    let other = redirected(&mut vault, &id, "wrapper-other.key").await;
+    assert!(other.starts_with("wrapper_misconfigured, wrapper_misconfigured: "), "{other}");
 }
 
 #[tokio::test]
-async fn a_log_with_a_hole_or_a_scribble_stops_a_key_and_nothing_else() {
+async fn a_log_with_a_hole_or_a_scribble_stops_the_start_until_the_operator_accepts_the_state() {
     let mut vault = TestVault::start();
-    let (deleted, scribbled, swapped, untouched) =
-        (new_key(&vault).await, new_key(&vault).await, new_key(&vault).await, new_key(&vault).await);
+    let (deleted, scribbled, swapped, copied, untouched) =
+        (new_key(&vault).await, new_key(&vault).await, new_key(&vault).await, new_key(&vault).await, new_key(&vault).await);
     vault.kill();
     let db = vault.database();
     let of = "key_id = ?1 AND key_revision IS NOT NULL";
     assert_eq!(db.execute(&format!("DELETE FROM audit_entries WHERE {of}"), [&deleted]).unwrap(), 1);
-    assert_eq!(db.execute(&format!("UPDATE audit_entries SET entry = CAST('{{' AS BLOB) WHERE {of}"), [&scribbled]).unwrap(), 1);
+    assert_eq!(
+        db.execute(&format!("UPDATE audit_entries SET entry = CAST('{{\"revision\":' AS BLOB) WHERE {of}"), [&scribbled]).unwrap(),
+        1
+    );
     let other = format!("UPDATE audit_entries SET entry = (SELECT entry FROM audit_entries WHERE key_id = ?2 LIMIT 1) WHERE {of}");
-    assert_eq!(db.execute(&other, [&swapped, &untouched]).unwrap(), 1);
+    assert_eq!(db.execute(&other, [&swapped, &copied]).unwrap(), 1);
     drop(db);
-    vault.serve();
-    assert_eq!(code(&vault, &deleted).await, "key_quarantined");
-    for id in [&scribbled, &swapped] {
-        let refused = problem(vault.client("participant1").post(&format!("/v1/keys/{id}/sign"), &sign()).await);
-        assert!(!refused.retryable, "{refused:?}");
+    let refused = vault.refuses_to_serve();
+    assert!(refused.contains("is missing or was changed") && refused.contains("--accept-state"), "{refused}");
+
+    vault.serve_with(&["--accept-state"]);
+    for id in [&deleted, &scribbled, &swapped, &copied] {
+        assert_eq!(code(&vault, id).await, "key_quarantined");
     }
     signs(&vault, &untouched).await;
     vault.client("key-admin").get("/v1/keys?limit=1000").await.unwrap();
+    // It is in the log, and the next start needs no consent.
+    let accepted = "SELECT count(*) FROM audit_entries WHERE operation = 'vault.restate-state' AND key_id IS NULL
+                    AND json_extract(entry, '$.reason') LIKE '%accepted%'";
+    assert_eq!(vault.database().query_row(accepted, [], |row| row.get::<_, u32>(0)).unwrap(), 1);
     vault.restart();
     signs(&vault, &untouched).await;
 }
