@@ -55,6 +55,7 @@ mod retire;
 mod rotation;
 mod rotation_cli;
 mod rotation_kill;
+mod runbook_steps;
 mod runbooks;
 mod schemes;
 mod secret_search;

@@ -99,10 +99,17 @@ impl AuditGate {
     /// # Errors
     /// `ShuttingDown` or `Frozen`.
     pub(super) fn in_service(&self) -> Result<(), VaultError> {
-        if self.stopping() {
-            return Err(VaultError::ShuttingDown);
-        }
+        self.not_stopping()?;
         if self.frozen() { Err(VaultError::Frozen) } else { Ok(()) }
+    }
+
+    /// Refuses operations that use no key only while the vault is stopping. A freeze does not stop them, because the response to an incident
+    /// needs them.
+    ///
+    /// # Errors
+    /// `ShuttingDown`.
+    pub(super) fn not_stopping(&self) -> Result<(), VaultError> {
+        if self.stopping() { Err(VaultError::ShuttingDown) } else { Ok(()) }
     }
 
     /// Whether the vault is frozen.

@@ -40,6 +40,7 @@ pub enum NewWrapperKey {
 
 impl Vault {
     /// Registers a wrapper key after it wrapped and unwrapped a canary. It becomes active if there is no active one, otherwise standby.
+    /// Permitted while the vault is frozen: it opens no private key, and a rotation away from a misused wrapper key needs the new one first.
     ///
     /// # Errors
     /// `Forbidden`, `InvalidAttributes`, `WrapperKeyExists`, the error of the KMS, or `AuditUnavailable`.
@@ -67,7 +68,7 @@ impl WrapperKeys {
         new: NewWrapperKey,
     ) -> Result<Completed<WrapperKeyView>, VaultError> {
         let permit = self.gate.permit_vault(event)?;
-        self.gate.in_service()?;
+        self.gate.not_stopping()?;
         let idempotent = self.gate.idempotent_call(call, "POST /v1/wrapper-keys", &new)?;
         if let Some(id) = self.gate.earlier_result::<WrapperKeyId>(idempotent.as_ref()).await? {
             event.subject = Some(format!("{id}, repeated"));

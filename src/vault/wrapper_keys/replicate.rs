@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Vault {
     /// Creates a replica of a wrapper key in `region`, waits until it opens the canary there, and then adds the region to the wrapper key.
-    /// A repeated request finds the existing replica and continues to wait.
+    /// A repeated request finds the existing replica and continues to wait. Permitted while the vault is frozen: it opens no private key.
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `InvalidWrapperKeyState` for a retiring or retired wrapper key; `InvalidAttributes`, before anything is
@@ -42,7 +42,7 @@ impl Vault {
 impl WrapperKeys {
     async fn try_replicate(&self, event: &mut AuditEvent, id: WrapperKeyId, region: &str) -> Result<Completed<WrapperKeyView>, VaultError> {
         let permit = self.gate.permit_vault(event)?;
-        self.gate.in_service()?;
+        self.gate.not_stopping()?;
         let mut view = self.view_of(id).await?;
         if matches!(view.key.state, WrapperState::Retiring | WrapperState::Retired) {
             return Err(VaultError::InvalidWrapperKeyState(view.key.state));
