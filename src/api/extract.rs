@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{JobId, KeyId, Operation, Principal, WrapperKeyId},
+    mtls::BodyTimeout,
     vault::{CallContext, RequestSlot, VaultError},
 };
 
@@ -145,6 +146,8 @@ async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 VaultError::TooLarge("a body has at most 64 KiB")
+            } else if is_timeout(error.as_ref()) {
+                VaultError::BodyTimeout
             } else {
                 VaultError::InvalidRequest("the body broke off".into())
             }
@@ -159,6 +162,10 @@ async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
         return Err(VaultError::InvalidRequest("body: not a JSON object".into()));
     }
     serde_json::from_slice(text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
+}
+
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<BodyTimeout>)
 }
 
 /// The message of serde names fields and positions. A message that would quote a value is replaced, because the value may be a secret.

@@ -41,6 +41,7 @@ const fn retry(code: Code, status: u16, title: &'static str, remedy: &'static st
 pub const CODES: &[CodeInfo] = &[
     final_(Code::InvalidRequest, 400, "The request is malformed", "Correct the request. The detail names the fault."),
     final_(Code::TooLarge, 413, "The request is too large", "Keep within the limits of the call."),
+    retry(Code::RequestTimeout, 408, "The body did not arrive in time", "Send headers and body together. Check the network."),
     final_(Code::NoSuchRoute, 404, "The path does not exist", "See /openapi.json."),
     final_(Code::MethodNotAllowed, 405, "The path does not support this method", "See /openapi.json."),
     final_(
@@ -333,6 +334,7 @@ mod tests {
     fn retryable_is_exactly_what_time_can_cure() {
         let retryable: Vec<&str> = CODES.iter().filter(|meaning| meaning.retryable).map(|meaning| meaning.code.as_str()).collect();
         let expected = [
+            "request_timeout",
             "wrapper_unavailable",
             "audit_unavailable",
             "outcome_unknown",

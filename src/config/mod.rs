@@ -17,11 +17,11 @@ pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, Storage
 use crate::{
     domain::{NodeName, Policy},
     kms,
-    mtls::{ListenConfig, TlsConfig},
+    mtls::{ConnectionLimits, ListenConfig, TlsConfig},
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
-use self::sections::{cache_problem, jobs_problem, limits_problem};
+use self::sections::{cache_problem, connections_problem, jobs_problem, limits_problem};
 
 /// The configuration of one vault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `[wrapper]`: the first wrapper key and the allowed ones. Needs a restart.
     pub wrapper: kms::WrapperConfig,
+    /// `[connections]`: the limits of connections. Needs a restart.
+    #[serde(default)]
+    pub connections: ConnectionLimits,
     /// `[cache]`: opened keys in memory. Needs a restart.
     #[serde(default)]
     pub cache: CacheConfig,
@@ -139,12 +142,14 @@ impl Config {
 
     /// The sections in which `new` differs and which need a restart.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let Self { vault, listen, tls: _, storage, wrapper, cache, limits, jobs, log, memory, nodes: _, grants: _, file: _ } = self;
+        let Self { vault, listen, tls: _, storage, wrapper, connections, cache, limits, jobs, log, memory, nodes: _, grants: _, file: _ } =
+            self;
         [
             ("[vault]", *vault != new.vault),
             ("[listen]", *listen != new.listen),
             ("[storage]", *storage != new.storage),
             ("[wrapper]", *wrapper != new.wrapper),
+            ("[connections]", *connections != new.connections),
             ("[cache]", *cache != new.cache),
             ("[limits]", *limits != new.limits),
             ("[jobs]", *jobs != new.jobs),
@@ -178,6 +183,7 @@ impl Config {
         }
         let sections = [
             self.storage.problem(),
+            connections_problem(&self.connections),
             cache_problem(&self.cache),
             limits_problem(&self.limits),
             jobs_problem(&self.jobs),
@@ -293,6 +299,8 @@ mod tests {
             ("role = \"auditor\"", "role = \"root\"", "unknown variant `root`"),
             ("path = \"keyvault.db\"", "path = \"keyvault.db\"\ncommit_timeout = \"0s\"", "[storage] commit_timeout"),
             ("[storage]", "[cache]\nidle_timeout = \"5h\"\n[storage]", "[cache] idle_timeout"),
+            ("[storage]", "[connections]\nreserved = 4096\n[storage]", "[connections] reserved"),
+            ("[storage]", "[connections]\nidle_timeout = \"0s\"\n[storage]", "[connections] idle_timeout"),
             ("[storage]", "[cache]\ncapacity = 0\n[storage]", "[cache] capacity"),
             ("[storage]", "[limits]\nconcurrent = 0\n[storage]", "[limits] concurrent"),
             ("[storage]", "[log]\nfilter = \"a=b=c\"\n[storage]", "[log] filter"),

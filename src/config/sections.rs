@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     domain::VaultId,
+    mtls::ConnectionLimits,
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
@@ -104,6 +105,31 @@ pub(super) fn cache_problem(cache: &CacheConfig) -> InvalidOption {
         (!(Duration::from_secs(1)..=week).contains(&cache.max_age), "[cache] max_age", "is not between 1s and 7days"),
         (cache.idle_timeout.is_zero(), "[cache] idle_timeout", "is zero; give a time such as 1h"),
         (cache.idle_timeout > cache.max_age, "[cache] idle_timeout", "is longer than max_age, so it would have no effect; shorten it"),
+    ])
+}
+
+pub(super) fn connections_problem(limits: &ConnectionLimits) -> InvalidOption {
+    const NONE: &str = "is 0, so that nobody could connect; give at least 1";
+    const RANGE: &str = "is not between 10ms and 1h";
+    let hour = Duration::from_millis(10)..=Duration::from_hours(1);
+    let ConnectionLimits { total, reserved, per_principal, handshakes, ops, streams, .. } = limits;
+    first([
+        (!(1..=1_000_000).contains(total), "[connections] total", "is not between 1 and 1000000"),
+        (
+            reserved >= total,
+            "[connections] reserved",
+            "is not below total, so that only principals that can freeze could connect; lower it",
+        ),
+        (*per_principal == 0, "[connections] per_principal", NONE),
+        (*handshakes == 0, "[connections] handshakes", NONE),
+        (*ops == 0, "[connections] ops", NONE),
+        (*streams == 0, "[connections] streams", "is 0, so that no request could be sent; give at least 1"),
+        (!hour.contains(&limits.handshake_timeout), "[connections] handshake_timeout", RANGE),
+        (!hour.contains(&limits.header_timeout), "[connections] header_timeout", RANGE),
+        (!hour.contains(&limits.body_timeout), "[connections] body_timeout", RANGE),
+        (!hour.contains(&limits.idle_timeout), "[connections] idle_timeout", RANGE),
+        (!hour.contains(&limits.drain_timeout), "[connections] drain_timeout", RANGE),
+        (limits.max_age < Duration::from_secs(1), "[connections] max_age", "is below 1s; give a time such as 1h"),
     ])
 }
 

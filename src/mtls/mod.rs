@@ -5,15 +5,20 @@
 //! ```
 //! The client certificate is the only source of the identity. Headers that claim an identity are never read.
 
+mod activity;
 mod admission;
+mod arrivals;
+mod body;
 mod certificate;
 mod config;
 mod connection;
 mod crl;
 mod deny_list;
 pub mod identity;
+mod limits;
 mod ops;
 mod peer;
+mod places;
 mod refusal;
 mod server;
 mod tls;
@@ -21,12 +26,13 @@ mod trust;
 mod trust_anchors;
 
 pub use self::admission::{Admission, admit};
+pub use self::body::BodyTimeout;
 pub use self::certificate::ExpiryKind;
 pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfig, TlsConfig, TlsVersion};
-pub use self::connection::ConnectionLimits;
+pub use self::limits::ConnectionLimits;
 pub use self::ops::serve_ops;
 pub use self::peer::Peer;
 pub use self::refusal::NotAdmitted;
-pub use self::server::serve;
+pub use self::server::{MayFreeze, serve};
 pub use self::tls::TlsMaterial;
 pub use self::trust::Trust;

@@ -2,54 +2,69 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, extract::Request};
+use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Trust,
-    connection::{ConnectionLimits, Protocol, drive},
+    ConnectionLimits, Trust,
+    arrivals::{Arrival, Arrivals, Stage},
+    connection::{Protocol, drive},
     server::{accept_until, protocol_of},
 };
 
 /// Serves `router` until `shutdown`. The first byte of the client selects TLS (with the certificate of the server, without a client
 /// certificate) or plain HTTP/1.1. No request here has a peer, so no route that needs a principal can be served by mistake.
+///
+/// Its clients are unknown, so a new connection always gets in, and closes another one if there are too many: a health probe is answered
+/// although others hold connections.
 pub async fn serve_ops(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
-    let open = Arc::new(Semaphore::new(limits.connections));
-    accept_until(&listener, &shutdown, |stream| {
-        let (trust, router, limits, shutdown, open) =
-            (Arc::clone(&trust), router.clone(), limits.clone(), shutdown.clone(), Arc::clone(&open));
+    let arrivals = Arrivals::new(limits.ops);
+    accept_until(&listener, &shutdown, |stream, from| {
+        let (trust, router, limits, shutdown) = (Arc::clone(&trust), router.clone(), limits.clone(), shutdown.clone());
+        let arrival = Arc::new(arrivals.enter(from));
         async move {
-            if let Ok(_open) = open.try_acquire() {
-                connection(stream, &trust, router, &limits, &shutdown).await;
+            tokio::select! {
+                () = arrival.evicted() => metrics::counter!("keyvault_ops_evictions_total").increment(1),
+                () = connection(stream, &arrival, &trust, router, &limits, &shutdown) => {}
             }
         }
     })
     .await;
 }
 
-async fn connection(stream: TcpStream, trust: &Trust, router: Router, limits: &ConnectionLimits, shutdown: &CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    arrival: &Arc<Arrival>,
+    trust: &Trust,
+    router: Router,
+    limits: &ConnectionLimits,
+    shutdown: &CancellationToken,
+) {
     let end = async {
         tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = sleep(limits.age) => {}
+            () = shutdown.cancelled() => "shutdown",
+            () = sleep(limits.max_age) => "max_age",
         }
     };
+    let asked = {
+        let arrival = Arc::clone(arrival);
+        move |_: &mut Request<Incoming>| arrival.reach(Stage::Asked)
+    };
     let mut first = [0];
-    match timeout(limits.handshake, stream.peek(&mut first)).await {
-        Ok(Ok(1)) if first == [TLS_HANDSHAKE] => {
-            if let Ok(Ok(stream)) = timeout(limits.handshake, TlsAcceptor::from(trust.ops_tls()).accept(stream)).await {
-                let protocol = protocol_of(&stream);
-                drive(stream, protocol, router, |_| {}, end, limits).await;
-            }
-        }
-        Ok(Ok(1)) => drive(stream, Protocol::Http1, router, |_| {}, end, limits).await,
-        _ => {}
+    let deadline = Instant::now() + limits.handshake_timeout;
+    let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first)).await else { return };
+    arrival.reach(Stage::Heard);
+    if first != [TLS_HANDSHAKE] {
+        drive(stream, Protocol::Http1, router, asked, end, limits).await;
+    } else if let Ok(Ok(stream)) = timeout_at(deadline, TlsAcceptor::from(trust.ops_tls()).accept(stream)).await {
+        let protocol = protocol_of(&stream);
+        drive(stream, protocol, router, asked, end, limits).await;
     }
 }
 

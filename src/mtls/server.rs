@@ -1,39 +1,59 @@
 //! The API listener: accepts, does the handshake, and serves each connection in its own task until it must end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use hyper::body::Incoming;
+use rustls::server::Acceptor;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, SemaphorePermit},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Trust,
+    ConnectionLimits, Trust,
     admission::CloseConnection,
-    connection::{ConnectionLimits, Protocol, drive},
+    arrivals::{Arrival, Arrivals, Stage},
+    connection::{Protocol, drive},
     peer::Peer,
+    places::{NoPlace, Places},
 };
+use crate::domain::Principal;
 
-/// Serves `router` over mTLS until `shutdown`, then answers the requests in progress (at most `limits.drain`) and returns.
+/// Whether a principal can freeze the vault now. Such principals have reserved places.
+pub type MayFreeze = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
+
+/// Serves `router` over mTLS until `shutdown`, then answers the requests in progress (at most `limits.drain_timeout`) and returns.
 ///
 /// Each request carries an `Extension<Arc<Peer>>`; put [`crate::mtls::admit`] in front of the routes to turn it into a principal.
-pub async fn serve(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    trust: Arc<Trust>,
+    router: Router,
+    limits: ConnectionLimits,
+    may_freeze: MayFreeze,
+    shutdown: CancellationToken,
+) {
+    let arrivals = Arrivals::new(limits.handshakes);
     let server = Arc::new(Listener {
-        connections: Semaphore::new(limits.connections),
-        handshakes: Semaphore::new(limits.handshakes),
+        places: Places::new(&limits),
+        full_since: Mutex::new(None),
         trust,
         router,
         limits,
+        may_freeze,
         shutdown: shutdown.clone(),
     });
-    accept_until(&listener, &shutdown, |stream| {
-        let server = Arc::clone(&server);
-        async move { server.connection(stream).await }
+    accept_until(&listener, &shutdown, |stream, from| {
+        let (server, arrival) = (Arc::clone(&server), arrivals.enter(from));
+        async move { server.connection(stream, arrival).await }
     })
     .await;
 }
@@ -42,51 +62,94 @@ struct Listener {
     trust: Arc<Trust>,
     router: Router,
     limits: ConnectionLimits,
+    may_freeze: MayFreeze,
     shutdown: CancellationToken,
-    handshakes: Semaphore,
-    connections: Semaphore,
+    places: Places,
+    /// When the last warning about a limit was logged.
+    full_since: Mutex<Option<Instant>>,
 }
 
 impl Listener {
-    async fn connection(&self, stream: TcpStream) {
-        let (outcome, ready) = match self.shake_hands(stream).await {
-            Ok(ready) => ("ok", Some(ready)),
-            Err(reason) => (reason, None),
+    /// A client that is not admitted stays an arrival, so that it never takes a place from one that is.
+    async fn connection(&self, stream: TcpStream, arrival: Arrival) {
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let outcome = tokio::select! {
+            () = arrival.evicted() => Err("evicted"),
+            () = self.shutdown.cancelled() => Err("shutdown"),
+            shaken = timeout_at(deadline, self.shake_hands(stream, &arrival)) => shaken.unwrap_or(Err("timeout")),
         };
-        metrics::counter!("keyvault_handshakes_total", "outcome" => outcome).increment(1);
-        if let Some((stream, peer, _open)) = ready {
-            let gauge = metrics::gauge!("keyvault_connections");
-            gauge.increment(1);
-            self.serve(stream, Arc::new(peer)).await;
-            gauge.decrement(1);
+        let count = |outcome: &'static str| metrics::counter!("keyvault_handshakes_total", "outcome" => outcome).increment(1);
+        let (stream, peer) = match outcome {
+            Ok((stream, peer)) => (stream, Arc::new(peer)),
+            Err(reason) => return count(reason),
+        };
+        let Ok(principal) = self.trust.admit(&peer) else {
+            count("not_admitted");
+            // It gets the reason as the answer to its first request.
+            tokio::select! {
+                () = arrival.evicted() => {}
+                _ = timeout_at(deadline, self.serve(stream, peer)) => {}
+            }
+            return;
+        };
+        match self.places.take(&principal.name, (self.may_freeze)(&principal)) {
+            Ok(_place) => {
+                drop(arrival);
+                count("ok");
+                let gauge = metrics::gauge!("keyvault_connections");
+                gauge.increment(1);
+                let reason = self.serve(stream, peer).await;
+                gauge.decrement(1);
+                metrics::counter!("keyvault_connections_ended_total", "reason" => reason).increment(1);
+            }
+            Err(full) => {
+                self.warn(full, &principal.name);
+                count(match full {
+                    NoPlace::Principal => "too_many_of_principal",
+                    NoPlace::Total => "too_many_connections",
+                });
+            }
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer, SemaphorePermit<'_>), &'static str> {
-        let _shaking = self.handshakes.try_acquire().map_err(|_| "too_many_handshakes")?;
-        let shaken = timeout(self.limits.handshake, TlsAcceptor::from(self.trust.api_tls()).accept(stream));
-        let shaken = self.shutdown.run_until_cancelled(shaken).await.ok_or("shutdown")?.map_err(|_| "timeout")?;
-        let stream = shaken.map_err(|error| {
+    async fn shake_hands(&self, stream: TcpStream, arrival: &Arrival) -> Result<(TlsStream<TcpStream>, Peer), &'static str> {
+        let failed = |error: io::Error| {
             tracing::debug!(%error, "handshake failed");
             "refused"
-        })?;
-        let open = self.connections.try_acquire().map_err(|_| "too_many_connections")?;
+        };
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
+        arrival.reach(Stage::Heard);
+        let stream = hello.into_stream(self.trust.api_tls()).await.map_err(failed)?;
         // A second check: a connection without a certificate is never served.
         let peer = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()).map_err(|_| "refused")?;
-        Ok((stream, peer, open))
+        Ok((stream, peer))
     }
 
-    async fn serve(&self, stream: TlsStream<TcpStream>, peer: Arc<Peer>) {
+    /// At most one line a minute, because the client chooses how often it connects.
+    fn warn(&self, full: NoPlace, principal: &str) {
+        let mut last = self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| at.elapsed() < Duration::from_mins(1)) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let option = match full {
+            NoPlace::Principal => "per_principal",
+            NoPlace::Total => "total",
+        };
+        tracing::warn!(principal, "connection refused: [connections] {option} is reached. Let the client reuse its connections");
+    }
+
+    async fn serve(&self, stream: TlsStream<TcpStream>, peer: Arc<Peer>) -> &'static str {
         let protocol = protocol_of(&stream);
         let hang_up = CloseConnection(CancellationToken::new());
         let end = {
             let (hang_up, peer) = (hang_up.clone(), Arc::clone(&peer));
             async move {
                 tokio::select! {
-                    () = self.shutdown.cancelled() => {}
-                    () = hang_up.0.cancelled() => {}
-                    () = sleep(self.limits.age) => {}
-                    () = self.not_trusted_any_more(&peer) => {}
+                    () = self.shutdown.cancelled() => "shutdown",
+                    () = hang_up.0.cancelled() => "not_admitted",
+                    () = sleep(self.limits.max_age) => "max_age",
+                    () = self.not_trusted_any_more(&peer) => "not_admitted",
                 }
             }
         };
@@ -94,7 +157,7 @@ impl Listener {
             request.extensions_mut().insert(Arc::clone(&peer));
             request.extensions_mut().insert(hang_up.clone());
         };
-        drive(stream, protocol, self.router.clone(), prepare, end, &self.limits).await;
+        drive(stream, protocol, self.router.clone(), prepare, end, &self.limits).await
     }
 
     /// Returns when a change of the trust ends the admission of the peer, also while the connection is idle.
@@ -118,7 +181,7 @@ impl Listener {
 /// Accepts until `shutdown`, with one task for each connection. Then waits for all of them.
 pub(super) async fn accept_until<F, T>(listener: &TcpListener, shutdown: &CancellationToken, connection: F)
 where
-    F: Fn(TcpStream) -> T,
+    F: Fn(TcpStream, IpAddr) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
     let tasks = TaskTracker::new();
@@ -128,10 +191,10 @@ where
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 // Answers are small and follow each other, so they are sent without delay.
                 let _ = stream.set_nodelay(true);
-                tasks.spawn(connection(stream));
+                tasks.spawn(connection(stream, from.ip()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

@@ -123,9 +123,28 @@ pub const METRICS: &[Metric] = &[
     gauge("keyvault_connections", &[], "Open connections to the API."),
     counter(
         "keyvault_handshakes_total",
-        &[("outcome", LabelValues::These(&["ok", "refused", "timeout", "too_many_handshakes", "too_many_connections", "shutdown"]))],
-        "TLS handshakes with the API.",
+        &[(
+            "outcome",
+            LabelValues::These(&[
+                "ok",
+                "refused",
+                "timeout",
+                "evicted",
+                "not_admitted",
+                "too_many_of_principal",
+                "too_many_connections",
+                "shutdown",
+            ]),
+        )],
+        "New connections to the API. `evicted`: closed for a newer one before the client was admitted; `too_many_of_principal` and \
+         `too_many_connections`: `[connections]` `per_principal` and `total`.",
     ),
+    counter(
+        "keyvault_connections_ended_total",
+        &[("reason", LabelValues::These(&["client", "idle", "header_timeout", "max_age", "not_admitted", "shutdown"]))],
+        "Connections of admitted clients to the API that ended, by reason.",
+    ),
+    counter("keyvault_ops_evictions_total", &[], "Connections to the operations listener that were closed for a newer one."),
     counter(
         "keyvault_not_admitted_total",
         &[(

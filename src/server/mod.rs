@@ -3,5 +3,6 @@
 mod free_disk;
 pub mod hardening;
 pub mod metrics;
+mod open_files;
 pub mod reload;
 pub mod run;

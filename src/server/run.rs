@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
@@ -14,9 +15,9 @@ use crate::{
     audit::Source,
     config::{Config, LogFormat},
     crypto::{Random, SystemRandom},
-    domain::{Clock, Timestamp},
+    domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::Providers,
-    mtls::{ConnectionLimits, Trust, serve, serve_ops},
+    mtls::{ConnectionLimits, MayFreeze, Trust, serve, serve_ops},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{Vault, VaultConfig, background},
 };
@@ -24,7 +25,7 @@ use crate::{
 use super::{
     free_disk,
     hardening::harden,
-    metrics,
+    metrics, open_files,
     reload::{self, Live, Reloader},
 };
 
@@ -37,6 +38,11 @@ pub(crate) fn run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
         let server = Server::start(live, Mode::Production, accept_state).await?;
         server.until_stopped().await
     })
+}
+
+/// Whether the current grants let a principal freeze the vault.
+fn may_freeze(policy: Arc<ArcSwap<Policy>>) -> MayFreeze {
+    Arc::new(move |principal| policy.load().permit(principal, Operation::Freeze, Target::Vault).is_ok())
 }
 
 /// A vault that is being served.
@@ -58,6 +64,7 @@ impl Server {
         let metrics = metrics::install()?;
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
+        open_files::raise_limit(&config.connections);
         if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
             tracing::warn!("{warning}");
         }
@@ -71,7 +78,7 @@ impl Server {
             providers,
             clock: clock(),
             random: Arc::clone(&random),
-            policy,
+            policy: Arc::clone(&policy),
             cache: config.cache.clone(),
             limits: config.limits.clone(),
             jobs: config.jobs.clone(),
@@ -82,22 +89,21 @@ impl Server {
         let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
-        server.spawn(api, ops, trust, random, metrics, reloader);
+        server.spawn((api, ops), trust, (config.connections, may_freeze(policy)), random, metrics, reloader);
         Ok(server)
     }
 
     fn spawn(
         &self,
-        api: TcpListener,
-        ops: TcpListener,
+        (api, ops): (TcpListener, TcpListener),
         trust: Arc<Trust>,
+        (limits, may_freeze): (ConnectionLimits, MayFreeze),
         random: Arc<dyn Random>,
         metrics: PrometheusHandle,
         reloader: Reloader,
     ) {
-        let limits = ConnectionLimits::default();
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
-        self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), self.stop.clone()));
+        self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), may_freeze, self.stop.clone()));
         self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
         let looks = api::ops::router(Arc::clone(&self.vault), metrics);
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));

@@ -16,6 +16,8 @@ text_enum!(
         InvalidRequest = "invalid_request",
         /// The body is longer than the limit of the call.
         TooLarge = "too_large",
+        /// The body did not arrive in time.
+        RequestTimeout = "request_timeout",
         /// No such path.
         NoSuchRoute = "no_such_route",
         /// The path exists, but not with this method.
@@ -128,6 +130,9 @@ pub enum VaultError {
     /// The body is too long.
     #[error("{0}")]
     TooLarge(&'static str),
+    /// The body did not arrive in time.
+    #[error("the body of the request did not arrive in time. [connections] body_timeout limits it")]
+    BodyTimeout,
     /// Attributes that are not valid together. The text says why.
     #[error("{0}")]
     InvalidAttributes(String),
@@ -223,6 +228,7 @@ impl VaultError {
             Self::UndeclaredNode(_) => Code::UnknownNode,
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::TooLarge(_) => Code::TooLarge,
+            Self::BodyTimeout => Code::RequestTimeout,
             Self::InvalidAttributes(_) => Code::InvalidAttributes,
             Self::InvalidMaterial(_) => Code::InvalidMaterial,
             Self::UnsupportedAlgorithm(_) => Code::UnsupportedAlgorithm,

@@ -15,6 +15,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("ListenConfig", "src/mtls/config.rs", "listen"),
     ("TlsConfig", "src/mtls/config.rs", "tls"),
     ("ClientCaConfig", "src/mtls/config.rs", "tls.client_cas"),
+    ("ConnectionLimits", "src/mtls/limits.rs", "connections"),
     ("CacheConfig", "src/vault/key_cache/entries.rs", "cache"),
     ("JobsConfig", "src/vault/background/rate_limit.rs", "jobs"),
     ("LimitsConfig", "src/vault/limits.rs", "limits"),

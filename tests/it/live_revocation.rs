@@ -35,7 +35,7 @@ fn certificate(vault: &TestVault, name: &str) -> CertificateDer<'static> {
 }
 
 /// What a principal of `dev` connects with; sessions are resumed.
-fn config(vault: &TestVault, name: &str) -> Arc<ClientConfig> {
+pub(crate) fn config(vault: &TestVault, name: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate(vault, "ca")).unwrap();
     let key = PrivateKeyDer::from_pem_file(vault.path(&format!("pki/{name}.key"))).unwrap();

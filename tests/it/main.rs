@@ -21,6 +21,7 @@ mod canton_guide;
 mod canton_made;
 mod canton_vectors;
 mod client;
+mod connections;
 mod data_at_rest;
 mod destruction;
 mod disconnect;

@@ -145,10 +145,15 @@ pub(crate) fn id(key: &Value) -> String {
 
 /// Issues a client certificate for a principal that nothing is granted to.
 pub(crate) fn enroll(vault: &TestVault, name: &str) {
+    enroll_as(vault, name, &canton_keyvault::cli::pki::principal(name));
+}
+
+/// Issues a client certificate with this URI in the files of `name`.
+pub(crate) fn enroll_as(vault: &TestVault, name: &str, uri: &str) {
     let read = |file: &str| std::fs::read_to_string(vault.path(file)).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&read("pki/ca.pem"), KeyPair::from_pem(&read("pki/ca.key")).unwrap()).unwrap();
     let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(canton_keyvault::cli::pki::principal(name).try_into().unwrap())];
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();

@@ -107,11 +107,12 @@ impl Vault {
         let Live { trust, policy, reloader, .. } = reload::load(&folder.path().join("keyvault.toml"), Arc::clone(&clock)).unwrap();
         let (gate, arrivals) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let shutdown = CancellationToken::new();
-        let limits = ConnectionLimits { drain: 10 * PATIENCE, ..limits };
+        let limits = ConnectionLimits { drain_timeout: 10 * PATIENCE, ..limits };
         let (api, ops) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let (api_address, ops_address) = (api.local_addr().unwrap(), ops.local_addr().unwrap());
         let routes = routes(&trust, &gate, &arrivals);
-        let serving = tokio::spawn(serve(api, Arc::clone(&trust), routes, limits.clone(), shutdown.clone()));
+        let serving =
+            tokio::spawn(serve(api, Arc::clone(&trust), routes, limits.clone(), Arc::new(|_: &Principal| false), shutdown.clone()));
         let health = get(|peer: Option<Extension<Arc<Peer>>>| async move { if peer.is_none() { "nobody" } else { "somebody" } });
         tokio::spawn(serve_ops(ops, Arc::clone(&trust), Router::new().route("/healthz", health), limits, shutdown.clone()));
         let policy_revision = Box::new(move || Arc::clone(policy.load().revision()));

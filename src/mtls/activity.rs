@@ -1,0 +1,151 @@
+//! Whether a connection is in use: a connection without a request in progress is idle, and one that begins a request must complete its headers.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep},
+};
+
+use super::ConnectionLimits;
+
+/// What happens on one connection.
+pub(super) struct Activity {
+    state: Mutex<State>,
+}
+
+struct State {
+    requests: usize,
+    used: bool,
+    quiet_since: Instant,
+    /// When the headers of the next request began.
+    headers_since: Option<Instant>,
+}
+
+/// Why a connection without a request in progress ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quiet {
+    /// No request.
+    Idle,
+    /// Half a request.
+    Headers,
+}
+
+/// A request in progress, until dropped.
+pub(super) struct InProgress(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        let state = State { requests: 0, used: false, quiet_since: Instant::now(), headers_since: None };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// A request whose headers are complete.
+    pub(super) fn begin(self: &Arc<Self>) -> InProgress {
+        let mut state = self.lock();
+        state.requests += 1;
+        state.used = true;
+        state.headers_since = None;
+        InProgress(Arc::clone(self))
+    }
+
+    /// Whether there was a request.
+    pub(super) fn used(&self) -> bool {
+        self.lock().used
+    }
+
+    /// Returns when the connection was quiet for too long. Must be polled after the connection in the same task.
+    pub(super) async fn quiet(&self, limits: &ConnectionLimits) -> Quiet {
+        // The timer is only ever moved when it fires or would fire too late, so that a request costs no timer.
+        let mut timer = pin!(sleep(limits.idle_timeout));
+        std::future::poll_fn(|cx| {
+            loop {
+                let (at, why) = self.deadline(limits);
+                if at < timer.deadline() {
+                    timer.as_mut().reset(at);
+                }
+                ready!(timer.as_mut().poll(cx));
+                if at <= Instant::now() {
+                    return Poll::Ready(why);
+                }
+                timer.as_mut().reset(at);
+            }
+        })
+        .await
+    }
+
+    fn deadline(&self, limits: &ConnectionLimits) -> (Instant, Quiet) {
+        let state = self.lock();
+        match state.headers_since {
+            // The end of a request need not wake the connection: look again later.
+            _ if state.requests > 0 => (Instant::now() + limits.idle_timeout, Quiet::Idle),
+            Some(since) => (since + limits.header_timeout, Quiet::Headers),
+            None => (state.quiet_since + limits.idle_timeout, Quiet::Idle),
+        }
+    }
+
+    fn read(&self) {
+        let mut state = self.lock();
+        if state.requests == 0 && state.headers_since.is_none() {
+            state.headers_since = Some(Instant::now());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.requests -= 1;
+        state.quiet_since = Instant::now();
+    }
+}
+
+/// The stream of an HTTP/1.1 connection: notes when a request begins. Over HTTP/2 bytes also arrive without a request.
+pub(super) struct Watched<I> {
+    pub(super) io: I,
+    pub(super) activity: Option<Arc<Activity>>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        if let Some(activity) = &self.activity
+            && buffer.filled().len() > before
+        {
+            activity.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

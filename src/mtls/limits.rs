@@ -1,0 +1,61 @@
+//! `[connections]`: the limits of both listeners, with their defaults.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[connections]`. The defaults suit a vault with a few hundred clients.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionLimits {
+    /// Connections of admitted clients to the API. Default 4096.
+    pub total: usize,
+    /// How many of them only principals that can freeze may use. One principal gets at most a quarter of these. Default 64.
+    pub reserved: usize,
+    /// Connections of one principal to the API. Default 256.
+    pub per_principal: usize,
+    /// Connections to the API whose client is not admitted yet: handshakes, and clients that get their refusal. A further one closes one of
+    /// the address that has most of them. Default 256.
+    pub handshakes: usize,
+    /// Connections to the operations listener. A further one closes one of the address that has most of them. Default 256.
+    pub ops: usize,
+    /// Time from the start of a connection until its client is admitted, or has got its refusal. Default `10s`.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// HTTP/1.1: time from the first byte of a request to the end of its headers. Default `10s`.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// Time from the headers of a request to the end of its body. Default `10s`.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// Time without a request in progress after which a connection is ended. A client must also read its answer in this time. Default `75s`.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// Age at which a connection is ended, after the requests in progress. Clients then see the current certificate. Default `1h`.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Time for the requests in progress when a connection is ended. Default `20s`.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// HTTP/2: concurrent requests of one connection. Default 256.
+    pub streams: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            total: 4096,
+            reserved: 64,
+            per_principal: 256,
+            handshakes: 256,
+            ops: 256,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            max_age: Duration::from_hours(1),
+            drain_timeout: Duration::from_secs(20),
+            streams: 256,
+        }
+    }
+}

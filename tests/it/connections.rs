@@ -1,0 +1,209 @@
+//! Attacks with connections against the binary: others get in during each attack, `freeze` and health probes too.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt as _;
+use hyper::{Request, body::Frame};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
+
+use crate::{
+    live_revocation::config,
+    support::{
+        api::enroll_as,
+        aws_vault::ops,
+        listener::{Client, PATIENCE, connect},
+        vault::{TestVault, until},
+    },
+};
+
+/// No time limit ends a connection: only the limit under test can.
+const PATIENT: &str = "handshake_timeout = \"1h\"\nheader_timeout = \"1h\"\nidle_timeout = \"1h\"\nbody_timeout = \"1h\"\n";
+
+fn start(connections: &str) -> TestVault {
+    TestVault::start_with(|config| config.replace("[log]", &format!("[connections]\n{connections}\n[log]")))
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.split_once("://").unwrap().1.parse().unwrap()
+}
+
+async fn open(vault: &TestVault, principal: &str) -> TlsStream<TcpStream> {
+    connect(address(vault.url()), &config(vault, principal)).await.unwrap()
+}
+
+/// Opens connections that send `bytes` and then nothing, while `work` runs.
+async fn during_flood<T>(to: SocketAddr, bytes: &'static [u8], work: impl Future<Output = T>) -> T {
+    let flood = async {
+        let mut held = std::collections::VecDeque::new();
+        loop {
+            if let Ok(mut stream) = TcpStream::connect(to).await {
+                let _ = stream.write_all(bytes).await;
+                held.push_back(stream);
+            }
+            // Never fewer than the listener has places for.
+            if held.len() > 128 {
+                held.pop_front();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = flood => unreachable!(),
+        done = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            timeout(3 * PATIENCE, work).await.expect("others are locked out")
+        } => done,
+    }
+}
+
+/// A new client of every kind is served.
+async fn everybody_is_served(vault: &TestVault) {
+    for _ in 0..5 {
+        vault.client("participant1").get("/v1/whoami").await.unwrap();
+        vault.client("key-admin").post("/v1/freeze", &json!({})).await.unwrap();
+        vault.client("wrapper-admin").post("/v1/unfreeze", &json!({})).await.unwrap();
+        assert_eq!(ops(vault, "/healthz").await.0, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_sockets_lock_nobody_out() {
+    let vault = start(&format!("handshakes = 64\nops = 64\n{PATIENT}"));
+    // Nothing, a part of a handshake, a part of a request.
+    for bytes in [b"".as_slice(), b"\x16\x03\x01\x02\x00\x01", b"GET /healthz HTTP/1.1\r\nhost: "] {
+        for to in [vault.url(), vault.ops_url()] {
+            during_flood(address(to), bytes, everybody_is_served(&vault)).await;
+        }
+    }
+    let (_, text) = ops(&vault, "/metrics").await;
+    for name in ["keyvault_handshakes_total{outcome=\"evicted\"}", "keyvault_ops_evictions_total"] {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        assert_ne!(value.trim(), "0", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_not_admitted_hold_no_place() {
+    let vault = start(&format!("total = 8\nreserved = 2\nhandshakes = 32\n{PATIENT}"));
+    enroll_as(&vault, "stranger", "spiffe://other.example/stranger");
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(open(&vault, "stranger").await);
+    }
+    everybody_is_served(&vault).await;
+    let mut stranger = Client::http1(open(&vault, "stranger").await).await;
+    assert_eq!(stranger.get("/v1/whoami").await.unwrap().0, 401);
+    stranger.is_closed().await;
+    // Without a request they are closed too, although they never read their refusal.
+    drop(held);
+    let vault = start("handshake_timeout = \"1s\"");
+    enroll_as(&vault, "stranger", "spiffe://other.example/stranger");
+    let mut silent = open(&vault, "stranger").await;
+    let _ = timeout(PATIENCE, silent.read(&mut [0])).await.expect("it is still open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_principals_lock_nobody_out_of_freeze() {
+    let vault = start(&format!("total = 12\nreserved = 4\nper_principal = 6\n{PATIENT}"));
+    let fill = async |principal: &str, number: usize| {
+        let mut held = Vec::new();
+        while held.len() < number {
+            let mut client = Client::http1(open(&vault, principal).await).await;
+            assert_eq!(client.get("/v1/whoami").await.unwrap().0, 200);
+            held.push(client);
+        }
+        held
+    };
+    let one = fill("participant1", 6).await;
+    let mut more = Client::http1(open(&vault, "participant1").await).await;
+    assert!(more.get("/v1/whoami").await.is_err(), "a principal has its limit");
+    everybody_is_served_but_participant1(&vault).await;
+    let two = fill("participant2", 2).await;
+    let mut more = Client::http1(open(&vault, "auditor").await).await;
+    assert!(more.get("/v1/whoami").await.is_err(), "full");
+    everybody_is_served_but_participant1(&vault).await;
+    drop((one, two));
+    until("the places are free", || async { vault.client("auditor").get("/v1/whoami").await.is_ok() }).await;
+    assert!(vault.log().iter().any(|line| line.to_string().contains("[connections] per_principal is reached")));
+}
+
+async fn everybody_is_served_but_participant1(vault: &TestVault) {
+    for _ in 0..5 {
+        // The place of the connection before is free as soon as the vault has seen its end.
+        let call = async |principal: &str, path: &str| {
+            until(path, || async { vault.client(principal).post(path, &json!({})).await.is_ok() }).await;
+        };
+        call("key-admin", "/v1/freeze").await;
+        call("wrapper-admin", "/v1/unfreeze").await;
+        assert_eq!(ops(vault, "/healthz").await.0, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_headers_and_silent_connections_end() {
+    let vault = start("header_timeout = \"500ms\"\nidle_timeout = \"1h\"");
+    let ended = async |mut stream: TlsStream<TcpStream>, bytes: &[u8]| {
+        // A byte now and then does not help.
+        for byte in bytes.iter().cycle() {
+            if stream.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            if timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, ended(open(&vault, "participant1").await, b"GET /v1/whoami?aaaa")).await.expect("slow headers");
+    let vault = start("idle_timeout = \"500ms\"\ndrain_timeout = \"500ms\"");
+    let mut h2 = (*config(&vault, "participant1")).clone();
+    h2.alpn_protocols = vec![b"h2".to_vec()];
+    let h2 = Arc::new(h2);
+    let mut client = Client::http2(connect(address(vault.url()), &h2).await.unwrap()).await;
+    assert_eq!(client.get("/v1/whoami").await.unwrap().0, 200);
+    client.is_closed().await;
+    // No preface, and one that answers nothing.
+    let mut silent = connect(address(vault.url()), &h2).await.unwrap();
+    timeout(PATIENCE, silent.read(&mut [0])).await.expect("no preface").ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_gets_request_timeout() {
+    let vault = start("body_timeout = \"500ms\"\nidle_timeout = \"1h\"");
+    let head = "POST /v1/keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n{";
+    let mut stream = open(&vault, "participant1").await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection is still open");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"request_timeout\""), "{answer}");
+
+    // Over HTTP/2, streams whose bodies never end.
+    let mut h2 = (*config(&vault, "participant1")).clone();
+    h2.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = connect(address(vault.url()), &Arc::new(h2)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let endless = || {
+        let first = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(Frame::data(hyper::body::Bytes::from("{")))));
+        http_body_util::StreamBody::new(futures_util::StreamExt::chain(first, futures_util::stream::pending()))
+    };
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        sender.ready().await.unwrap();
+        let request = Request::post("https://localhost/v1/keys").header("content-type", "application/json").body(endless()).unwrap();
+        answers.push(sender.send_request(request));
+    }
+    for answer in answers {
+        let answer = timeout(PATIENCE, answer).await.expect("a stream without end").unwrap();
+        assert_eq!(answer.status(), 408);
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(text.windows(15).any(|part| part == b"request_timeout"), "{text:?}");
+    }
+}
