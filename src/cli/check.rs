@@ -1,4 +1,5 @@
-//! `check`: verifies the configuration, the certificates, the store and the wrapper keys. Each line is `ok`, or `FAIL` with the fix.
+//! `check`: verifies the configuration, the certificates, the store and the wrapper keys. Each line is `ok`, `FAIL` with the fix, or
+//! `warn` for what has no effect.
 
 use std::{fmt::Write as _, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf, sync::Arc};
 
@@ -38,7 +39,7 @@ struct Check {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let checks = run_checks(&args.config)?;
+    let (checks, warnings) = run_checks(&args.config)?;
     let failed = checks.iter().filter(|check| check.result.is_err()).count();
     match args.output {
         Format::Text => {
@@ -48,27 +49,37 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
                     Err(fault) => writeln!(std::io::stdout(), "FAIL  {what}: {fault}")?,
                 }
             }
+            for warning in &warnings {
+                writeln!(std::io::stdout(), "warn  {warning}")?;
+            }
         }
         Format::Json => {
             let line = |Check { what, result }: &Check| json!({ "check": what, "ok": result.is_ok(), "detail": result.as_ref().unwrap_or_else(|fault| fault) });
-            writeln!(std::io::stdout(), "{}", serde_json::Value::from(checks.iter().map(line).collect::<Vec<_>>()))?;
+            let warning = |warning: &String| json!({ "check": "warning", "ok": true, "detail": warning });
+            let lines = checks.iter().map(line).chain(warnings.iter().map(warning)).collect::<Vec<_>>();
+            writeln!(std::io::stdout(), "{}", serde_json::Value::from(lines))?;
         }
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("{failed} of {} checks failed", checks.len()))) }
 }
 
-fn run_checks(file: &Path) -> Result<Vec<Check>, Failure> {
+/// The checks, and the warnings about what has no effect.
+fn run_checks(file: &Path) -> Result<(Vec<Check>, Vec<String>), Failure> {
     let mut checks = Vec::new();
     let mut push = |what, result| checks.push(Check { what, result });
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => {
             push("configuration", Err(error.to_string()));
-            return Ok(checks);
+            return Ok((checks, Vec::new()));
         }
     };
     push("configuration", Ok(format!("{} nodes, {} grants", config.nodes.len(), config.grants.len())));
-    push("certificates", certificates(&config));
+    let (found, warnings) = match certificates(&config) {
+        Ok((found, warnings)) => (found, warnings),
+        Err(fault) => (Err(fault), Vec::new()),
+    };
+    push("certificates", found);
     push("server key", private(&config.tls.key));
     push("storage", storage(&config));
     push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
@@ -79,15 +90,16 @@ fn run_checks(file: &Path) -> Result<Vec<Check>, Failure> {
     for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
         push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
     }
-    Ok(checks)
+    Ok((checks, warnings))
 }
 
-/// Certificates and revocation lists are valid, and no certificate expires within 30 days.
-fn certificates(config: &Config) -> Result<String, String> {
+/// Certificates and revocation lists are valid, and no certificate expires within 30 days. With the warnings about them.
+fn certificates(config: &Config) -> Result<(Result<String, String>, Vec<String>), String> {
     const SOON: i64 = 30 * 24 * 3600;
     let files = Files::read(config.tls.files()).map_err(|error| error.to_string())?;
     let material = TlsMaterial::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
-    let expiries = Trust::new(material, clock()).expiries();
+    let trust = Trust::new(material, clock());
+    let (expiries, warnings) = (trust.expiries(), trust.warnings());
     let mut validity = String::new();
     for (kind, seconds) in &expiries {
         let _ =
@@ -95,9 +107,10 @@ fn certificates(config: &Config) -> Result<String, String> {
     }
     // A revocation list is renewed more often than every 30 days.
     if expiries.iter().any(|(kind, seconds)| *kind != ExpiryKind::Crl && *seconds < SOON) {
-        return Err(format!("{validity}. Fix: renew what expires within 30 days. The vault reads the new files without a restart"));
+        let fault = format!("{validity}. Fix: renew what expires within 30 days. The vault reads the new files without a restart");
+        return Ok((Err(fault), warnings));
     }
-    Ok(validity)
+    Ok((Ok(validity), warnings))
 }
 
 /// Only the owner can read the file.

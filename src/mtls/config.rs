@@ -64,9 +64,9 @@ pub struct ClientCaConfig {
     /// DNS names for which it may issue certificates: exact ones, or `*.example.org` for every name below. Default: none.
     #[serde(default)]
     pub dns: Vec<String>,
-    /// Revocation lists (PEM or DER) of the CAs in `file` and of their intermediates. If a list is named, every client of this CA needs a
-    /// current list of its issuer: a client without one, or with one past its next update, is refused. Default: none, revocation is not
-    /// checked.
+    /// Revocation lists (PEM or DER) of the CAs in `file` and of their intermediates. If a list is named, every certificate of a chain below
+    /// these CAs needs a current list of its issuer: without one, or past its next update, the client is refused. The newest list of an
+    /// issuer counts, whatever the order. Default: none, revocation is not checked.
     #[serde(default)]
     pub crl: Vec<PathBuf>,
 }

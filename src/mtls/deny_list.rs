@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     config::{DenyConfig, FileError, Files},
-    identity::serial_text,
+    identity::{self, CertificateFields, IdentityError, serial_text},
     peer::Peer,
     refusal::NotAdmitted,
 };
+use crate::domain::CertificateId;
 
 /// The parsed deny-list.
 #[derive(Debug, Default)]
@@ -29,9 +32,23 @@ impl DenyList {
         }
     }
 
+    /// Refuses a client if the list names its certificate, or another certificate that it sent.
     pub(super) fn check(&self, peer: &Peer) -> Result<(), NotAdmitted> {
-        let by_serial = || !self.serials.is_empty() && self.serials.contains(&(peer.serial().to_owned(), peer.issuer().to_owned()));
-        if self.certificates.contains(&peer.certificate) || by_serial() { Err(NotAdmitted::DenyListed) } else { Ok(()) }
+        if self.has(&peer.certificate, peer.fields()) {
+            return Err(NotAdmitted::DenyListed);
+        }
+        let denied = peer.issuers().iter().any(|(digest, fields)| self.has(digest, fields));
+        if denied { Err(NotAdmitted::IssuerDenyListed) } else { Ok(()) }
+    }
+
+    /// Whether the list names a certificate (DER).
+    pub(super) fn names(&self, certificate: &[u8]) -> Result<bool, IdentityError> {
+        Ok(self.has(&Sha256::digest(certificate).into(), &identity::read(certificate)?))
+    }
+
+    fn has(&self, digest: &CertificateId, fields: &CertificateFields) -> bool {
+        let by_serial = || !self.serials.is_empty() && self.serials.contains(&(fields.serial.clone(), fields.issuer.clone()));
+        self.certificates.contains(digest) || by_serial()
     }
 
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, String> {

@@ -129,6 +129,8 @@ pub enum IdentityError {
 pub struct CertificateFields {
     /// The name in it, or why there is none.
     pub identity: Result<Identity, IdentityError>,
+    /// The subject's distinguished name, as shown.
+    pub subject: String,
     /// The issuer's distinguished name, as shown: `CN=Example CA, O=Example`.
     pub issuer: String,
     /// The serial number, lower-case hex without leading zero bytes.
@@ -151,6 +153,7 @@ pub fn read(der: &[u8]) -> Result<CertificateFields, IdentityError> {
     let Validity { not_before, not_after } = certificate.validity();
     Ok(CertificateFields {
         identity: identify(&certificate),
+        subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         serial: serial_text(certificate.raw_serial()),
         not_before: not_before.timestamp(),
@@ -160,8 +163,13 @@ pub fn read(der: &[u8]) -> Result<CertificateFields, IdentityError> {
 
 /// A serial number for display and comparison: lower-case hex without leading zero bytes.
 pub fn serial_text(serial: &[u8]) -> String {
+    Hex(serial_bytes(serial)).to_string()
+}
+
+/// A serial number without leading zero bytes.
+pub(super) fn serial_bytes(serial: &[u8]) -> &[u8] {
     let leading = serial.iter().take_while(|byte| **byte == 0).count().min(serial.len().saturating_sub(1));
-    Hex(serial.get(leading..).unwrap_or_default()).to_string()
+    serial.get(leading..).unwrap_or_default()
 }
 
 /// Whether `text` is a SPIFFE trust domain: lower-case letters, digits, `.`, `-`, `_`; 1 to 255 bytes.

@@ -20,6 +20,7 @@ mod ops;
 mod peer;
 mod places;
 mod refusal;
+mod revocation;
 mod server;
 mod tls;
 mod trust;

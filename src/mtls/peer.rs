@@ -19,6 +19,8 @@ pub struct Peer {
     /// SHA-256 of the client certificate.
     pub certificate: CertificateId,
     fields: CertificateFields,
+    /// The certificates above the leaf that the client sent: digest and fields.
+    issuers: Vec<(CertificateId, CertificateFields)>,
     name: Option<Arc<str>>,
     chain: Vec<CertificateDer<'static>>,
     bounds: Vec<Timestamp>,
@@ -34,11 +36,14 @@ impl Peer {
         let leaf = chain.first().ok_or(IdentityError::Malformed)?;
         let all = chain.iter().map(|certificate| identity::read(certificate)).collect::<Result<Vec<_>, _>>()?;
         let bounds = all.iter().map(|fields| ends(fields.not_after)).collect();
-        let fields = all.into_iter().next().ok_or(IdentityError::Malformed)?;
+        let mut all = all.into_iter();
+        let fields = all.next().ok_or(IdentityError::Malformed)?;
+        let issuers = chain.iter().skip(1).map(|certificate| Sha256::digest(certificate).into()).zip(all).collect();
         Ok(Self {
             certificate: Sha256::digest(leaf).into(),
             name: fields.identity.as_ref().ok().map(Identity::name),
             fields,
+            issuers,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             bounds,
             decision: ArcSwap::from_pointee(CachedDecision::none()),
@@ -56,6 +61,21 @@ impl Peer {
     /// The identity in the certificate.
     pub const fn identity(&self) -> &Result<Identity, IdentityError> {
         &self.fields.identity
+    }
+
+    /// The certificates above the leaf that the client sent.
+    pub(super) fn issuers(&self) -> &[(CertificateId, CertificateFields)] {
+        &self.issuers
+    }
+
+    /// The fields of the certificate.
+    pub(super) const fn fields(&self) -> &CertificateFields {
+        &self.fields
+    }
+
+    /// The distinguished name of the subject.
+    pub fn subject(&self) -> &str {
+        &self.fields.subject
     }
 
     /// The distinguished name of the issuer.

@@ -16,9 +16,26 @@ pub enum NotAdmitted {
     /// The certificate is on a revocation list.
     #[error("this certificate is revoked")]
     Revoked,
-    /// There is no current revocation list of the issuer.
+    /// A CA that issued the certificate is on the deny-list.
+    #[error("a CA that issued this certificate is on the deny-list of the vault")]
+    IssuerDenyListed,
+    /// A CA that issued the certificate is on a revocation list.
+    #[error("a CA that issued this certificate is revoked")]
+    IssuerRevoked,
+    /// There is no revocation list of the issuer.
     #[error("the revocation status of this certificate is unknown: the vault has no current revocation list of its issuer")]
     RevocationUnknown,
+    /// As above, for a CA that issued the certificate.
+    #[error(
+        "the revocation status of a CA that issued this certificate is unknown: the vault has no current revocation list of its issuer"
+    )]
+    IssuerRevocationUnknown,
+    /// The newest revocation list of an issuer has passed its next update.
+    #[error(
+        "the revocation status of this certificate is unknown: the vault has no current revocation list of an issuer of it; the newest list has \
+         passed its next update"
+    )]
+    RevocationListExpired,
     /// A certificate of the chain has expired.
     #[error("this certificate, or one that issued it, has expired")]
     Expired,
@@ -31,6 +48,9 @@ pub enum NotAdmitted {
     /// The certificate is not for client authentication.
     #[error("this certificate is not for client authentication (extended key usage)")]
     WrongPurpose,
+    /// A certificate of the chain breaks a rule.
+    #[error("this certificate is not valid: {0}")]
+    Invalid(&'static str),
     /// No configured client CA issued the certificate.
     #[error("no client CA of this vault issued this certificate")]
     Untrusted,
@@ -43,13 +63,27 @@ pub enum NotAdmitted {
 }
 
 impl NotAdmitted {
+    /// The reason if it is about a CA that issued the certificate.
+    pub(super) const fn of_issuer(self) -> Self {
+        match self {
+            Self::Revoked => Self::IssuerRevoked,
+            Self::DenyListed => Self::IssuerDenyListed,
+            Self::RevocationUnknown => Self::IssuerRevocationUnknown,
+            other => other,
+        }
+    }
+
     /// The label for metrics and logs, from a closed set.
     pub const fn label(self) -> &'static str {
         match self {
             Self::NoCertificate => "no_certificate",
             Self::DenyListed => "deny_listed",
+            Self::IssuerDenyListed => "issuer_deny_listed",
             Self::Revoked => "revoked",
-            Self::RevocationUnknown => "revocation_unknown",
+            Self::IssuerRevoked => "issuer_revoked",
+            Self::RevocationUnknown | Self::IssuerRevocationUnknown => "revocation_unknown",
+            Self::RevocationListExpired => "revocation_list_expired",
+            Self::Invalid(_) => "invalid",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::CaExpired => "ca_expired",
@@ -69,12 +103,15 @@ impl NotAdmitted {
     pub(super) fn alert(self) -> rustls::Error {
         match self {
             Self::NoCertificate => rustls::Error::NoCertificatesPresented,
-            Self::DenyListed | Self::Revoked => CertificateError::Revoked.into(),
-            Self::RevocationUnknown => CertificateError::UnknownRevocationStatus.into(),
+            Self::DenyListed | Self::IssuerDenyListed | Self::Revoked | Self::IssuerRevoked => CertificateError::Revoked.into(),
+            Self::RevocationUnknown | Self::IssuerRevocationUnknown | Self::RevocationListExpired => {
+                CertificateError::UnknownRevocationStatus.into()
+            }
             Self::Expired | Self::CaExpired => CertificateError::Expired.into(),
             Self::NotYetValid => CertificateError::NotValidYet.into(),
             Self::WrongPurpose => CertificateError::InvalidPurpose.into(),
             Self::Untrusted => CertificateError::UnknownIssuer.into(),
+            Self::Invalid(_) => CertificateError::BadEncoding.into(),
             Self::NameNotAllowed | Self::NoIdentity(_) => CertificateError::ApplicationVerificationFailure.into(),
         }
     }

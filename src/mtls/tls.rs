@@ -17,7 +17,6 @@ use rustls::{
 use super::{
     certificate::{ExpiryKind, ends, provider, read_certificates},
     config::{FileError, Files, TlsConfig, TlsVersion},
-    crl::Crl,
     identity,
     peer::Peer,
     trust_anchors::TrustAnchors,
@@ -36,16 +35,24 @@ pub struct TlsMaterial {
 }
 
 impl TlsMaterial {
+    /// The parts of the configuration that have no effect or refuse everybody, each with the fix: revocation lists that cannot be used.
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        self.anchors.warnings(now)
+    }
+}
+
+impl TlsMaterial {
     /// Parses and checks the files that [`Files::read`] read.
     ///
     /// # Errors
     /// The first file that is not valid: unreadable, a key that does not belong to the certificate, an expired server certificate, no CA, …
     pub fn new(config: &TlsConfig, files: &Files, clock: &Clock) -> Result<Self, FileError> {
         let anchors = Arc::new(TrustAnchors::read(config, files)?);
-        let expiries = expiries(config, files)?;
+        let mut expiries = expiries(config, files)?;
         if expiries.iter().any(|(kind, at)| *kind == ExpiryKind::Server && *at <= clock()) {
             return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired. Renew it"));
         }
+        expiries.extend(anchors.crl_ends().into_iter().map(|at| (ExpiryKind::Crl, at)));
         let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock))?;
         let api = server_config(config, files, Some(Arc::new(verifier)))?;
         let ops = server_config(config, files, None)?;
@@ -167,9 +174,6 @@ fn expiries(config: &TlsConfig, files: &Files) -> Result<Vec<(ExpiryKind, Timest
             let fields = identity::read(&certificate).map_err(|error| FileError::new(file, error))?;
             all.push((kind, ends(fields.not_after)));
         }
-    }
-    for file in config.client_cas.iter().flat_map(|ca| &ca.crl) {
-        all.extend(Crl::read(file, files)?.into_iter().map(|crl| (ExpiryKind::Crl, crl.until)));
     }
     Ok(all)
 }

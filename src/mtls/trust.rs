@@ -86,6 +86,11 @@ impl Trust {
         (self.clock)()
     }
 
+    /// [`TlsMaterial::warnings`] of the current snapshot.
+    pub fn warnings(&self) -> Vec<String> {
+        self.snapshot.load().material.warnings(self.now())
+    }
+
     /// Seconds from now to each expiry, negative if passed: for the gauge `keyvault_certificate_expiry_seconds`.
     pub fn expiries(&self) -> Vec<(ExpiryKind, i64)> {
         let (snapshot, now) = (self.snapshot.load(), self.now());

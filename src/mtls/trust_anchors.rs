@@ -1,53 +1,62 @@
 //! The client CAs, the names for which each may issue certificates, and their revocation lists. Decides about one chain at a time.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc, time::Duration};
 
-use rustls::{
-    CertificateError, RootCertStore,
-    pki_types::{CertificateDer, UnixTime},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 
 use super::{
     certificate::{ends, provider, read_certificates},
     config::{ClientCaConfig, FileError, Files, TlsConfig},
-    crl::Crl,
     deny_list::DenyList,
     identity::{DnsName, Identity, is_trust_domain},
     peer::Peer,
     refusal::NotAdmitted,
+    revocation::{Link, RevocationLists},
 };
 use crate::domain::Timestamp;
 
 /// The client CAs and the deny-list.
 #[derive(Debug)]
 pub(super) struct TrustAnchors {
+    entries: Vec<Entry>,
     cas: Vec<ClientCa>,
     deny: DenyList,
 }
 
-/// One client CA. Each has its own verifier, so that it is known which one issued a chain.
+/// One entry of `client_cas`.
+#[derive(Debug)]
+struct Entry {
+    certificates: Vec<CertificateDer<'static>>,
+    lists: Option<Arc<RevocationLists>>,
+}
+
+/// One client CA. Each is verified by itself, so that it is known which one issued a chain.
 #[derive(Debug)]
 struct ClientCa {
     names: Arc<AllowedNames>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    certificate: CertificateDer<'static>,
+    anchor: [TrustAnchor<'static>; 1],
     ends: Timestamp,
-    crls_end: Vec<Timestamp>,
+    lists: Option<Arc<RevocationLists>>,
+    /// Why no certificate of this CA is admitted: another CA of its entry has revoked it, or the deny-list names it.
+    withdrawn: Option<NotAdmitted>,
 }
 
 impl TrustAnchors {
     /// Reads every client CA with its revocation lists, and the deny-list.
     pub(super) fn read(config: &TlsConfig, files: &Files) -> Result<Self, FileError> {
         let deny = DenyList::read(&config.deny, files)?;
-        let mut cas = Vec::new();
+        let (mut entries, mut cas) = (Vec::new(), Vec::new());
         for ca in &config.client_cas {
-            cas.extend(read_ca(ca, files)?);
+            let names = Arc::new(AllowedNames::read(ca)?);
+            let entry = Entry { certificates: read_certificates(&ca.file, files)?, lists: RevocationLists::read(ca, files)?.map(Arc::new) };
+            for certificate in &entry.certificates {
+                cas.push(ClientCa::read(ca, certificate, &entry, &names, &deny)?);
+            }
+            entries.push(entry);
         }
-        Ok(Self { cas, deny })
+        Ok(Self { entries, cas, deny })
     }
 
     /// Verifies the chain, for the handshake. [`TrustAnchors::decide`] checks the name too.
@@ -61,18 +70,30 @@ impl TrustAnchors {
         self.deny.check(peer)?;
         let issuers = self.issuers(peer, now)?;
         let identity = peer.identity().as_ref().map_err(|reason| NotAdmitted::NoIdentity(*reason))?;
-        let ca = issuers.into_iter().find(|ca| ca.names.allow(identity)).ok_or(NotAdmitted::NameNotAllowed)?;
-        let bounds = peer.bounds().iter().chain(&ca.crls_end).chain([&ca.ends]);
+        let (ca, until) = issuers.into_iter().find(|(ca, _)| ca.names.allow(identity)).ok_or(NotAdmitted::NameNotAllowed)?;
+        let bounds = peer.bounds().iter().chain([&until, &ca.ends]);
         Ok(bounds.copied().filter(|bound| *bound > now).min().unwrap_or(now))
     }
 
-    /// The client CAs that issued the chain, or the most specific reason why there is none.
-    fn issuers(&self, peer: &Peer, now: Timestamp) -> Result<Vec<&ClientCa>, NotAdmitted> {
+    /// The next updates of the revocation lists in use.
+    pub(super) fn crl_ends(&self) -> Vec<Timestamp> {
+        let ends = |entry: &Entry| entry.lists.as_ref().map(|lists| lists.ends(&entry.certificates)).unwrap_or_default();
+        self.entries.iter().flat_map(ends).collect()
+    }
+
+    /// What has no effect, or refuses everybody, for people.
+    pub(super) fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let of_lists = |entry: &Entry| entry.lists.as_ref().map(|lists| lists.warnings(&entry.certificates, now)).unwrap_or_default();
+        self.entries.iter().flat_map(of_lists).collect()
+    }
+
+    /// The client CAs that issued the chain, each with the end of that decision, or the most specific reason why there is none.
+    fn issuers(&self, peer: &Peer, now: Timestamp) -> Result<Vec<(&ClientCa, Timestamp)>, NotAdmitted> {
         let (leaf, intermediates) = peer.chain().split_first().ok_or(NotAdmitted::NoCertificate)?;
         let (mut issuers, mut reason) = (Vec::new(), NotAdmitted::Untrusted);
         for ca in &self.cas {
             match ca.verify(leaf, intermediates, now) {
-                Ok(()) => issuers.push(ca),
+                Ok(until) => issuers.push((ca, until)),
                 Err(other) if reason == NotAdmitted::Untrusted => reason = other,
                 Err(_) => {}
             }
@@ -82,29 +103,88 @@ impl TrustAnchors {
 }
 
 impl ClientCa {
-    fn verify(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: Timestamp) -> Result<(), NotAdmitted> {
-        let seconds = u64::try_from(now.seconds()).unwrap_or(0);
-        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        match self.verifier.verify_client_cert(leaf, intermediates, at) {
-            // RFC 5280 §6.1 ignores the dates of a trust anchor. The vault checks them, so that a forgotten CA expires.
-            Ok(ClientCertVerified { .. }) if now >= self.ends => Err(NotAdmitted::CaExpired),
-            Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(reason)) => Err(reason_of(&reason)),
-            Err(rustls::Error::InvalidCertRevocationList(_)) => Err(NotAdmitted::RevocationUnknown),
-            Err(_) => Err(NotAdmitted::Untrusted),
+    fn read(
+        config: &ClientCaConfig,
+        certificate: &CertificateDer<'static>,
+        entry: &Entry,
+        names: &Arc<AllowedNames>,
+        deny: &DenyList,
+    ) -> Result<Self, FileError> {
+        let refused = |problem: &str| FileError::new(&config.file, problem);
+        let link = Link::read(certificate).ok_or_else(|| refused("the file contains something that is not a certificate"))?;
+        if !link.parsed.is_ca() {
+            return Err(refused("the file contains a certificate that is not a CA (basic constraints)"));
         }
+        let anchor = anchor_from_trusted_cert(certificate).map_err(|error| FileError::new(&config.file, format!("{error:?}")))?;
+        let denied = deny.names(certificate).map_err(|error| FileError::new(&config.file, error))?;
+        let revoked = || {
+            let issuers = entry.certificates.iter().filter_map(Link::read);
+            let mut issuers = issuers.filter(|issuer| issuer.parsed.subject().as_raw() == link.parsed.issuer().as_raw());
+            issuers.any(|issuer| entry.lists.as_ref().is_some_and(|lists| lists.revokes(&link, &issuer)))
+        };
+        let withdrawn = if denied { Some(NotAdmitted::IssuerDenyListed) } else { revoked().then_some(NotAdmitted::IssuerRevoked) };
+        Ok(Self {
+            names: Arc::clone(names),
+            certificate: certificate.clone(),
+            anchor: [anchor.to_owned()],
+            ends: ends(link.parsed.validity().not_after.timestamp()),
+            lists: entry.lists.clone(),
+            withdrawn,
+        })
+    }
+
+    /// Verifies a chain up to this CA. Returns the time at which a revocation list that this depends on ends.
+    fn verify(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: Timestamp) -> Result<Timestamp, NotAdmitted> {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.seconds()).unwrap_or(0)));
+        let client = EndEntityCert::try_from(leaf).map_err(|error| reason_of(&error))?;
+        let status = Cell::new(Ok(Timestamp::from_micros(i64::MAX)));
+        let not_revoked = |path: &VerifiedPath<'_>| {
+            status.set(self.status(path, now));
+            status.get().map(drop).map_err(|_| webpki::Error::CertRevoked)
+        };
+        let algorithms = provider().signature_verification_algorithms.all;
+        match client.verify_for_usage(algorithms, &self.anchor, intermediates, at, KeyUsage::client_auth(), None, Some(&not_revoked)) {
+            // RFC 5280 §6.1 ignores the dates of a trust anchor. The vault checks them, so that a forgotten CA expires.
+            Ok(_) if now >= self.ends => Err(NotAdmitted::CaExpired),
+            Ok(_) => self.withdrawn.map_or(status.get(), Err),
+            Err(webpki::Error::CertRevoked) => Err(status.get().err().unwrap_or(NotAdmitted::Revoked)),
+            Err(error) => Err(reason_of(&error)),
+        }
+    }
+
+    /// The revocation of every certificate of a path below this CA. The CA itself is trusted, so it needs no list.
+    fn status(&self, path: &VerifiedPath<'_>, now: Timestamp) -> Result<Timestamp, NotAdmitted> {
+        let mut until = Timestamp::from_micros(i64::MAX);
+        let Some(lists) = &self.lists else { return Ok(until) };
+        let mut ders = vec![path.end_entity().der()];
+        ders.extend(path.intermediate_certificates().map(webpki::Cert::der));
+        ders.push(self.certificate.clone());
+        let links = ders.iter().map(Link::read).collect::<Option<Vec<_>>>().ok_or(NotAdmitted::Untrusted)?;
+        for (depth, (certificate, issuer)) in links.iter().zip(links.iter().skip(1)).enumerate() {
+            let checked = lists.check(certificate, issuer, now);
+            until = until.min(checked.map_err(|reason| if depth == 0 { reason } else { reason.of_issuer() })?);
+        }
+        Ok(until)
     }
 }
 
-const fn reason_of(reason: &CertificateError) -> NotAdmitted {
-    use CertificateError as E;
-    match reason {
-        E::Revoked => NotAdmitted::Revoked,
-        E::Expired | E::ExpiredContext { .. } => NotAdmitted::Expired,
-        E::NotValidYet | E::NotValidYetContext { .. } => NotAdmitted::NotYetValid,
-        E::UnknownRevocationStatus | E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => NotAdmitted::RevocationUnknown,
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => NotAdmitted::WrongPurpose,
-        _ => NotAdmitted::Untrusted,
+const fn reason_of(error: &webpki::Error) -> NotAdmitted {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { .. } => NotAdmitted::Expired,
+        E::CertNotValidYet { .. } => NotAdmitted::NotYetValid,
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => NotAdmitted::WrongPurpose,
+        E::CaUsedAsEndEntity => NotAdmitted::Invalid("it is the certificate of a CA"),
+        E::EndEntityUsedAsCa => NotAdmitted::Invalid("a certificate that issued it is not a CA"),
+        E::NameConstraintViolation => NotAdmitted::Invalid("a CA that issued it may not issue its names (name constraints)"),
+        E::PathLenConstraintViolated => NotAdmitted::Invalid("a CA that issued it may have fewer CAs below it (path length)"),
+        E::UnsupportedCriticalExtension => NotAdmitted::Invalid("a critical extension is not supported"),
+        E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            NotAdmitted::Invalid("its signature algorithm is not supported")
+        }
+        // A signature that does not verify is by another CA with the same name.
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => NotAdmitted::Untrusted,
+        _ => NotAdmitted::Invalid("it, or a certificate that issued it, is malformed"),
     }
 }
 
@@ -147,41 +227,6 @@ impl AllowedNames {
             }
         }
     }
-}
-
-fn read_ca(ca: &ClientCaConfig, files: &Files) -> Result<Vec<ClientCa>, FileError> {
-    let names = Arc::new(AllowedNames::read(ca)?);
-    let crls = ca.crl.iter().map(|file| Crl::read(file, files)).collect::<Result<Vec<_>, _>>()?.concat();
-    let certificates = read_certificates(&ca.file, files)?;
-    certificates.iter().map(|certificate| read_ca_certificate(ca, certificate, &names, &crls)).collect()
-}
-
-fn read_ca_certificate(
-    ca: &ClientCaConfig,
-    certificate: &CertificateDer<'_>,
-    names: &Arc<AllowedNames>,
-    crls: &[Crl],
-) -> Result<ClientCa, FileError> {
-    let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|_| FileError::new(&ca.file, "the file contains something that is not a certificate"))?;
-    if !parsed.is_ca() {
-        return Err(FileError::new(&ca.file, "the file contains a certificate that is not a CA (basic constraints)"));
-    }
-    let mut own = crls.iter().filter(|crl| crl.may_concern(&parsed)).collect::<Vec<_>>();
-    if own.is_empty() {
-        // The list must not be empty where revocation lists are configured: webpki would then skip the check.
-        own = crls.iter().collect();
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).map_err(|error| FileError::new(&ca.file, error))?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
-        .with_crls(own.iter().map(|crl| crl.der.clone()))
-        .only_check_end_entity_revocation()
-        .enforce_revocation_expiration()
-        .build()
-        .map_err(|error| FileError::new(ca.crl.first().unwrap_or(&ca.file), error))?;
-    let crls_end = own.iter().map(|crl| crl.until).collect();
-    Ok(ClientCa { names: Arc::clone(names), verifier, ends: ends(parsed.validity().not_after.timestamp()), crls_end })
 }
 
 #[cfg(test)]

@@ -136,6 +136,9 @@ impl Reloader {
                     said = None;
                     self.tell_taken_over();
                     tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration reloaded");
+                    for warning in self.trust.warnings() {
+                        tracing::warn!("{warning}");
+                    }
                     on_change(change).await;
                 }
                 Look::Refused(error) => {

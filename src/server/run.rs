@@ -68,6 +68,9 @@ impl Server {
         if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
             tracing::warn!("{warning}");
         }
+        for warning in trust.warnings() {
+            tracing::warn!("{warning}");
+        }
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let store = Arc::new(open_store(&config, mode, accept_state, random.as_ref())?);
         let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);

@@ -53,6 +53,7 @@ mod readme;
 mod reload;
 mod reseal;
 mod retire;
+mod revocation;
 mod rotation;
 mod rotation_cli;
 mod rotation_kill;

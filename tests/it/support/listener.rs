@@ -142,6 +142,12 @@ impl Vault {
         }
     }
 
+    /// Looks at the files now, whether they changed or not.
+    pub(crate) fn reload_if_changed(&mut self) {
+        let look = self.reloader.look();
+        assert!(matches!(look, Look::Same | Look::Changed(_)), "{look:?}");
+    }
+
     pub(crate) fn policy_revision(&self) -> Arc<str> {
         (self.policy_revision)()
     }

@@ -79,7 +79,13 @@ impl Ca {
 
     /// A CA below this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
-        let (params, key) = Self::params(name);
+        self.intermediate_with_serial(name, 1000)
+    }
+
+    /// A CA below this one, with this serial number.
+    pub(crate) fn intermediate_with_serial(&self, name: &str, serial: u64) -> Self {
+        let (mut params, key) = Self::params(name);
+        params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Self { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
@@ -106,6 +112,11 @@ impl Ca {
 
     /// A revocation list that is too old from `next_update` on.
     pub(crate) fn crl(&self, revoked: &[u64], next_update: OffsetDateTime) -> String {
+        self.crl_of(revoked, at(-3600), next_update, 1)
+    }
+
+    /// A revocation list with all its dates.
+    pub(crate) fn crl_of(&self, revoked: &[u64], this_update: OffsetDateTime, next_update: OffsetDateTime, number: u64) -> String {
         let revoked_certs = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: at(-60),
@@ -113,14 +124,19 @@ impl Ca {
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: at(-3600),
+            this_update,
             next_update,
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked_certs.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    /// The private key, for `openssl`.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     fn params(name: &str) -> (CertificateParams, KeyPair) {
