@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod files;
 pub mod kms;
 pub mod mtls;
 pub mod server;

@@ -28,7 +28,10 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::domain::{Role, Timestamp};
+use crate::{
+    domain::{Role, Timestamp},
+    files::{self, MAX_FILE},
+};
 
 /// The trust domain of every `dev` principal.
 pub const TRUST_DOMAIN: &str = "dev.keyvault";
@@ -248,9 +251,9 @@ fn write_pair(pki: &Path, name: &str, certificate: &str, key: &KeyPair) -> Resul
 
 /// A certificate and its key, if both can be read and belong together.
 fn read_pair(pki: &Path, name: &str) -> Option<(CertificateDer<'static>, KeyPair)> {
-    let certificate = CertificateDer::from_pem_file(pki.join(format!("{name}.pem"))).ok()?;
-    let key = Zeroizing::new(std::fs::read_to_string(pki.join(format!("{name}.key"))).ok()?);
-    let key = KeyPair::from_pem(&key).ok()?;
+    let read = |suffix: &str| files::read(&pki.join(format!("{name}.{suffix}")), MAX_FILE).ok();
+    let certificate = CertificateDer::from_pem_slice(&read("pem")?).ok()?;
+    let key = KeyPair::from_pem(std::str::from_utf8(&read("key")?).ok()?).ok()?;
     let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
     let together = parsed.public_key().raw == rcgen::PublicKeyData::subject_public_key_info(&key);
     together.then_some((certificate.clone(), key))

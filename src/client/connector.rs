@@ -19,9 +19,13 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
 use super::error::chain;
-use crate::crypto::key_file_fault;
+use crate::{
+    crypto::key_file_fault,
+    files::{self, MAX_FILE},
+};
 
 /// One open HTTP/1.1 connection.
 pub type Connection = http1::SendRequest<Full<Bytes>>;
@@ -96,7 +100,8 @@ where
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let bytes = read(file)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match all {
         Ok(all) if all.is_empty() => {
             Err(TlsFileError { file: file.to_owned(), problem: "the file contains no certificate in PEM format".to_owned() })
@@ -106,11 +111,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileErro
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| {
-        // A file that cannot be read has no text to examine.
-        let pem = zeroize::Zeroizing::new(std::fs::read(file).unwrap_or_default());
-        TlsFileError { file: file.to_owned(), problem: key_file_fault(&pem, &chain(&error)) }
-    })
+    let pem = read(file)?;
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|error| TlsFileError { file: file.to_owned(), problem: key_file_fault(&pem, &chain(&error)) })
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    files::read(file, MAX_FILE).map_err(|error| fault(file, &error))
 }
 
 fn fault(file: &Path, error: &dyn std::error::Error) -> TlsFileError {

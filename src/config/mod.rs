@@ -16,6 +16,7 @@ pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, Storage
 
 use crate::{
     domain::{NodeName, Policy},
+    files::{self, MAX_FILE},
     kms,
     mtls::{ConnectionLimits, ListenConfig, TlsConfig},
     vault::{CacheConfig, JobsConfig, LimitsConfig},
@@ -102,8 +103,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
-        Self::parse(&text, file)
+        let unreadable = |error| ConfigError::Read { file: file.to_owned(), error };
+        let bytes = files::read(file, MAX_FILE).map_err(unreadable)?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(std::io::Error::other(error)))?;
+        Self::parse(text, file)
     }
 
     /// Reads and checks a text as if `file` contained it.

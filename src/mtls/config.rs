@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -11,6 +11,8 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::files::{self, MAX_FILE};
 
 /// `[listen]`: the addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -123,7 +125,7 @@ impl Files {
     /// The first file that cannot be read.
     pub fn read<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self, FileError> {
         paths
-            .map(|path| Ok((path.to_owned(), read_bounded(path).map_err(|error| FileError::new(path, error))?)))
+            .map(|path| Ok((path.to_owned(), files::read(path, MAX_FILE).map_err(|error| FileError::new(path, error))?)))
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -167,15 +169,4 @@ impl FileError {
     pub(crate) fn new(file: &Path, problem: impl fmt::Display) -> Self {
         Self { file: file.to_owned(), problem: problem.to_string() }
     }
-}
-
-/// CA bundles and revocation lists are much smaller. The limit bounds the memory that a wrong path (a log, a disk image) can use.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
-
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let size = std::fs::metadata(path)?.len();
-    if size > MAX_FILE {
-        return Err(io::Error::other(format!("has {size} bytes; at most {MAX_FILE} are read")));
-    }
-    std::fs::read(path).map(Zeroizing::new)
 }

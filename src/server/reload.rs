@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -124,9 +124,17 @@ impl Reloader {
                 (self.refused, said) = (None, None);
             }
             // Small files and a few signature checks: short, but too long for an async thread.
-            let (reloader, look) = match tokio::task::spawn_blocking(move || (self.look(), self)).await {
-                Ok((look, reloader)) => (reloader, look),
-                Err(error) => return Err(error.into()),
+            let mut looking = tokio::task::spawn_blocking(move || (self.look(), self));
+            let (look, reloader) = loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    looked = &mut looking => break looked?,
+                    () = sleep(SLOW) => {
+                        metrics::gauge!("keyvault_last_reload_success").set(0.0);
+                        tracing::error!(seconds = SLOW.as_secs(), "the files of the configuration cannot be read in time: \
+                            changes do not take effect until the disk or network file system answers");
+                    }
+                }
             };
             self = reloader;
             match look {
@@ -284,4 +292,5 @@ fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(30);
 const SOON: i64 = 7 * 24 * 3600;

@@ -34,10 +34,14 @@ pub(crate) fn run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
     gather_entropy();
     let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
     log(&live.config)?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         let server = Server::start(live, Mode::Production, accept_state).await?;
         server.until_stopped().await
-    })
+    });
+    // A file system that does not answer keeps a thread. The end does not wait for it.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 /// Whether the current grants let a principal freeze the vault.

@@ -8,18 +8,19 @@ use std::{
 /// Each layer, and the layers that it may import.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("files", &[]),
     ("crypto", &["domain"]),
     ("topology", &["domain", "crypto"]),
     ("audit", &["domain", "crypto"]),
-    ("client", &["domain", "crypto"]),
-    ("storage", &["domain", "crypto", "audit"]),
-    ("kms", &["domain", "crypto", "audit", "client"]),
+    ("client", &["domain", "files", "crypto"]),
+    ("storage", &["domain", "files", "crypto", "audit"]),
+    ("kms", &["domain", "files", "crypto", "audit", "client"]),
     ("vault", &["domain", "crypto", "topology", "audit", "storage", "kms"]),
-    ("mtls", &["domain", "crypto"]),
+    ("mtls", &["domain", "files", "crypto"]),
     ("api", &["domain", "crypto", "topology", "audit", "vault", "mtls"]),
-    ("config", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
-    ("server", &["domain", "crypto", "audit", "storage", "kms", "vault", "mtls", "api", "config"]),
-    ("cli", &["domain", "crypto", "topology", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
+    ("config", &["domain", "files", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
+    ("server", &["domain", "files", "crypto", "audit", "storage", "kms", "vault", "mtls", "api", "config"]),
+    ("cli", &["domain", "files", "crypto", "topology", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
 ];
 
 /// Words that the code of a layer must not contain.

@@ -127,6 +127,32 @@ async fn a_revoked_certificate_loses_all_its_connections() {
     loses_all_connections(&vault, || fs::write(vault.path("pki/ca.crl"), list).unwrap(), "crl").await;
 }
 
+#[tokio::test]
+async fn a_fifo_in_place_of_a_list_stops_neither_reloads_nor_the_shutdown() {
+    let trust = "trust_domains = ";
+    let mut vault = TestVault::prepare(|config| config.replace(trust, &format!("crl = [\"pki/ca.crl\"], {trust}")));
+    let list = vault.path("pki/ca.crl");
+    fs::write(&list, crl(&vault, &[])).unwrap();
+    vault.serve();
+    let refused = |vault: &TestVault| {
+        let log = vault.log();
+        log.iter().filter(|line| line["error"].as_str().is_some_and(|error| error.contains("is a FIFO"))).count()
+    };
+    let fifo = |vault: &TestVault| {
+        fs::remove_file(vault.path("pki/ca.crl")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, vault.path("pki/ca.crl"), rustix::fs::Mode::RWXU).unwrap();
+    };
+    fifo(&vault);
+    until("the FIFO is refused", || async { refused(&vault) == 1 }).await;
+    fs::remove_file(&list).unwrap();
+    fs::write(&list, crl(&vault, &[])).unwrap();
+    until("the list is read again", || async { metric(&vault, "keyvault_last_reload_success").as_deref() == Some("1") }).await;
+    fifo(&vault);
+    until("the FIFO is refused", || async { refused(&vault) == 2 }).await;
+    let stopped = tokio::task::spawn_blocking(move || vault.terminate());
+    assert!(tokio::time::timeout(Duration::from_mins(1), stopped).await.expect("the shutdown blocks").unwrap());
+}
+
 fn metric(vault: &TestVault, name: &str) -> Option<String> {
     let mut stream = StdStream::connect(vault.ops_url().trim_start_matches("http://")).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    listener::{Client, Vault},
+    listener::{Client, PATIENCE, Vault},
     pki::{self, Ca, Spec, at, uri},
 };
 
@@ -204,6 +204,40 @@ async fn a_reload_with_an_invalid_part_changes_nothing() {
     assert!(matches!(vault.reloader.look(), Look::Refused(_)));
     vault.write("server.key", &key);
     assert!(matches!(vault.reloader.look(), Look::Same));
+}
+
+#[tokio::test]
+async fn anything_but_a_regular_file_of_bounded_size_is_refused_at_once() {
+    let mut vault = Vault::start().await;
+    let leaf = vault.client(7, P1);
+    let place = |name: &str, path: &Path| match name {
+        "is a FIFO" => rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap(),
+        "is a device" => symlink("/dev/zero", path).unwrap(),
+        "is a folder" => std::fs::create_dir(path).unwrap(),
+        _ => std::fs::File::create(path).unwrap().set_len(17 << 20).unwrap(),
+    };
+    for file in ["keyvault.toml", "server.pem", "server.key", "ca.pem", "ca.crl", "deny.txt"] {
+        let (path, aside) = (vault.path(file), vault.path("aside"));
+        for complaint in ["is a FIFO", "is a device", "is a folder", "has 17825792 bytes"] {
+            std::fs::rename(&path, &aside).unwrap();
+            place(complaint, &path);
+            // In a thread, because the fault is to wait for ever.
+            let (sender, looked) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
+                let look = vault.reloader.look();
+                drop(sender.send((look, vault)));
+            });
+            let look;
+            (look, vault) = tokio::time::timeout(PATIENCE, looked).await.expect("the reload blocks").unwrap();
+            let Look::Refused(error) = look else { panic!("{file}: {complaint}: {look:?}") };
+            let error = error.to_string();
+            assert!(error.contains(file) && error.contains(complaint), "{file}: {complaint}: {error}");
+            assert_eq!(vault.http1(&leaf).await.whoami().await.unwrap().0, StatusCode::OK);
+            if path.is_dir() { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) }.unwrap();
+            std::fs::rename(&aside, &path).unwrap();
+            assert!(matches!(vault.reloader.look(), Look::Same), "{file}");
+        }
+    }
 }
 
 #[tokio::test]

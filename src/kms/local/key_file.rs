@@ -2,8 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::{
     crypto::{Random, SecretBytes, with_wiped_stack},
     domain::{EncryptionContext, Hex},
+    files,
 };
 
 use crate::kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
@@ -145,15 +146,17 @@ fn write_key(path: &Path, key: &SecretBytes) -> Result<(), WrapperError> {
 }
 
 fn read_key(path: &Path) -> Result<SecretBytes, WrapperError> {
-    let absent = |_| WrapperError::Denied { reference: path.display().to_string(), denial: Denial::NotFound, request_id: None };
-    let file = File::open(path).map_err(absent)?;
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::Other => misconfigured(path, &error.to_string()),
+        _ => WrapperError::Denied { reference: path.display().to_string(), denial: Denial::NotFound, request_id: None },
+    };
+    let file = files::open(path).map_err(unreadable)?;
     // Checks the open file, not the path, which could be replaced in between.
-    let mode = file.metadata().map_err(absent)?.permissions().mode();
+    let mode = file.mode();
     if mode & 0o077 != 0 {
-        return Err(misconfigured(path, &format!("other users can read this file (mode {:03o}); run chmod 600 on it", mode & 0o777)));
+        return Err(misconfigured(path, &format!("other users can read this file (mode {mode:03o}); run chmod 600 on it")));
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE_LENGTH));
-    file.take(MAX_FILE_LENGTH as u64).read_to_end(&mut text).map_err(absent)?;
+    let text = file.read(MAX_FILE_LENGTH).map_err(|_| misconfigured(path, NOT_A_KEY_FILE))?;
     parse_key(&text).ok_or_else(|| misconfigured(path, NOT_A_KEY_FILE))
 }
 
@@ -179,13 +182,15 @@ const NONCE_LENGTH: usize = 12;
 const KEY_LENGTH: usize = 32;
 const HEX_LENGTH: usize = 2 * KEY_LENGTH;
 /// A key file has about 90 bytes. The limit bounds what is read from a wrong path.
-const MAX_FILE_LENGTH: usize = 1024;
+const MAX_FILE_LENGTH: u64 = 1024;
 const HEADER: &str = "canton-keyvault local wrapper key, version 1";
 const NOT_A_KEY_FILE: &str =
     "not a key file: it needs the line \"canton-keyvault local wrapper key, version 1\" and then 32 bytes in base64 or hex";
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::crypto::{RandomFailed, SystemRandom};
 

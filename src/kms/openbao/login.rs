@@ -1,9 +1,6 @@
 //! The login: by a token in a file, or by a client certificate. One login runs at a time, and a refused token leads to a new login.
 
 use std::{
-    fs::File,
-    io::Read,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +17,10 @@ use super::{
     http_client::{OpenbaoRequest, OpenbaoServer, sort},
     token_renewal,
 };
-use crate::kms::{Denial, OpenbaoConfig};
+use crate::{
+    files,
+    kms::{Denial, OpenbaoConfig},
+};
 
 /// The kind of login, and the token in use.
 pub(super) struct Login {
@@ -145,18 +145,14 @@ pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, Openbao
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     let wrong = |what: String| format!("token_file {}: {what}", path.display());
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let file = files::open(path).map_err(|error| wrong(error.to_string()))?;
     // Checks the open file, not the path, which could be replaced in between.
-    let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.permissions().mode();
+    let mode = file.mode();
     if mode & 0o007 != 0 {
-        return Err(wrong(format!(
-            "everybody may read it (mode {:03o}); chmod 600 it, or 640 for an agent of the same group",
-            mode & 0o777
-        )));
+        return Err(wrong(format!("everybody may read it (mode {mode:03o}); chmod 600 it, or 640 for an agent of the same group")));
     }
-    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN));
-    file.take(MAX_TOKEN as u64).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
-    let token = text.trim();
+    let bytes = file.read(MAX_TOKEN).map_err(|error| wrong(error.to_string()))?;
+    let token = std::str::from_utf8(&bytes).unwrap_or_default().trim();
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(wrong("holds no token: it needs the token alone, in one line".to_owned()));
     }
@@ -164,11 +160,13 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
 }
 
 /// Bytes; the longest tokens (batch tokens) have a few hundred.
-const MAX_TOKEN: usize = 4096;
+const MAX_TOKEN: u64 = 4096;
 const BETWEEN_LOGINS: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

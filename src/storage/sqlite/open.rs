@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, RwLock, atomic::AtomicU64},
@@ -23,6 +23,7 @@ use crate::{
     audit::Source,
     crypto::Random,
     domain::{Timestamp, VaultId},
+    files,
 };
 
 mod migrations {
@@ -151,8 +152,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 
 /// Whether the file is empty or starts like a SQLite database.
 fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
-    let mut start = Vec::new();
-    File::open(path)?.take(16).read_to_end(&mut start)?;
+    let start = files::open(path)?.read_start(16)?;
     Ok(start.is_empty() || start == b"SQLite format 3\0")
 }
 
