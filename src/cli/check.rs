@@ -19,6 +19,7 @@ use super::{Failure, Format};
 use crate::server::{
     hardening::harden,
     run::{clock, runtime},
+    warnings,
 };
 
 /// Check configuration, certificates, storage and KMS permissions
@@ -75,7 +76,7 @@ fn run_checks(file: &Path) -> Result<(Vec<Check>, Vec<String>), Failure> {
         }
     };
     push("configuration", Ok(format!("{} nodes, {} grants", config.nodes.len(), config.grants.len())));
-    let (found, warnings) = match certificates(&config) {
+    let (found, mut warnings) = match certificates(&config) {
         Ok((found, warnings)) => (found, warnings),
         Err(fault) => (Err(fault), Vec::new()),
     };
@@ -90,6 +91,11 @@ fn run_checks(file: &Path) -> Result<(Vec<Check>, Vec<String>), Failure> {
     for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
         push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
     }
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    if let (Ok(found), Ok(providers)) = (inspect(&config.storage.path), Providers::new(config.wrapper.clone(), random)) {
+        let registered = found.wrapper_keys.into_iter().map(|used| used.key).collect::<Vec<_>>();
+        warnings.extend(warnings::of_wrapper_keys(&providers, &registered));
+    }
     Ok((checks, warnings))
 }
 
@@ -99,7 +105,7 @@ fn certificates(config: &Config) -> Result<(Result<String, String>, Vec<String>)
     let files = Files::read(config.tls.files()).map_err(|error| error.to_string())?;
     let material = TlsMaterial::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
     let trust = Trust::new(material, clock());
-    let (expiries, warnings) = (trust.expiries(), trust.warnings());
+    let (expiries, warnings) = (trust.expiries(), warnings::of_trust_and_grants(config, &trust));
     let mut validity = String::new();
     for (kind, seconds) in &expiries {
         let _ =

@@ -67,6 +67,17 @@ impl Providers {
         self.preferred.iter().position(matches).unwrap_or(self.preferred.len())
     }
 
+    /// The patterns of `[wrapper] allowed` and `prefer` that match none of these wrapper keys, each with its option.
+    pub fn unmatched(&self, keys: &[WrapperKey]) -> Vec<(&'static str, String)> {
+        let matches =
+            |pattern: &Allowlist, key: &WrapperKey| self.by_kind.get(&key.provider).is_some_and(|provider| provider.matches(pattern, key));
+        let config = self.config();
+        let all = config.allowed.iter().map(|text| ("allowed", text)).chain(config.prefer.iter().map(|text| ("prefer", text)));
+        let parsed = all.filter_map(|(option, text)| Some((option, text, Allowlist::parse(std::slice::from_ref(text)).ok()?)));
+        let unmatched = parsed.filter(|(_, _, pattern)| !keys.iter().any(|key| matches(pattern, key)));
+        unmatched.map(|(option, text, _)| (option, text.clone())).collect()
+    }
+
     /// The configuration.
     pub fn config(&self) -> &WrapperConfig {
         &self.settings.config

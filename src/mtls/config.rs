@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::{identity::Identity, trust_anchors::AllowedNames};
 use crate::files::{self, MAX_FILE};
 
 /// `[listen]`: the addresses.
@@ -74,7 +75,7 @@ pub struct ClientCaConfig {
 }
 
 /// `deny`: a file with one entry per line (`#` comments), or the entries. An entry is the SHA-256 of a certificate in hex, or `<serial in
-/// hex> <issuer as the log shows it>`.
+/// hex> <issuer>`, as `openssl x509 -serial -issuer` or the log shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum DenyConfig {
@@ -87,6 +88,17 @@ pub enum DenyConfig {
 impl Default for DenyConfig {
     fn default() -> Self {
         Self::Entries(Vec::new())
+    }
+}
+
+impl ClientCaConfig {
+    /// The trust domains and DNS names of the entry that none of these principals has.
+    pub fn names_without(&self, principals: &[Identity]) -> Vec<String> {
+        let only = |trust_domains: Vec<String>, dns: Vec<String>| Self { file: self.file.clone(), trust_domains, dns, crl: Vec::new() };
+        let domains = self.trust_domains.iter().map(|name| (format!("the trust domain {name}"), only(vec![name.clone()], vec![])));
+        let hosts = self.dns.iter().map(|name| (format!("the DNS name {name}"), only(vec![], vec![name.clone()])));
+        let unused = |ca: &Self| AllowedNames::read(ca).is_ok_and(|names| !principals.iter().any(|principal| names.allow(principal)));
+        domains.chain(hosts).filter(|(_, ca)| unused(ca)).map(|(name, _)| name).collect()
     }
 }
 

@@ -14,6 +14,7 @@ use x509_parser::{
 use super::{
     config::{FileError, Files},
     identity::serial_bytes,
+    name::show,
 };
 use crate::domain::Timestamp;
 
@@ -131,7 +132,7 @@ impl Crl {
         };
         let this_update = seconds(list.last_update().timestamp());
         Ok(Self {
-            name: format!("{}: the revocation list of {} from {this_update}", file.display(), list.issuer()),
+            name: format!("{}: the revocation list of {} from {this_update}", file.display(), show(list.issuer())),
             issuer: list.issuer().as_raw().to_vec(),
             this_update,
             until: seconds(next.timestamp()),

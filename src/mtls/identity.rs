@@ -11,6 +11,7 @@ use x509_parser::{
     prelude::{FromDer, Validity},
 };
 
+use super::name::show;
 use crate::domain::Hex;
 
 /// The name that a certificate proves.
@@ -133,6 +134,8 @@ pub struct CertificateFields {
     pub subject: String,
     /// The issuer's distinguished name, as shown: `CN=Example CA, O=Example`.
     pub issuer: String,
+    /// The issuer's distinguished name (DER).
+    pub issuer_der: Vec<u8>,
     /// The serial number, lower-case hex without leading zero bytes.
     pub serial: String,
     /// Valid from, in seconds since the epoch.
@@ -153,8 +156,9 @@ pub fn read(der: &[u8]) -> Result<CertificateFields, IdentityError> {
     let Validity { not_before, not_after } = certificate.validity();
     Ok(CertificateFields {
         identity: identify(&certificate),
-        subject: certificate.subject().to_string(),
-        issuer: certificate.issuer().to_string(),
+        subject: show(certificate.subject()),
+        issuer: show(certificate.issuer()),
+        issuer_der: certificate.issuer().as_raw().to_vec(),
         serial: serial_text(certificate.raw_serial()),
         not_before: not_before.timestamp(),
         not_after: not_after.timestamp(),

@@ -16,6 +16,7 @@ mod crl;
 mod deny_list;
 pub mod identity;
 mod limits;
+mod name;
 mod ops;
 mod peer;
 mod places;

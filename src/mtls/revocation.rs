@@ -10,6 +10,7 @@ use super::{
     certificate::provider,
     config::{ClientCaConfig, FileError, Files},
     crl::Crl,
+    name::show,
     refusal::NotAdmitted,
 };
 use crate::domain::Timestamp;
@@ -70,6 +71,11 @@ impl RevocationLists {
         self.in_use(cas).map(|list| list.until).collect()
     }
 
+    /// The names (DER) of the issuers of the lists.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = &[u8]> {
+        self.lists.iter().map(|list| list.issuer.as_slice())
+    }
+
     /// What is wrong with the lists, for people: those that cannot be used, and the client CAs without one. `cas` are the certificates of
     /// the entry.
     pub(super) fn warnings(&self, cas: &[CertificateDer<'_>], now: Timestamp) -> Vec<String> {
@@ -99,7 +105,7 @@ impl RevocationLists {
             all.push(format!(
                 "the client CA {} has no usable revocation list, although its entry of client_cas names lists: every client with a \
                  certificate of it is refused. Add its list",
-                ca.parsed.subject()
+                show(ca.parsed.subject())
             ));
         }
         all

@@ -35,7 +35,8 @@ pub struct TlsMaterial {
 }
 
 impl TlsMaterial {
-    /// The parts of the configuration that have no effect or refuse everybody, each with the fix: revocation lists that cannot be used.
+    /// The parts of the configuration that have no effect or refuse everybody, each with the fix: revocation lists
+    /// that cannot be used, entries of the deny-list that deny nobody.
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         self.anchors.warnings(now)
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     certificate::ExpiryKind,
+    identity::Identity,
     peer::{CachedDecision, Peer},
     refusal::NotAdmitted,
     tls::TlsMaterial,
@@ -89,6 +90,11 @@ impl Trust {
     /// [`TlsMaterial::warnings`] of the current snapshot.
     pub fn warnings(&self) -> Vec<String> {
         self.snapshot.load().material.warnings(self.now())
+    }
+
+    /// Whether a client CA may issue certificates for this name.
+    pub fn vouches(&self, identity: &Identity) -> bool {
+        self.snapshot.load().material.anchors.vouch(identity)
     }
 
     /// Seconds from now to each expiry, negative if passed: for the gauge `keyvault_certificate_expiry_seconds`.

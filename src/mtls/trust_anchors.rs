@@ -36,6 +36,8 @@ struct Entry {
 struct ClientCa {
     names: Arc<AllowedNames>,
     certificate: CertificateDer<'static>,
+    /// Its distinguished name (DER).
+    subject: Vec<u8>,
     anchor: [TrustAnchor<'static>; 1],
     ends: Timestamp,
     lists: Option<Arc<RevocationLists>>,
@@ -84,7 +86,16 @@ impl TrustAnchors {
     /// What has no effect, or refuses everybody, for people.
     pub(super) fn warnings(&self, now: Timestamp) -> Vec<String> {
         let of_lists = |entry: &Entry| entry.lists.as_ref().map(|lists| lists.warnings(&entry.certificates, now)).unwrap_or_default();
-        self.entries.iter().flat_map(of_lists).collect()
+        let mut all = self.entries.iter().flat_map(of_lists).collect::<Vec<_>>();
+        let lists = self.entries.iter().filter_map(|entry| entry.lists.as_ref());
+        let known = lists.flat_map(|lists| lists.issuers()).chain(self.cas.iter().map(|ca| ca.subject.as_slice())).collect::<Vec<_>>();
+        all.extend(self.deny.warnings(&known));
+        all
+    }
+
+    /// Whether a client CA may issue certificates for this name.
+    pub(super) fn vouch(&self, identity: &Identity) -> bool {
+        self.cas.iter().any(|ca| ca.names.allow(identity))
     }
 
     /// The client CAs that issued the chain, each with the end of that decision, or the most specific reason why there is none.
@@ -126,6 +137,7 @@ impl ClientCa {
         Ok(Self {
             names: Arc::clone(names),
             certificate: certificate.clone(),
+            subject: link.parsed.subject().as_raw().to_vec(),
             anchor: [anchor.to_owned()],
             ends: ends(link.parsed.validity().not_after.timestamp()),
             lists: entry.lists.clone(),
@@ -190,14 +202,14 @@ const fn reason_of(error: &webpki::Error) -> NotAdmitted {
 
 /// The names for which a CA may issue certificates. Other names are refused, so that no CA can issue names of the trust domain of another.
 #[derive(Debug)]
-struct AllowedNames {
+pub(super) struct AllowedNames {
     trust_domains: BTreeSet<String>,
     hosts: BTreeSet<String>,
     suffixes: Vec<String>,
 }
 
 impl AllowedNames {
-    fn read(ca: &ClientCaConfig) -> Result<Self, FileError> {
+    pub(super) fn read(ca: &ClientCaConfig) -> Result<Self, FileError> {
         let refused = |problem: String| FileError::new(&ca.file, problem);
         if let Some(bad) = ca.trust_domains.iter().find(|domain| !is_trust_domain(domain)) {
             return Err(refused(format!(
@@ -219,7 +231,7 @@ impl AllowedNames {
         Ok(Self { trust_domains: ca.trust_domains.iter().cloned().collect(), hosts, suffixes })
     }
 
-    fn allow(&self, identity: &Identity) -> bool {
+    pub(super) fn allow(&self, identity: &Identity) -> bool {
         match identity {
             Identity::Spiffe(id) => self.trust_domains.contains(id.trust_domain()),
             Identity::Dns(name) => {

@@ -6,3 +6,4 @@ pub mod metrics;
 mod open_files;
 pub mod reload;
 pub mod run;
+pub(crate) mod warnings;

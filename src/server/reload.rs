@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ use crate::{
     domain::{Clock, Policy},
     mtls::{DenyConfig, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
 };
+
+use super::warnings;
 
 /// What a running vault reads from its configuration: the sections as they were at start, and the current trust and policy.
 pub struct Live {
@@ -127,8 +129,12 @@ impl Reloader {
             let mut looking = tokio::task::spawn_blocking(move || (self.look(), self));
             let (look, reloader) = loop {
                 tokio::select! {
-                    () = shutdown.cancelled() => return Ok(()),
                     looked = &mut looking => break looked?,
+                    // A change that is in effect by now gets its entry. A disk that does not answer is not waited for.
+                    () = shutdown.cancelled() => match timeout(GRACE, &mut looking).await {
+                        Ok(looked) => break looked?,
+                        Err(_) => return Ok(()),
+                    },
                     () = sleep(SLOW) => {
                         metrics::gauge!("keyvault_last_reload_success").set(0.0);
                         tracing::error!(seconds = SLOW.as_secs(), "the files of the configuration cannot be read in time: \
@@ -144,7 +150,7 @@ impl Reloader {
                     said = None;
                     self.tell_taken_over();
                     tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration reloaded");
-                    for warning in self.trust.warnings() {
+                    for warning in warnings::of_trust_and_grants(&self.current.config, &self.trust) {
                         tracing::warn!("{warning}");
                     }
                     on_change(change).await;
@@ -292,5 +298,7 @@ fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for the comparison that runs.
+const GRACE: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(30);
 const SOON: i64 = 7 * 24 * 3600;

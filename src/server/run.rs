@@ -27,6 +27,7 @@ use super::{
     hardening::harden,
     metrics, open_files,
     reload::{self, Live, Reloader},
+    warnings,
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -72,7 +73,7 @@ impl Server {
         if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
             tracing::warn!("{warning}");
         }
-        for warning in trust.warnings() {
+        for warning in warnings::of_trust_and_grants(&config, &trust) {
             tracing::warn!("{warning}");
         }
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
@@ -82,7 +83,7 @@ impl Server {
             id: config.vault.id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             store: Arc::clone(&store) as _,
-            providers,
+            providers: Arc::clone(&providers),
             clock: clock(),
             random: Arc::clone(&random),
             policy: Arc::clone(&policy),
@@ -93,6 +94,9 @@ impl Server {
         .await
         .map_err(anyhow::Error::from)?;
         first_wrapper_key(&vault).await;
+        for warning in warnings::of_wrapper_keys(&providers, &store.wrapper_keys().await?) {
+            tracing::warn!("{warning}");
+        }
         let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };

@@ -31,6 +31,7 @@ mod earlier_version;
 mod example_config;
 mod frozen_envelopes;
 mod import_export;
+mod ineffective_settings;
 mod job_crash;
 mod job_progress;
 mod key_lifecycle;

@@ -77,6 +77,17 @@ impl Ca {
         Self { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
+    /// A CA with more than a common name.
+    pub(crate) fn with_name(attributes: &[(DnType, &str)]) -> Self {
+        let (mut params, key) = Self::params("");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in attributes {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let certificate = params.self_signed(&key).unwrap();
+        Self { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) }
+    }
+
     /// A CA below this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         self.intermediate_with_serial(name, 1000)
