@@ -11,6 +11,7 @@ use axum::{
 
 use crate::{
     domain::{Hex, Operation, Principal},
+    mtls::RefusedClient,
     vault::Code,
 };
 
@@ -35,6 +36,9 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let traceparent = request.headers().get("traceparent").cloned();
     let mut response = next.run(request).await;
+    if let Some(refused) = response.extensions_mut().remove::<RefusedClient>() {
+        refused.record(id.as_str());
+    }
     Anonymous::name(&mut response, id.as_str());
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert("x-request-id", value);

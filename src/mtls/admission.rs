@@ -10,7 +10,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Trust, peer::Peer, refusal::NotAdmitted};
+use super::{Trust, peer::Peer, refusal::NotAdmitted, refusal_log::RefusedClient};
 
 /// The state of [`admit`]: the trust, and the response to a refusal.
 #[derive(Clone)]
@@ -27,7 +27,8 @@ impl Admission {
 }
 
 /// A middleware for `axum::middleware::from_fn_with_state(Admission, admit)`: puts the [`crate::domain::Principal`] into the extensions
-/// of the request and of its response (for the log line), or responds with `refuse` and ends the connection.
+/// of the request and of its response (for the log line), or responds with `refuse` and ends the connection. The response to a
+/// refused client has a [`RefusedClient`] in its extensions, for the log line.
 pub async fn admit(State(admission): State<Admission>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().ok_or(NotAdmitted::NoCertificate);
     match peer.and_then(|peer| admission.trust.admit(peer)) {
@@ -43,6 +44,8 @@ pub async fn admit(State(admission): State<Admission>, mut request: Request, nex
                 close.0.cancel();
             }
             let mut response = (admission.refuse)(reason);
+            let peer = request.extensions().get::<Arc<Peer>>().cloned();
+            response.extensions_mut().insert(RefusedClient { log: admission.trust.refusals(), peer, reason });
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             response
         }

@@ -113,8 +113,9 @@ impl Listener {
     }
 
     async fn shake_hands(&self, stream: TcpStream, arrival: &Arrival) -> Result<(TlsStream<TcpStream>, Peer), &'static str> {
+        let client = stream.peer_addr().ok();
         let failed = |error: io::Error| {
-            tracing::debug!(%error, "handshake failed");
+            self.trust.refusals().handshake(client, &error);
             "refused"
         };
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;

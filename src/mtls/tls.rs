@@ -14,11 +14,14 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     certificate::{ExpiryKind, ends, provider, read_certificates},
     config::{FileError, Files, TlsConfig, TlsVersion},
     identity,
     peer::Peer,
+    refusal_log::{RefusalLog, Stage},
     trust_anchors::TrustAnchors,
 };
 use crate::{
@@ -32,6 +35,7 @@ pub struct TlsMaterial {
     pub(super) ops: Arc<ServerConfig>,
     pub(super) anchors: Arc<TrustAnchors>,
     pub(super) expiries: Vec<(ExpiryKind, Timestamp)>,
+    pub(super) refusals: Arc<RefusalLog>,
 }
 
 impl TlsMaterial {
@@ -54,10 +58,11 @@ impl TlsMaterial {
             return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired. Renew it"));
         }
         expiries.extend(anchors.crl_ends().into_iter().map(|at| (ExpiryKind::Crl, at)));
-        let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock))?;
+        let refusals = Arc::new(RefusalLog::new(Arc::clone(clock)));
+        let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock), Arc::clone(&refusals))?;
         let api = server_config(config, files, Some(Arc::new(verifier)))?;
         let ops = server_config(config, files, None)?;
-        Ok(Self { api: Arc::new(api), ops: Arc::new(ops), anchors, expiries })
+        Ok(Self { api: Arc::new(api), ops: Arc::new(ops), anchors, expiries, refusals })
     }
 }
 
@@ -96,10 +101,17 @@ struct ChainVerifier {
     subjects: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
     clock: DebugClock,
+    refusals: Arc<RefusalLog>,
 }
 
 impl ChainVerifier {
-    fn new(config: &TlsConfig, files: &Files, anchors: &Arc<TrustAnchors>, clock: Clock) -> Result<Self, FileError> {
+    fn new(
+        config: &TlsConfig,
+        files: &Files,
+        anchors: &Arc<TrustAnchors>,
+        clock: Clock,
+        refusals: Arc<RefusalLog>,
+    ) -> Result<Self, FileError> {
         let mut roots = RootCertStore::empty();
         for ca in &config.client_cas {
             for certificate in read_certificates(&ca.file, files)? {
@@ -107,7 +119,7 @@ impl ChainVerifier {
             }
         }
         let algorithms = provider().signature_verification_algorithms;
-        Ok(Self { anchors: Arc::clone(anchors), subjects: roots.subjects(), algorithms, clock: DebugClock(clock) })
+        Ok(Self { anchors: Arc::clone(anchors), subjects: roots.subjects(), algorithms, clock: DebugClock(clock), refusals })
     }
 }
 
@@ -123,13 +135,15 @@ impl ClientCertVerifier for ChainVerifier {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates).cloned().collect::<Vec<_>>();
-        let peer = Peer::read(&chain).map_err(|_| rustls::CertificateError::BadEncoding)?;
+        let peer = Peer::read(&chain).map_err(|error| {
+            self.refusals.malformed(&Sha256::digest(end_entity).into(), &error);
+            rustls::CertificateError::BadEncoding
+        })?;
         match self.anchors.verify(&peer, (self.clock.0)()) {
             Ok(()) => Ok(ClientCertVerified::assertion()),
             Err(reason) => {
                 reason.count();
-                // Debug level only: anybody who reaches the port can cause this line, with text of their own.
-                tracing::debug!(issuer = peer.issuer(), serial = peer.serial(), %reason, "client certificate refused");
+                self.refusals.certificate(Stage::Handshake, Some(&peer), reason, "");
                 Err(reason.alert())
             }
         }

@@ -14,6 +14,7 @@ use super::{
     identity::Identity,
     peer::{CachedDecision, Peer},
     refusal::NotAdmitted,
+    refusal_log::RefusalLog,
     tls::TlsMaterial,
 };
 use crate::domain::{Clock, Principal, Timestamp};
@@ -107,6 +108,11 @@ impl Trust {
                 Some((kind, soonest.seconds() - now.seconds()))
             })
             .collect()
+    }
+
+    /// The log of refused clients.
+    pub(super) fn refusals(&self) -> Arc<RefusalLog> {
+        Arc::clone(&self.snapshot.load().material.refusals)
     }
 
     pub(super) fn api_tls(&self) -> Arc<ServerConfig> {

@@ -51,6 +51,7 @@ mod openbao_login;
 mod openbao_vault;
 mod provider_migration;
 mod readme;
+mod refused_clients;
 mod reload;
 mod reseal;
 mod retire;

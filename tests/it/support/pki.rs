@@ -176,8 +176,18 @@ pub(crate) fn client(
     alpn: &[u8],
     versions: &[&'static SupportedProtocolVersion],
 ) -> Arc<ClientConfig> {
+    client_of(server_ca.pem.as_bytes(), leaf, alpn, versions)
+}
+
+/// [`client`] for a server whose CA is in a PEM file.
+pub(crate) fn client_of(
+    server_ca: &[u8],
+    leaf: Option<&Leaf>,
+    alpn: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(server_ca.der.clone()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(server_ca).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()

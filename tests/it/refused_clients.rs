@@ -1,0 +1,111 @@
+//! Every refused client leaves a log line at the default level: who it was and why, with the request id of a 401.
+
+use std::{fs, sync::Arc};
+
+use rustls::{ClientConfig, version::TLS13};
+use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::{
+    listener::connect,
+    pki::{self, Ca, Leaf, Spec, at, dns, uri},
+    vault::{TestVault, until},
+};
+
+/// A vault with another client CA, which may issue names of `example.org`, and its configuration of a client.
+fn vault_with(ca: &Ca) -> TestVault {
+    let entry = "client_cas = [";
+    let vault = TestVault::prepare(|config| {
+        assert!(config.contains(entry));
+        config.replace(entry, &format!("{entry}{{ file = \"other.pem\", trust_domains = [\"example.org\"] }}, "))
+    });
+    fs::write(vault.path("other.pem"), &ca.pem).unwrap();
+    vault
+}
+
+fn client(vault: &TestVault, leaf: Option<&Leaf>) -> Arc<ClientConfig> {
+    let server_ca = fs::read(vault.path("pki/ca.pem")).unwrap();
+    pki::client_of(&server_ca, leaf, b"http/1.1", &[&TLS13])
+}
+
+fn lines(vault: &TestVault, message: &str) -> Vec<Value> {
+    vault.log().into_iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains(message))).collect()
+}
+
+async fn refused_handshake(vault: &TestVault, config: &Arc<ClientConfig>) {
+    let address = vault.url().trim_start_matches("https://").parse().unwrap();
+    if let Ok(mut stream) = connect(address, config).await {
+        assert!(stream.read(&mut [0]).await.is_err(), "let in");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_handshake_is_logged_with_the_certificate_and_the_reason() {
+    let ca = Ca::new("Other CA");
+    let mut vault = vault_with(&ca);
+    vault.serve();
+    let name = || vec![uri("spiffe://example.org/p1")];
+    let server_usage = Spec { usage: rcgen::ExtendedKeyUsagePurpose::ServerAuth, ..Spec::client(name()) };
+    for (leaf, issuer, code, reason) in [
+        (Ca::new("Stranger CA").issue(Spec::client(name()).serial(10)), "CN=Stranger CA", "untrusted", "no client CA of this vault"),
+        (ca.issue(Spec::client(name()).serial(11).expires(at(-5 * 365 * 24 * 3600))), "CN=Other CA", "expired", "has expired"),
+        (ca.issue(server_usage.serial(12)), "CN=Other CA", "wrong_purpose", "extended key usage"),
+    ] {
+        refused_handshake(&vault, &client(&vault, Some(&leaf))).await;
+        until("the line", || async { lines(&vault, "refused in the handshake").iter().any(|line| line["code"] == code) }).await;
+        let line = lines(&vault, "refused in the handshake").pop().unwrap();
+        assert_eq!((line["level"].as_str(), line["code"].as_str(), line["issuer"].as_str()), (Some("WARN"), Some(code), Some(issuer)));
+        assert!(line["subject"].as_str().unwrap().contains("CN=participant1.example.org"), "{line}");
+        assert!(line["serial"].as_str().unwrap().starts_with('0') && line["reason"].as_str().unwrap().contains(reason), "{line}");
+        assert_eq!(line["certificate"].as_str().unwrap().len(), 64, "{line}");
+    }
+    refused_handshake(&vault, &client(&vault, None)).await;
+    until("the line", || async { !lines(&vault, "handshake failed").is_empty() }).await;
+    let line = lines(&vault, "handshake failed").pop().unwrap();
+    assert_eq!((line["code"].as_str(), line["level"].as_str()), (Some("no_certificate"), Some("INFO")), "{line}");
+    assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}
+
+#[tokio::test]
+async fn the_request_id_of_a_401_is_in_the_log() {
+    let ca = Ca::new("Other CA");
+    let mut vault = vault_with(&ca);
+    vault.serve();
+    for (names, code, reason) in [
+        (vec![uri("spiffe://elsewhere.org/p1")], "not_vouched", "may not issue certificates for this name"),
+        (vec![dns("a.example.org"), dns("b.example.org")], "no_identity", "more than one DNS"),
+    ] {
+        let leaf = ca.issue(Spec::client(names).serial(0xab_cd));
+        let address = vault.url().trim_start_matches("https://").parse().unwrap();
+        let mut stream = connect(address, &client(&vault, Some(&leaf))).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /v1/whoami HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        until("the line", || async { lines(&vault, "refused with status 401").iter().any(|line| line["request_id"] == id) }).await;
+        let line = lines(&vault, "refused with status 401").pop().unwrap();
+        assert_eq!(
+            (line["code"].as_str(), line["serial"].as_str(), line["issuer"].as_str()),
+            (Some(code), Some("abcd"), Some("CN=Other CA"))
+        );
+        assert!(line["reason"].as_str().unwrap().contains(reason) && line["level"] == "WARN", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_handshakes_does_not_flood_the_log() {
+    let mut vault = vault_with(&Ca::new("Other CA"));
+    vault.serve();
+    let config = client(&vault, Some(&Ca::new("Stranger CA").issue(Spec::client(vec![uri("spiffe://example.org/p1")]))));
+    let omitted = || async {
+        futures_util::future::join_all((0..32).map(|_| refused_handshake(&vault, &config))).await;
+        lines(&vault, "refused in the handshake").iter().any(|line| line["omitted"].as_u64().unwrap() > 0)
+    };
+    let began = std::time::Instant::now();
+    while !omitted().await {
+        assert!(began.elapsed() < std::time::Duration::from_mins(1), "more than ten handshakes in one second");
+    }
+    let written = lines(&vault, "refused in the handshake").len() as u64;
+    assert!(written <= 10 * (began.elapsed().as_secs() + 2), "{written}");
+}
