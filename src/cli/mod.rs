@@ -23,6 +23,7 @@ pub mod pki;
 mod progress;
 mod serve;
 mod value_parsers;
+mod verify_backup;
 mod wrapper;
 
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Open every key of a backup to verify it. Nothing is imported
     #[command(alias = "drill")]
-    VerifyBackup(backup::VerifyBackupArgs),
+    VerifyBackup(verify_backup::VerifyBackupArgs),
     /// Create, import, use, disable, re-seal, delete and export keys
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and show wrapper keys
@@ -123,7 +124,7 @@ impl Command {
             Self::Serve(args) => serve::run(&args).map_err(Failure::from),
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
-            Self::VerifyBackup(args) => backup::verify_backup(&args),
+            Self::VerifyBackup(args) => verify_backup::verify_backup(&args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Canton(Group { connection, command }) => run_on_one_thread(canton::run(command, connection)),

@@ -23,7 +23,7 @@ pub use commit::{
     Change, Commit, CommitError, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, Receipt,
 };
 pub use jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
-pub use sqlite::{Inspection, Mode, OpenStoreError, SqliteConfig, SqliteStore, copy, inspect};
+pub use sqlite::{BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, backup_head, copy, inspect};
 pub use verified_state::{CHAIN_START, ChainError, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
 /// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.

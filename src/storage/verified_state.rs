@@ -81,6 +81,11 @@ impl VerifiedState {
         self.keys.get(&id).copied()
     }
 
+    /// The keys that the chain knows, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.keys.keys().copied()
+    }
+
     /// The newest state of a wrapper key.
     pub fn wrapper_key(&self, id: WrapperKeyId) -> Option<&VerifiedWrapperKey> {
         self.wrapper_keys.get(&id)

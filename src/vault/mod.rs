@@ -54,7 +54,7 @@ pub use self::{
     key_cache::CacheConfig,
     keys::{
         BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature,
-        TopologySigned,
+        TopologySigned, VerifiedBackupKey,
     },
     limits::{LimitsConfig, RequestSlot},
     pagination::ItemPage,

@@ -287,13 +287,12 @@ async fn expect_success(life: &VaultProcess, job: &Job, report: &mut Report) {
 async fn look_over(world: &Scenario, life: &VaultProcess, report: &mut Report) {
     let mut there = HashSet::new();
     let mut wrong = Vec::new();
-    let drilled = life.vault.verify_backup(|id, _, drilled| {
+    for id in life.watched.keys(&all_keys(), ALL).await.unwrap().into_iter().map(|key| key.item.attributes.id) {
         there.insert(id);
-        if let BackupKeyResult::Fails(error) = drilled {
-            wrong.push(format!("{id} does not open: {error}"));
+        if let BackupKeyResult::Fails { why, .. } = life.vault.verify_backup_key(id).await.result {
+            wrong.push(format!("{id} does not open: {why}"));
         }
-    });
-    drilled.await.unwrap();
+    }
     wrong.extend(world.promised.lock().unwrap().iter().filter(|id| !there.contains(id)).map(|id| format!("{id} is lost")));
     let active = active(life).await;
     for key in life.watched.keys(&all_keys(), ALL).await.unwrap().into_iter().map(|key| key.item) {

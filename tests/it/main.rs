@@ -75,4 +75,5 @@ mod topology_signing;
 mod topology_vectors;
 mod transport;
 mod vault_smoke;
+mod verify_backup;
 mod wycheproof;

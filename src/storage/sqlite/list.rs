@@ -2,16 +2,22 @@
 //!
 //! Filters by key and by time use an index of the audit log. The other filters scan the entries in the range.
 
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, RwLock},
+};
+
 use rusqlite::{Connection, params_from_iter, types::Value};
 
 use super::{
-    EntryFilter, KeyFilter, PageRequest, Positioned, StoreError, StoredEntry,
+    EntryFilter, KeyFilter, PageRequest, Positioned, StoreError, StoredEntry, VerifiedState,
     error::{corrupt, signed},
+    read::{self, Snapshot},
     rows::{self, KEY_COLUMNS, unsigned},
 };
 use crate::{
     audit::Entry,
-    domain::{Class, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
+    domain::{Class, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
 };
 
 /// Keys in the order of their creation. A key whose lifecycle cannot be read is shown as quarantined. A key whose bound attributes cannot
@@ -33,6 +39,37 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Re
         }
     }
     Ok(keys)
+}
+
+/// The ids of all rows of keys, and of the keys that have no row.
+#[derive(Debug, Default)]
+pub struct KeyRows {
+    /// The ids, in the order of the creation. Other columns may be damaged.
+    pub ids: Vec<KeyId>,
+    /// What is wrong with each row whose id cannot be read.
+    pub unreadable: Vec<String>,
+    /// The keys that the log knows and that have no row.
+    pub missing: Vec<KeyId>,
+}
+
+/// Every row of a key, without a limit, compared with the log.
+pub(super) fn key_rows(db: &Connection, state: &RwLock<VerifiedState>) -> Result<Snapshot<KeyRows>, StoreError> {
+    let mut sql = db.prepare("SELECT position, id FROM keys ORDER BY position")?;
+    let mut rows = sql.query([])?;
+    let mut found = KeyRows::default();
+    while let Some(row) = rows.next()? {
+        let position: i64 = row.get("position")?;
+        let id = row.get::<_, String>("id").map_err(|error| error.to_string());
+        match id.and_then(|id| id.parse::<KeyId>().map_err(|error| error.to_string())) {
+            Ok(id) => found.ids.push(id),
+            Err(why) => found.unreadable.push(format!("row {position} of the table keys has no readable id: {why}")),
+        }
+    }
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let with_row: HashSet<KeyId> = found.ids.iter().copied().collect();
+    found.missing = state.keys().filter(|id| !with_row.contains(id)).collect();
+    found.missing.sort_unstable_by_key(KeyId::to_string);
+    Ok(read::snapshot_revision(db, &state)?.map(|_| found))
 }
 
 /// The number of keys.

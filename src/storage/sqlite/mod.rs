@@ -57,7 +57,8 @@ use super::{
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
-pub use self::inspect::{Inspection, copy, inspect};
+pub use self::inspect::{BackupHead, Inspection, backup_head, copy, inspect};
+pub use self::list::KeyRows;
 
 /// How often a read is repeated that meets a commit. Each commit lets it move at most once.
 const SNAPSHOT_ATTEMPTS: u64 = 60;
@@ -85,6 +86,14 @@ impl SqliteStore {
         tokio::task::spawn_blocking(move || backup::copy(&from, vfs.as_deref(), &to))
             .await
             .map_err(|stopped| StoreError::Failed(stopped.to_string()))?
+    }
+
+    /// The id of every key that the table or the log has, whether its row can be read or not. For a check of the whole store.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the table cannot be read.
+    pub async fn key_rows(&self) -> Result<KeyRows, StoreError> {
+        self.verified(Lane::Lists, list::key_rows).await
     }
 
     /// Free bytes on the disk of the store. `None` if the operating system does not say.

@@ -151,7 +151,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 }
 
 /// Whether the file is empty or starts like a SQLite database.
-fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
+pub(super) fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
     let start = files::open(path)?.read_start(16)?;
     Ok(start.is_empty() || start == b"SQLite format 3\0")
 }
@@ -167,6 +167,7 @@ fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
         // A crash between these two steps of the creation leaves a file that is still new.
         Ok((true, 0 | APPLICATION_ID)) => Ok(0),
         Ok((false, APPLICATION_ID)) => {
+            schema::check_history(db)?;
             db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0)).map_err(|_| foreign())
         }
         Ok(_) => Err(foreign()),

@@ -22,7 +22,7 @@ pub(super) enum Snapshot<T> {
 }
 
 impl<T> Snapshot<T> {
-    fn map<U>(self, map: impl FnOnce(T) -> U) -> Snapshot<U> {
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Snapshot<U> {
         match self {
             Self::Read(found) => Snapshot::Read(map(found)),
             Self::Moved => Snapshot::Moved,
@@ -31,7 +31,7 @@ impl<T> Snapshot<T> {
 }
 
 /// The revision of the snapshot. `Moved` unless the verified state has at least this revision: the writer publishes it after its commit.
-fn snapshot_revision(db: &Connection, state: &VerifiedState) -> Result<Snapshot<u64>, StoreError> {
+pub(super) fn snapshot_revision(db: &Connection, state: &VerifiedState) -> Result<Snapshot<u64>, StoreError> {
     let revision: i64 = db.prepare_cached("SELECT store_revision FROM meta")?.query_row([], |row| row.get(0))?;
     let revision = unsigned(revision)?;
     Ok(if revision > state.revision { Snapshot::Moved } else { Snapshot::Read(revision) })

@@ -21,6 +21,32 @@ pub(super) fn defend(db: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The most objects that a file may have. The schema of this program has less than half of them.
+const MAX_OBJECTS: i64 = 64;
+
+/// Checks the table of migrations, which is read before the version and with it the whole structure is known.
+///
+/// # Errors
+/// [`OpenStoreError::ForeignSchema`] if it is a view or has other columns, or if the file has far more objects than this program makes.
+pub(super) fn check_history(db: &Connection) -> Result<(), OpenStoreError> {
+    let number: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(StoreError::from)?;
+    if number > MAX_OBJECTS {
+        return Err(OpenStoreError::ForeignSchema(format!("it has {number} tables, indexes, views and triggers")));
+    }
+    let mut made = Connection::open_in_memory().map_err(StoreError::from)?;
+    Runner::new(&[]).run(&mut made).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let history = |db| Ok::<_, StoreError>(objects(db)?.into_iter().find(|(_, name, _)| name == HISTORY));
+    let (found, made) = (history(db)?, history(&made)?);
+    if found.is_some() && found == made {
+        Ok(())
+    } else {
+        Err(OpenStoreError::ForeignSchema(format!("its table {HISTORY} is another one")))
+    }
+}
+
+/// The table in which the migrations are recorded.
+const HISTORY: &str = "refinery_schema_history";
+
 /// Compares the structure of the file with what the migrations up to `version` make in an empty database.
 ///
 /// # Errors

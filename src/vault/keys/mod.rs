@@ -29,7 +29,7 @@ pub use self::{
     list::KeyQuery,
     sign::Signature,
     sign_topology::TopologySigned,
-    verify_backup::BackupKeyResult,
+    verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };
 
 /// Changes of the state and of the sealed form of stored keys. It has no access to the limits of callers.

@@ -1,57 +1,57 @@
-//! Verification of a backup: opens every key of a copy of the store. It uses no key.
+//! Verification of a backup: opens one key of a copy of the store. It uses no key.
 
-use crate::{
-    domain::{KeyId, KmsUse, NodeName},
-    storage::{KeyFilter, PageRequest},
-};
+use crate::domain::{KeyId, KmsUse, NodeName};
 
-use crate::vault::{Vault, VaultError, key_cache::RowTagRule};
-
-/// The number of keys that are read from the store at once.
-const PAGE_SIZE: u32 = 100;
+use crate::vault::{Code, Vault, VaultError, key_cache::RowTagRule};
 
 /// The result of one key.
 #[derive(Debug)]
 pub enum BackupKeyResult {
     /// The key opens, and is the one that its row names.
     Opens,
-    /// The key was destroyed. There is nothing to open.
+    /// The key was destroyed, and the log confirms it. There is nothing to open.
     Destroyed,
     /// The key does not open.
-    Fails(VaultError),
+    Fails {
+        /// The code.
+        code: Code,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A key of a backup after its verification.
+#[derive(Debug)]
+pub struct VerifiedBackupKey {
+    /// The node, if the row can be read.
+    pub node: Option<NodeName>,
+    /// The result.
+    pub result: BackupKeyResult,
+    /// The request ids of the KMS calls that were made for it, also of a refused one.
+    pub kms_request_ids: Vec<String>,
 }
 
 impl Vault {
-    /// Opens every key in any state and reports each result. It must run on a copy, because a key that fails a check is quarantined.
-    ///
-    /// # Errors
-    /// `StorageUnavailable`. A key that does not open is reported and is not an error.
-    pub async fn verify_backup(&self, mut report: impl FnMut(KeyId, &NodeName, BackupKeyResult)) -> Result<(), VaultError> {
-        let filter = KeyFilter::all();
-        let mut after = 0;
-        loop {
-            let page = self.env.store.keys(&filter, PageRequest { after, limit: PAGE_SIZE }).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.position;
-            for record in page.into_iter().map(|found| found.item) {
-                let id = record.attributes.id;
-                report(id, &record.attributes.node, self.verify_backup_key(id).await);
-            }
-        }
-    }
-
-    async fn verify_backup_key(&self, id: KeyId) -> BackupKeyResult {
+    /// Opens a key in any state. It must run on a copy, because a key that fails a check is quarantined.
+    pub async fn verify_backup_key(&self, id: KeyId) -> VerifiedBackupKey {
+        let failed =
+            |code, why: String| VerifiedBackupKey { node: None, result: BackupKeyResult::Fails { code, why }, kms_request_ids: Vec::new() };
         let stored = match self.env.store.key(id).await {
             Ok(Some(stored)) => stored,
-            Ok(None) => return BackupKeyResult::Fails(VaultError::KeyNotFound(id)),
-            Err(error) => return BackupKeyResult::Fails(error.into()),
+            Ok(None) => return failed(Code::NotFound, VaultError::KeyNotFound(id).to_string()),
+            // The conversion to an error for callers would lose which column cannot be read.
+            Err(error) => return failed(VaultError::from(error.clone()).code(), error.to_string()),
         };
-        if stored.record.lifecycle.is_destroyed() {
-            return BackupKeyResult::Destroyed;
-        }
-        match self.key_cache.unseal(&stored, RowTagRule::of(stored.record.lifecycle), &mut KmsUse::default()).await {
-            Ok(_) => BackupKeyResult::Opens,
-            Err(error) => BackupKeyResult::Fails(error),
-        }
+        let (lifecycle, mut kms) = (stored.record.lifecycle, KmsUse::default());
+        let verified = if lifecycle.is_destroyed() {
+            self.key_cache.check_row(&stored).await.map(|()| BackupKeyResult::Destroyed)
+        } else {
+            self.key_cache.unseal(&stored, RowTagRule::of(lifecycle), &mut kms).await.map(|_| BackupKeyResult::Opens)
+        };
+        let result = verified.unwrap_or_else(|error| {
+            kms.request_ids.extend(error.kms_request_id().map(str::to_owned));
+            BackupKeyResult::Fails { code: error.code(), why: error.to_string() }
+        });
+        VerifiedBackupKey { node: Some(stored.record.attributes.node), result, kms_request_ids: kms.request_ids }
     }
 }

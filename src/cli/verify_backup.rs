@@ -1,0 +1,143 @@
+//! `verify-backup`: opens every key of a backup, and reports what it found and the KMS calls that it made. It changes no file that exists.
+
+mod private_copy;
+mod report;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use clap::Args;
+
+use crate::{
+    config::Config,
+    crypto::{Random, SystemRandom},
+    kms::Providers,
+    storage::{KeyRows, KeyStore as _, backup_head},
+    vault::{BackupKeyResult, Code, Vault, VaultConfig},
+};
+
+use self::{
+    private_copy::PrivateCopy,
+    report::{FailedKey, Report},
+};
+use super::{Failure, Format, progress::Progress};
+use crate::server::run::{clock, open_store, runtime};
+
+/// Open every key of a backup to verify it. Nothing is imported
+#[derive(Debug, Args)]
+pub struct VerifyBackupArgs {
+    /// The backup. It is not changed
+    file: PathBuf,
+    /// The configuration of the vault, with access to its wrapper keys
+    #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
+    config: PathBuf,
+    /// The longest time for the whole verification. The report then has the keys so far
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+}
+
+/// The report while the work goes on. It is printed even if the work does not end.
+type SharedReport = Arc<Mutex<Report>>;
+
+pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
+    let report = Arc::new(Mutex::new(Report::new(&args.file, clock()())));
+    let copied = PrivateCopy::beside(&args.file)?;
+    let runtime = runtime()?;
+    let worked = runtime.block_on(async {
+        let work = tokio::spawn(verify(config, args.file.clone(), copied.file().to_owned(), Arc::clone(&report)));
+        tokio::select! {
+            worked = work => worked.unwrap_or_else(|stopped| Err(anyhow::anyhow!("the verification was interrupted: {stopped}").into())),
+            () = tokio::time::sleep(args.timeout) => Err(anyhow::anyhow!(
+                "the verification did not end within {}. Allow more with --timeout, if the backup is yours",
+                humantime::format_duration(args.timeout)
+            ).into()),
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted("the verification was interrupted. The report has the keys so far".into())),
+        }
+    });
+    // A read of a hostile file or a call that hangs ends with the process.
+    runtime.shutdown_background();
+    drop(copied);
+    let mut report = locked(&report);
+    report.end(clock()(), worked.is_ok());
+    report.print(args.output)?;
+    worked?;
+    if report.is_good() { Ok(()) } else { Err(anyhow::anyhow!("not every key of the backup opens").into()) }
+}
+
+async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: SharedReport) -> Result<(), Failure> {
+    config.storage.path.clone_from(&copied);
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let (reads, source, for_store) = (Arc::clone(&report), Arc::clone(&random), config.clone());
+    // These reads may take long and cannot be cancelled.
+    let store = tokio::task::spawn_blocking(move || {
+        let fingerprint = private_copy::copy(&file, &copied)?;
+        locked(&reads).file = Some(fingerprint);
+        let head = backup_head(&copied).map_err(|error| of_file(error, &copied, &file))?;
+        let mode = head.mode;
+        locked(&reads).head = Some(head);
+        open_store(&for_store, mode, false, source.as_ref()).map_err(|error| of_file(error, &copied, &file))
+    });
+    let store = Arc::new(store.await.map_err(|stopped| anyhow::anyhow!("the backup cannot be read: {stopped}"))??);
+    let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+    let vault = Vault::start(VaultConfig {
+        id: config.vault.id.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: Arc::clone(&store) as _,
+        providers,
+        clock: clock(),
+        random,
+        policy: Arc::new(ArcSwap::from_pointee(config.policy().map_err(anyhow::Error::from)?)),
+        cache: config.cache.clone(),
+        limits: config.limits.clone(),
+        jobs: config.jobs.clone(),
+    })
+    .await?;
+    let rows = store.key_rows().await.map_err(anyhow::Error::from)?;
+    open_all(&vault, rows, &report).await;
+    store.close().await;
+    Ok(())
+}
+
+/// Opens every key that the table or the log has. A row that cannot be read, and a key without a row, is a failure.
+async fn open_all(vault: &Vault, rows: KeyRows, report: &SharedReport) {
+    let KeyRows { ids, unreadable, missing } = rows;
+    let mut progress = Progress::new("verify-backup");
+    {
+        let mut report = locked(report);
+        report.missing = missing.len() as u64;
+        let lost = "the audit log knows this key, but the backup has no row of it";
+        report.failed.extend(unreadable.into_iter().map(|why| FailedKey { key_id: None, node: None, code: Code::KeyQuarantined, why }));
+        let missing = missing.into_iter().map(|id| FailedKey { key_id: Some(id), node: None, code: Code::NotFound, why: lost.into() });
+        report.failed.extend(missing);
+    }
+    for id in ids {
+        let verified = vault.verify_backup_key(id).await;
+        let mut report = locked(report);
+        report.kms_request_ids.extend(verified.kms_request_ids);
+        match verified.result {
+            BackupKeyResult::Opens => report.opened += 1,
+            BackupKeyResult::Destroyed => report.destroyed += 1,
+            BackupKeyResult::Fails { code, why } => report.failed.push(FailedKey { key_id: Some(id), node: verified.node, code, why }),
+        }
+        progress.show(report.counts(), Instant::now());
+    }
+}
+
+/// The error about the private copy, as one about the backup.
+fn of_file(error: impl Into<anyhow::Error>, copied: &Path, file: &Path) -> anyhow::Error {
+    let text = format!("{:#}", error.into()).replace(&copied.display().to_string(), &file.display().to_string());
+    let file = file.display().to_string();
+    if text.contains(&file) { anyhow::anyhow!("{text}") } else { anyhow::anyhow!("{file}: {text}") }
+}
+
+fn locked(report: &SharedReport) -> MutexGuard<'_, Report> {
+    report.lock().unwrap_or_else(PoisonError::into_inner)
+}
