@@ -11,10 +11,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Failure;
+use crate::crypto::read_pkcs8_file;
 
 /// The longest file that is read, in bytes. Keys, passwords and messages are much shorter.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -70,12 +70,8 @@ impl Place {
 }
 
 /// The bytes of PKCS#8 in DER, read from DER or PEM.
-pub(super) fn pkcs8_der(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    if !bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
-        return Ok(bytes);
-    }
-    let mut der = PrivatePkcs8KeyDer::from_pem_slice(&bytes)
-        .map_err(|_| Failure::Usage("the PEM file holds no PRIVATE KEY; make one with: openssl pkcs8 -topk8 -nocrypt -in FILE".into()))?;
+pub(super) fn pkcs8_der(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut der = read_pkcs8_file(bytes).map_err(|problem| Failure::Usage(format!("--material-file: {problem}")))?;
     let copy = Zeroizing::new(der.secret_pkcs8_der().to_vec());
     der.zeroize();
     Ok(copy)
@@ -241,9 +237,9 @@ mod tests {
     fn pem_becomes_der_and_der_stays() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let der = Zeroizing::new(key.serialize_der());
-        assert_eq!(*pkcs8_der(der.clone()).unwrap(), *der);
-        assert_eq!(*pkcs8_der(Zeroizing::new(key.serialize_pem().into_bytes())).unwrap(), *der);
-        assert!(pkcs8_der(Zeroizing::new(b"-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n".to_vec())).is_err());
+        assert_eq!(*pkcs8_der(&der).unwrap(), *der);
+        assert_eq!(*pkcs8_der(key.serialize_pem().as_bytes()).unwrap(), *der);
+        assert!(pkcs8_der(b"-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n").is_err());
     }
 
     #[test]

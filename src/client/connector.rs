@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::error::chain;
 use crate::{
-    crypto::key_file_fault,
+    crypto::{read_certificate_file, read_private_key},
     files::{self, MAX_FILE},
 };
 
@@ -68,7 +68,15 @@ impl TlsFiles {
             .with_root_certificates(roots);
         let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
         let chain = certificates(certificate)?;
-        builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| fault(certificate, &error))
+        builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let certificate = certificate.display();
+                let problem =
+                    format!("the key does not belong to the certificate {certificate}, whose first section must be that of the client");
+                TlsFileError { file: key.clone(), problem }
+            }
+            error => fault(certificate, &error),
+        })
     }
 }
 
@@ -100,20 +108,11 @@ where
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let bytes = read(file)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match all {
-        Ok(all) if all.is_empty() => {
-            Err(TlsFileError { file: file.to_owned(), problem: "the file contains no certificate in PEM format".to_owned() })
-        }
-        all => all.map_err(|error| fault(file, &error)),
-    }
+    read_certificate_file(&read(file)?).map_err(|problem| TlsFileError { file: file.to_owned(), problem })
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    let pem = read(file)?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| TlsFileError { file: file.to_owned(), problem: key_file_fault(&pem, &chain(&error)) })
+    read_private_key(&read(file)?).map_err(|problem| TlsFileError { file: file.to_owned(), problem })
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {

@@ -4,11 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::CertificateDer,
 };
 
 use super::config::{FileError, Files};
-use crate::domain::Timestamp;
+use crate::{crypto::read_certificate_file, domain::Timestamp};
 
 /// aws-lc-rs, independent of the process default, with hybrid post-quantum key exchange first.
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -16,11 +16,9 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() })
 }
 
-/// The certificates of a PEM file, at least one.
+/// The certificates of a file, at least one.
 pub(super) fn read_certificates(file: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let all =
-        CertificateDer::pem_slice_iter(files.bytes(file)).collect::<Result<Vec<_>, _>>().map_err(|error| FileError::new(file, error))?;
-    if all.is_empty() { Err(FileError::new(file, "the file contains no certificate in PEM format")) } else { Ok(all) }
+    read_certificate_file(files.bytes(file)).map_err(|problem| FileError::new(file, problem))
 }
 
 /// The time at which something expires whose last valid second is `last_second`.

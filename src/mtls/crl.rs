@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, pem::PemObject};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use webpki::{BorrowedCertRevocationList, EndEntityCert};
 use x509_parser::{
     certificate::X509Certificate,
@@ -16,7 +16,7 @@ use super::{
     identity::serial_bytes,
     name::show,
 };
-use crate::domain::Timestamp;
+use crate::{crypto::pem_sections, domain::Timestamp};
 
 /// One revocation list.
 #[derive(Debug)]
@@ -51,11 +51,9 @@ impl Crl {
     /// unknown.
     pub(super) fn read(file: &Path, files: &Files) -> Result<(Vec<Self>, Vec<String>), FileError> {
         let bytes = files.bytes(file);
-        let ders = if bytes.windows(BEGIN.len()).any(|window| window == BEGIN) {
-            let pem = CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-            pem.map_err(|error| FileError::new(file, error))?
-        } else {
-            vec![CertificateRevocationListDer::from(bytes.to_vec())]
+        let ders = match pem_sections(bytes).map_err(|problem| FileError::new(file, problem))? {
+            Some(sections) => sections.into_iter().filter(|section| section.label == "X509 CRL").map(|section| section.der).collect(),
+            None => vec![bytes.to_vec().into()],
         };
         if ders.is_empty() {
             return Err(FileError::new(file, "the file contains no revocation list"));
@@ -204,5 +202,3 @@ fn unsupported(error: &webpki::Error) -> String {
     };
     format!("is not used: {why}")
 }
-
-const BEGIN: &[u8] = b"-----BEGIN";

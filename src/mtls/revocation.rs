@@ -82,17 +82,18 @@ impl RevocationLists {
         let mut all = self.unusable.clone();
         let links = cas.iter().filter_map(Link::read).collect::<Vec<_>>();
         for list in &self.lists {
-            let named = links.iter().filter(|ca| list.names(&ca.parsed)).collect::<Vec<_>>();
-            if named.is_empty() {
+            if links.iter().any(|ca| self.is_of(list, ca)) {
+                if list.this_update > now {
+                    all.push(format!("{} is from the future. Check the clocks of the CA and of this machine", list.name));
+                }
+            } else if links.iter().any(|ca| list.names(&ca.parsed)) {
+                all.push(format!("{} is not used: its signature is not by this CA. Fetch it again", list.name));
+            } else {
                 all.push(format!(
                     "{} has an issuer that is no CA of this entry of client_cas: it counts only for clients that send the certificate of \
                      this issuer, below a CA of the entry. Remove it, or correct the file",
                     list.name
                 ));
-            } else if !named.iter().any(|ca| self.signed(list, ca)) {
-                all.push(format!("{} is not used: its signature is not by this CA. Fetch it again", list.name));
-            } else if list.this_update > now {
-                all.push(format!("{} is from the future. Check the clocks of the CA and of this machine", list.name));
             }
         }
         for list in self.in_use(cas).filter(|list| list.until <= now) {
@@ -117,12 +118,12 @@ impl RevocationLists {
         if issuer.parsed.key_usage().is_ok_and(|usage| usage.is_some_and(|usage| !usage.value.crl_sign())) {
             return Vec::new();
         }
-        let mut named = self.lists.iter().filter(|list| list.names(&issuer.parsed)).collect::<Vec<_>>();
+        let mut named = self.lists.iter().filter(|list| list.issuer == issuer.parsed.subject().as_raw()).collect::<Vec<_>>();
         named.sort_by(|one, other| other.age().cmp(&one.age()));
         let mut newest = Vec::<&Crl>::new();
         for list in named {
             // Verifies only the signatures of lists that may count.
-            if !newest.iter().any(|newer| newer.supersedes(list)) && self.signed(list, issuer) {
+            if !newest.iter().any(|newer| newer.supersedes(list)) && self.is_of(list, issuer) {
                 newest.push(list);
             }
         }
@@ -133,7 +134,8 @@ impl RevocationLists {
     fn in_use(&self, cas: &[CertificateDer<'_>]) -> impl Iterator<Item = &Crl> {
         let links = cas.iter().filter_map(Link::read).collect::<Vec<_>>();
         let of_cas = links.iter().flat_map(|ca| self.newest_of(ca)).collect::<Vec<_>>();
-        let strange = self.lists.iter().filter(|list| !links.iter().any(|ca| list.names(&ca.parsed))).collect::<Vec<_>>();
+        let used = |list: &&Crl| of_cas.iter().any(|of_ca| std::ptr::eq(*of_ca, *list));
+        let strange = self.lists.iter().filter(|list| !used(list) && !links.iter().any(|ca| list.names(&ca.parsed))).collect::<Vec<_>>();
         let newest = strange
             .clone()
             .into_iter()
@@ -141,7 +143,8 @@ impl RevocationLists {
         of_cas.into_iter().chain(newest)
     }
 
-    fn signed(&self, list: &Crl, ca: &Link<'_>) -> bool {
-        list.is_signed_by(ca.der, self.algorithms.all)
+    /// Whether `ca` issued the list. The signature decides: some CAs write another key id into their lists than into their certificate.
+    fn is_of(&self, list: &Crl, ca: &Link<'_>) -> bool {
+        list.issuer == ca.parsed.subject().as_raw() && list.is_signed_by(ca.der, self.algorithms.all)
     }
 }

@@ -6,7 +6,7 @@ use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, UnixTime},
     server::{
         ServerSessionMemoryCache,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -25,7 +25,7 @@ use super::{
     trust_anchors::TrustAnchors,
 };
 use crate::{
-    crypto::key_file_fault,
+    crypto::read_private_key,
     domain::{Clock, Timestamp},
 };
 
@@ -73,8 +73,7 @@ fn server_config(config: &TlsConfig, files: &Files, verifier: Option<Arc<ChainVe
         TlsVersion::Tls12 => BOTH,
     };
     let chain = read_certificates(&config.certificate, files)?;
-    let key = PrivateKeyDer::from_pem_slice(files.bytes(&config.key))
-        .map_err(|error| FileError::new(&config.key, key_file_fault(files.bytes(&config.key), &error)))?;
+    let key = read_private_key(files.bytes(&config.key)).map_err(|problem| FileError::new(&config.key, problem))?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|error| FileError::new(&config.certificate, error))?;
@@ -83,7 +82,11 @@ fn server_config(config: &TlsConfig, files: &Files, verifier: Option<Arc<ChainVe
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_single_cert(chain, key).map_err(|error| {
-        FileError::new(&config.key, format!("the key does not belong to the certificate {}: {error}", config.certificate.display()))
+        let certificate = config.certificate.display();
+        FileError::new(
+            &config.key,
+            format!("the key does not belong to the certificate {certificate}, whose first section must be that of the server: {error}"),
+        )
     })?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Without a ticket, each new connection would wait for a delayed ACK (40 ms), because no data follows the last flight of the client.

@@ -34,6 +34,7 @@ mod import_export;
 mod ineffective_settings;
 mod job_crash;
 mod job_progress;
+mod key_files;
 mod key_lifecycle;
 mod kill;
 mod kms_aws;

@@ -88,6 +88,17 @@ async fn a_list_with_a_wrong_signature_never_counts_and_is_reported() {
 }
 
 #[tokio::test]
+async fn the_signature_decides_about_the_issuer_of_a_list_and_not_its_key_id() {
+    let mut vault = Vault::start().await;
+    let (seven, eight) = (vault.client(7, P1), vault.client(8, P1));
+    vault.write("ca.crl", &vault.ca.crl_with_key_id(&[7], at(-60), at(3600), 2, rcgen::KeyIdMethod::Sha384));
+    vault.reload();
+    assert_refused(&vault, &seven, "CertificateRevoked").await;
+    assert_admitted(&vault, &eight).await;
+    assert_eq!(vault.trust.warnings(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_revoked_intermediate_admits_nobody() {
     let mut vault = Vault::start().await;
     let team = vault.ca.intermediate_with_serial("Team CA", 77);

@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::{
     Client, Config, NoTls, Transaction,
     config::{Host, SslMode},
@@ -21,7 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::node_key::KmsMetadataRow;
 use crate::{
     cli::{Failure, input::Place},
-    crypto::SecretBytes,
+    crypto::{SecretBytes, read_certificate_file},
 };
 
 /// The database of the node.
@@ -134,12 +131,8 @@ fn tls(ca: &Path) -> Result<MakeRustlsConnect, Failure> {
     let unusable = |what: String| Failure::Usage(format!("--database-ca {}: {what}", ca.display()));
     let pem = Place::File(ca.to_owned()).read("--database-ca")?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+    for certificate in read_certificate_file(&pem).map_err(unusable)? {
         roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(unusable("it holds no certificate".into()));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(anyhow::Error::from)?;

@@ -69,7 +69,7 @@ pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failur
         return Err(Failure::Usage("--material-file and --password-file cannot both be standard input".into()));
     }
     let bytes = material_file.read("--material-file")?;
-    let bytes = if *format == MaterialFormat::Pkcs8 { pkcs8_der(bytes)? } else { bytes };
+    let bytes = if *format == MaterialFormat::Pkcs8 { pkcs8_der(&bytes)? } else { bytes };
     let material = base64_secret(&bytes);
     let password = password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
     let body = ImportKeyBody {

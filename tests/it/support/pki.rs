@@ -128,6 +128,18 @@ impl Ca {
 
     /// A revocation list with all its dates.
     pub(crate) fn crl_of(&self, revoked: &[u64], this_update: OffsetDateTime, next_update: OffsetDateTime, number: u64) -> String {
+        self.crl_with_key_id(revoked, this_update, next_update, number, KeyIdMethod::Sha256)
+    }
+
+    /// The same, with a key id that is not that of the certificate unless it is SHA-256.
+    pub(crate) fn crl_with_key_id(
+        &self,
+        revoked: &[u64],
+        this_update: OffsetDateTime,
+        next_update: OffsetDateTime,
+        number: u64,
+        key_identifier_method: KeyIdMethod,
+    ) -> String {
         let revoked_certs = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: at(-60),
@@ -140,7 +152,7 @@ impl Ca {
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: revoked_certs.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
+            key_identifier_method,
         };
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
