@@ -69,6 +69,7 @@ pub(super) struct EntriesQuery {
     key_id: Option<KeyId>,
     #[param(value_type = Option<String>)]
     node: Option<NodeName>,
+    #[param(nullable = false)]
     principal: Option<String>,
     operation: Option<Operation>,
     outcome: Option<Outcome>,
@@ -89,7 +90,7 @@ pub(super) struct EntriesQuery {
 /// Query the log
 ///
 /// Oldest first. Auditors of some nodes see the entries of those nodes.
-#[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>), Problems))]
+#[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>, description = "A page of audit entries"), Problems))]
 pub(super) async fn entries(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, EntriesQuery>,

@@ -47,7 +47,7 @@ impl From<Grant> for GrantAnswer {
 }
 
 /// Show the identity of the caller
-#[utoipa::path(get, path = "/v1/whoami", operation_id = "vault.whoami", tag = "vault", responses((status = 200, body = WhoamiAnswer), Problems))]
+#[utoipa::path(get, path = "/v1/whoami", operation_id = "vault.whoami", tag = "vault", responses((status = 200, body = WhoamiAnswer, description = "The identity and the grants of the caller"), Problems))]
 pub(super) async fn whoami(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<WhoamiAnswer>, Problem> {
     let Whoami { principal, grants, policy_revision } = api.vault.whoami(&ask.call).await.or_problem(&ask.call)?.into_value();
     let certificate = principal.certificate.map(|digest| Hex(&digest).to_string());
@@ -93,7 +93,7 @@ pub(super) struct AuthorizeAnswer {
 
 /// Explain a decision without performing it
 #[utoipa::path(post, path = "/v1/authorize", operation_id = "vault.authorize", tag = "vault", request_body = AuthorizeRequest,
-    responses((status = 200, body = AuthorizeAnswer), Problems))]
+    responses((status = 200, body = AuthorizeAnswer, description = "The decision, explained"), Problems))]
 pub(super) async fn authorize(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, AuthorizeRequest>,

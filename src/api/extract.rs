@@ -10,6 +10,7 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -37,6 +38,16 @@ pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
+
+/// The header that makes a creation repeatable, as the OpenAPI document describes it. [`call`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct IdempotencyKey {
+    /// 1 to 255 visible ASCII characters. The same key and body give the same answer for 24 hours.
+    #[param(rename = "Idempotency-Key", nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    idempotency_key: Option<String>,
+}
 
 /// The `{id}` in a path.
 pub(super) trait PathId: Sized {

@@ -3,7 +3,13 @@
 //! The extractor parses [`Cursor`] and [`PageLimit`], so that a handler gets valid values only.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Ref,
+        schema::{Array, ArrayBuilder},
+    },
+};
 
 use crate::vault::{ItemPage, PageRequest};
 
@@ -14,11 +20,19 @@ const MAX_LIMIT: u32 = 1000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(bound = "T: ToSchema")]
 pub struct List<T> {
     /// The items, oldest first.
+    #[schema(schema_with = items::<T>)]
     pub items: Vec<T>,
     /// The cursor of the next page. `null` on the last page.
     pub next_cursor: Option<String>,
+}
+
+/// Items by the name of their schema. Derived, the schema of the items would be repeated in that of the list, and a generated client would have
+/// two types for a key.
+fn items<T: ToSchema>() -> Array {
+    ArrayBuilder::new().items(Ref::from_schema_name(T::name())).description(Some("The items, oldest first.")).build()
 }
 
 impl<T> List<T> {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{Json, Router, http::Method, response::Html, routing::get};
-use utoipa::OpenApi;
+use utoipa::{Modify, OpenApi, openapi::security::SecurityScheme};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::domain::Operation;
@@ -22,9 +22,38 @@ use super::{
         description = "Keeps the private keys of Canton nodes sealed, opens them only into memory, and audits every use.\n\nEvery call needs a client certificate. Bytes are standard base64, times RFC 3339. Errors are problem documents (RFC 9457); `retryable` says whether the same call may succeed later.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    servers((
+        url = "https://{host}:{port}",
+        description = "The listener of the API: `[listen] api`",
+        variables(
+            ("host" = (default = "localhost", description = "A name in the server certificate")),
+            ("port" = (default = "8443", description = "The port of `[listen] api`"))
+        )
+    )),
+    tags(
+        (name = "keys", description = "Creating, importing, listing and showing keys"),
+        (name = "lifecycle", description = "Changing the state of keys, and re-sealing them"),
+        (name = "use", description = "Using keys: signing, decrypting, encrypting, exporting"),
+        (name = "wrapper-keys", description = "The keys of the KMS that seal all others, and rotations between them"),
+        (name = "audit", description = "The log of every call"),
+        (name = "vault", description = "The status and the freeze of the vault, and the rights of the caller")
+    ),
+    security(("client_certificate" = [])),
+    modifiers(&ClientCertificate),
     components(schemas(Problem))
 )]
 struct Document;
+
+/// How a caller proves who it is. The derive has no such scheme.
+struct ClientCertificate;
+
+impl Modify for ClientCertificate {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "The principal is the SPIFFE id or DNS name of the client certificate. Its CA is in `[[tls.client_cas]]`, and its rights are in `[[grants]]`.";
+        let scheme = SecurityScheme::MutualTls { description: Some(description.into()), deprecated: None, extensions: None };
+        document.components.get_or_insert_default().add_security_scheme("client_certificate", scheme);
+    }
+}
 
 fn table() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
@@ -111,6 +140,31 @@ mod tests {
             document.paths.paths.values().map(|item| [&item.get, &item.post, &item.delete].iter().filter(|o| o.is_some()).count()).sum();
         assert_eq!(Operations::new().0.values().map(Vec::len).sum::<usize>(), routes);
         assert!(routes >= 23, "{routes}");
+    }
+
+    /// What validators and generators of clients refuse or stumble over. `scripts/test-clients` runs them.
+    #[test]
+    fn the_document_is_complete() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let declared: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+        assert_eq!(document["components"]["securitySchemes"]["client_certificate"]["type"], "mutualTLS");
+        assert_eq!(document["security"], serde_json::json!([{ "client_certificate": [] }]));
+        assert!(!document["servers"].as_array().unwrap().is_empty());
+        let calls = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+        for call in calls {
+            let id = &call["operationId"];
+            assert!(id.is_string() && call["summary"].is_string(), "{id}");
+            assert!(declared.contains(&&call["tags"][0]), "{id}: the tag is not declared");
+            for (status, response) in call["responses"].as_object().unwrap() {
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id} {status}: no description");
+            }
+            for parameter in call["parameters"].as_array().into_iter().flatten() {
+                assert!(!parameter["schema"]["type"].is_array(), "{id} {}: a parameter cannot be null", parameter["name"]);
+            }
+        }
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap().iter().filter(|(name, _)| name.starts_with("List_")) {
+            assert!(schema["properties"]["items"]["items"]["$ref"].is_string(), "{name}: the items have no name");
+        }
     }
 
     /// `cargo test openapi` says how to regenerate it.

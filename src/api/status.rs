@@ -46,7 +46,7 @@ impl From<Status> for StatusAnswer {
 }
 
 /// Show the status of the vault
-#[utoipa::path(get, path = "/v1/status", operation_id = "vault.status", tag = "vault", responses((status = 200, body = StatusAnswer), Problems))]
+#[utoipa::path(get, path = "/v1/status", operation_id = "vault.status", tag = "vault", responses((status = 200, body = StatusAnswer, description = "The status"), Problems))]
 pub(super) async fn status(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<StatusAnswer>, Problem> {
     Ok(Json(api.vault.show_status(&ask.call).await.or_problem(&ask.call)?.into_value().into()))
 }

@@ -81,7 +81,7 @@ impl TopologyAnswer {
 ///
 /// Decodes a prepared transaction completely, or refuses it. Nothing is signed.
 #[utoipa::path(post, path = "/v1/topology/decode", operation_id = "topology.decode", tag = "use",
-    request_body = DecodeTopology, responses((status = 200, body = TopologyAnswer), Problems))]
+    request_body = DecodeTopology, responses((status = 200, body = TopologyAnswer, description = "The decoded transaction"), Problems))]
 pub(super) async fn decode(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, DecodeTopology>,
@@ -123,8 +123,8 @@ pub(super) struct TopologySignAnswer {
 ///
 /// Decodes the transactions, computes the hash itself, and signs it. The audit entry says what was signed. A key that is limited to topology
 /// transactions signs in no other way.
-#[utoipa::path(post, path = "/v1/keys/{id}/sign-topology", operation_id = "keys.sign-topology", tag = "use", params(("id" = String, Path)),
-    request_body = SignTopology, responses((status = 200, body = TopologySignAnswer), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/sign-topology", operation_id = "keys.sign-topology", tag = "use", params(("id" = String, Path, description = "The id of the key")),
+    request_body = SignTopology, responses((status = 200, body = TopologySignAnswer, description = "The signature, and what was signed"), Problems))]
 pub(super) async fn sign(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, SignTopology>,

@@ -21,7 +21,7 @@ use crate::api::{
 /// Enable a disabled or quarantined key
 ///
 /// Opens the key to verify it, and restores the state before. The key never gets more rights than before.
-#[utoipa::path(post, path = "/v1/keys/{id}/enable", operation_id = "keys.enable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/enable", operation_id = "keys.enable", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn enable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.enable(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
@@ -30,7 +30,7 @@ pub(in crate::api) async fn enable(State(api): State<Arc<Api>>, ask: ApiRequest<
 /// Disable a key
 ///
 /// Takes effect at once, also while the KMS or the log is down. Then the answer says `"recorded": false`.
-#[utoipa::path(post, path = "/v1/keys/{id}/disable", operation_id = "keys.disable", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/disable", operation_id = "keys.disable", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let in_force = api.vault.disable(&ask.call, ask.path).await.or_problem(&ask.call)?;
     let Effective { value, recorded } = in_force;
@@ -40,7 +40,7 @@ pub(in crate::api) async fn disable(State(api): State<Arc<Api>>, ask: ApiRequest
 /// Supersede a key
 ///
 /// Final: the key only decrypts from now on. It never signs or encrypts again.
-#[utoipa::path(post, path = "/v1/keys/{id}/supersede", operation_id = "keys.supersede", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/supersede", operation_id = "keys.supersede", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn supersede(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.supersede(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))
@@ -60,8 +60,8 @@ pub(in crate::api) struct SigningRestriction {
 ///
 /// A key that is limited to topology transactions signs only what the vault has decoded. Canton's driver passes hashes only, so that a
 /// node cannot use such a key online: restrict a root key whose intermediate key is online.
-#[utoipa::path(post, path = "/v1/keys/{id}/signing-restriction", operation_id = "keys.restrict-signing", tag = "life", params(("id" = String, Path)),
-    request_body = SigningRestriction, responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/signing-restriction", operation_id = "keys.restrict-signing", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key")),
+    request_body = SigningRestriction, responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn restrict_signing(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, SigningRestriction>,
@@ -98,7 +98,7 @@ pub(in crate::api) struct DeleteQuery {
 /// Schedule the deletion of a key
 ///
 /// The vault refuses to use the key from now on, and destroys it when the days are over.
-#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "keys.delete", tag = "life", params(("id" = String, Path), DeleteQuery), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "keys.delete", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key"), DeleteQuery), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId, DeleteQuery>) -> Result<Json<Key>, Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
     let Ok(days) = ask.query.days.as_deref().unwrap_or("30").parse() else {
@@ -112,7 +112,7 @@ pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<
 /// Cancel a scheduled deletion
 ///
 /// Restores the state before. The key never gets more rights than before.
-#[utoipa::path(post, path = "/v1/keys/{id}/cancel-deletion", operation_id = "keys.cancel-deletion", tag = "life", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/cancel-deletion", operation_id = "keys.cancel-deletion", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn cancel_deletion(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.cancel_deletion(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     Api, Problem,
     base64::{Base64, SecretBase64},
-    extract::{ApiRequest, Nothing},
+    extract::{ApiRequest, IdempotencyKey, Nothing},
     pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
@@ -182,8 +182,8 @@ pub(super) struct CreateKey {
 ///
 /// Repeatable with `Idempotency-Key`: the same key and body give the same answer for 24 hours.
 #[utoipa::path(post, path = "/v1/keys", operation_id = "keys.create", tag = "keys",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body = CreateKey, responses((status = 201, body = Key), Problems))]
+    params(IdempotencyKey),
+    request_body = CreateKey, responses((status = 201, body = Key, description = "The new key"), Problems))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, CreateKey>,
@@ -234,8 +234,8 @@ impl<'de> Deserialize<'de> for SecretText {
 /// Importing the same key with the same attributes again answers 200 and changes nothing. With other attributes it answers 409. The origin
 /// is `imported` for ever.
 #[utoipa::path(post, path = "/v1/keys/import", operation_id = "keys.import", tag = "keys",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body = ImportRequest, responses((status = 201, body = Key), (status = 200, body = Key), Problems))]
+    params(IdempotencyKey),
+    request_body = ImportRequest, responses((status = 201, body = Key, description = "The imported key"), (status = 200, body = Key, description = "The key, which existed"), Problems))]
 pub(super) async fn import(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, ImportRequest>,
@@ -261,8 +261,8 @@ pub(super) struct RotateKey {
 ///
 /// The old key signs until it is superseded: Canton signs with it until its topology change takes effect.
 #[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "keys.rotate", tag = "keys",
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body = Option<RotateKey>, responses((status = 201, body = Key), Problems))]
+    params(("id" = String, Path, description = "The id of the key"), IdempotencyKey),
+    request_body = Option<RotateKey>, responses((status = 201, body = Key, description = "The new key"), Problems))]
 pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, RotateKey>,
@@ -294,7 +294,7 @@ pub(super) struct KeysQuery {
 /// List keys
 ///
 /// Oldest first, on the nodes that the caller may see.
-#[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>), Problems))]
+#[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>, description = "A page of keys"), Problems))]
 pub(super) async fn list(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, KeysQuery>) -> Result<Json<List<Key>>, Problem> {
     let KeysQuery { node, purpose, state, class, created_before, cursor, limit } = ask.query;
     let query = KeyQuery { node, purpose, state, class, created_before };
@@ -303,7 +303,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, K
 }
 
 /// Show a key
-#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "keys.show", tag = "keys", params(("id" = String, Path)), responses((status = 200, body = Key), Problems))]
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "keys.show", tag = "keys", params(("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId>) -> Result<Json<Key>, Problem> {
     let answer = api.vault.show_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     Ok(Json(answer.into_value().into()))

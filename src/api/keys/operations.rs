@@ -48,8 +48,8 @@ pub struct SignAnswer {
 }
 
 /// Sign a message
-#[utoipa::path(post, path = "/v1/keys/{id}/sign", operation_id = "keys.sign", tag = "use", params(("id" = String, Path)),
-    request_body = SignRequest, responses((status = 200, body = SignAnswer), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/sign", operation_id = "keys.sign", tag = "use", params(("id" = String, Path, description = "The id of the key")),
+    request_body = SignRequest, responses((status = 200, body = SignAnswer, description = "The signature"), Problems))]
 pub(in crate::api) async fn sign(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, SignRequest>,
@@ -77,8 +77,8 @@ pub(in crate::api) struct DecryptAnswer {
 }
 
 /// Decrypt a ciphertext
-#[utoipa::path(post, path = "/v1/keys/{id}/decrypt", operation_id = "keys.decrypt", tag = "use", params(("id" = String, Path)),
-    request_body = DecryptRequest, responses((status = 200, body = DecryptAnswer), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/decrypt", operation_id = "keys.decrypt", tag = "use", params(("id" = String, Path, description = "The id of the key")),
+    request_body = DecryptRequest, responses((status = 200, body = DecryptAnswer, description = "The plaintext"), Problems))]
 pub(in crate::api) async fn decrypt(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, DecryptRequest>,
@@ -108,8 +108,8 @@ pub struct EncryptAnswer {
 }
 
 /// Encrypt under a symmetric key
-#[utoipa::path(post, path = "/v1/keys/{id}/encrypt", operation_id = "keys.encrypt", tag = "use", params(("id" = String, Path)),
-    request_body = EncryptRequest, responses((status = 200, body = EncryptAnswer), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/encrypt", operation_id = "keys.encrypt", tag = "use", params(("id" = String, Path, description = "The id of the key")),
+    request_body = EncryptRequest, responses((status = 200, body = EncryptAnswer, description = "The ciphertext"), Problems))]
 pub(in crate::api) async fn encrypt(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, EncryptRequest>,
@@ -142,8 +142,8 @@ pub(in crate::api) struct ExportAnswer {
 }
 
 /// Export a key that was created exportable
-#[utoipa::path(post, path = "/v1/keys/{id}/export", operation_id = "keys.export", tag = "use", params(("id" = String, Path)),
-    request_body = ExportRequest, responses((status = 200, body = ExportAnswer), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/export", operation_id = "keys.export", tag = "use", params(("id" = String, Path, description = "The id of the key")),
+    request_body = ExportRequest, responses((status = 200, body = ExportAnswer, description = "The exported key"), Problems))]
 pub(in crate::api) async fn export(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<KeyId, Nothing, ExportRequest>,

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     Api, Problem,
-    extract::{ApiRequest, Nothing},
+    extract::{ApiRequest, IdempotencyKey, Nothing},
     pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
@@ -188,9 +188,9 @@ impl AddWrapperKey {
 /// Register or create a wrapper key
 ///
 /// The vault checks that it wraps and unwraps. The first one is active. Further ones are on standby until a rotation makes one active.
-#[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper keys",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body = AddWrapperKey, responses((status = 201, body = WrapperKeyResponse), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.add", tag = "wrapper-keys",
+    params(IdempotencyKey),
+    request_body = AddWrapperKey, responses((status = 201, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
 pub(super) async fn add(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, AddWrapperKey>,
@@ -218,7 +218,7 @@ pub(super) struct WrapperKeysQuery {
 }
 
 /// List wrapper keys
-#[utoipa::path(get, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.list", tag = "wrapper keys", params(WrapperKeysQuery), responses((status = 200, body = List<WrapperKeyResponse>), Problems))]
+#[utoipa::path(get, path = "/v1/wrapper-keys", operation_id = "wrapper-keys.list", tag = "wrapper-keys", params(WrapperKeysQuery), responses((status = 200, body = List<WrapperKeyResponse>, description = "A page of wrapper keys"), Problems))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, WrapperKeysQuery>,
@@ -231,7 +231,7 @@ pub(super) async fn list(
 /// Show a wrapper key
 ///
 /// Asks its KMS, for 3 seconds at most, whether the key is usable and how its material is rotated.
-#[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKeyResponse), Problems))]
+#[utoipa::path(get, path = "/v1/wrapper-keys/{id}", operation_id = "wrapper-keys.show", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key")), responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
 pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
     let (view, look) = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?.into_value();
     Ok(Json(WrapperKeyResponse { kms: look.map(Kms::from), ..view.into() }))
@@ -241,7 +241,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKey
 ///
 /// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now. Then the wraps under
 /// this one are dropped. Nothing is deleted in the KMS: backups need their wrapper key.
-#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = WrapperKeyResponse), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key")), responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
 pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
     let answer = api.vault.retire_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
     let audit_position = answer.sequence();
@@ -263,7 +263,7 @@ pub(super) struct Replicate {
 ///
 /// Of a multi-Region key, from its primary, with the key policy of its primary. Requires `may_create`. The answer is sent when the replica
 /// opens what the key wrapped. If that takes too long, repeat the call, which finds the existing replica.
-#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper keys", params(("id" = String, Path)), request_body = Replicate, responses((status = 200, body = WrapperKeyResponse), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/replicas", operation_id = "wrapper-keys.replicate", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key")), request_body = Replicate, responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
 pub(super) async fn replicate(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<WrapperKeyId, Nothing, Replicate>,

@@ -31,7 +31,7 @@ pub(in crate::api) struct StartRotation {
 /// The vault checks the wrapper key and makes it active for new keys at once. A job then gives every key a verified wrap under it. No
 /// private key is opened. The job continues after a restart. An abort keeps what is done; to go back, start another rotation. A rotation to
 /// the wrapper key that is active already processes the keys that an earlier rotation left.
-#[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper keys", request_body = StartRotation, responses((status = 202, body = JobResponse), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.start", tag = "wrapper-keys", request_body = StartRotation, responses((status = 202, body = JobResponse, description = "The job that was started"), Problems))]
 pub(in crate::api) async fn start(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, StartRotation>,
@@ -41,7 +41,7 @@ pub(in crate::api) async fn start(
 }
 
 /// List rotations
-#[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper keys", params(JobsQuery), responses((status = 200, body = List<JobResponse>), Problems))]
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations", operation_id = "rotations.list", tag = "wrapper-keys", params(JobsQuery), responses((status = 200, body = List<JobResponse>, description = "A page of jobs"), Problems))]
 pub(in crate::api) async fn list(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, JobsQuery>,
@@ -50,7 +50,7 @@ pub(in crate::api) async fn list(
 }
 
 /// Show a rotation
-#[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+#[utoipa::path(get, path = "/v1/wrapper-keys/rotations/{id}", operation_id = "rotations.show", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the job")), responses((status = 200, body = JobResponse, description = "The job"), Problems))]
 pub(in crate::api) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     jobs::show(&api, ask, JobKind::Rotation).await
 }
@@ -58,7 +58,7 @@ pub(in crate::api) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<Jo
 /// Abort a rotation
 ///
 /// What is done stays done, and every key opens as before. To go back, start a rotation to `from`.
-#[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper keys", params(("id" = String, Path)), responses((status = 200, body = JobResponse), Problems))]
+#[utoipa::path(post, path = "/v1/wrapper-keys/rotations/{id}/abort", operation_id = "rotations.abort", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the job")), responses((status = 200, body = JobResponse, description = "The job"), Problems))]
 pub(in crate::api) async fn abort(State(api): State<Arc<Api>>, ask: ApiRequest<JobId>) -> Result<Json<JobResponse>, Problem> {
     jobs::abort(&api, ask, JobKind::Rotation).await
 }
