@@ -1,9 +1,11 @@
-//! `/v1/audit/entries`: who used which key when.
+//! `/v1/audit/entries`: who used which key when. An entry is sent as the bytes that are stored and hashed.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -12,7 +14,7 @@ use utoipa::{
 use crate::{
     audit::Entry,
     domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
-    vault::{EntryQuery, LoggedEntry},
+    vault::{EntryQuery, ItemPage, LoggedEntry, VaultError},
 };
 
 use super::{
@@ -23,15 +25,15 @@ use super::{
     problem::{IntoProblem as _, Problems},
 };
 
-/// An entry, and the hash of its stored bytes.
+/// An entry in its stored bytes, with their hash as one more field at the end.
 #[derive(Debug, Serialize)]
-pub struct AuditEntry {
-    /// The entry.
-    #[serde(flatten)]
-    pub entry: Entry,
-    /// RFC 6962 leaf hash of the stored bytes.
-    pub leaf: Base64,
-}
+#[serde(transparent)]
+pub struct AuditEntry(Box<RawValue>);
+
+/// The rule for those who check the hash of an entry. `docs/operations.md` has a command for it.
+const LEAF_RULE: &str = "An audit entry, with the hash of its stored bytes as the last field, `leaf`: the leaf hash of RFC 6962, \
+    SHA-256(0x00 ‖ stored bytes), in base64. The stored bytes are this object as it was sent, without `,\"leaf\":\"…\"`. A program that has parsed the \
+    object gets the same bytes if it removes `leaf` and encodes the other fields in the order in which they came, without spaces, in UTF-8.";
 
 /// The entry's own schema with one more field. Derived, it would be the entry *and* an object with the field, which contradict each
 /// other, since an entry has no unknown fields.
@@ -39,6 +41,7 @@ impl PartialSchema for AuditEntry {
     fn schema() -> RefOr<Schema> {
         match Entry::schema() {
             RefOr::T(Schema::Object(mut entry)) => {
+                entry.description = Some(LEAF_RULE.into());
                 entry.properties.insert("leaf".into(), Base64::schema());
                 entry.required.push("leaf".into());
                 RefOr::T(Schema::Object(entry))
@@ -54,9 +57,29 @@ impl ToSchema for AuditEntry {
     }
 }
 
-impl From<LoggedEntry> for AuditEntry {
-    fn from(LoggedEntry { entry, leaf }: LoggedEntry) -> Self {
-        Self { entry, leaf: Base64(leaf.to_vec()) }
+impl TryFrom<LoggedEntry> for AuditEntry {
+    type Error = VaultError;
+
+    fn try_from(LoggedEntry { entry: _, bytes, leaf }: LoggedEntry) -> Result<Self, VaultError> {
+        let damaged = || VaultError::Internal("an entry in the store is not an object");
+        let text = String::from_utf8(bytes).ok();
+        let Some(fields) = text.as_deref().and_then(|text| text.strip_suffix('}')) else { return Err(damaged()) };
+        let text = format!("{fields},\"leaf\":\"{}\"}}", STANDARD.encode(leaf));
+        RawValue::from_string(text).map(Self).map_err(|_| damaged())
+    }
+}
+
+/// The `after` of a query: the sequence number of an entry.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Sequence(u64);
+
+impl TryFrom<String> for Sequence {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let number = text.parse().ok().filter(|number| *number < 1 << 62);
+        number.map(Self).ok_or("after: supply the sequence number of an entry")
     }
 }
 
@@ -79,6 +102,10 @@ pub(super) struct EntriesQuery {
     /// Before this time, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
+    /// Only entries after this sequence number: the `sequence` of the last entry that the caller has. Unlike a cursor, it is known on the last
+    /// page too, so that a program can continue there later.
+    #[param(value_type = Option<u64>, minimum = 0)]
+    after: Option<Sequence>,
     /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Cursor>,
@@ -89,14 +116,19 @@ pub(super) struct EntriesQuery {
 
 /// Query the log
 ///
-/// Oldest first. Auditors of some nodes see the entries of those nodes.
+/// Oldest first. Auditors of some nodes see the entries of those nodes. Each entry is sent in its stored bytes, so that its hash can be
+/// checked: the schema `AuditEntry` has the rule.
 #[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>, description = "A page of audit entries"), Problems))]
 pub(super) async fn entries(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, EntriesQuery>,
 ) -> Result<Json<List<AuditEntry>>, Problem> {
-    let EntriesQuery { key_id, node, principal, operation, outcome, from, to, cursor, limit } = ask.query;
+    let EntriesQuery { key_id, node, principal, operation, outcome, from, to, after, cursor, limit } = ask.query;
     let query = EntryQuery { key: key_id, node, principal, operation, outcome, from, to };
-    let page = api.vault.query_audit(&ask.call, query, page_request(cursor, limit)).await.or_problem(&ask.call)?;
-    Ok(Json(List::of(page.into_value())))
+    let mut page = page_request(cursor, limit);
+    // The position of an entry in the list is its sequence number.
+    page.after = page.after.max(after.map_or(0, |Sequence(number)| number));
+    let page = api.vault.query_audit(&ask.call, query, page).await.or_problem(&ask.call)?.into_value();
+    let items: Result<Vec<AuditEntry>, VaultError> = page.items.into_iter().map(AuditEntry::try_from).collect();
+    Ok(Json(List::of(ItemPage { items: items.or_problem(&ask.call)?, next: page.next })))
 }

@@ -1,10 +1,10 @@
-//! A page that shows the API from its OpenAPI document, without external resources.
+//! Pages without external resources: the API, from its OpenAPI document, and the error codes, from their table.
 
 use std::fmt::Write as _;
 
 use utoipa::openapi::path::Operation;
 
-use super::routes;
+use super::{CODES, CodeInfo, routes};
 
 /// The page, as HTML.
 pub(super) fn page() -> String {
@@ -33,6 +33,26 @@ pub(super) fn page() -> String {
     page
 }
 
+/// The page of error codes, as HTML. Each code is an anchor: the `type` of a problem document points to it.
+pub(super) fn errors() -> String {
+    let mut page = String::from(HEAD);
+    page.push_str(
+        "<h1>Error codes</h1><p><code>retryable</code> means: the same call may succeed later without anybody changing anything.</p>\
+         <table><tr><th>code<th>status<th>retryable<th>what it is<th>what to do</tr>",
+    );
+    for CodeInfo { code, status, retryable, title, remedy } in CODES {
+        let retryable = if *retryable { "yes" } else { "no" };
+        let _ = write!(
+            page,
+            "<tr id=\"{code}\"><td><a href=\"#{code}\"><code>{code}</code></a><td>{status}<td>{retryable}<td>{}<td>{}</tr>",
+            text(title),
+            text(remedy)
+        );
+    }
+    page.push_str("</table>");
+    page
+}
+
 fn call(page: &mut String, method: &str, path: &str, operation: &Operation) {
     let _ = write!(
         page,
@@ -54,7 +74,9 @@ fn text(raw: &str) -> String {
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Canton Key Vault API</title><meta name=\"viewport\" content=\"width=device-width\">\
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}summary{cursor:pointer;padding:.3rem 0}\
-pre{background:#f4f4f4;padding:1rem;overflow:auto;font-size:13px}@media(prefers-color-scheme:dark){body{background:#111;color:#eee}pre{background:#222}a{color:#8cf}}</style>";
+table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0}tr:target{outline:2px solid}\
+pre{background:#f4f4f4;padding:1rem;overflow:auto;font-size:13px}@media(prefers-color-scheme:dark){body{background:#111;color:#eee}table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0}tr:target{outline:2px solid}\
+pre{background:#222}a{color:#8cf}}</style>";
 
 #[cfg(test)]
 mod tests {
@@ -66,6 +88,7 @@ mod tests {
         for path in routes::openapi().paths.paths.keys() {
             assert!(page.contains(&text(path)), "{path}");
         }
+        let page = page + &errors();
         assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http://") && !page.contains("https://"));
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
     router
         .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
         .route("/docs", get(|| std::future::ready(Html(docs::page()))))
-        .route("/docs/errors", get(|| std::future::ready(crate::api::problem::documentation())))
+        .route("/docs/errors", get(|| std::future::ready(Html(docs::errors()))))
 }
 
 /// The OpenAPI 3.1 document, as committed under `openapi/`.

@@ -44,13 +44,16 @@ pub struct QueryArgs {
     /// Before this time, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<Timestamp>,
+    /// Only entries after this one: continue after the last entry that you have
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
     #[command(flatten)]
     page: ListArgs,
 }
 
 /// Runs the command.
 pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Failure> {
-    let AuditCommand::Query(QueryArgs { key_id, node, principal, operation, outcome, from, to, page }) = &command;
+    let AuditCommand::Query(QueryArgs { key_id, node, principal, operation, outcome, from, to, after, page }) = &command;
     let call = || {
         Call::get("/v1/audit/entries")
             .query_if("key_id", *key_id)
@@ -60,6 +63,7 @@ pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Fai
             .query_if("outcome", *outcome)
             .query_if("from", *from)
             .query_if("to", *to)
+            .query_if("after", *after)
     };
     remote.print_list(COLUMNS, page, call).await
 }

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, io::Write};
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     Failure,
@@ -54,16 +55,16 @@ impl Remote {
         let mut left = page.limit;
         loop {
             let size = left.map(|left| left.min(LARGEST_PAGE));
-            let answer = self.client.json(call().query_if("cursor", cursor.as_ref()).query_if("limit", size)).await?;
-            let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).ok_or_else(|| no_list("items"))?;
-            list.items(items)?;
-            let next = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            let answer = self.client.success(call().query_if("cursor", cursor.as_ref()).query_if("limit", size)).await?;
+            let Page { items, next_cursor: next } = answer.parse()?;
+            list.items(&items)?;
             left = left.map(|left| left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX)));
             if next.is_none() || left == Some(0) {
                 return list.end(next.as_deref());
             }
             if next == cursor {
-                return Err(no_list("next_cursor"));
+                let reason = "the list's next_cursor is not as expected".into();
+                return Err(ClientError::Unreadable { status: 200, reason }.into());
             }
             cursor = next;
         }
@@ -84,8 +85,12 @@ pub struct ListArgs {
     cursor: Option<String>,
 }
 
-fn no_list(field: &str) -> Failure {
-    ClientError::Unreadable { status: 200, reason: format!("the list's {field} is not as expected") }.into()
+/// A page of a list. The items stay as the vault sent them: an entry of the log is hashed with its fields in their order.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+    next_cursor: Option<String>,
 }
 
 /// Prints one object.
@@ -148,6 +153,10 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(bad) { text.replace(bad, "\u{fffd}").into() } else { text.into() }
 }
 
+fn parsed(item: &RawValue) -> Result<Value, ClientError> {
+    serde_json::from_str(item.get()).map_err(|error| ClientError::Unreadable { status: 200, reason: error.to_string() })
+}
+
 /// A list while it is printed: a table with a header, or `{"items": […], "next_cursor": …}` with one item per line.
 struct ListPrinter<'a, W> {
     out: W,
@@ -162,17 +171,17 @@ impl<'a, W: Write> ListPrinter<'a, W> {
         Self { out, format, columns, widths: columns.iter().map(|name| name.len()).collect(), count: 0 }
     }
 
-    fn items(&mut self, items: &[Value]) -> Result<(), Failure> {
+    fn items(&mut self, items: &[&RawValue]) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(items),
-            Format::Text => self.table(items),
+            Format::Text => self.table(&items.iter().map(|item| parsed(item)).collect::<Result<Vec<_>, _>>()?),
         }
     }
 
-    fn json(&mut self, items: &[Value]) -> Result<(), Failure> {
+    fn json(&mut self, items: &[&RawValue]) -> Result<(), Failure> {
         for item in items {
             let before = if self.count == 0 { "{\"items\": [\n" } else { ",\n" };
-            write!(self.out, "{before}{item}")?;
+            write!(self.out, "{before}{}", item.get())?;
             self.count += 1;
         }
         Ok(())
@@ -255,7 +264,8 @@ mod tests {
         let mut out = Vec::new();
         let mut list = ListPrinter::new(&mut out, format, &["id", "state"]);
         for page in pages {
-            list.items(page.as_array().unwrap()).unwrap();
+            let page = page.to_string();
+            list.items(&serde_json::from_str::<Vec<&RawValue>>(&page).unwrap()).unwrap();
         }
         list.end(next).unwrap();
         String::from_utf8(out).unwrap()
@@ -267,6 +277,16 @@ mod tests {
         assert_eq!(listed(Format::Text, &pages, None), "ID  STATE\na   active\nbcd  -\ne    -\n");
         assert_eq!(listed(Format::Text, &[], None), "none\n");
         assert_eq!(listed(Format::Text, &pages[..1], Some("9")), "ID  STATE\na   active\nmore with --cursor 9\n");
+    }
+
+    #[test]
+    fn an_item_in_json_is_as_the_vault_sent_it() {
+        let sent = r#"{"z":1,"a":"ü\u0000","m":1.50}"#;
+        let mut out = Vec::new();
+        let mut list = ListPrinter::new(&mut out, Format::Json, &[]);
+        list.items(&[serde_json::from_str(sent).unwrap()]).unwrap();
+        list.end(None).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap().lines().nth(1), Some(sent));
     }
 
     #[test]

@@ -31,11 +31,13 @@ pub struct EntryQuery {
     pub to: Option<Timestamp>,
 }
 
-/// An audit entry and the leaf hash of its stored bytes.
+/// An audit entry, its stored bytes, and their leaf hash.
 #[derive(Debug)]
 pub struct LoggedEntry {
     /// The entry.
     pub entry: Entry,
+    /// The stored bytes: JSON. Only they are hashed.
+    pub bytes: Vec<u8>,
     /// The leaf hash as in RFC 6962.
     pub leaf: [u8; 32],
 }
@@ -57,7 +59,8 @@ impl Vault {
             let EntryQuery { key, node, principal, operation, outcome, from, to } = query;
             let filter = EntryFilter { nodes: permit.nodes().clone(), key, node, principal, operation, outcome, from, to };
             let found = self.env.store.entries(&filter, one_more(page)).await?;
-            let logged = |StoredEntry { entry, leaf, .. }| Positioned { position: entry.sequence, item: LoggedEntry { entry, leaf } };
+            let logged =
+                |StoredEntry { entry, bytes, leaf }| Positioned { position: entry.sequence, item: LoggedEntry { entry, bytes, leaf } };
             Ok(Completed::read(permit, item_page(found.into_iter().map(logged).collect(), page)))
         };
         let result = result.await;

@@ -169,6 +169,71 @@ async fn leaves_are_hashes_of_entries_and_places_have_no_gaps() {
     }
 }
 
+/// The command of docs/operations.md, on entries whose texts have characters that encoders write in several ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_command_recomputes_the_hash_of_every_entry() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let (_, after) = guide.split_once("<!-- tests/it/audit_query.rs runs the next block -->\n```sh\n").unwrap();
+    let (block, _) = after.split_once("```").unwrap();
+    let cast = Cast::start();
+    let key = cast.node.signing_key("participant1").await;
+    cast.node.sign(&key).await.success();
+    cast.node.send("GET", "/v1/whoami", &[("user-agent", r#"a "quoted" \ </script> ~ agent"#)], "").await.success();
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_canton-keyvault")).parent().unwrap();
+    let run = |script: &str| {
+        let mut command = std::process::Command::new("bash");
+        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+        command.args(["-euo", "pipefail", "-c", script]).env("PATH", path).current_dir(cast.vault.folder());
+        let file = |name: &str| cast.vault.path("pki").join(name);
+        command.env("KEYVAULT_URL", cast.vault.url()).env("KEYVAULT_CA", file("ca.pem"));
+        let output = command.env("KEYVAULT_CERT", file("auditor.pem")).env("KEYVAULT_KEY", file("auditor.key")).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (good, said) = run(block);
+    assert!(good && said.ends_with(" entries have their hash\n"), "{said}");
+    assert!(said.split(' ').next().unwrap().parse::<u32>().unwrap() > 3, "{said}");
+    // The command sees a difference.
+    let (_, check) = block.split_once('\n').unwrap();
+    let (good, said) = run(&format!("sed -i 's/\"operation\":\"keys.sign\"/\"operation\":\"keys.show\"/' entries.json\n{check}"));
+    assert!(!good && said.contains("does not have its hash"), "{said}");
+}
+
+/// Each entry is sent in its stored bytes, and what is after a number can be read when there is nothing yet, and later.
+#[tokio::test]
+async fn a_reader_continues_after_the_last_entry_that_it_has() {
+    let cast = Cast::start();
+    let key = cast.node.signing_key("participant1").await;
+    let reply = cast.auditor.get("/v1/audit/entries").await;
+    let last = reply.success()["items"].as_array().unwrap().last().unwrap()["sequence"].as_u64().unwrap();
+    let database = cast.vault.database();
+    let stored: Vec<u8> = database
+        .query_row("SELECT entry FROM audit_entries WHERE sequence = ?1", [i64::try_from(last).unwrap()], |row| row.get(0))
+        .unwrap();
+    let stored = String::from_utf8(stored).unwrap();
+    assert!(reply.text.contains(stored.strip_suffix('}').unwrap()), "{}", reply.text);
+
+    cast.node.sign(&key).await.success();
+    let after = |number: u64, rest: &'static str| {
+        let auditor = &cast.auditor;
+        async move { auditor.get(&format!("/v1/audit/entries?after={number}&outcome=ok{rest}")).await.success() }
+    };
+    let numbers =
+        |page: &Value| -> Vec<u64> { page["items"].as_array().unwrap().iter().map(|e| e["sequence"].as_u64().unwrap()).collect() };
+    // The query above, and the signature.
+    let page = after(last, "&limit=1").await;
+    assert_eq!(numbers(&page), [last + 1]);
+    // A cursor goes further; `after` may stay in the query.
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let next = cast.auditor.get(&format!("/v1/audit/entries?after={last}&limit=1&cursor={cursor}")).await.success();
+    assert_eq!(numbers(&next), [last + 2]);
+    assert_eq!(next["items"][0]["operation"], "keys.sign");
+    assert_eq!(numbers(&after(1 << 40, "").await), [0; 0]);
+    for bad in ["-1", "x", "", "4611686018427387904"] {
+        let detail = cast.auditor.get(&format!("/v1/audit/entries?after={bad}")).await.refused(400, "invalid_request")["detail"].clone();
+        assert!(detail.as_str().unwrap().contains("after: supply"), "{bad}: {detail}");
+    }
+}
+
 /// Whether an entry is one that was asked for.
 type Test<'a> = Box<dyn Fn(&Value) -> bool + 'a>;
 

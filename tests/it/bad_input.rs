@@ -1,7 +1,10 @@
 //! Bad input gets the documented code, a remedy, and an audit entry. The response never repeats the input.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::crypto::{SystemRandom, ecies_sender::encrypt_to};
+use canton_keyvault::{
+    api::{CODES, CodeInfo, Problem},
+    crypto::{SystemRandom, ecies_sender::encrypt_to},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -310,4 +313,17 @@ async fn material_that_is_no_key_of_the_vault() {
     }
     assert_eq!(cast.admin.get("/v1/keys").await.success()["items"], json!([]), "nothing came in");
     assert!(!cast.vault.log().iter().any(|line| line.to_string().contains(SECRET)), "nor does the log quote it");
+}
+
+#[tokio::test]
+async fn the_type_of_every_problem_leads_to_its_code() {
+    let vault = TestVault::start();
+    let caller = Caller::new(&vault, "participant1");
+    for CodeInfo { code, .. } in CODES {
+        let kind = Problem::new(*code, "", "").kind;
+        let (page, anchor) = kind.split_once('#').unwrap();
+        let page = caller.get(page).await;
+        assert_eq!((page.status, page.headers["content-type"].to_str().unwrap()), (200, "text/html; charset=utf-8"), "{kind}");
+        assert_eq!(page.text.matches(&format!(" id=\"{anchor}\"")).count(), 1, "{kind}");
+    }
 }
