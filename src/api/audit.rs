@@ -117,7 +117,8 @@ pub(super) struct EntriesQuery {
 /// Query the log
 ///
 /// Oldest first. Auditors of some nodes see the entries of those nodes. Each entry is sent in its stored bytes, so that its hash can be
-/// checked: the schema `AuditEntry` has the rule.
+/// checked: the schema `AuditEntry` has the rule. A page can have fewer entries than requested, or none, and a `next_cursor` all the same,
+/// because a query takes a bounded time.
 #[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>, description = "A page of audit entries"), Problems))]
 pub(super) async fn entries(
     State(api): State<Arc<Api>>,

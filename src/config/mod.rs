@@ -301,6 +301,7 @@ mod tests {
             ("dns:auditor.example.org", "auditor", "[[grants]] principal"),
             ("role = \"auditor\"", "role = \"root\"", "unknown variant `root`"),
             ("path = \"keyvault.db\"", "path = \"keyvault.db\"\ncommit_timeout = \"0s\"", "[storage] commit_timeout"),
+            ("path = \"keyvault.db\"", "path = \"keyvault.db\"\nquery_time = \"1m\"", "[storage] query_time"),
             ("[storage]", "[cache]\nidle_timeout = \"5h\"\n[storage]", "[cache] idle_timeout"),
             ("[storage]", "[connections]\nreserved = 4096\n[storage]", "[connections] reserved"),
             ("[storage]", "[connections]\nidle_timeout = \"0s\"\n[storage]", "[connections] idle_timeout"),

@@ -40,6 +40,10 @@ pub struct StorageConfig {
     /// How long a call waits for its entry to be durable before it is refused with `audit_unavailable`. 10 ms to 1 min; default `5s`.
     #[serde(default = "commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
+    /// How long a query of the audit log looks for entries. Then it answers with those found and a cursor that goes on. 1 ms to 2 s; default
+    /// `500ms`.
+    #[serde(default = "query_time", with = "humantime_serde")]
+    pub query_time: Duration,
 }
 
 /// `[log]`: log lines on standard error. This is not the audit log.
@@ -93,8 +97,12 @@ pub enum MemoryLock {
 
 impl StorageConfig {
     pub(super) fn problem(&self) -> InvalidOption {
-        let sane = (Duration::from_millis(10)..=Duration::from_mins(1)).contains(&self.commit_timeout);
-        (!sane).then_some(("[storage] commit_timeout", "is not between 10ms and 1m"))
+        let timeouts = Duration::from_millis(10)..=Duration::from_mins(1);
+        let times = Duration::from_millis(1)..=Duration::from_secs(2);
+        first([
+            (!timeouts.contains(&self.commit_timeout), "[storage] commit_timeout", "is not between 10ms and 1m"),
+            (!times.contains(&self.query_time), "[storage] query_time", "is not between 1ms and 2s"),
+        ])
     }
 }
 
@@ -135,10 +143,18 @@ pub(super) fn connections_problem(limits: &ConnectionLimits) -> InvalidOption {
 
 pub(super) fn limits_problem(limits: &LimitsConfig) -> InvalidOption {
     const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
-    let LimitsConfig { concurrent, concurrent_heavy, cache_misses_per_second, creations_per_minute, refusals_per_second } = limits;
+    let LimitsConfig {
+        concurrent,
+        concurrent_heavy,
+        concurrent_queries,
+        cache_misses_per_second,
+        creations_per_minute,
+        refusals_per_second,
+    } = limits;
     first([
         (*concurrent == 0, "[limits] concurrent", ZERO),
         (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
+        (*concurrent_queries == 0, "[limits] concurrent_queries", ZERO),
         (*cache_misses_per_second == 0, "[limits] cache_misses_per_second", ZERO),
         (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
         (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
@@ -171,4 +187,8 @@ fn first<const N: usize>(checks: [(bool, &'static str, &'static str); N]) -> Inv
 
 const fn commit_timeout() -> Duration {
     Duration::from_secs(5)
+}
+
+const fn query_time() -> Duration {
+    Duration::from_millis(500)
 }

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api,
     audit::Source,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, StorageConfig},
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::Providers,
@@ -170,8 +170,8 @@ pub(crate) fn open_store(config: &Config, mode: Mode, accept_state: bool, random
         instance: config.vault.instance().to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let sqlite =
-        SqliteConfig { commit_timeout: config.storage.commit_timeout, accept_state, ..SqliteConfig::new(&config.storage.path, mode) };
+    let StorageConfig { path, commit_timeout, query_time } = &config.storage;
+    let sqlite = SqliteConfig { commit_timeout: *commit_timeout, query_time: *query_time, accept_state, ..SqliteConfig::new(path, mode) };
     SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
 }
 

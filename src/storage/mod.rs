@@ -130,11 +130,12 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError>;
 
-    /// Audit entries in the order of the log.
+    /// Audit entries in the order of the log. A query takes a bounded time, however long the log is and whatever the filter is: then it gives
+    /// the entries found so far and the place where it stopped.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
-    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError>;
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError>;
 
     /// 32 random bytes, created with the store, for keyed hashes of request bodies. They have no other use.
     ///
@@ -261,6 +262,15 @@ pub struct StoredEntry {
     pub bytes: Vec<u8>,
     /// The stored leaf hash.
     pub leaf: [u8; 32],
+}
+
+/// A page of audit entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryPage {
+    /// The entries.
+    pub entries: Vec<StoredEntry>,
+    /// The last entry looked at, if the time of the query ended first. The next page starts after it.
+    pub stopped_at: Option<u64>,
 }
 
 /// Why the store cannot be read or written.

@@ -3,7 +3,7 @@
 use crate::{
     audit::Entry,
     domain::{KeyId, NodeName, Operation, Outcome, Timestamp},
-    storage::{EntryFilter, Positioned, StoredEntry},
+    storage::{EntryFilter, EntryPage, Positioned, StoredEntry},
 };
 
 use super::{
@@ -43,10 +43,11 @@ pub struct LoggedEntry {
 }
 
 impl Vault {
-    /// Lists audit entries about the nodes that the caller may see.
+    /// Lists audit entries about the nodes that the caller may see. A page can have fewer entries than requested, or none, and a next page all
+    /// the same, because a query takes a bounded time.
     ///
     /// # Errors
-    /// `Forbidden`, `StorageUnavailable` or `AuditUnavailable`.
+    /// `Forbidden`, `TooMany`, `StorageUnavailable` or `AuditUnavailable`.
     pub async fn query_audit(
         &self,
         call: &CallContext,
@@ -56,12 +57,15 @@ impl Vault {
         let event = self.gate.event(call, Operation::QueryAudit);
         let result = async {
             let permit = self.gate.permit_inventory(&event)?;
+            let _slot = self.limits.query(&call.principal)?;
             let EntryQuery { key, node, principal, operation, outcome, from, to } = query;
             let filter = EntryFilter { nodes: permit.nodes().clone(), key, node, principal, operation, outcome, from, to };
-            let found = self.env.store.entries(&filter, one_more(page)).await?;
+            let EntryPage { entries, stopped_at } = self.env.store.entries(&filter, one_more(page)).await?;
             let logged =
                 |StoredEntry { entry, bytes, leaf }| Positioned { position: entry.sequence, item: LoggedEntry { entry, bytes, leaf } };
-            Ok(Completed::read(permit, item_page(found.into_iter().map(logged).collect(), page)))
+            let page = item_page(entries.into_iter().map(logged).collect(), page);
+            // The part of a page that was found in time goes on after the last entry looked at.
+            Ok(Completed::read(permit, ItemPage { next: page.next.or(stopped_at), ..page }))
         };
         let result = result.await;
         self.gate.conclude(event, result).await

@@ -20,6 +20,8 @@ pub struct LimitsConfig {
     pub concurrent: usize,
     /// Concurrent RSA decryptions and password key derivations. Default 16.
     pub concurrent_heavy: usize,
+    /// Concurrent queries of the audit log. Default 4.
+    pub concurrent_queries: usize,
     /// Keys opened through the KMS each second. Up to ten seconds' worth is allowed as a burst. Default 200.
     pub cache_misses_per_second: u32,
     /// Keys created or imported each minute. Up to one minute's worth is allowed as a burst. Default 600.
@@ -30,7 +32,14 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { concurrent: 1024, concurrent_heavy: 16, cache_misses_per_second: 200, creations_per_minute: 600, refusals_per_second: 20 }
+        Self {
+            concurrent: 1024,
+            concurrent_heavy: 16,
+            concurrent_queries: 4,
+            cache_misses_per_second: 200,
+            creations_per_minute: 600,
+            refusals_per_second: 20,
+        }
     }
 }
 
@@ -45,6 +54,7 @@ pub(super) struct Limits {
 struct PrincipalLimits {
     requests: Arc<Semaphore>,
     expensive: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
     cache_misses: Mutex<TokenBucket>,
     creations: Mutex<TokenBucket>,
 }
@@ -54,6 +64,9 @@ pub struct RequestSlot(#[expect(dead_code, reason = "held for its drop")] OwnedS
 
 /// A slot among the concurrent expensive computations. It is released on drop.
 pub(super) struct ExpensiveSlot(#[expect(dead_code, reason = "held for its drop")] [OwnedSemaphorePermit; 2]);
+
+/// A slot among the concurrent queries of a principal. It is released on drop.
+pub(super) struct QuerySlot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Limits {
     pub(super) fn new(config: LimitsConfig) -> Self {
@@ -79,6 +92,15 @@ impl Limits {
         let of_principal = Arc::clone(&self.of(principal).expensive).try_acquire_owned().map_err(at_limit)?;
         let of_all = Arc::clone(&self.expensive).acquire_owned().await.map_err(|_| VaultError::ShuttingDown)?;
         Ok(ExpensiveSlot([of_principal, of_all]))
+    }
+
+    /// A slot for one query of the audit log.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub(super) fn query(&self, principal: &Principal) -> Result<QuerySlot, VaultError> {
+        let queries = Arc::clone(&self.of(principal).queries);
+        queries.try_acquire_owned().map(QuerySlot).map_err(|_| VaultError::TooMany("concurrent queries of the audit log"))
     }
 
     /// Counts one key that is opened through the KMS.
@@ -110,6 +132,7 @@ impl Limits {
         let limits = Arc::new(PrincipalLimits {
             requests: Arc::new(Semaphore::new(self.config.concurrent)),
             expensive: Arc::new(Semaphore::new(self.config.concurrent_heavy)),
+            queries: Arc::new(Semaphore::new(self.config.concurrent_queries)),
             cache_misses: Mutex::new(TokenBucket::new(f64::from(self.config.cache_misses_per_second), 10.0)),
             creations: Mutex::new(TokenBucket::new(f64::from(self.config.creations_per_minute) / 60.0, 60.0)),
         });
@@ -127,6 +150,7 @@ impl PrincipalLimits {
         let full = |bucket: &Mutex<TokenBucket>| bucket.lock().unwrap_or_else(PoisonError::into_inner).is_full(Instant::now());
         self.requests.available_permits() == config.concurrent
             && self.expensive.available_permits() == config.concurrent_heavy
+            && self.queries.available_permits() == config.concurrent_queries
             && full(&self.cache_misses)
             && full(&self.creations)
     }

@@ -45,6 +45,7 @@ mod known_bytes;
 mod layers;
 mod limits;
 mod live_revocation;
+mod log_queries;
 mod memory_scan;
 mod metrics;
 mod node_move;

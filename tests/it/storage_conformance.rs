@@ -12,7 +12,8 @@ use canton_keyvault::{
         WrapperKey, WrapperState,
     },
     storage::{
-        Change, Commit, CommitError, IdempotencyScope, KeyStore, KeyUpdate, Mode, NewIdempotencyRecord, SqliteConfig, WrapperKeyUse,
+        Change, Commit, CommitError, EntryPage, IdempotencyScope, KeyStore, KeyUpdate, Mode, NewIdempotencyRecord, SqliteConfig,
+        WrapperKeyUse,
     },
 };
 
@@ -88,11 +89,11 @@ async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeySto
 async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.key(id(1)).await, Ok(None));
     assert_eq!(store.keys(&all_keys(), page(0, 10)).await, Ok(vec![]));
-    assert_eq!(store.entries(&all_entries(), page(0, 10)).await, Ok(vec![]));
+    assert_eq!(store.entries(&all_entries(), page(0, 10)).await, Ok(EntryPage::default()));
     assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
     assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
-    assert_eq!(store.schema(), 4);
+    assert_eq!(store.schema(), 5);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {
@@ -155,7 +156,7 @@ async fn a_successor_and_its_link_are_one_commit(store: Arc<dyn KeyStore>) {
     assert_eq!(old.record.successor, Some(id(2)));
     assert_eq!(old.logged_state, Some(linked.to));
     assert!(store.key(id(2)).await.unwrap().is_some());
-    let entries = store.entries(&all_entries(), page(receipt.sequence - 1, 10)).await.unwrap();
+    let entries = store.entries(&all_entries(), page(receipt.sequence - 1, 10)).await.unwrap().entries;
     let about: Vec<_> = entries.iter().map(|stored| stored.entry.key_id).collect();
     assert_eq!(about, [Some(id(2)), Some(id(1))], "the receipt names the commit's own entry, the link's follows");
 }
@@ -384,7 +385,7 @@ async fn concurrent_commits_leave_no_gap(store: Arc<dyn KeyStore>) {
             unexpected => panic!("{unexpected:?}"),
         }
     }
-    let entries = store.entries(&all_entries(), page(0, 1_000)).await.unwrap();
+    let entries = store.entries(&all_entries(), page(0, 1_000)).await.unwrap().entries;
     let sequences: Vec<u64> = entries.iter().map(|stored| stored.entry.sequence).collect();
     assert_eq!(sequences, (1..=made).collect::<Vec<u64>>());
     assert!(entries.iter().all(|stored| stored.leaf == leaf_hash(&stored.bytes)));

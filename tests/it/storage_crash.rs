@@ -179,7 +179,7 @@ async fn inspect(folder: &Path, acknowledged: &[Acknowledged]) -> Vec<String> {
         Ok(receipt) if receipt.sequence == entries.len() as u64 + 1 && store.key(id(255)).await.unwrap().is_some() => {}
         other => broken.push(format!("the next commit: {other:?}")),
     }
-    let last = store.entries(&crate::storage_fixtures::all_entries(), page(entries.len() as u64, 1)).await.unwrap();
+    let last = store.entries(&crate::storage_fixtures::all_entries(), page(entries.len() as u64, 1)).await.unwrap().entries;
     if last.first().map(|stored| stored.entry.operation) != Some(Operation::CreateKey) {
         broken.push("the next entry is not there".into());
     }

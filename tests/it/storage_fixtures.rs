@@ -200,7 +200,7 @@ pub(crate) async fn log(store: &Arc<dyn KeyStore>) -> Vec<StoredEntry> {
     let mut all = Vec::<StoredEntry>::new();
     loop {
         let after = all.last().map_or(0, |stored| stored.entry.sequence);
-        let more = store.entries(&all_entries(), page(after, 1_000)).await.unwrap();
+        let more = store.entries(&all_entries(), page(after, 1_000)).await.unwrap().entries;
         if more.is_empty() {
             return all;
         }
@@ -209,5 +209,5 @@ pub(crate) async fn log(store: &Arc<dyn KeyStore>) -> Vec<StoredEntry> {
 }
 
 pub(crate) async fn entry(store: &Arc<dyn KeyStore>, sequence: u64) -> Entry {
-    store.entries(&all_entries(), page(sequence - 1, 1)).await.unwrap().remove(0).entry
+    store.entries(&all_entries(), page(sequence - 1, 1)).await.unwrap().entries.remove(0).entry
 }

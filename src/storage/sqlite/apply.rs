@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     CommitError, Receipt, StoreError,
+    blocks::NewestBlock,
     error::{corrupt, signed},
     jobs,
     rows::{self, revision_of},
@@ -44,6 +45,7 @@ pub(super) type Pending = Vec<(Entry, [u8; 32])>;
 pub(super) struct Verified<'a> {
     pub(super) state: &'a VerifiedState,
     pub(super) pending: &'a mut Pending,
+    pub(super) newest_block: &'a mut NewestBlock,
 }
 
 impl Verified<'_> {
@@ -93,6 +95,7 @@ pub(super) fn isolated(
     if result.is_err() {
         *head = before.0;
         verified.pending.truncate(before.1);
+        verified.newest_block.forget();
         // Some errors end the whole transaction. Then there is no savepoint to roll back.
         if !db.is_autocommit() {
             run(db, "ROLLBACK TO one")?;
@@ -132,10 +135,10 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
     }
     let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
     let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
-    log(db, source, head, event, position, verified.pending)?;
+    log(db, source, head, event, position, verified.pending, verified.newest_block)?;
     let sequence = head.sequence;
     if let Some(link) = link {
-        log(db, source, head, link, Some(StatePosition::default()), verified.pending)?;
+        log(db, source, head, link, Some(StatePosition::default()), verified.pending, verified.newest_block)?;
     }
     Ok(Receipt { sequence, store_revision: head.store_revision })
 }
@@ -316,6 +319,7 @@ pub(super) fn log(
     event: &AuditEvent,
     position: Option<StatePosition>,
     pending: &mut Pending,
+    newest_block: &mut NewestBlock,
 ) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
     let position = match position {
@@ -343,6 +347,7 @@ pub(super) fn log(
         state_revision.map(signed).transpose()?
     ];
     execute_one(db, sql, values)?;
+    newest_block.add(db, &entry)?;
     for wrapper_key in &event.kms.wrapper_keys {
         let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
         execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     OpenStoreError, StoreError,
     apply::{self, Head},
+    blocks::NewestBlock,
     error::corrupt,
     read,
     rows::unsigned,
@@ -134,7 +135,7 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str) -> Re
     let frozen: bool = db.query_row("SELECT frozen FROM meta", [], |row| row.get(0))?;
     let sequence: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?;
     let mut head = Head { sequence: unsigned(sequence)?, store_revision: revision, frozen, chain: CHAIN_START };
-    let mut pending = Vec::new();
+    let (mut pending, mut newest_block) = (Vec::new(), NewestBlock::default());
     let event = || AuditEvent {
         reason: Some(reason.to_owned()),
         ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-"))
@@ -142,10 +143,10 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str) -> Re
     let wrapper_keys = read::wrapper_keys(db)?.into_iter();
     let wrapper_keys = wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) }).collect();
     let position = StatePosition { frozen: Some(frozen), wrapper_keys, ..StatePosition::default() };
-    apply::log(db, source, &mut head, &event(), Some(position), &mut pending)?;
+    apply::log(db, source, &mut head, &event(), Some(position), &mut pending, &mut newest_block)?;
     for (id, (node, change)) in keys {
         let event = AuditEvent { key: Some(id), node, change: Some(change), ..event() };
-        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut pending)?;
+        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut pending, &mut newest_block)?;
         pending.clear();
     }
     apply::write_revision(db, head.store_revision)

@@ -16,8 +16,10 @@ pub struct SqliteConfig {
     pub commit_timeout: Duration,
     /// Maximum number of commits that wait for the writer. Further ones are refused at once. Default 4096.
     pub queue: usize,
-    /// Threads for reads of single rows. Default 2. Lists and queries of the audit log have a separate thread, so that they do not delay
-    /// signatures.
+    /// Time of one query of the audit log. One that has not found enough by then gives a part of the page. Default 500 ms.
+    pub query_time: Duration,
+    /// Threads for reads of single rows. Default 2. Lists have a separate thread and queries of the audit log two, so that they do not delay
+    /// signatures or each other.
     pub readers: usize,
     /// Pages (4 KiB) of the write-ahead log after which it is written into the database file. Default 4000. Fewer pages cost more syncs,
     /// more pages cost disk space.
@@ -36,6 +38,7 @@ impl SqliteConfig {
             path: path.into(),
             mode,
             commit_timeout: Duration::from_secs(5),
+            query_time: Duration::from_millis(500),
             queue: 4096,
             readers: 2,
             wal_pages: 4_000,

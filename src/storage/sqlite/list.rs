@@ -1,6 +1,4 @@
-//! Pages of keys and of the audit log. All given filters must match.
-//!
-//! Filters by key and by time use an index of the audit log. The other filters scan the entries in the range.
+//! Pages of keys. All given filters must match.
 
 use std::{
     collections::HashSet,
@@ -10,15 +8,12 @@ use std::{
 use rusqlite::{Connection, params_from_iter, types::Value};
 
 use super::{
-    EntryFilter, KeyFilter, PageRequest, Positioned, StoreError, StoredEntry, VerifiedState,
-    error::{corrupt, signed},
+    KeyFilter, PageRequest, Positioned, StoreError, VerifiedState,
+    error::signed,
     read::{self, Snapshot},
     rows::{self, KEY_COLUMNS, unsigned},
 };
-use crate::{
-    audit::Entry,
-    domain::{Class, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, Purpose, Timestamp},
-};
+use crate::domain::{Class, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Purpose};
 
 /// Keys in the order of their creation. A key whose lifecycle cannot be read is shown as quarantined. A key whose bound attributes cannot
 /// be read is omitted and logged, so that it does not hide others.
@@ -78,55 +73,6 @@ pub(super) fn count_keys(db: &Connection, filter: &KeyFilter) -> Result<u64, Sto
     conditions.keys(filter);
     let sql = format!("SELECT count(*) FROM keys {conditions}");
     unsigned(db.query_row(&sql, params_from_iter(conditions.values), |row| row.get(0))?)
-}
-
-/// Entries in the order of the log.
-pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
-    let EntryFilter { nodes, key, node, principal, operation, outcome, from, to } = filter;
-    let mut conditions = Conditions::after("sequence", page.after)?;
-    conditions.nodes(nodes);
-    conditions.equal("key_id", key.map(|key| key.to_string()));
-    conditions.equal("node", node.as_ref().map(NodeName::as_str));
-    conditions.equal("principal", principal.as_deref());
-    conditions.equal("operation", operation.map(Operation::as_str));
-    conditions.equal("outcome", outcome.map(Outcome::as_str));
-    if from.is_some() || to.is_some() {
-        let Some(first_and_last) = within(db, page.after, *from, *to)? else { return Ok(Vec::new()) };
-        let (first, last) = first_and_last;
-        conditions.push("sequence BETWEEN ? AND ?", [first.into(), last.into()]);
-        // The plus prevents that SQLite walks the log by time, which would have to be sorted again.
-        conditions.push("+at >= ? AND +at < ?", bounds(*from, *to).map(Value::from));
-    }
-    let sql = format!("SELECT sequence, entry, leaf FROM audit_entries {conditions} ORDER BY sequence LIMIT {}", page.limit);
-    let mut sql = db.prepare(&sql)?;
-    let mut rows = sql.query(params_from_iter(conditions.values))?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let sequence: i64 = row.get("sequence")?;
-        let unreadable = |why: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {why}"));
-        let bytes: Vec<u8> = row.get("entry").map_err(|error| unreadable(&error))?;
-        let leaf = row.get("leaf").map_err(|error| unreadable(&error))?;
-        let entry = Entry::decode(&bytes).map_err(|error| unreadable(&error))?;
-        if signed(entry.sequence)? != sequence {
-            return Err(unreadable(&format_args!("its bytes say {}", entry.sequence)));
-        }
-        entries.push(StoredEntry { entry, bytes, leaf });
-    }
-    Ok(entries)
-}
-
-/// The first and last entry in a time range, from the index of times. Times need not be in the order of the log.
-fn within(db: &Connection, after: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Option<(i64, i64)>, StoreError> {
-    let [from, to] = bounds(from, to);
-    let sql = "SELECT min(sequence), max(sequence) FROM audit_entries INDEXED BY audit_entries_by_time
-               WHERE at >= ?1 AND at < ?2 AND sequence > ?3";
-    let mut sql = db.prepare_cached(sql)?;
-    let (first, last): (Option<i64>, Option<i64>) = sql.query_row([from, to, signed(after)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(first.zip(last))
-}
-
-fn bounds(from: Option<Timestamp>, to: Option<Timestamp>) -> [i64; 2] {
-    [from.map_or(i64::MIN, Timestamp::micros), to.map_or(i64::MAX, Timestamp::micros)]
 }
 
 /// A WHERE clause that is built step by step. The texts are constants, and the values are bound.

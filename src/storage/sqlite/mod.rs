@@ -8,8 +8,10 @@
 //! | `chain` | the chain of state changes: verified at the opening, begun for an earlier schema |
 //! | `schema` | the file has the tables and indexes of this program, and nothing else |
 //! | `apply` | what one commit does inside the batch's transaction |
+//! | `blocks` | the summary of the log by blocks of entries, which the writer keeps |
 //! | `readers` | threads with read connections |
-//! | `read`, `list` | look-ups by key; pages of keys and of the log |
+//! | `read`, `list` | look-ups by key; pages of keys |
+//! | `entries` | queries of the log, block by block, within a time |
 //! | `jobs` | jobs over all keys: which keys are left, starting, ending, retiring |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
@@ -20,8 +22,10 @@
 
 mod apply;
 mod backup;
+mod blocks;
 mod chain;
 mod config;
+mod entries;
 mod error;
 mod inspect;
 mod jobs;
@@ -51,8 +55,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore, PageRequest,
-    Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState, WrapperKeyUse,
+    Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
+    PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
@@ -73,6 +77,7 @@ pub struct SqliteStore {
     revision: Arc<AtomicU64>,
     writer: Writer,
     readers: Readers,
+    query_time: Duration,
 }
 
 impl SqliteStore {
@@ -198,9 +203,9 @@ impl KeyStore for SqliteStore {
         self.verified(Lane::LookUps, move |db, state| read::idempotency_record(db, state, &scope, now)).await
     }
 
-    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
-        let filter = filter.clone();
-        self.list(move |db| list::entries(db, &filter, page)).await
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError> {
+        let (filter, time) = (filter.clone(), self.query_time);
+        self.readers.run(Lane::Log, move |db| entries::entries(db, &filter, page, time)).await
     }
 
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {

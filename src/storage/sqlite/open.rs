@@ -43,7 +43,7 @@ impl SqliteStore {
         random: &dyn Random,
         now: Timestamp,
     ) -> Result<Self, OpenStoreError> {
-        let SqliteConfig { path, mode, commit_timeout, queue, readers, wal_pages, accept_state, vfs } = config;
+        let SqliteConfig { path, mode, commit_timeout, query_time, queue, readers, wal_pages, accept_state, vfs } = config;
         let lock = Arc::new(lock(&path)?);
         let io = |source| OpenStoreError::Io { path: path.clone(), source };
         create_private(&path).map_err(io)?;
@@ -72,14 +72,14 @@ impl SqliteStore {
         let hash_key = db.query_row("SELECT hash_key FROM meta", [], |row| row.get(0)).map_err(StoreError::from)?;
         let revision = Arc::new(AtomicU64::new(state.revision));
         let state = Arc::new(RwLock::new(state));
-        let connections = (0..=readers.max(1))
+        let connections = (0..Readers::connections(readers))
             .map(|_| connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_ONLY))
             .collect::<Result<Vec<_>, _>>()?;
         let wal = WalBound::new(&path, wal_pages);
         let readers = Readers::start(connections, commit_timeout).map_err(io)?;
         let writer = WriterThread::new(db, source, Arc::clone(&state), Arc::clone(&revision), wal);
         let writer = Writer::start(writer, lock, queue, commit_timeout).map_err(io)?;
-        Ok(Self { path, vfs, schema, hash_key, state, revision, writer, readers })
+        Ok(Self { path, vfs, schema, hash_key, state, revision, writer, readers, query_time })
     }
 }
 

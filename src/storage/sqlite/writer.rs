@@ -26,6 +26,7 @@ use tokio::sync::{
 use super::{
     Commit, CommitError, Receipt, StoreError,
     apply::{self, Head, Pending, Verified},
+    blocks::NewestBlock,
     chain,
 };
 use crate::{audit::Source, domain::Timestamp, storage::VerifiedState};
@@ -116,6 +117,7 @@ pub(super) struct WriterThread {
     source: Source,
     /// The cached state of the database. `None` if it must be read again.
     head: Option<Head>,
+    newest_block: NewestBlock,
     /// The verified state. This thread is the only one that changes it.
     state: Arc<RwLock<VerifiedState>>,
     revision: Arc<AtomicU64>,
@@ -157,7 +159,7 @@ impl WalBound {
 impl WriterThread {
     /// A writer that extends `state` by each durable state change, and publishes its number in `revision`.
     pub(super) fn new(db: Connection, source: Source, state: Arc<RwLock<VerifiedState>>, revision: Arc<AtomicU64>, wal: WalBound) -> Self {
-        Self { db, source, head: None, state, revision, purged: None, wal }
+        Self { db, source, head: None, newest_block: NewestBlock::default(), state, revision, purged: None, wal }
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
@@ -205,6 +207,7 @@ impl WriterThread {
         let written = self.transaction(commits);
         if written.is_err() {
             self.head = None;
+            self.newest_block.forget();
             if !self.db.is_autocommit() {
                 let _ = self.db.execute_batch("ROLLBACK");
             }
@@ -228,7 +231,7 @@ impl WriterThread {
         let (mut answers, mut now, mut doubtful, mut pending) = (Vec::new(), None, false, Pending::new());
         for commit in commits {
             now = now.max(Some(commit.event.at));
-            let mut context = Verified { state: &verified, pending: &mut pending };
+            let mut context = Verified { state: &verified, pending: &mut pending, newest_block: &mut self.newest_block };
             let answer = apply::isolated(&self.db, &self.source, &mut head, &mut context, commit);
             if let Err(CommitError::Unavailable(error)) = &answer {
                 // A full disk or a failed write also rolls back the earlier commits of the transaction.

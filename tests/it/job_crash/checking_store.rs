@@ -16,8 +16,8 @@ use canton_keyvault::{
         WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
-        Change, Commit, CommitError, Dependents, EntryFilter, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
-        PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, WrapperKeyUse,
+        Change, Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
+        KeyStore, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -404,7 +404,7 @@ impl KeyStore for Watched {
         self.store.idempotency_record(scope, now).await
     }
 
-    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<Vec<StoredEntry>, StoreError> {
+    async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError> {
         self.store.entries(filter, page).await
     }
 

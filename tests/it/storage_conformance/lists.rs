@@ -87,7 +87,7 @@ pub(super) async fn entries_are_filtered(store: Arc<dyn KeyStore>) {
     let list = async |filter: EntryFilter| -> Vec<u64> {
         let (mut found, mut after) = (Vec::new(), 0);
         loop {
-            let entries = store.entries(&filter, page(after, 2)).await.unwrap();
+            let entries = store.entries(&filter, page(after, 2)).await.unwrap().entries;
             let Some(last) = entries.last() else { return found };
             after = last.entry.sequence;
             found.extend(entries.iter().map(|stored| stored.entry.sequence));

@@ -1,0 +1,219 @@
+//! Queries of a long audit log: a bounded time for every filter, pages that go on, and no effect on other reads.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use canton_keyvault::{
+    domain::{AuditEvent, Operation, Outcome, Principal, Timestamp},
+    storage::{Commit, EntryFilter, KeyStore, Mode, SqliteConfig, SqliteStore},
+};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    storage_fixtures::{all_entries, at, event, id, node, only, open, page},
+    support::{api::Caller, vault::TestVault},
+};
+
+/// More than three blocks of the summary.
+const ENTRIES: u64 = 4_000;
+
+fn store(folder: &Path, query_time: Duration) -> Arc<dyn KeyStore> {
+    Arc::new(open(SqliteConfig { query_time, ..SqliteConfig::new(folder.join("keyvault.db"), Mode::Production) }))
+}
+
+/// Two principals take turns, each with its own operation, one entry a second; entry 3000 differs in everything.
+fn numbered(number: u64) -> AuditEvent {
+    let turn = u8::from(number % 2 == 1);
+    let who = Principal { name: format!("dns:{}", ["even", "odd"][usize::from(turn)]).into(), certificate: None };
+    let at = at(i64::try_from(number).unwrap() * 1_000_000);
+    let common = AuditEvent {
+        principal: who,
+        node: Some(node(turn)),
+        at,
+        ..event([Operation::Sign, Operation::Decrypt][usize::from(turn)], Some(id(turn)))
+    };
+    if number == 3_000 {
+        let principal = Principal { name: "dns:rare".into(), certificate: None };
+        return AuditEvent {
+            principal,
+            node: Some(node(7)),
+            operation: Operation::Freeze,
+            outcome: Outcome::Denied,
+            key: Some(id(7)),
+            ..common
+        };
+    }
+    common
+}
+
+async fn fill(store: &Arc<dyn KeyStore>, first: u64) {
+    let mut commits = Vec::new();
+    for number in first..=ENTRIES {
+        let store = Arc::clone(store);
+        // Polled in order, so that the queue of the writer has their order.
+        commits.push(async move { store.commit(Commit::entry(numbered(number))).await });
+    }
+    for result in futures_util::future::join_all(commits).await {
+        result.unwrap();
+    }
+}
+
+fn who(name: &str) -> EntryFilter {
+    EntryFilter { principal: Some(name.into()), ..all_entries() }
+}
+
+/// The numbers of all matching entries, and the number of pages.
+async fn all(store: &Arc<dyn KeyStore>, filter: &EntryFilter, limit: u32) -> (Vec<u64>, usize) {
+    let (mut found, mut pages, mut after) = (Vec::new(), 0, 0);
+    loop {
+        let read = store.entries(filter, page(after, limit)).await.unwrap();
+        pages += 1;
+        found.extend(read.entries.iter().map(|stored| stored.entry.sequence));
+        assert!(read.entries.len() <= limit as usize);
+        let last = read.entries.last().map(|stored| stored.entry.sequence).filter(|_| read.entries.len() == limit as usize);
+        let Some(next) = read.stopped_at.or(last) else { return (found, pages) };
+        assert!(next > after, "each page goes on");
+        after = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_without_time_gives_parts_of_a_page_that_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), Duration::ZERO);
+    fill(&store, 1).await;
+    // In each block there are this principal and this operation, but never together, so that the summary does not help.
+    let nothing = EntryFilter { operation: Some(Operation::Decrypt), ..who("dns:even") };
+    let (found, pages) = all(&store, &nothing, 100).await;
+    assert_eq!(found, [0; 0]);
+    assert_eq!(pages, 4, "one block in each");
+    let with_time = EntryFilter { outcome: Some(Outcome::Ok), from: Some(at(2_000_000)), to: Some(at(2_900_000_000)), ..nothing };
+    assert_eq!(all(&store, &with_time, 100).await.0, [0; 0]);
+    // Partial pages have every entry once.
+    let odd: Vec<u64> = (1..=ENTRIES).filter(|number| number % 2 == 1).collect();
+    for limit in [1_000, 99] {
+        assert_eq!(all(&store, &who("dns:odd"), limit).await.0, odd, "{limit}");
+    }
+    assert_eq!(all(&store, &EntryFilter { key: Some(id(7)), ..all_entries() }, 100).await, (vec![3_000], 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let unlimited = Duration::from_secs(60);
+    let first = store(folder.path(), unlimited);
+    fill(&first, 1).await;
+    let rare = |filter: EntryFilter| (filter, vec![3_000]);
+    let filters = [
+        rare(who("dns:rare")),
+        rare(EntryFilter { operation: Some(Operation::Freeze), ..all_entries() }),
+        rare(EntryFilter { outcome: Some(Outcome::Denied), ..all_entries() }),
+        rare(EntryFilter { node: Some(node(7)), ..all_entries() }),
+        rare(EntryFilter { nodes: only(&[7, 8]), ..all_entries() }),
+        rare(EntryFilter { key: Some(id(7)), outcome: Some(Outcome::Denied), ..who("dns:rare") }),
+        rare(EntryFilter { from: Some(at(2_999_000_001)), to: Some(at(3_000_000_001)), ..all_entries() }),
+        (EntryFilter { from: Some(at(3_999_000_000)), ..all_entries() }, vec![3_999, 4_000]),
+        (EntryFilter { to: Some(at(2_000_001)), ..all_entries() }, vec![1, 2]),
+        (who("dns:nobody"), vec![]),
+        (EntryFilter { nodes: only(&[]), ..all_entries() }, vec![]),
+    ];
+    for (filter, expected) in &filters {
+        assert_eq!(all(&first, filter, 100).await, (expected.clone(), 1), "{filter:?}");
+    }
+    first.close().await;
+    drop(first);
+    // The store as schema 4 had it.
+    let db = Connection::open(folder.path().join("keyvault.db")).unwrap();
+    let read = |db: &Connection| -> Vec<(i64, String, rusqlite::types::Value)> {
+        let mut sql = db.prepare("SELECT block, field, value FROM audit_blocks ORDER BY block, field, value").unwrap();
+        sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect()
+    };
+    let written = read(&db);
+    db.execute_batch(
+        "DROP TABLE audit_blocks; CREATE INDEX audit_entries_by_time ON audit_entries (at);
+         DELETE FROM refinery_schema_history WHERE version = 5;",
+    )
+    .unwrap();
+    drop(db);
+    let migrated = store(folder.path(), unlimited);
+    for (filter, expected) in &filters {
+        assert_eq!(all(&migrated, filter, 100).await, (expected.clone(), 1), "{filter:?}");
+    }
+    migrated.close().await;
+    assert_eq!(read(&Connection::open(folder.path().join("keyvault.db")).unwrap()), written, "the migration makes the rows of the writer");
+}
+
+/// What was undone with a transaction is not known to the writer any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_summary_survives_refused_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), Duration::from_secs(60));
+    let principal = Principal { name: "dns:refused".into(), certificate: None };
+    let event = || AuditEvent { principal: principal.clone(), ..event(Operation::CreateKey, Some(id(1))) };
+    let change = crate::storage_fixtures::insert(&crate::storage_fixtures::record(1)).change;
+    // No wrapper key is active, so that the insert is refused after its entry would have been numbered.
+    let insert = Commit { change, event: event(), ..Commit::entry(event()) };
+    assert!(store.commit(insert).await.is_err());
+    let sequence = store.commit(Commit::entry(event())).await.unwrap().sequence;
+    assert_eq!(all(&store, &who("dns:refused"), 10).await.0, [sequence]);
+}
+
+// The API
+
+/// A vault whose log already has many entries, and whose queries end after a millisecond.
+async fn long_log() -> TestVault {
+    let mut vault = TestVault::prepare(|config| config.replace("[storage]", "[storage]\nquery_time = \"1ms\""));
+    let source = canton_keyvault::audit::Source { vault: "dev".into(), instance: "main".into(), version: "test".into() };
+    let config = SqliteConfig::new(vault.path("keyvault.db"), Mode::Production);
+    let random = canton_keyvault::crypto::SystemRandom::default();
+    let opened = SqliteStore::open(config, source, &"dev".parse().unwrap(), &random, Timestamp::from_micros(0)).unwrap();
+    let store: Arc<dyn KeyStore> = Arc::new(opened);
+    for _ in 0..5 {
+        fill(&store, 1).await;
+    }
+    store.close().await;
+    drop(store);
+    vault.serve();
+    vault
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_api_can_be_partial_and_its_cursor_goes_on() {
+    let vault = long_log().await;
+    let auditor = Caller::new(&vault, "auditor");
+    let nothing = "/v1/audit/entries?principal=dns:even&operation=keys.decrypt&outcome=ok&from=1970-01-01T00:00:00Z";
+    let (mut pages, mut cursor) = (0, String::new());
+    loop {
+        let page: Value = auditor.get(&format!("{nothing}{cursor}")).await.success();
+        assert_eq!(page["items"], serde_json::json!([]));
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert!(pages > 1, "20,000 entries take more than a millisecond");
+    assert_eq!(auditor.log("&principal=dns:rare").await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_beyond_the_limit_are_refused_and_other_lists_answer() {
+    let vault = TestVault::start_with(|config| config + "\n[limits]\nconcurrent_queries = 1\n");
+    let mut codes: Vec<String> = Vec::new();
+    // Many connections of one auditor, again and again until they meet.
+    while !codes.iter().any(|code| code == "too_many_requests") {
+        assert!(codes.len() < 4_000, "they never met");
+        let calls = (0..16).map(|_| {
+            let auditor = Caller::new(&vault, "auditor");
+            tokio::spawn(async move { auditor.get("/v1/audit/entries?operation=keys.sign").await })
+        });
+        let calls: Vec<_> = calls.collect();
+        Caller::new(&vault, "wrapper-admin").get("/v1/wrapper-keys").await.success();
+        for call in calls {
+            let reply = call.await.unwrap();
+            assert!(reply.status != 429 || reply.headers.contains_key("retry-after"), "{reply:?}");
+            codes.push(reply.outcome().1);
+        }
+    }
+    assert!(codes.iter().all(|code| code.is_empty() || code == "too_many_requests"), "{codes:?}");
+}
