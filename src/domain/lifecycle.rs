@@ -62,6 +62,13 @@ pub enum Transition {
     RestrictSigning(Option<MappingKinds>),
 }
 
+impl Transition {
+    /// Whether it ends in a state without a way back. A permanent key never takes it.
+    pub const fn is_irreversible(self) -> bool {
+        matches!(self, Self::Supersede | Self::ScheduleDeletion)
+    }
+}
+
 /// The state of the key does not allow the transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key that is {from} cannot take this step")]

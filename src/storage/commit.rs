@@ -77,9 +77,9 @@ pub enum Change {
     StartJob(Box<Job>),
     /// The end of a job.
     EndJob(JobEnd),
-    /// A standby or draining wrapper key becomes `retiring`: it gets no new wraps.
+    /// A standby or draining wrapper key becomes `retiring`: it gets no new wraps. Refused as [`CommitError::JobRunning`] during a rotation.
     BeginRetirement(WrapperKeyId),
-    /// The wraps of a retiring wrapper key are deleted: `retired`.
+    /// The wraps of a retiring wrapper key are deleted: `retired`. Refused as [`CommitError::JobRunning`] during a rotation.
     Retire(Retirement),
     /// A new wrapper key. Its identity must be new.
     InsertWrapperKey(Box<WrapperKey>),

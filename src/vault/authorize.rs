@@ -1,7 +1,7 @@
 //! What a principal may do, explained without doing it: `whoami` and `authorize`.
 
 use crate::{
-    domain::{AuditEvent, Grant, KeyId, KeyState, Lifecycle, NodeName, Operation, Policy, Principal, Target},
+    domain::{AuditEvent, Class, Grant, KeyId, KeyRecord, KeyState, NodeName, Operation, Policy, Principal, Target, Transition},
     storage::StoredKey,
 };
 
@@ -106,10 +106,10 @@ impl Vault {
         };
         let refused = policy.permit(&principal, query.operation, target).err();
         let refused = refused.map(|refused| denied(refused, query.key, query.node.as_ref()).code());
-        let visible = stored.as_ref().filter(|stored| may_see(&policy, &call.principal, stored)).map(|stored| stored.record.lifecycle);
+        let visible = stored.as_ref().filter(|stored| may_see(&policy, &call.principal, stored)).map(|stored| &stored.record);
         let decision = AuthorizationDecision {
             permitted_by_policy: refused.is_none(),
-            key_state: visible.map(Lifecycle::state),
+            key_state: visible.map(|record| record.lifecycle.state()),
             code: refused.or_else(|| refused_by_state(query.operation, visible?)),
             grants: policy.grants_of(&principal.name).to_vec(),
             principal: principal.name.to_string(),
@@ -128,12 +128,31 @@ pub(super) fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -
 }
 
 /// The code with which the state of a key refuses an operation.
-fn refused_by_state(operation: Operation, lifecycle: Lifecycle) -> Option<Code> {
+fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<Code> {
+    let lifecycle = record.lifecycle;
     if operation == Operation::Sign && lifecycle.can_sign() && lifecycle.topology_only().is_some() {
         return Some(Code::TopologyOnly);
     }
+    let transition = match operation {
+        Operation::EnableKey => Some(Transition::Enable),
+        Operation::DisableKey => Some(Transition::Disable),
+        Operation::SupersedeKey => Some(Transition::Supersede),
+        Operation::DeleteKey => Some(Transition::ScheduleDeletion),
+        Operation::CancelDeletion => Some(Transition::CancelDeletion),
+        _ => None,
+    };
+    if let Some(transition) = transition {
+        if transition.is_irreversible() && record.attributes.class == Class::Permanent {
+            return Some(Code::PermanentKey);
+        }
+        return lifecycle.after(transition).is_err().then_some(Code::InvalidKeyState);
+    }
+    if operation == Operation::RestrictSigning {
+        return (lifecycle.state() != KeyState::Active).then_some(Code::InvalidKeyState);
+    }
     let allowed = match operation {
-        Operation::Sign | Operation::SignTopology | Operation::Encrypt => lifecycle.can_sign(),
+        Operation::ResealKey => !matches!(lifecycle.state(), KeyState::Quarantined | KeyState::Destroyed),
+        Operation::Sign | Operation::SignTopology | Operation::Encrypt | Operation::RotateKey => lifecycle.can_sign(),
         Operation::Decrypt | Operation::ExportKey => lifecycle.can_decrypt(),
         _ => true,
     };

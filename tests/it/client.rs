@@ -127,9 +127,9 @@ fn every_command_makes_its_one_call() {
         ("keys enable KEY", "POST", format!("{key}/enable"), json!({}), false),
         ("keys disable KEY", "POST", format!("{key}/disable"), json!({}), false),
         ("keys rotate KEY", "POST", format!("{key}/rotate"), json!({}), true),
-        ("keys supersede KEY", "POST", format!("{key}/supersede"), json!({}), false),
-        ("keys delete KEY", "DELETE", key.clone(), none.clone(), false),
-        ("keys delete KEY --days 30", "DELETE", format!("{key}?days=30"), none.clone(), false),
+        ("keys supersede KEY --yes", "POST", format!("{key}/supersede"), json!({}), false),
+        ("keys delete KEY --yes", "DELETE", key.clone(), none.clone(), false),
+        ("keys delete KEY --days 30 --yes", "DELETE", format!("{key}?days=30"), none.clone(), false),
         ("keys cancel-deletion KEY", "POST", format!("{key}/cancel-deletion"), json!({}), false),
         ("wrapper create --provider local", "POST", "/v1/wrapper-keys".into(), json!({"provider": "local", "create": true}), true),
         (
@@ -158,7 +158,7 @@ fn every_command_makes_its_one_call() {
         ("wrapper rotation show", "GET", "/v1/wrapper-keys/rotations".into(), none.clone(), false),
         ("wrapper rotation show JOB", "GET", format!("/v1/wrapper-keys/rotations/{JOB}"), none.clone(), false),
         ("wrapper rotation abort JOB", "POST", format!("/v1/wrapper-keys/rotations/{JOB}/abort"), json!({}), false),
-        ("wrapper retire wk-001122334455", "POST", "/v1/wrapper-keys/wk-001122334455/retire".into(), json!({}), false),
+        ("wrapper retire wk-001122334455 --yes", "POST", "/v1/wrapper-keys/wk-001122334455/retire".into(), json!({}), false),
         (
             "wrapper replicate wk-001122334455 --region eu-west-1",
             "POST",

@@ -7,7 +7,7 @@ use canton_keyvault::{
 use serde_json::json;
 
 use crate::support::{
-    jobs::{active, new_wrapper_key, rotated, wrapper_key, wraps},
+    jobs::{active, new_wrapper_key, rotate, rotated, wrapper_key, wraps},
     vault::{TestVault, problem, until},
 };
 
@@ -117,4 +117,28 @@ async fn an_interrupted_retirement_can_be_repeated() {
     until("others are filled", || async { wraps(&vault, &key).await.contains(&third) }).await;
     assert_eq!(retire(&vault, &first).await.unwrap()["state"], "retired");
     assert_eq!(wraps(&vault, &key).await, [second, third]);
+}
+
+/// The former wrapper key is the way back from a rotation, until the rotation has ended.
+#[tokio::test]
+async fn nothing_is_retired_while_a_rotation_runs() {
+    // The rotation lasts longer than the test, because it does one key in a second.
+    let vault = TestVault::start_with(|config| config + "\n[jobs]\nkeys_per_second = 1\n[limits]\ncreations_per_minute = 1000000\n");
+    let first = active(&vault).await;
+    for _ in 0..100 {
+        create(&vault).await;
+    }
+    let (second, third) = (new_wrapper_key(&vault).await, new_wrapper_key(&vault).await);
+    let job = rotate(&vault, &second).await["id"].as_str().unwrap().to_owned();
+    for leaving in [&first, &third] {
+        for question in ["", "?dry_run=true"] {
+            let path = format!("/v1/wrapper-keys/{leaving}/retire{question}");
+            let refused = problem(vault.client("wrapper-admin").post(&path, &json!({})).await);
+            assert_eq!((refused.status, refused.code.as_str(), refused.retryable), (409, "job_running", false), "{}", refused.detail);
+            assert!(refused.detail.contains(&job), "{}", refused.detail);
+        }
+    }
+    assert_eq!(wrapper_key(&vault, &first).await["state"], "draining");
+    vault.client("wrapper-admin").post(&format!("/v1/wrapper-keys/rotations/{job}/abort"), &json!({})).await.unwrap();
+    assert_eq!(retire(&vault, &third).await.unwrap()["state"], "retired");
 }

@@ -78,8 +78,8 @@ fn a_wrapper_key_is_replaced_by_the_command_line_alone() {
     let state = |id: &str| run(&vault, "wrapper-admin", &format!("wrapper show {id}"));
     assert_eq!((&state(&old)["state"], &state(new)["state"], &state(new)["keys"]), (&json!("draining"), &json!("active"), &json!(3)));
 
-    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper retire {new}")), "invalid_wrapper_key_state");
-    let retired = run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("wrapper retire {new} --yes")), "invalid_wrapper_key_state");
+    let retired = run(&vault, "wrapper-admin", &format!("wrapper retire {old} --yes"));
     assert_eq!(
         (&retired["state"], &retired["retirement"]["wraps_dropped"], &retired["retirement"]["keys"]),
         (&json!("retired"), &json!(3), &json!(3))
@@ -151,9 +151,50 @@ async fn waiting_outlasts_a_crash_of_the_vault_and_an_abort_ends_it() {
 
     // The way back.
     run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {first} --wait"));
-    run(&vault, "wrapper-admin", &format!("wrapper retire {new}"));
+    run(&vault, "wrapper-admin", &format!("wrapper retire {new} --yes"));
     vault.restart();
     sign_all(&vault, &keys);
+}
+
+/// Without a terminal, a step that cannot be undone needs `--yes`, and `--dry-run` shows it. Neither changes anything.
+#[test]
+fn a_step_that_cannot_be_undone_is_shown_and_confirmed() {
+    let vault = TestVault::start();
+    let key = create(&vault);
+    let old = run(&vault, "wrapper-admin", "wrapper list")["items"][0]["id"].as_str().unwrap().to_owned();
+    let new = run(&vault, "wrapper-admin", "wrapper create --provider local")["id"].as_str().unwrap().to_owned();
+    run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {new} --wait"));
+    let (supersede, delete, retire) =
+        (format!("keys supersede {key}"), format!("keys delete {key} --days 8"), format!("wrapper retire {old}"));
+    for (principal, line, effect) in [
+        ("key-admin", &supersede, "never signs or encrypts again"),
+        ("key-admin", &delete, "destroys it in 8 days"),
+        ("wrapper-admin", &retire, "wraps under this wrapper key are deleted"),
+    ] {
+        let output = command(&vault, principal, line).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]), "{line}: {error}");
+        assert!(error.contains("add --yes"), "{line}: {error}");
+        let plan = run(&vault, principal, &format!("{line} --dry-run"));
+        assert_eq!(plan["dry_run"], true);
+        assert!(plan["effect"].as_str().unwrap().contains(effect), "{plan}");
+        assert!(plan["key"]["id"] == json!(key) || plan["wrapper_key"]["retirement"]["wraps_dropped"] == 1, "{plan}");
+    }
+    assert_eq!(run(&vault, "key-admin", &format!("keys show {key}"))["state"], "active");
+    assert_eq!(run(&vault, "wrapper-admin", &format!("wrapper show {old}"))["state"], "draining");
+
+    assert_eq!(run(&vault, "key-admin", &format!("{supersede} --yes"))["state"], "superseded");
+    assert_eq!(run(&vault, "wrapper-admin", &format!("{retire} --yes"))["state"], "retired");
+    // A dry run says what the vault would refuse.
+    let output = command(&vault, "key-admin", &format!("{supersede} --dry-run")).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("invalid_key_state"), "{error}");
+    assert_eq!(refused(&vault, "wrapper-admin", &format!("{retire} --dry-run")), "invalid_wrapper_key_state");
+    assert_eq!(run(&vault, "key-admin", &format!("{delete} --yes"))["state"], "pending-deletion");
+    let permanent = "keys create --node participant1 --purpose signing --spec ec-curve25519 --class permanent --usage namespace";
+    let permanent = run(&vault, "key-admin", permanent)["id"].as_str().unwrap().to_owned();
+    let output = command(&vault, "key-admin", &format!("keys delete {permanent} --dry-run")).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("permanent_key"));
 }
 
 #[test]
@@ -168,7 +209,7 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
     let (new, reference) = (made["id"].as_str().unwrap(), made["reference"].as_str().unwrap());
     run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {new} --wait"));
     backup(&vault, "between.db");
-    run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
+    run(&vault, "wrapper-admin", &format!("wrapper retire {old} --yes"));
     backup(&vault, "after.db");
     vault.terminate();
 
@@ -200,7 +241,7 @@ fn a_backup_opens_while_a_wrapper_key_of_its_time_lives() {
     assert_eq!(run(&vault, "wrapper-admin", "wrapper list")["items"].as_array().unwrap().len(), 1);
     let again = run(&vault, "wrapper-admin", &format!("wrapper register --provider local --reference {reference}"));
     run(&vault, "wrapper-admin", &format!("wrapper rotation start --to {} --wait", again["id"].as_str().unwrap()));
-    run(&vault, "wrapper-admin", &format!("wrapper retire {old}"));
+    run(&vault, "wrapper-admin", &format!("wrapper retire {old} --yes"));
     vault.restart();
     sign_all(&vault, &keys);
 }
@@ -222,5 +263,5 @@ async fn a_filled_standby_takes_over_while_the_active_kms_key_is_disabled() {
     for key in [&keys[0], &keys[1], &aws.key().await] {
         aws.sign(key).await.unwrap();
     }
-    run(&aws.vault, "wrapper-admin", &format!("wrapper retire {}", job["from"].as_str().unwrap()));
+    run(&aws.vault, "wrapper-admin", &format!("wrapper retire {} --yes", job["from"].as_str().unwrap()));
 }

@@ -54,7 +54,7 @@ pub struct WrapperKeyResponse {
     /// What its KMS reports now. Only in the answer for a single key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms: Option<Kms>,
-    /// The dropped wraps. Only in the answer to its retirement.
+    /// The dropped wraps, or those that would be dropped. Only in the answer to its retirement, or to the dry run of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retirement: Option<RetirementResponse>,
 }
@@ -237,13 +237,30 @@ pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKey
     Ok(Json(WrapperKeyResponse { kms: look.map(Kms::from), ..view.into() }))
 }
 
+/// Whether to retire.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RetireQuery {
+    /// `true`: makes every check, changes nothing, and answers with the wraps that would be dropped.
+    #[serde(default)]
+    dry_run: bool,
+}
+
 /// Retire a wrapper key
 ///
-/// It must be standby or draining. Every key must have a verified wrap under another wrapper key that answers now. Then the wraps under
-/// this one are dropped. Nothing is deleted in the KMS: backups need their wrapper key.
-#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key")), responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
-pub(super) async fn retire(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
-    let answer = api.vault.retire_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?;
+/// It must be standby or draining, and no rotation may be running. Every key must have a verified wrap under another wrapper key that
+/// answers now. Then the wraps under this one are dropped. Nothing is deleted in the KMS: backups need their wrapper key.
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/retire", operation_id = "wrapper-keys.retire", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key"), RetireQuery), responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
+pub(super) async fn retire(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<WrapperKeyId, RetireQuery>,
+) -> Result<Json<WrapperKeyResponse>, Problem> {
+    let answer = match ask.query {
+        RetireQuery { dry_run: true } => api.vault.preview_retirement(&ask.call, ask.path).await,
+        RetireQuery { dry_run: false } => api.vault.retire_wrapper_key(&ask.call, ask.path).await,
+    };
+    let answer = answer.or_problem(&ask.call)?;
     let audit_position = answer.sequence();
     let Retired { view, wraps_dropped, keys } = answer.into_value();
     let retirement = RetirementResponse { wraps_dropped, keys, last_used_at: view.last_used_at, audit_position };

@@ -1,12 +1,12 @@
 //! `keys enable`, `disable`, `rotate`, `supersede`, `restrict-signing`, `delete`, `cancel-deletion`: the state changes of a key.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    cli::{Failure, connection::Remote, value_parsers::words},
+    cli::{Failure, confirmation::StepArgs, connection::Remote, value_parsers::words},
     client::Call,
-    domain::{KeyId, MappingKind},
+    domain::{KeyId, MappingKind, Operation},
 };
 
 /// The key.
@@ -14,6 +14,15 @@ use crate::{
 pub struct KeyArgs {
     /// Id of the key
     id: KeyId,
+}
+
+/// The key that is superseded.
+#[derive(Debug, Args)]
+pub struct SupersedeArgs {
+    /// Id of the key
+    id: KeyId,
+    #[command(flatten)]
+    step: StepArgs,
 }
 
 /// The key, and the waiting time.
@@ -24,6 +33,8 @@ pub struct DeleteArgs {
     /// Destroy the key after this many days, at least 7
     #[arg(long, value_parser = clap::value_parser!(u32).range(7..))]
     days: Option<u32>,
+    #[command(flatten)]
+    step: StepArgs,
 }
 
 /// The key, and what it may sign.
@@ -61,7 +72,40 @@ pub(super) async fn rotate(args: &KeyArgs, remote: &Remote) -> Result<(), Failur
     remote.print(&remote.client.create(&format!("/v1/keys/{}/rotate", args.id), &json!({})).await?)
 }
 
-/// Schedules the deletion and prints the key.
+/// Ends the signing of the key, after a confirmation, and prints the key.
+pub(super) async fn supersede(args: &SupersedeArgs, remote: &Remote) -> Result<(), Failure> {
+    let effect = "The key never signs or encrypts again. It still decrypts. This cannot be undone. Its successor must be in use already.";
+    let plan = plan(args.id, Operation::SupersedeKey, effect, remote);
+    if !args.step.decide(remote, &format!("Supersede the key {}?", args.id), plan).await? {
+        return Ok(());
+    }
+    remote.print(&remote.client.post(&format!("/v1/keys/{}/supersede", args.id), &json!({})).await?)
+}
+
+/// Schedules the deletion, after a confirmation, and prints the key.
 pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
+    let days = args.days.unwrap_or(30);
+    let effect = format!(
+        "The vault refuses every use of the key from now on, and destroys it in {days} days. Until then `keys cancel-deletion` restores it. \
+         Afterwards only a backup has it."
+    );
+    let plan = plan(args.id, Operation::DeleteKey, &effect, remote);
+    if !args.step.decide(remote, &format!("Delete the key {} in {days} days?", args.id), plan).await? {
+        return Ok(());
+    }
     remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{}", args.id)).query_if("days", args.days)).await?)
+}
+
+/// What the step would do to which key.
+///
+/// # Errors
+/// The code with which the vault would refuse it.
+async fn plan(id: KeyId, operation: Operation, effect: &str, remote: &Remote) -> Result<Value, Failure> {
+    let key = remote.client.get(&format!("/v1/keys/{id}")).await?;
+    let decision = remote.client.post("/v1/authorize", &json!({ "operation": operation, "key_id": id })).await?;
+    if let Some(code) = decision.get("code").and_then(Value::as_str) {
+        let state = key.get("state").and_then(Value::as_str).unwrap_or_default();
+        return Err(anyhow::anyhow!("the vault would refuse this with {code}; the key is {state}. Nothing was done").into());
+    }
+    Ok(json!({ "dry_run": true, "effect": effect, "key": key }))
 }

@@ -38,7 +38,7 @@ pub enum KeysCommand {
     /// Create the linked successor of a long-term key. The old key stays active until `supersede`
     Rotate(lifecycle::KeyArgs),
     /// End the signing of a key that has a successor, permanently
-    Supersede(lifecycle::KeyArgs),
+    Supersede(lifecycle::SupersedeArgs),
     /// Limit a signing key to topology transactions, or remove this limit
     RestrictSigning(lifecycle::RestrictArgs),
     /// Schedule the deletion of a key: use is refused at once, and the key is destroyed after the waiting time
@@ -66,7 +66,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Enable(args) => lifecycle::transition(&args, "enable", &remote).await,
         KeysCommand::Disable(args) => lifecycle::transition(&args, "disable", &remote).await,
         KeysCommand::Rotate(args) => lifecycle::rotate(&args, &remote).await,
-        KeysCommand::Supersede(args) => lifecycle::transition(&args, "supersede", &remote).await,
+        KeysCommand::Supersede(args) => lifecycle::supersede(&args, &remote).await,
         KeysCommand::RestrictSigning(args) => lifecycle::restrict(&args, &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Failure,
+    confirmation::StepArgs,
     connection::Remote,
     job::{AbortJobArgs, ROTATIONS, ShowJobArgs, WaitArgs},
     output::ListArgs,
@@ -32,8 +33,8 @@ pub enum WrapperCommand {
     Rotation(RotationCommand),
     /// Delete the wraps of a wrapper key, after every key has a verified wrap under another one
     ///
-    /// Refused while any key depends on it. The KMS key is not deleted: older backups open only while it exists.
-    Retire(IdArgs),
+    /// Refused while any key depends on it, and while a rotation runs. The KMS key is not deleted: older backups open only while it exists.
+    Retire(RetireArgs),
     /// Create a replica of a multi-region wrapper key in another region, and wait until it is usable
     Replicate(ReplicateArgs),
 }
@@ -59,6 +60,15 @@ pub enum RotationCommand {
 pub struct IdArgs {
     /// Id of the wrapper key, wk-…
     id: WrapperKeyId,
+}
+
+/// The wrapper key that is retired.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// Id of the wrapper key, wk-…
+    id: WrapperKeyId,
+    #[command(flatten)]
+    step: StepArgs,
 }
 
 /// The target of a rotation.
@@ -97,7 +107,22 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
         WrapperCommand::Rotation(RotationCommand::Show(args)) => ROTATIONS.show(&args, &remote).await,
         WrapperCommand::Rotation(RotationCommand::List(page)) => ROTATIONS.list(&page, &remote).await,
         WrapperCommand::Rotation(RotationCommand::Abort(args)) => ROTATIONS.abort(&args, &remote).await,
-        WrapperCommand::Retire(IdArgs { id }) => post(id, "retire", json!({})).await,
+        WrapperCommand::Retire(args) => retire(&args, &remote).await,
         WrapperCommand::Replicate(ReplicateArgs { id, region }) => post(id, "replicas", json!({ "region": region })).await,
     }
+}
+
+/// Retires a wrapper key, after a confirmation, and prints it.
+async fn retire(RetireArgs { id, step }: &RetireArgs, remote: &Remote) -> Result<(), Failure> {
+    let path = format!("/v1/wrapper-keys/{id}/retire");
+    let plan = async {
+        let wrapper_key = remote.client.json(Call::post(&path).query("dry_run", "true").json(&json!({}))?).await?;
+        let effect = "The wraps under this wrapper key are deleted from the store. It never wraps again, and no rotation leads back to it. \
+            This cannot be undone. The key in the KMS stays: older backups open only while it exists.";
+        Ok(json!({ "dry_run": true, "effect": effect, "wrapper_key": wrapper_key }))
+    };
+    if !step.decide(remote, &format!("Retire the wrapper key {id}?"), plan).await? {
+        return Ok(());
+    }
+    remote.print(&remote.client.post(&path, &json!({})).await?)
 }

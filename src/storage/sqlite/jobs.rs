@@ -210,14 +210,24 @@ pub(super) fn reseal(db: &Connection, reseal: &Reseal) -> Result<(), CommitError
     Ok(rows::insert_wrap(db, &id, wrap)?)
 }
 
+/// The way back from a rotation is its former wrapper key, so that none is retired before it ends.
+fn no_rotation(db: &Connection) -> Result<(), CommitError> {
+    match running(db)? {
+        Some(Job { work: Work::Rotation { .. }, .. }) => Err(CommitError::JobRunning),
+        _ => Ok(()),
+    }
+}
+
 /// From standby or draining to retiring.
 pub(super) fn begin_retirement(db: &Connection, wrapper_key: WrapperKeyId) -> Result<(), CommitError> {
+    no_rotation(db)?;
     let sql = "UPDATE wrapper_keys SET state = 'retiring' WHERE id = ?1 AND state IN ('standby', 'draining')";
     if execute(db, sql, [wrapper_key.to_string()])? == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
 /// Deletes the wraps under a retiring wrapper key, if every key has a verified wrap under another one.
 pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), CommitError> {
+    no_rotation(db)?;
     let Retirement { wrapper_key, holders, wraps } = retirement;
     let id = wrapper_key.to_string();
     if holders.contains(wrapper_key) || !exists(db, "SELECT 1 FROM wrapper_keys WHERE id = ?1 AND state = 'retiring'", [&id])? {

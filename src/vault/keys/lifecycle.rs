@@ -93,8 +93,7 @@ impl KeyLifecycle {
     ) -> Result<Completed<KeyRecord>, VaultError> {
         let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
         self.in_service_for(transition)?;
-        let irreversible = matches!(transition, Transition::Supersede | Transition::ScheduleDeletion);
-        if irreversible && stored.record.attributes.class == Class::Permanent {
+        if transition.is_irreversible() && stored.record.attributes.class == Class::Permanent {
             return Err(VaultError::Permanent);
         }
         if matches!(transition, Transition::RestrictSigning(_)) && stored.record.attributes.purpose != Purpose::Signing {

@@ -1,7 +1,7 @@
 //! Retirement of a wrapper key: its wraps are deleted after every key has a verified wrap under another one. The KMS key is not deleted.
 
 use crate::{
-    domain::{AuditEvent, KeyId, Operation, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, JobKind, KeyId, Operation, Permit, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     storage::{Change, Dependents, Retirement, WrapperKeyUse},
 };
 
@@ -52,7 +52,8 @@ impl Vault {
     /// `retiring`, still opens keys, and the call can be repeated.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `InvalidWrapperKeyState` for the active and for retired wrapper keys; `WrapperKeyInUse`.
+    /// `Forbidden`; `NotFound`; `JobRunning` during a rotation; `InvalidWrapperKeyState` for the active and for retired wrapper keys;
+    /// `WrapperKeyInUse`.
     pub async fn retire_wrapper_key(&self, call: &CallContext, id: WrapperKeyId) -> Result<AuditedResult<Retired>, VaultError> {
         let event = AuditEvent { subject: Some(id.to_string()), ..self.gate.event(call, Operation::RetireWrapperKey) };
         let retired = self
@@ -65,10 +66,35 @@ impl Vault {
         self.wrapper_keys.connections.forget(id);
         Ok(retired)
     }
+
+    /// What a retirement would delete now. Nothing is changed, and the entry says so.
+    ///
+    /// # Errors
+    /// As [`Vault::retire_wrapper_key`].
+    pub async fn preview_retirement(&self, call: &CallContext, id: WrapperKeyId) -> Result<AuditedResult<Retired>, VaultError> {
+        let event = AuditEvent { subject: Some(format!("{id}, dry run")), ..self.gate.event(call, Operation::RetireWrapperKey) };
+        let result = self.wrapper_keys.try_preview(&event, id).await;
+        self.gate.conclude(event, result).await
+    }
+}
+
+/// A wrapper key that may be retired now.
+struct Retirable {
+    permit: Permit,
+    key: WrapperKey,
+    /// The wrapper keys that answer, and those that do not.
+    holders: Vec<WrapperKeyId>,
+    not_answering: Vec<WrapperKeyId>,
+    dependents: Dependents,
+}
+
+fn in_use(Dependents { left, examples, .. }: Dependents, not_answering: Vec<WrapperKeyId>) -> VaultError {
+    VaultError::WrapperKeyInUse(Box::new(WrapperKeyInUse { left, examples, not_answering }))
 }
 
 impl WrapperKeys {
-    async fn try_retire(&self, event: &mut AuditEvent, id: WrapperKeyId) -> Result<Completed<Retired>, VaultError> {
+    /// The checks that come before any change.
+    async fn retirable(&self, event: &AuditEvent, id: WrapperKeyId) -> Result<Retirable, VaultError> {
         let permit = self.gate.permit_vault(event)?;
         self.gate.in_service()?;
         let keys = self.env.store.wrapper_keys().await?;
@@ -76,27 +102,38 @@ impl WrapperKeys {
         if matches!(key.state, WrapperState::Active | WrapperState::Retired) {
             return Err(VaultError::InvalidWrapperKeyState(key.state));
         }
-        let (holders, not_answering) = self.holders(&keys, id).await;
-        let in_use = |Dependents { left, examples, .. }| {
-            VaultError::WrapperKeyInUse(Box::new(WrapperKeyInUse { left, examples, not_answering: not_answering.clone() }))
-        };
-        let before = self.env.store.dependents(id, &holders).await?;
-        if before.left > 0 {
-            return Err(in_use(before));
+        // Until it ends, the way back is a rotation to the former wrapper key. The commit checks it again.
+        if let Some(job) = self.env.store.state().await?.running_job.filter(|job| job.work.kind() == JobKind::Rotation) {
+            return Err(VaultError::JobRunning(Some(job.id)));
         }
+        let (holders, not_answering) = self.holders(&keys, id).await;
+        let dependents = self.env.store.dependents(id, &holders).await?;
+        if dependents.left > 0 {
+            return Err(in_use(dependents, not_answering));
+        }
+        Ok(Retirable { permit, key: key.clone(), holders, not_answering, dependents })
+    }
+
+    async fn try_preview(&self, event: &AuditEvent, id: WrapperKeyId) -> Result<Completed<Retired>, VaultError> {
+        let Retirable { permit, dependents: Dependents { wraps, keys, .. }, .. } = self.retirable(event, id).await?;
+        Ok(Completed::read(permit, Retired { view: self.view_of(id).await?, wraps_dropped: wraps, keys }))
+    }
+
+    async fn try_retire(&self, event: &mut AuditEvent, id: WrapperKeyId) -> Result<Completed<Retired>, VaultError> {
+        let Retirable { permit, key, holders, not_answering, dependents: _ } = self.retirable(event, id).await?;
         if key.state != WrapperState::Retiring {
             self.begin_retirement(event, id).await?;
         }
         // A retiring wrapper key gets no new wraps, so this count is final.
         let dependents = self.env.store.dependents(id, &holders).await?;
         if dependents.left > 0 {
-            return Err(in_use(dependents));
+            return Err(in_use(dependents, not_answering));
         }
         let last_used_at = self.view_of(id).await?.last_used_at;
         let Dependents { wraps, keys: held, .. } = dependents;
         let last_used = last_used_at.map_or_else(|| "never".to_owned(), |at: Timestamp| at.to_string());
         event.subject = Some(format!("{id} {}, {wraps} wraps of {held} keys, last used {last_used}", key.identity));
-        let key = WrapperKey { state: WrapperState::Retired, ..key.clone() };
+        let key = WrapperKey { state: WrapperState::Retired, ..key };
         let retired = Retired { view: self.view(WrapperKeyUse { key, keys: 0, last_used_at }), wraps_dropped: wraps, keys: held };
         Ok(Completed::changed(permit, retired, Change::Retire(Retirement { wrapper_key: id, holders, wraps })))
     }

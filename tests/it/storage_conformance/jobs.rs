@@ -225,7 +225,11 @@ pub(super) async fn a_wrapper_key_is_retired_only_when_every_key_is_held_without
     store.commit(of(Change::BeginRetirement(wrapper(2)))).await.unwrap();
     assert_eq!(store.commit(retire(&[1, 2], 3)).await, Err(CommitError::LostRace));
     assert_eq!(dependents(&[1, 2]).await.wraps, 3, "refused, nothing is gone");
-    store.commit(start(&rotation(1, 1, 2))).await.expect("what is retiring may be called back");
+    let back = rotation(1, 1, 2);
+    store.commit(start(&back)).await.expect("what is retiring may be called back");
+    assert_eq!(store.commit(retire(&[1, 2], 3)).await, Err(CommitError::JobRunning), "not during a rotation");
+    assert_eq!(store.commit(of(Change::BeginRetirement(wrapper(1)))).await, Err(CommitError::JobRunning));
+    store.commit(end(&back, JobState::Aborted)).await.unwrap();
     store.commit(retire(&[1, 2], 3)).await.unwrap();
     assert_eq!(states(&store).await, [WrapperState::Draining, WrapperState::Active, WrapperState::Retired]);
     assert!(store.key(id(3)).await.unwrap().unwrap().record.wraps.iter().all(|wrap| wrap.wrapper_key != wrapper(3)));

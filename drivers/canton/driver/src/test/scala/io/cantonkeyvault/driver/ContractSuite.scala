@@ -167,7 +167,7 @@ final class ContractSuite extends AnyWordSpec with Matchers with BeforeAndAfterA
     "decrypt with a superseded key and not report it as active" in {
       val id = encryptionKey(EncryptionKeySpec.EcP256)
       val algorithm = EncryptionAlgoSpec.EciesHkdfHmacSha256Aes128Cbc
-      vault.adminOk("key-admin", "keys", "supersede", id)
+      vault.adminOk("key-admin", "keys", "supersede", id, "--yes")
       await(driver.decryptAsymmetric(CantonCrypto.encrypt(publicKey(id), algorithm, bytes(4)), id, algorithm)(noContext)) shouldBe bytes(4)
       refused(driver.keyExistsAndIsActive(id)(noContext)) should include("superseded")
     }
