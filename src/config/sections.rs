@@ -149,6 +149,7 @@ pub(super) fn limits_problem(limits: &LimitsConfig) -> InvalidOption {
         concurrent_queries,
         cache_misses_per_second,
         creations_per_minute,
+        information_per_second,
         refusals_per_second,
     } = limits;
     first([
@@ -157,6 +158,7 @@ pub(super) fn limits_problem(limits: &LimitsConfig) -> InvalidOption {
         (*concurrent_queries == 0, "[limits] concurrent_queries", ZERO),
         (*cache_misses_per_second == 0, "[limits] cache_misses_per_second", ZERO),
         (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
+        (*information_per_second == 0, "[limits] information_per_second", ZERO),
         (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
     ])
 }

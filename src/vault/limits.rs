@@ -18,14 +18,17 @@ use super::VaultError;
 pub struct LimitsConfig {
     /// Concurrent requests. Default 1024.
     pub concurrent: usize,
-    /// Concurrent RSA decryptions and password key derivations. Default 16.
+    /// Concurrent RSA key generations, RSA decryptions and password key derivations. Default 16.
     pub concurrent_heavy: usize,
     /// Concurrent queries of the audit log. Default 4.
     pub concurrent_queries: usize,
     /// Keys opened through the KMS each second. Up to ten seconds' worth is allowed as a burst. Default 200.
     pub cache_misses_per_second: u32,
-    /// Keys created or imported each minute. Up to one minute's worth is allowed as a burst. Default 600.
+    /// Keys created, imported, rotated or re-sealed each minute. Up to one minute's worth is allowed as a burst. Default 600.
     pub creations_per_minute: u32,
+    /// Calls each second that need no grant: `status`, `whoami`, `authorize`, `topology/decode`. Up to one minute's worth is allowed as a burst.
+    /// Default 5.
+    pub information_per_second: u32,
     /// Refusals that are written individually each second. Those beyond become one counted entry. Default 20.
     pub refusals_per_second: u32,
 }
@@ -38,6 +41,7 @@ impl Default for LimitsConfig {
             concurrent_queries: 4,
             cache_misses_per_second: 200,
             creations_per_minute: 600,
+            information_per_second: 5,
             refusals_per_second: 20,
         }
     }
@@ -57,6 +61,7 @@ struct PrincipalLimits {
     queries: Arc<Semaphore>,
     cache_misses: Mutex<TokenBucket>,
     creations: Mutex<TokenBucket>,
+    information: Mutex<TokenBucket>,
 }
 
 /// A slot among the concurrent requests of a principal. It is released on drop.
@@ -111,12 +116,20 @@ impl Limits {
         take(&self.of(principal).cache_misses, "uses of keys that are not in the cache")
     }
 
-    /// Counts one key that is created or imported.
+    /// Counts one key that is created, imported, rotated or re-sealed.
     ///
     /// # Errors
     /// `TooMany`.
     pub(super) fn creation(&self, principal: &Principal) -> Result<(), VaultError> {
-        take(&self.of(principal).creations, "new keys")
+        take(&self.of(principal).creations, "new or re-sealed keys")
+    }
+
+    /// Counts one call that needs no grant.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub(super) fn information(&self, principal: &Principal) -> Result<(), VaultError> {
+        take(&self.of(principal).information, "calls that need no grant")
     }
 
     /// Removes the principals without requests in progress and with full token buckets.
@@ -135,6 +148,7 @@ impl Limits {
             queries: Arc::new(Semaphore::new(self.config.concurrent_queries)),
             cache_misses: Mutex::new(TokenBucket::new(f64::from(self.config.cache_misses_per_second), 10.0)),
             creations: Mutex::new(TokenBucket::new(f64::from(self.config.creations_per_minute) / 60.0, 60.0)),
+            information: Mutex::new(TokenBucket::new(f64::from(self.config.information_per_second), 60.0)),
         });
         principals.insert(Arc::clone(&principal.name), Arc::clone(&limits));
         limits
@@ -153,6 +167,7 @@ impl PrincipalLimits {
             && self.queries.available_permits() == config.concurrent_queries
             && full(&self.cache_misses)
             && full(&self.creations)
+            && full(&self.information)
     }
 }
 

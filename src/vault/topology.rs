@@ -36,6 +36,7 @@ impl Vault {
         call: &CallContext,
         prepared: &[u8],
     ) -> Result<Completed<DecodedTopology>, VaultError> {
+        self.limits.information(&call.principal)?;
         let permit = self.gate.permit_vault(event)?;
         let transaction = TopologyTransaction::decode(prepared).map_err(|error| VaultError::InvalidTopology(error.to_string()))?;
         event.subject = Some(transaction.hash().to_string());

@@ -70,3 +70,45 @@ async fn requests_at_the_same_time_are_bounded() {
     }
     assert!(codes.iter().all(|code| code == "too_many_requests" || code == "decryption_failed"), "{codes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rsa_keys_are_generated_within_the_limit_of_heavy_work() {
+    let vault = TestVault::start_with(|config| config + "\n[limits]\nconcurrent_heavy = 1\n");
+    let body = json!({ "node": "participant1", "purpose": "encryption", "spec": "rsa-2048" });
+    let calls: Vec<_> = (0..16)
+        .map(|_| {
+            let (client, body) = (vault.client("participant1"), body.clone());
+            tokio::spawn(async move { client.create("/v1/keys", &body).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for call in calls {
+        if let Err(error) = call.await.unwrap() {
+            assert_eq!(problem::<()>(Err(error)).code, "too_many_requests");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "sixteen generations at the same time");
+}
+
+#[tokio::test]
+async fn reseals_and_calls_without_a_grant_are_limited() {
+    let limits = "\n[limits]\ncreations_per_minute = 2\ninformation_per_second = 1\n";
+    let vault = TestVault::start_with(|config| config + limits);
+    let key = vault.client("participant1").create("/v1/keys", &symmetric("participant1")).await.unwrap();
+    let (admin, path) = (vault.client("key-admin"), format!("/v1/keys/{}/reseal", key["id"].as_str().unwrap()));
+    for _ in 0..2 {
+        admin.post(&path, &json!({})).await.unwrap();
+    }
+    assert_eq!(problem(admin.post(&path, &json!({})).await).code, "too_many_requests");
+    let exporter = vault.client("exporter");
+    let mut answered = 0;
+    let refused = loop {
+        match exporter.get(["/v1/whoami", "/v1/status"][answered % 2]).await {
+            Ok(_) => answered += 1,
+            refused => break problem(refused),
+        }
+        assert!(answered < 1_000, "no limit");
+    };
+    assert_eq!((refused.status, refused.code.as_str()), (429, "too_many_requests"));
+}

@@ -31,6 +31,9 @@ fn kind(event: &AuditEvent) -> RefusalKind {
     (event.operation, event.reason.clone(), event.node.clone())
 }
 
+/// The reason in the entry that represents refusals of several kinds.
+const SEVERAL: &str = "several";
+
 impl RefusalThrottle {
     pub(super) fn new(per_second: u32) -> Self {
         Self { per_second, windows: Mutex::default() }
@@ -59,7 +62,14 @@ impl RefusalThrottle {
             count: Some(0),
             ..event.clone()
         };
-        let counted = window.counted.entry(kind(event)).or_insert_with(counted_entry);
+        // A caller chooses some of what distinguishes the kinds, such as the node. Beyond as many kinds as entries, all become one.
+        let many = window.counted.len() > self.per_second as usize && !window.counted.contains_key(&kind(event));
+        let counted_entry = || {
+            let entry = counted_entry();
+            if many { AuditEvent { node: None, operation: Operation::NoSuchCall, reason: Some(SEVERAL.into()), ..entry } } else { entry }
+        };
+        let kind = if many { (Operation::NoSuchCall, Some(SEVERAL.into()), None) } else { kind(event) };
+        let counted = window.counted.entry(kind).or_insert_with(counted_entry);
         counted.count = counted.count.map(|count| count.saturating_add(1));
         true
     }
@@ -110,6 +120,17 @@ mod tests {
         assert_eq!(entries.iter().map(|e| (e.principal.name.as_ref(), e.count)).collect::<Vec<_>>(), [("dns:loud", Some(3))]);
         assert!(throttle.drain().is_empty());
         assert!(!throttle.counted(&refusal("dns:loud", 2)), "the rate applies to each second");
+    }
+
+    #[test]
+    fn refusals_that_differ_in_their_node_do_not_bypass_the_rate() {
+        let throttle = RefusalThrottle::new(2);
+        let refused = |number: u32| AuditEvent { node: format!("node{number}").parse().ok(), ..refusal("dns:loud", 1) };
+        let written = (0..1_000).filter(|number| !throttle.counted(&refused(*number))).count();
+        let entries = throttle.drain();
+        assert_eq!(written, 2);
+        assert!(entries.len() <= 4, "{} entries", entries.len());
+        assert_eq!(entries.iter().filter_map(|entry| entry.count).map(u64::from).sum::<u64>(), 998, "none is lost");
     }
 
     #[test]

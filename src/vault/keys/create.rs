@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::{Scheme, SecretBytes, with_wiped_stack},
-    domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
+    domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Principal, Purpose, Usages},
     storage::Change,
 };
 
@@ -61,7 +61,7 @@ impl Vault {
         self.limits.creation(&call.principal)?;
         let scheme = scheme_of(new.spec, new.purpose)?;
         let usages = usages(new.purpose, new.usages, new.name.as_ref())?;
-        let material = self.generate(scheme).await?;
+        let material = self.generate(&call.principal, scheme).await?;
         let KeyIdentity { id, public_key } = self.identify(new.spec, new.purpose, &material)?;
         let attributes = KeyAttributes {
             id,
@@ -79,10 +79,14 @@ impl Vault {
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, record, change) })
     }
 
-    /// Generates key material on a blocking thread.
-    pub(super) async fn generate(&self, scheme: &'static dyn Scheme) -> Result<SecretBytes, VaultError> {
+    /// Generates key material on a blocking thread: that of an expensive scheme within the limit of the principal, as a use of the key.
+    pub(super) async fn generate(&self, principal: &Principal, scheme: &'static dyn Scheme) -> Result<SecretBytes, VaultError> {
+        let slot = if scheme.is_expensive() { Some(self.limits.expensive(principal).await?) } else { None };
         let random = Arc::clone(&self.env.random);
-        let material = tokio::task::spawn_blocking(move || with_wiped_stack(|| scheme.generate(random.as_ref())));
+        let material = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            with_wiped_stack(|| scheme.generate(random.as_ref()))
+        });
         Ok(material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??)
     }
 }

@@ -13,12 +13,15 @@ impl Vault {
     /// Re-seals a key in any state but quarantined and destroyed. A background task adds its wraps under standby wrapper keys again.
     ///
     /// # Errors
-    /// `State`, the error of the wrapper keys, otherwise as [`Vault::sign`].
+    /// `State`, `TooMany`, the error of the wrapper keys, otherwise as [`Vault::sign`].
     pub async fn reseal_key(&self, call: &CallContext, id: KeyId) -> Result<AuditedResult<KeyRecord>, VaultError> {
         let result = self
             .gate
             .run(self.gate.event(call, Operation::ResealKey), |mut event, _| async move {
-                let result = self.key_lifecycle.try_reseal(&mut event, id).await;
+                let result = match self.limits.creation(&call.principal) {
+                    Ok(()) => self.key_lifecycle.try_reseal(&mut event, id).await,
+                    Err(limited) => Err(limited),
+                };
                 (event, result)
             })
             .await;

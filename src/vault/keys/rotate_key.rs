@@ -50,7 +50,7 @@ impl Vault {
         self.limits.creation(&call.principal)?;
         let unsealed = self.key_cache.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
         let (spec, purpose) = (old.attributes.spec, old.attributes.purpose);
-        let material = self.generate(scheme_of(spec, purpose)?).await?;
+        let material = self.generate(&call.principal, scheme_of(spec, purpose)?).await?;
         let KeyIdentity { id: successor, public_key } = self.identify(spec, purpose, &material)?;
         let attributes = KeyAttributes { id: successor, origin: Origin::Generated, exportable: false, ..old.attributes.clone() };
         let name = name.cloned().or_else(|| rotated_name(old.name.as_ref(), &self.env.now().to_string()));
