@@ -84,7 +84,7 @@ fn builder(protocol: Protocol, limits: &ConnectionLimits) -> auto::Builder<Tokio
         Protocol::Http2 => builder.http2_only(),
     };
     // `Activity` has the time limit of headers: hyper's would also count the time between requests.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(64).max_buf_size(64 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(64).max_buf_size(16 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())

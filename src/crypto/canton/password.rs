@@ -80,7 +80,9 @@ fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, Cant
         key.expose_mut(),
         &mut memory,
     );
-    memory.iter_mut().for_each(|block| block.zeroize());
+    for block in &mut memory {
+        block.zeroize();
+    }
     derived.map_err(|_| CryptoError::Faulty)?;
     Ok(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.expose()).map_err(|_| CryptoError::Faulty)?))
 }

@@ -143,7 +143,9 @@ impl Conditions {
     }
 
     fn block(&mut self, text: &str, values: Vec<Value>) {
-        self.of_blocks.push_str(&format!(" AND EXISTS (SELECT 1 FROM audit_blocks WHERE block = ?1 AND {text})"));
+        for part in [" AND EXISTS (SELECT 1 FROM audit_blocks WHERE block = ?1 AND ", text, ")"] {
+            self.of_blocks.push_str(part);
+        }
         self.block_values.extend(values);
     }
 }

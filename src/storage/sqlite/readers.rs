@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn queries_of_the_log_do_not_delay_lists() {
-        let readers = Arc::new(readers(Duration::from_secs(60)));
+        let readers = Arc::new(readers(Duration::from_mins(1)));
         let mut held = Vec::new();
         for _ in 0..16 {
             let (release, released) = std::sync::mpsc::channel::<()>();
