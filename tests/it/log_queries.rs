@@ -100,7 +100,7 @@ async fn a_query_without_time_gives_parts_of_a_page_that_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
     let folder = tempfile::tempdir().unwrap();
-    let unlimited = Duration::from_secs(60);
+    let unlimited = Duration::from_mins(1);
     let first = store(folder.path(), unlimited);
     fill(&first, 1).await;
     let rare = |filter: EntryFilter| (filter, vec![3_000]);
@@ -147,7 +147,7 @@ async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_summary_survives_refused_commits() {
     let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path(), Duration::from_secs(60));
+    let store = store(folder.path(), Duration::from_mins(1));
     let principal = Principal { name: "dns:refused".into(), certificate: None };
     let event = || AuditEvent { principal: principal.clone(), ..event(Operation::CreateKey, Some(id(1))) };
     let change = crate::storage_fixtures::insert(&crate::storage_fixtures::record(1)).change;

@@ -135,7 +135,7 @@ async fn a_file_that_is_no_backup_ends_in_a_clear_error() {
     // A view that counts for ever, and a column that is computed for ever.
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT";
     let slow = "length(hex(zeroblob(400000000))) + length(hex(zeroblob(400000001))) + length(hex(zeroblob(400000002)))";
-    let many: String = (0..200).map(|number| format!("CREATE TABLE t{number} (a);")).collect();
+    let many = (0..200).map(|number| format!("CREATE TABLE t{number} (a);")).collect::<Vec<_>>().concat();
     let history = "DROP TABLE refinery_schema_history; CREATE";
     let cases: &[(&str, String)] = &[
         ("trigger silent", "CREATE TRIGGER silent BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(IGNORE); END".into()),
