@@ -73,26 +73,15 @@ async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
     let options =
         ConnectOptions { url: url.clone(), ca: pki.join("ca.pem"), cert: pki.join("participant1.pem"), key: pki.join("participant1.key") };
     let client = Client::new(&options)?;
-    let existing = client.json(Call::get("/v1/keys").query("purpose", "signing").query("state", "active").query("limit", "1")).await?;
-    let key = if let Some(key) = existing.pointer("/items/0") {
-        key.clone()
-    } else {
-        let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "participant1-signing" });
-        client.create("/v1/keys", &new).await?
-    };
-    let id = text(&key, "id")?;
-    let message = b"hello, Canton";
-    let request = json!({ "algorithm": "ed25519", "message": STANDARD.encode(message) });
-    let answer = client.post(&format!("/v1/keys/{id}/sign"), &request).await;
+    let answer = first_signature(&client).await;
     let mut page = String::new();
     let _ = writeln!(page, "\nCanton Key Vault, for development: {url} (health and metrics: https://{})", args.ops_listen);
     let _ = writeln!(page, "Files, all private to you: {}", args.dir.display());
     match answer {
-        Ok(answer) => {
+        Ok((id, signature)) => {
             let _ = writeln!(
                 page,
-                "\nA first signature, by participant1 over mTLS:\n  key       {id}\n  message   hello, Canton\n  signature {}",
-                text(&answer, "signature")?
+                "\nA first signature, by participant1 over mTLS:\n  key       {id}\n  message   hello, Canton\n  signature {signature}"
             );
         }
         // A key or the vault may be disabled or frozen since an earlier start. That is reported, and the vault is served.
@@ -107,6 +96,21 @@ async fn show(pki: &Path, args: &DevArgs) -> Result<(), Failure> {
     );
     print!("{page}");
     Ok(())
+}
+
+/// Signs with the first signing key of `participant1`, which is created if there is none. Returns the id of the key and the signature.
+async fn first_signature(client: &Client) -> Result<(String, String), Failure> {
+    let existing = client.json(Call::get("/v1/keys").query("purpose", "signing").query("state", "active").query("limit", "1")).await?;
+    let key = if let Some(key) = existing.pointer("/items/0") {
+        key.clone()
+    } else {
+        let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "participant1-signing" });
+        client.create("/v1/keys", &new).await?
+    };
+    let id = text(&key, "id")?;
+    let request = json!({ "algorithm": "ed25519", "message": STANDARD.encode(b"hello, Canton") });
+    let answer = client.post(&format!("/v1/keys/{id}/sign"), &request).await?;
+    Ok((id.to_owned(), text(&answer, "signature")?.to_owned()))
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> Result<&'v str, Failure> {

@@ -22,7 +22,7 @@ async fn a_wrapper_key_that_hangs_costs_one_attempt_and_then_nothing() {
     aws.kms.fault(json!({ "mode": "slow", "delay_ms": 4000, "key": arns[0] })).await;
     let began = Instant::now();
     aws.sign(&cold[0].id).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     assert_eq!(opened_through(&aws, &cold[0]), [arns[0].clone(), arns[1].clone()], "the active one first");
 
     for key in &cold[1..3] {
@@ -48,7 +48,7 @@ async fn a_standby_key_opens_during_a_region_outage_and_not_after_it() {
     for key in &cold[..2] {
         let began = Instant::now();
         aws.sign(&key.id).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
         assert_eq!(opened_through(&aws, key), [two.arns[1].clone()]);
     }
     assert!(aws.is_ready(200, &["wrapper_unavailable"]).await, "{:?}", aws.readyz().await);

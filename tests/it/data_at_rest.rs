@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::json;
@@ -109,6 +109,33 @@ fn a_newer_schema_and_another_vaults_database_are_refused() {
 #[test]
 fn serve_refuses_a_database_of_dev() {
     let vault = TestVault::prepare(|config| config);
+    let (mut dev, shown, _) = start_dev(&vault);
+    stop(&mut dev);
+    assert!(shown.iter().any(|line| line.starts_with("A first signature")), "{shown:#?}");
+    assert_refused(&vault, "the database was made for dev, and this is production: a development database stays one");
+}
+
+#[test]
+fn dev_serves_a_frozen_store_and_says_so() {
+    let vault = TestVault::prepare(|config| config);
+    let (mut dev, shown, url) = start_dev(&vault);
+    let id = shown.iter().find_map(|line| line.strip_prefix("  key       ")).unwrap();
+    // Without an active key, `dev` would create one.
+    for arguments in [&["keys", "disable", id][..], &["freeze"]] {
+        let mut command = vault.command(arguments);
+        command.args(["--url", &url, "--ca"]).arg(vault.path("pki/ca.pem"));
+        command.arg("--cert").arg(vault.path("pki/key-admin.pem")).arg("--key").arg(vault.path("pki/key-admin.key"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    stop(&mut dev);
+    let (mut dev, shown, _) = start_dev(&vault);
+    stop(&mut dev);
+    assert!(shown.iter().any(|line| line.starts_with("No first signature") && line.contains("frozen")), "{shown:#?}");
+}
+
+/// `dev` in the folder of a vault, what it shows, and its URL.
+fn start_dev(vault: &TestVault) -> (Child, Vec<String>, String) {
     // Ports that were free a moment ago.
     let [api, ops] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string());
     let mut dev = Command::new(env!("CARGO_BIN_EXE_canton-keyvault"))
@@ -118,13 +145,15 @@ fn serve_refuses_a_database_of_dev() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let shown: Vec<String> = BufReader::new(dev.stdout.take().unwrap())
+    let shown = BufReader::new(dev.stdout.take().unwrap())
         .lines()
         .map_while(Result::ok)
         .take_while(|line| !line.starts_with("Stop with"))
         .collect();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&dev), rustix::process::Signal::TERM).unwrap();
+    (dev, shown, format!("https://{api}"))
+}
+
+fn stop(dev: &mut Child) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(dev), rustix::process::Signal::TERM).unwrap();
     assert!(dev.wait().unwrap().success());
-    assert!(shown.iter().any(|line| line.starts_with("A first signature")), "{shown:#?}");
-    assert_refused(&vault, "the database was made for dev, and this is production: a development database stays one");
 }

@@ -184,7 +184,7 @@ async fn a_crash_on_a_full_disk_is_harmless() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_waits_out_a_full_disk() {
     let disk = SmallDisk::new();
-    let vault = vault_with(&disk, "\n[jobs]\nkeys_per_second = 5\nretry_backoff = \"50ms\"\n");
+    let vault = vault_with(&disk, "\n[jobs]\nkeys_per_second = 2\nretry_backoff = \"50ms\"\n");
     let mut keys = Vec::new();
     for _ in 0..15 {
         keys.push(new_key(&vault).await);

@@ -125,7 +125,7 @@ fn an_abort_and_a_freeze_stop_a_job_within_a_key() {
     let world = Scenario::new(1, None);
     let life = VaultProcess::begin_at(&world, 40);
     life.runtime.block_on(async {
-        create(&world, &life, 80).await;
+        create(&world, &life, 240).await;
         let job = life.vault.start_reseal(&as_("key-admin")).await.unwrap().into_value();
         until("it began", async || resealed(&life).await > 0).await;
         life.vault.freeze(&as_("key-admin")).await.unwrap();
@@ -141,7 +141,7 @@ fn an_abort_and_a_freeze_stop_a_job_within_a_key() {
         let then = resealed(&life).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let aborted = resealed(&life).await;
-        assert!(aborted <= then + under_way && aborted < 80, "{then} and then {aborted}, aborted");
+        assert!(aborted <= then + under_way && aborted < 240, "{then} and then {aborted}, aborted");
         let again = life.vault.abort_job(&as_("key-admin"), JobKind::Reseal, job.id).await.unwrap_err();
         assert_eq!(again.code().as_str(), "job_ended");
     });

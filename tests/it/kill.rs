@@ -7,19 +7,16 @@ pub(crate) mod invariants;
 pub(crate) mod load;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::support::vault::TestVault;
+use crate::support::vault::{TestVault, until};
 
 use self::{
     invariants::{Auditor, look_after},
-    load::{Dice, Worker},
+    load::{Dice, Load, Worker},
 };
 
 const WORKERS: u64 = 6;
@@ -34,27 +31,40 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
-/// Lets all workers work until the process is killed, after `moment`.
-pub(crate) async fn work_until_killed(vault: &mut TestVault, workers: Vec<Worker>, moment: Duration) -> Vec<Worker> {
-    let over = Arc::new(AtomicBool::new(false));
+/// Lets all workers work until the process is killed: a moment after it is `ready`, however long that takes on a busy machine. The load is
+/// over before the kill.
+pub(crate) async fn work_until_killed(
+    vault: &mut TestVault,
+    workers: Vec<Worker>,
+    load: &Arc<Load>,
+    ready: impl AsyncFn(&TestVault) -> bool,
+    moment: Duration,
+) -> Vec<Worker> {
     let tasks: Vec<_> = workers
         .into_iter()
         .map(|mut worker| {
-            let (clients, over) = (load::Clients::new(vault, worker.node), Arc::clone(&over));
+            let (clients, load) = (load::Clients::new(vault, worker.node), Arc::clone(load));
             tokio::spawn(async move {
-                worker.work(&clients, &over).await;
+                worker.work(&clients, &load).await;
                 worker
             })
         })
         .collect();
+    until("it is ready to be killed", || ready(vault)).await;
     tokio::time::sleep(moment).await;
-    over.store(true, Ordering::Release);
+    load.over.store(true, Ordering::Release);
     tokio::task::block_in_place(|| vault.kill());
     let mut back = Vec::new();
     for task in tasks {
         back.push(task.await.unwrap());
     }
     back
+}
+
+/// Lets all workers work until they have got so many answers, and kills the process then.
+async fn work_for(answers: u64, vault: &mut TestVault, workers: Vec<Worker>, moment: Duration) -> Vec<Worker> {
+    let load = Arc::new(Load::default());
+    work_until_killed(vault, workers, &load, async |_: &TestVault| load.answers.load(Ordering::Relaxed) >= answers, moment).await
 }
 
 /// Starts the process and kills it before, while or after it opens its store.
@@ -73,13 +83,16 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
     let mut vault = TestVault::prepare(unlimited);
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(seed, number)).collect();
     let mut auditor = Auditor::default();
-    let began = Instant::now();
+    let (began, mut expected) = (Instant::now(), 0);
     for cycle in 1..=cycles {
         if dice.below(4) == 0 {
             kill_while_starting(&vault, Duration::from_micros(dice.below(60_000)));
         }
         tokio::task::block_in_place(|| vault.serve());
-        workers = work_until_killed(&mut vault, workers, Duration::from_micros(dice.below(500_000))).await;
+        // Also before the first answer.
+        let answers = dice.below(100);
+        expected += answers;
+        workers = work_for(answers, &mut vault, workers, Duration::from_micros(dice.below(5_000))).await;
         // First the rows of the store, then every key through the API.
         let all = cycle % 50 == 0 || cycle == cycles;
         tokio::task::block_in_place(|| vault.serve());
@@ -96,7 +109,7 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
         began.elapsed(),
         auditor.entries
     );
-    assert!(acknowledged > 5 * cycles, "{acknowledged} answers are no load");
+    assert!(acknowledged >= expected && expected > 5 * cycles, "{acknowledged} answers of {expected} are no load");
     assert!(cut > 0, "no kill ever hit a call: move the moments");
 }
 
@@ -105,7 +118,7 @@ async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
 async fn kill_9_test_notices_a_store_that_forgets() {
     let mut vault = TestVault::start_with(unlimited);
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(7, number)).collect();
-    workers = work_until_killed(&mut vault, workers, Duration::from_millis(300)).await;
+    workers = work_for(60, &mut vault, workers, Duration::ZERO).await;
     tokio::task::block_in_place(|| vault.serve());
     assert_eq!(Auditor::default().log_faults(&vault.database(), &mut workers), [""; 0]);
     assert_eq!(look_after(&vault, &mut workers, true).await, [""; 0]);
@@ -113,7 +126,7 @@ async fn kill_9_test_notices_a_store_that_forgets() {
     let files = ["keyvault.db", "keyvault.db-wal"];
     let kept: Vec<_> = files.iter().map(|file| std::fs::read(vault.path(file)).unwrap()).collect();
     tokio::task::block_in_place(|| vault.serve());
-    workers = work_until_killed(&mut vault, workers, Duration::from_millis(500)).await;
+    workers = work_for(120, &mut vault, workers, Duration::ZERO).await;
     // As a disk does that lied about its syncs: the newest writes are gone, the older ones sound.
     let _ = std::fs::remove_file(vault.path("keyvault.db-shm"));
     files.iter().zip(kept).for_each(|(file, bytes)| std::fs::write(vault.path(file), bytes).unwrap());

@@ -120,7 +120,7 @@ async fn an_outage_is_retried_in_bounds_and_then_unavailable() {
         (json!({ "mode": "internal" }), Outage::ServerError),
         (json!({ "mode": "unavailable" }), Outage::ServerError),
         (json!({ "mode": "drop" }), Outage::Unreachable),
-        (json!({ "mode": "slow", "delay_ms": 3000 }), Outage::TimedOut),
+        (json!({ "mode": "slow", "delay_ms": 60_000 }), Outage::TimedOut),
     ] {
         let Aws { wrapper, key, .. } = Aws::new(kms, &[CENTRAL], "").await;
         let mut fault = fault;
@@ -129,7 +129,8 @@ async fn an_outage_is_retried_in_bounds_and_then_unavailable() {
         let begin = Instant::now();
         let error = wrapper.wrap(&data_key(), &context("participant1")).await.err().unwrap();
         assert!(matches!(&error, WrapperError::Unavailable { outage, .. } if *outage == expected), "{fault}: {error:?}");
-        assert!(begin.elapsed() < Duration::from_secs(6), "{fault}: {:?}", begin.elapsed());
+        // The limit of a call is 5 s. The rest is for a busy machine, and far less than the delay.
+        assert!(begin.elapsed() < Duration::from_secs(40), "{fault}: {:?}", begin.elapsed());
         let tried = kms.log(&key.reference).iter().filter(|entry| entry["action"] == "Encrypt").count();
         assert_eq!(tried, 3, "{fault}: once, and two retries");
     }
@@ -161,7 +162,8 @@ async fn a_dead_endpoint_is_unavailable_though_connecting_needs_no_kms() {
     let begin = Instant::now();
     let error = providers.connect(&key).await.unwrap().describe().await.err();
     assert!(matches!(error, Some(WrapperError::Unavailable { outage: Outage::Unreachable, .. })), "{error:?}");
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    // Nobody listens, which is known at once. A call that waited would take its whole 5 s.
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
@@ -324,9 +326,9 @@ async fn nobody_listens() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// Waits for a condition, 10 s at most.
+/// Waits for a condition, a minute at most.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(50)).await;

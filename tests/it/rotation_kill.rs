@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     kill::{
         invariants::{Auditor, look_after},
-        load::{Clients, Dice, Worker},
+        load::{Clients, Dice, Load, Worker},
         number, work_until_killed,
     },
     support::{
@@ -115,8 +115,8 @@ const MAY_BE: [&str; 8] = [
     "wrapper_key_exists",
 ];
 
-/// Starts, aborts and lists jobs and retires wrapper keys, until the vault does not answer any more.
-async fn operate(admin: Client, keys: Client, seed: u64, over: Arc<AtomicBool>) -> Vec<String> {
+/// Starts, aborts and lists jobs and retires wrapper keys, until the vault does not answer any more. Counts what it has done.
+async fn operate(admin: Client, keys: Client, seed: u64, load: Arc<Load>, acts: Arc<AtomicU64>) -> Vec<String> {
     let (mut dice, mut wrong, mut first) = (Dice::new(seed), Vec::new(), true);
     loop {
         let pick = if std::mem::take(&mut first) { dice.below(8) } else { dice.below(12) };
@@ -125,9 +125,10 @@ async fn operate(admin: Client, keys: Client, seed: u64, over: Arc<AtomicBool>) 
             Ok(_) => {}
             Err(ClientError::Problem(problem)) if MAY_BE.contains(&problem.code.as_str()) => {}
             Err(ClientError::Problem(problem)) => wrong.push(format!("{problem:?}")),
-            Err(_) if over.load(Ordering::Acquire) => return wrong,
+            Err(_) if load.over.load(Ordering::Acquire) => return wrong,
             Err(error) => panic!("the vault did not answer before it was killed: {error}"),
         }
+        acts.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(dice.below(120))).await;
     }
 }
@@ -203,14 +204,6 @@ fn log_faults(auditor: &mut Auditor, vault: &TestVault, workers: &mut [Worker]) 
     auditor.log_faults(&snapshot, workers)
 }
 
-/// Gives a job some time to begin, which faults may keep it from.
-async fn a_job_runs(vault: &TestVault) {
-    let began = Instant::now();
-    while !look_at_jobs(vault).1 && began.elapsed() < Duration::from_millis(1_500) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 async fn no_job_runs(vault: &TestVault) {
     until("the job ends by itself", || async { !look_at_jobs(vault).1 }).await;
 }
@@ -256,17 +249,15 @@ async fn kill_and_look(mut vault: TestVault, mut keys: Keys) {
         for _ in 0..dice.below(5) {
             keys.fail(&mut dice).await;
         }
-        let over = Arc::new(AtomicBool::new(false));
+        let (load, acts) = (Arc::new(Load::default()), Arc::new(AtomicU64::new(0)));
         let (admin, key_admin) = (vault.client("wrapper-admin"), vault.client("key-admin"));
-        let operator = tokio::spawn(operate(admin, key_admin, dice.below(u64::MAX), Arc::clone(&over)));
-        a_job_runs(&vault).await;
-        let moment = Duration::from_micros(dice.below(1_000_000));
-        let watch = tokio::spawn(async move {
-            tokio::time::sleep(moment).await;
-            over.store(true, Ordering::Release);
-        });
-        workers = work_until_killed(&mut vault, workers, moment + Duration::from_millis(5)).await;
-        watch.await.unwrap();
+        let operator = tokio::spawn(operate(admin, key_admin, dice.below(u64::MAX), Arc::clone(&load), Arc::clone(&acts)));
+        // Under load, and while a job runs. If faults keep it from beginning, the operator has tried often enough.
+        let ready = async |vault: &TestVault| {
+            let (answers, acts) = (load.answers.load(Ordering::Relaxed), acts.load(Ordering::Relaxed));
+            answers >= WORKERS && (look_at_jobs(vault).1 || acts >= 8)
+        };
+        workers = work_until_killed(&mut vault, workers, &load, ready, Duration::from_micros(dice.below(1_000_000))).await;
         let mut faults = operator.await.unwrap();
         killed += 1;
 

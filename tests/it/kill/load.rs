@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -26,6 +26,15 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % bound
     }
+}
+
+/// What the clients and the test tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    /// Set before the kill: from now on a call may get no answer.
+    pub(crate) over: AtomicBool,
+    /// How many calls the clients have ended.
+    pub(crate) answers: AtomicU64,
 }
 
 /// The last response to the owner of a key.
@@ -126,15 +135,16 @@ impl Worker {
         }
     }
 
-    /// Calls until the vault does not answer any more, which it must not do before it is `over`.
-    pub(crate) async fn work(&mut self, clients: &Clients, over: &AtomicBool) {
+    /// Calls until the vault does not answer any more, which it must not do before it is over.
+    pub(crate) async fn work(&mut self, clients: &Clients, load: &Load) {
         loop {
             let pick = self.dice.below(10);
             let went_on = if self.keys.len() < 2 || pick == 0 { self.create(clients).await } else { self.step(clients).await };
             if let Err(why) = went_on {
-                assert!(over.load(Ordering::Acquire), "the vault did not answer before it was killed: {why}");
+                assert!(load.over.load(Ordering::Acquire), "the vault did not answer before it was killed: {why}");
                 return;
             }
+            load.answers.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::vault::TestVault;
+use super::vault::{TestVault, until};
 
 /// Makes a further wrapper key in a file, and gives its id.
 pub(crate) async fn new_wrapper_key(vault: &TestVault) -> String {
@@ -32,14 +32,8 @@ pub(crate) async fn ended(vault: &TestVault, job: &Value) -> Value {
         _ => ("key-admin", "/v1/keys/reseals"),
     };
     let (client, path) = (vault.client(principal), format!("{path}/{}", job["id"].as_str().unwrap()));
-    for _ in 0..3000 {
-        let now = client.get(&path).await.unwrap();
-        if now["state"] != "running" {
-            return now;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("the job does not end: {}", client.get(&path).await.unwrap());
+    until("the job ends", || async { client.get(&path).await.unwrap()["state"] != "running" }).await;
+    client.get(&path).await.unwrap()
 }
 
 /// Rotates, and waits until every key is done.

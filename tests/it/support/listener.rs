@@ -279,4 +279,4 @@ impl Client {
 }
 
 /// Far more than anything here takes; who waits for so long waits for ever.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);

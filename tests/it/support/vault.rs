@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::storage_fixtures::until_unlocked;
 
 /// How long a start, a stop or a condition may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A vault served by the binary. Killed when dropped.
 pub(crate) struct TestVault {
