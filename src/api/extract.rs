@@ -22,7 +22,7 @@ use crate::{
 use super::{Api, Problem, trace::RequestId};
 
 /// The longest body of any call: an import of a key in base64 fits.
-pub(super) const BODY_LIMIT: usize = 64 * 1024;
+pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// A call that was read: `P` from the path, `Q` from the query, `B` from the body.
 pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
@@ -30,8 +30,8 @@ pub(super) struct ApiRequest<P = Nothing, Q = Nothing, B = Nothing> {
     pub path: P,
     pub query: Q,
     pub body: B,
-    /// Counts this call towards the limit of its principal until it is answered.
-    _slot: RequestSlot,
+    /// Counts this call towards the limits of its principal until it ends.
+    _slot: Arc<RequestSlot>,
 }
 
 /// No path parameter, no query, or no body. An empty object is accepted.
@@ -99,12 +99,13 @@ where
         let call = call(&parts)?;
         let mut key = None;
         let read = async {
-            let slot = api.vault.enter(&call.principal)?;
+            let slot = parts.extensions.get::<Arc<RequestSlot>>().cloned();
+            let slot = slot.ok_or(VaultError::Internal("a request without a place"))?;
             let path = P::read(id(&mut parts).await.as_deref())?;
             key = path.key();
             let query =
                 Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(bounded(format!("query: {error}"))))?.0;
-            let body = json(body).await?;
+            let body = json(body, &slot).await?;
             Ok((slot, path, query, body))
         };
         match read.await {
@@ -112,6 +113,17 @@ where
             Err(error) => Err(reject(api, &parts, &call, key, error).await),
         }
     }
+}
+
+/// The refusal of a call before it is read. Its entry names the key of the path.
+pub(super) async fn refuse(api: &Arc<Api>, request: Request, error: VaultError) -> Problem {
+    let (mut parts, _) = request.into_parts();
+    let call = match call(&parts) {
+        Ok(call) => call,
+        Err(problem) => return problem,
+    };
+    let key = id(&mut parts).await.and_then(|id| id.parse().ok());
+    reject(api, &parts, &call, key, error).await
 }
 
 /// The refusal of a call that matches no route. It gets an entry like any other call.
@@ -150,9 +162,9 @@ async fn id(parts: &mut Parts) -> Option<String> {
 }
 
 /// Reads a bounded JSON body into a buffer that is wiped. An empty body counts as an empty object.
-async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
+async fn json<B: DeserializeOwned>(body: Body, slot: &RequestSlot) -> Result<B, VaultError> {
     let mut limited = Limited::new(body, BODY_LIMIT);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    let (mut bytes, mut taken) = (Zeroizing::new(Vec::with_capacity(1024)), 0);
     while let Some(frame) = limited.frame().await {
         let frame = frame.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
@@ -164,6 +176,7 @@ async fn json<B: DeserializeOwned>(body: Body) -> Result<B, VaultError> {
             }
         })?;
         if let Some(data) = frame.data_ref() {
+            taken = slot.grow_body(bytes.len() + data.len(), taken).await?;
             bytes.extend_from_slice(data);
         }
     }

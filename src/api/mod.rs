@@ -10,6 +10,7 @@ mod jobs;
 mod keys;
 pub mod ops;
 mod pagination;
+mod place;
 mod problem;
 mod routes;
 mod status;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request, State},
+    extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -29,7 +30,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     crypto::Random,
-    domain::Operation,
     vault::{Code, Vault, VaultError},
 };
 
@@ -38,13 +38,14 @@ use crate::mtls::{Admission, NotAdmitted, Trust, admit};
 
 pub use self::{
     audit::AuditEntry,
+    extract::BODY_LIMIT,
     keys::{
         Key, KeyWrap,
-        operations::{EncryptAnswer, SignAnswer},
+        operations::{CIPHERTEXT_LIMIT, EncryptAnswer, MESSAGE_LIMIT, SignAnswer},
     },
-    pagination::List,
+    pagination::{List, MAX_LIMIT},
     problem::{CODES, CodeInfo, Problem, documentation},
-    routes::openapi,
+    routes::{openapi, routes},
     wrapper_keys::WrapperKeyResponse,
 };
 
@@ -63,6 +64,7 @@ pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> 
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), detach))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), place::take_place))
         .layer(middleware::from_fn_with_state(admission, admit))
         .layer(CatchPanicLayer::custom(trace::on_panic))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), trace::trace))
@@ -71,9 +73,7 @@ pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> 
 
 /// Runs every call that can change state in a task of its own, so that a lost connection interrupts no change.
 async fn detach(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>();
-    let operation = matched.and_then(|path| api.operations.of(request.method(), path.as_str()));
-    if !operation.is_some_and(Operation::changes_state) {
+    if !place::operation(&api, &request).changes_state() {
         return next.run(request).await;
     }
     let answer = api.vault.detached(next.run(request)).await;

@@ -16,7 +16,7 @@ use crate::vault::{ItemPage, PageRequest};
 /// The limit of a page without `limit`.
 const DEFAULT_LIMIT: u32 = 100;
 /// The largest limit of a page.
-const MAX_LIMIT: u32 = 1000;
+pub const MAX_LIMIT: u32 = 1000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -211,6 +211,9 @@ pub struct Problem {
     pub remedy: String,
     /// The id of the request, as in the log.
     pub request_id: String,
+    /// The header `Retry-After` of a retryable document, in seconds.
+    #[serde(skip)]
+    pub retry_after: u32,
 }
 
 impl Problem {
@@ -228,12 +231,14 @@ impl Problem {
             retryable: meaning.retryable,
             remedy: meaning.remedy.to_owned(),
             request_id: request_id.to_owned(),
+            retry_after: 1,
         }
     }
 
     /// The document for a refusal of the vault.
     pub fn of(error: &VaultError, request_id: &str) -> Self {
-        Self::new(error.code(), error.to_string(), request_id)
+        let retry_after = if let VaultError::TooMany { retry_after, .. } = error { *retry_after } else { 1 };
+        Self { retry_after, ..Self::new(error.code(), error.to_string(), request_id) }
     }
 }
 
@@ -251,12 +256,12 @@ impl<T> IntoProblem<T> for Result<T, VaultError> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retryable = self.retryable;
+        let retry_after = self.retryable.then(|| HeaderValue::from(self.retry_after));
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if retryable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds);
         }
         response
     }

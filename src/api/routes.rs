@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use axum::{Json, Router, http::Method, response::Html, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{Method, header::CONTENT_TYPE},
+    routing::{MethodRouter, get},
+};
 use utoipa::{Modify, OpenApi, openapi::security::SecurityScheme};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -95,14 +100,33 @@ fn table() -> OpenApiRouter<Arc<Api>> {
 pub(super) fn router() -> Router<Arc<Api>> {
     let (router, document) = table().split_for_parts();
     router
-        .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
-        .route("/docs", get(|| std::future::ready(Html(docs::page()))))
-        .route("/docs/errors", get(|| std::future::ready(Html(docs::errors()))))
+        .route("/openapi.json", page("application/json", serde_json::to_vec(&document).unwrap_or_default()))
+        .route("/docs", page("text/html; charset=utf-8", docs::page().into()))
+        .route("/docs/errors", page("text/html; charset=utf-8", docs::errors().into()))
+}
+
+/// A page that is made once. All its answers share the same bytes.
+fn page(content_type: &'static str, bytes: Vec<u8>) -> MethodRouter<Arc<Api>> {
+    let bytes = Bytes::from(bytes);
+    get(move || std::future::ready(([(CONTENT_TYPE, content_type)], bytes.clone())))
 }
 
 /// The OpenAPI 3.1 document, as committed under `openapi/`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     table().into_openapi()
+}
+
+/// Every route: its method and path, and its operation in the log. `None` for one without.
+pub fn routes() -> Vec<(String, Option<Operation>)> {
+    let mut routes = Vec::new();
+    for (path, item) in openapi().paths.paths {
+        for (method, operation) in [("GET", item.get), ("POST", item.post), ("DELETE", item.delete)] {
+            if let Some(operation) = operation {
+                routes.push((format!("{method} {path}"), operation.operation_id.and_then(|id| id.parse().ok())));
+            }
+        }
+    }
+    routes
 }
 
 /// The operation of a route, for the log and the metrics. The `operationId` of the document is the operation in the log.

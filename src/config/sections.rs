@@ -135,6 +135,7 @@ pub(super) fn connections_problem(limits: &ConnectionLimits) -> InvalidOption {
         (!hour.contains(&limits.handshake_timeout), "[connections] handshake_timeout", RANGE),
         (!hour.contains(&limits.header_timeout), "[connections] header_timeout", RANGE),
         (!hour.contains(&limits.body_timeout), "[connections] body_timeout", RANGE),
+        (!hour.contains(&limits.answer_timeout), "[connections] answer_timeout", RANGE),
         (!hour.contains(&limits.idle_timeout), "[connections] idle_timeout", RANGE),
         (!hour.contains(&limits.drain_timeout), "[connections] drain_timeout", RANGE),
         (limits.max_age < Duration::from_secs(1), "[connections] max_age", "is below 1s; give a time such as 1h"),
@@ -145,19 +146,23 @@ pub(super) fn limits_problem(limits: &LimitsConfig) -> InvalidOption {
     const ZERO: &str = "is 0, so that every call would be refused; give at least 1";
     let LimitsConfig {
         concurrent,
+        concurrent_total,
         concurrent_heavy,
         concurrent_queries,
         cache_misses_per_second,
         creations_per_minute,
+        changes_per_minute,
         information_per_second,
         refusals_per_second,
     } = limits;
     first([
         (*concurrent == 0, "[limits] concurrent", ZERO),
+        (!(4..=100_000).contains(concurrent_total), "[limits] concurrent_total", "is not between 4 and 100000"),
         (*concurrent_heavy == 0, "[limits] concurrent_heavy", ZERO),
         (*concurrent_queries == 0, "[limits] concurrent_queries", ZERO),
         (*cache_misses_per_second == 0, "[limits] cache_misses_per_second", ZERO),
         (*creations_per_minute == 0, "[limits] creations_per_minute", ZERO),
+        (*changes_per_minute == 0, "[limits] changes_per_minute", ZERO),
         (*information_per_second == 0, "[limits] information_per_second", ZERO),
         (*refusals_per_second == 0, "[limits] refusals_per_second", "is 0, so that no refusal had its entry; give at least 1"),
     ])

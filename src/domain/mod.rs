@@ -13,6 +13,7 @@ mod principal;
 mod spec;
 mod text;
 mod timestamp;
+mod work_kind;
 mod wrapper_key;
 
 pub use self::audit_event::{AuditEvent, KmsUse, Outcome, StateChange};
@@ -29,4 +30,5 @@ pub use self::spec::{Algorithm, Class, KeySpec, Origin, Purpose, SignatureFormat
 pub use self::text::UnknownText;
 pub(crate) use self::text::{Hex, text_enum};
 pub use self::timestamp::{Clock, Timestamp};
+pub use self::work_kind::WorkKind;
 pub use self::wrapper_key::{KmsRotation, KmsRotationKind, ProviderKind, WrapperKey, WrapperState};

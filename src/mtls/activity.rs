@@ -1,6 +1,8 @@
-//! Whether a connection is in use: a connection without a request in progress is idle, and one that begins a request must complete its headers.
+//! Whether a connection is in use: a connection without a request in progress is idle, one that begins a request must complete its headers, and
+//! a client must read its answers.
 
 use std::{
+    collections::BTreeMap,
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,15 +27,22 @@ struct State {
     quiet_since: Instant,
     /// When the headers of the next request began.
     headers_since: Option<Instant>,
+    /// When the answers were ready that are not sent completely, oldest first.
+    unread: BTreeMap<u64, Instant>,
+    answers: u64,
+    /// Since when bytes wait that were written.
+    unflushed_since: Option<Instant>,
 }
 
-/// Why a connection without a request in progress ends.
+/// Why a connection ends that does not do what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quiet {
     /// No request.
     Idle,
     /// Half a request.
     Headers,
+    /// An answer that the client does not read.
+    Unread,
 }
 
 /// A request in progress, until dropped.
@@ -41,7 +50,15 @@ pub(super) struct InProgress(Arc<Activity>);
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { requests: 0, used: false, quiet_since: Instant::now(), headers_since: None };
+        let state = State {
+            requests: 0,
+            used: false,
+            quiet_since: Instant::now(),
+            headers_since: None,
+            unread: BTreeMap::new(),
+            answers: 0,
+            unflushed_since: None,
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -81,11 +98,26 @@ impl Activity {
 
     fn deadline(&self, limits: &ConnectionLimits) -> (Instant, Quiet) {
         let state = self.lock();
-        match state.headers_since {
+        let quiet = match state.headers_since {
             // The end of a request need not wake the connection: look again later.
-            _ if state.requests > 0 => (Instant::now() + limits.idle_timeout, Quiet::Idle),
+            _ if state.requests > 0 => (Instant::now() + limits.idle_timeout.min(limits.answer_timeout), Quiet::Idle),
             Some(since) => (since + limits.header_timeout, Quiet::Headers),
             None => (state.quiet_since + limits.idle_timeout, Quiet::Idle),
+        };
+        let unread = state.unread.values().next().into_iter().chain(&state.unflushed_since).min();
+        match unread.map(|since| *since + limits.answer_timeout) {
+            Some(at) if at < quiet.0 => (at, Quiet::Unread),
+            _ => quiet,
+        }
+    }
+
+    /// Bytes were written, or all of them left.
+    fn wrote(&self, all: bool) {
+        let mut state = self.lock();
+        if all {
+            state.unflushed_since = None;
+        } else if state.unflushed_since.is_none() {
+            state.unflushed_since = Some(Instant::now());
         }
     }
 
@@ -101,6 +133,30 @@ impl Activity {
     }
 }
 
+impl InProgress {
+    /// The answer is ready. It is unread until the mark is dropped.
+    pub(super) fn answered(self) -> UnreadAnswer {
+        let mut state = self.0.lock();
+        let number = state.answers;
+        state.answers += 1;
+        state.unread.insert(number, Instant::now());
+        drop(state);
+        UnreadAnswer { number, activity: Arc::clone(&self.0) }
+    }
+}
+
+/// An answer that is not sent completely.
+pub(super) struct UnreadAnswer {
+    number: u64,
+    activity: Arc<Activity>,
+}
+
+impl Drop for UnreadAnswer {
+    fn drop(&mut self) {
+        self.activity.lock().unread.remove(&self.number);
+    }
+}
+
 impl Drop for InProgress {
     fn drop(&mut self) {
         let mut state = self.0.lock();
@@ -109,20 +165,29 @@ impl Drop for InProgress {
     }
 }
 
-/// The stream of an HTTP/1.1 connection: notes when a request begins. Over HTTP/2 bytes also arrive without a request.
+/// The stream of a connection: notes when a request begins, and whether written bytes leave.
 pub(super) struct Watched<I> {
     pub(super) io: I,
-    pub(super) activity: Option<Arc<Activity>>,
+    pub(super) activity: Arc<Activity>,
+    /// Whether bytes that arrive begin a request, as over HTTP/1.1. Over HTTP/2 bytes also arrive without a request.
+    pub(super) bytes_are_requests: bool,
+}
+
+impl<I> Watched<I> {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.activity.wrote(false);
+        }
+        written
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if let Some(activity) = &self.activity
-            && buffer.filled().len() > before
-        {
-            activity.read();
+        if self.bytes_are_requests && buffer.filled().len() > before {
+            self.activity.read();
         }
         Poll::Ready(Ok(()))
     }
@@ -130,11 +195,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.activity.wrote(true);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -142,7 +210,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

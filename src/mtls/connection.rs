@@ -17,7 +17,9 @@ use tower::ServiceExt;
 use super::{
     ConnectionLimits,
     activity::{Activity, Quiet, Watched},
+    answer::MarkedBody,
     body::TimedBody,
+    limits::{CONNECTION_WINDOW, HEADER_BUFFER, HEADERS, STREAM_WINDOW},
 };
 
 /// The protocol that ALPN selected. HTTP/1.1 without ALPN.
@@ -44,13 +46,12 @@ where
             let answer = router.clone().oneshot(request.map(|body| Body::new(TimedBody::new(body, body_timeout))));
             async move {
                 let answer = answer.await.unwrap_or_else(|never| match never {});
-                drop(in_progress);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| MarkedBody::new(body, in_progress.answered())))
             }
         }
     });
     let builder = builder(protocol, limits);
-    let io = Watched { io, activity: matches!(protocol, Protocol::Http1).then(|| Arc::clone(&activity)) };
+    let io = Watched { io, activity: Arc::clone(&activity), bytes_are_requests: matches!(protocol, Protocol::Http1) };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let (reason, result) = tokio::select! {
         // In this order, because `quiet` looks at what the connection just did.
@@ -59,6 +60,7 @@ where
         quiet = activity.quiet(limits) => match quiet {
             Quiet::Idle => ("idle", None),
             Quiet::Headers => ("header_timeout", Some(Ok(()))),
+            Quiet::Unread => ("answer_timeout", Some(Ok(()))),
         },
         reason = end => (reason, None),
     };
@@ -84,13 +86,15 @@ fn builder(protocol: Protocol, limits: &ConnectionLimits) -> auto::Builder<Tokio
         Protocol::Http2 => builder.http2_only(),
     };
     // `Activity` has the time limit of headers: hyper's would also count the time between requests.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(64).max_buf_size(16 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(HEADERS).max_buf_size(HEADER_BUFFER as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(16 * 1024)
-        .max_send_buf_size(64 * 1024)
+        .max_header_list_size(HEADER_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(16 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

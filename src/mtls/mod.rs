@@ -7,6 +7,7 @@
 
 mod activity;
 mod admission;
+mod answer;
 mod arrivals;
 mod body;
 mod certificate;
@@ -32,7 +33,9 @@ pub use self::admission::{Admission, admit};
 pub use self::body::BodyTimeout;
 pub use self::certificate::ExpiryKind;
 pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfig, TlsConfig, TlsVersion};
-pub use self::limits::ConnectionLimits;
+pub use self::limits::{
+    CONNECTION_WINDOW, ConnectionLimits, HEADER_BUFFER, HEADERS, OPS_STREAMS, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER,
+};
 pub use self::ops::serve_ops;
 pub use self::peer::Peer;
 pub use self::refusal::NotAdmitted;

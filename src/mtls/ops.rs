@@ -15,6 +15,7 @@ use super::{
     ConnectionLimits, Trust,
     arrivals::{Arrival, Arrivals, Stage},
     connection::{Protocol, drive},
+    limits::{OPS_STREAMS, TLS_BUFFER},
     server::{accept_until, protocol_of},
 };
 
@@ -25,6 +26,8 @@ use super::{
 /// although others hold connections.
 pub async fn serve_ops(listener: TcpListener, trust: Arc<Trust>, router: Router, limits: ConnectionLimits, shutdown: CancellationToken) {
     let arrivals = Arrivals::new(limits.ops);
+    // The answers are long, and each is made for its request.
+    let limits = ConnectionLimits { streams: OPS_STREAMS, ..limits };
     accept_until(&listener, &shutdown, |stream, from| {
         let (trust, router, limits, shutdown) = (Arc::clone(&trust), router.clone(), limits.clone(), shutdown.clone());
         let arrival = Arc::new(arrivals.enter(from));
@@ -62,7 +65,8 @@ async fn connection(
     arrival.reach(Stage::Heard);
     if first != [TLS_HANDSHAKE] {
         drive(stream, Protocol::Http1, router, asked, end, limits).await;
-    } else if let Ok(Ok(stream)) = timeout_at(deadline, TlsAcceptor::from(trust.ops_tls()).accept(stream)).await {
+    } else if let Ok(Ok(mut stream)) = timeout_at(deadline, TlsAcceptor::from(trust.ops_tls()).accept(stream)).await {
+        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let protocol = protocol_of(&stream);
         drive(stream, protocol, router, asked, end, limits).await;
     }

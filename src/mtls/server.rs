@@ -22,6 +22,7 @@ use super::{
     admission::CloseConnection,
     arrivals::{Arrival, Arrivals, Stage},
     connection::{Protocol, drive},
+    limits::TLS_BUFFER,
     peer::Peer,
     places::{NoPlace, Places},
 };
@@ -120,7 +121,8 @@ impl Listener {
         };
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
         arrival.reach(Stage::Heard);
-        let stream = hello.into_stream(self.trust.api_tls()).await.map_err(failed)?;
+        let mut stream = hello.into_stream(self.trust.api_tls()).await.map_err(failed)?;
+        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         // A second check: a connection without a certificate is never served.
         let peer = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()).map_err(|_| "refused")?;
         Ok((stream, peer))

@@ -141,7 +141,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "keyvault_connections_ended_total",
-        &[("reason", LabelValues::These(&["client", "idle", "header_timeout", "max_age", "not_admitted", "shutdown"]))],
+        &[("reason", LabelValues::These(&["client", "idle", "header_timeout", "answer_timeout", "max_age", "not_admitted", "shutdown"]))],
         "Connections of admitted clients to the API that ended, by reason.",
     ),
     counter("keyvault_ops_evictions_total", &[], "Connections to the operations listener that were closed for a newer one."),

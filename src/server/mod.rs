@@ -2,6 +2,7 @@
 
 mod free_disk;
 pub mod hardening;
+pub mod limits;
 pub mod metrics;
 mod open_files;
 pub mod reload;

@@ -1,11 +1,11 @@
 //! The server process: opens the store, starts the vault and its jobs, and serves the API and operations listeners until a signal.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +17,7 @@ use crate::{
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::Providers,
-    mtls::{ConnectionLimits, MayFreeze, Trust, serve, serve_ops},
+    mtls::{ConnectionLimits, MayFreeze, SOCKET_BUFFER, Trust, serve, serve_ops},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{Vault, VaultConfig, background},
 };
@@ -97,7 +97,7 @@ impl Server {
         for warning in warnings::of_wrapper_keys(&providers, &store.wrapper_keys().await?) {
             tracing::warn!("{warning}");
         }
-        let (api, ops) = (listen(config.listen.api).await?, listen(config.listen.ops).await?);
+        let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
         server.spawn((api, ops), trust, (config.connections, may_freeze(policy)), random, metrics, reloader);
@@ -187,9 +187,13 @@ pub(crate) fn gather_entropy() {
     let _ = std::thread::Builder::new().name("entropy".into()).spawn(begin);
 }
 
+/// Threads for computations and for files. Heavy computations use at most one for each core. New keys of cheap schemes use them briefly, and
+/// wait for them.
+const BLOCKING_THREADS: usize = 64;
+
 /// The runtime of a server.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?)
 }
 
 /// Log lines go to standard error. Standard output is for the results of commands.
@@ -203,6 +207,15 @@ pub(crate) fn log(config: &Config) -> anyhow::Result<()> {
     installed.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
 }
 
-async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
+/// A listener whose connections have small buffers in the kernel: they count towards the memory limit of a container.
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
+        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+        socket.bind(address)?;
+        socket.listen(1024)
+    };
+    bind().map_err(|error: std::io::Error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }

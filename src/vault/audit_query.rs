@@ -47,7 +47,7 @@ impl Vault {
     /// the same, because a query takes a bounded time.
     ///
     /// # Errors
-    /// `Forbidden`, `TooMany`, `StorageUnavailable` or `AuditUnavailable`.
+    /// `Forbidden`, `StorageUnavailable` or `AuditUnavailable`.
     pub async fn query_audit(
         &self,
         call: &CallContext,
@@ -57,7 +57,6 @@ impl Vault {
         let event = self.gate.event(call, Operation::QueryAudit);
         let result = async {
             let permit = self.gate.permit_inventory(&event)?;
-            let _slot = self.limits.query(&call.principal)?;
             let EntryQuery { key, node, principal, operation, outcome, from, to } = query;
             let filter = EntryFilter { nodes: permit.nodes().clone(), key, node, principal, operation, outcome, from, to };
             let EntryPage { entries, stopped_at } = self.env.store.entries(&filter, one_more(page)).await?;

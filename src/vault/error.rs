@@ -211,15 +211,25 @@ pub enum VaultError {
     /// The vault is stopping.
     #[error("the vault is shutting down")]
     ShuttingDown,
-    /// The principal exceeded a limit. The text names what is limited.
-    #[error("too many {0}. Retry later at a lower rate")]
-    TooMany(&'static str),
+    /// The principal exceeded a limit.
+    #[error("too many {what}. Retry later at a lower rate")]
+    TooMany {
+        /// What is limited.
+        what: &'static str,
+        /// After how many seconds the call can succeed, if the caller makes no other one.
+        retry_after: u32,
+    },
     /// An internal error. The text contains no secret.
     #[error("an internal check failed: {0}")]
     Internal(&'static str),
 }
 
 impl VaultError {
+    /// A limit on what happens at the same time.
+    pub(super) const fn too_many(what: &'static str) -> Self {
+        Self::TooMany { what, retry_after: 1 }
+    }
+
     /// The code.
     pub const fn code(&self) -> Code {
         match self {
@@ -269,7 +279,7 @@ impl VaultError {
             Self::StorageUnavailable(_) => Code::StorageUnavailable,
             Self::Frozen => Code::Frozen,
             Self::ShuttingDown => Code::ShuttingDown,
-            Self::TooMany(_) => Code::TooManyRequests,
+            Self::TooMany { .. } => Code::TooManyRequests,
             Self::Internal(_) => Code::Internal,
         }
     }

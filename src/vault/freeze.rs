@@ -28,13 +28,19 @@ impl Vault {
     /// recorded.
     ///
     /// # Errors
-    /// `Forbidden`.
+    /// `Forbidden`; `TooMany` if the vault is frozen already.
     pub async fn freeze(&self, call: &CallContext) -> Result<Effective<()>, VaultError> {
         let event = self.gate.event(call, Operation::Freeze);
         let permit = match self.gate.permit_vault(&event) {
             Ok(permit) => permit,
             Err(error) => return self.gate.refuse(event, error).await,
         };
+        // A freeze that changes something is never refused. Each needs an unfreeze before, and the rate of those is limited.
+        if self.gate.frozen()
+            && let Err(limited) = self.limits.repeated_freeze(&call.principal)
+        {
+            return self.gate.refuse(event, limited).await;
+        }
         self.gate.set_frozen(true);
         self.key_cache.evict_all().await;
         let (gate, key_cache) = (Arc::clone(&self.gate), Arc::clone(&self.key_cache));

@@ -23,6 +23,7 @@ mod detached;
 mod environment;
 mod error;
 mod freeze;
+mod heavy_work;
 mod job_tracker;
 mod jobs;
 mod key_cache;
@@ -51,12 +52,16 @@ pub use self::{
     call::CallContext,
     error::{Code, VaultError},
     freeze::Effective,
+    heavy_work::DERIVATIONS,
     key_cache::CacheConfig,
     keys::{
-        BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MaterialFormat, NewKey, Signature,
-        TopologySigned, VerifiedBackupKey,
+        BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MAX_TRANSACTIONS, MaterialFormat, NewKey,
+        Signature, TopologySigned, VerifiedBackupKey,
     },
-    limits::{LimitsConfig, RequestSlot},
+    limits::{
+        BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE, REPEATED_FREEZES_PER_MINUTE,
+        RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
+    },
     pagination::ItemPage,
     start::VaultConfig,
     status::Status,

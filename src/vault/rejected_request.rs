@@ -5,12 +5,12 @@ use crate::domain::{AuditEvent, KeyId, Operation, Principal};
 use super::{CallContext, RequestSlot, Vault, VaultError};
 
 impl Vault {
-    /// A slot among the concurrent requests of a principal. It is released on drop.
+    /// The place of a request, within the limits of its kind of work. It is released on drop.
     ///
     /// # Errors
     /// `TooMany`. The caller passes it to [`Vault::reject`].
-    pub fn enter(&self, principal: &Principal) -> Result<RequestSlot, VaultError> {
-        self.limits.request(principal)
+    pub async fn enter(&self, principal: &Principal, operation: Operation) -> Result<RequestSlot, VaultError> {
+        self.limits.enter(principal, operation).await
     }
 
     /// Records a request that could not be processed, and returns the error for the caller.

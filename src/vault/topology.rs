@@ -1,11 +1,11 @@
 //! `topology.decode`: shows what a prepared topology transaction does, with the names of the keys that the caller may see.
 
 use crate::{
-    domain::{AuditEvent, KeyId, Operation},
+    domain::{AuditEvent, KeyId, Operation, Principal},
     topology::{KnownKey, TopologyTransaction},
 };
 
-use super::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, authorize::may_see};
+use super::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, authorize::may_see, heavy_work::Heavy};
 
 /// A decoded transaction, and the keys in it that the vault holds and the caller may see.
 #[derive(Debug)]
@@ -18,6 +18,9 @@ pub struct DecodedTopology {
 
 /// Keys that are looked up for one transaction. A mapping has at most 20 keys, and a namespace more.
 const MAX_LOOKUPS: usize = 32;
+
+/// Bytes that are decoded in place. The transactions of Canton's console are shorter, unless they have many keys.
+const SHORT: usize = 1024;
 
 impl Vault {
     /// Decodes a prepared transaction.
@@ -36,12 +39,30 @@ impl Vault {
         call: &CallContext,
         prepared: &[u8],
     ) -> Result<Completed<DecodedTopology>, VaultError> {
-        self.limits.information(&call.principal)?;
         let permit = self.gate.permit_vault(event)?;
-        let transaction = TopologyTransaction::decode(prepared).map_err(|error| VaultError::InvalidTopology(error.to_string()))?;
+        let transaction = self.decode_in_share(&call.principal, vec![prepared.to_vec()]).await?;
+        let transaction = transaction.into_iter().next().ok_or(VaultError::Internal("a transaction was not decoded"))?;
         event.subject = Some(transaction.hash().to_string());
         let known = self.known_keys(call, &transaction).await?;
         Ok(Completed::read(permit, DecodedTopology { transaction, known }))
+    }
+
+    /// Decodes transactions: short ones in place, long ones on a blocking thread within the share of the principal, because each key in them is
+    /// checked.
+    ///
+    /// # Errors
+    /// `InvalidTopology`, `TooMany`.
+    pub(super) async fn decode_in_share(
+        &self,
+        principal: &Principal,
+        prepared: Vec<Vec<u8>>,
+    ) -> Result<Vec<TopologyTransaction>, VaultError> {
+        let short = prepared.iter().map(Vec::len).sum::<usize>() <= SHORT;
+        let decode = move || {
+            let decoded = prepared.iter().map(|bytes| TopologyTransaction::decode(bytes));
+            decoded.collect::<Result<_, _>>().map_err(|error| VaultError::InvalidTopology(error.to_string()))
+        };
+        if short { decode() } else { self.limits.heavy(principal, Heavy::Computation, decode).await }
     }
 
     /// The keys of a transaction that the vault holds and the caller may see.

@@ -207,3 +207,74 @@ async fn a_slow_body_gets_request_timeout() {
         assert!(text.windows(15).any(|part| part == b"request_timeout"), "{text:?}");
     }
 }
+
+/// A client over HTTP/2 whose window for answers is zero.
+async fn without_window(vault: &TestVault, principal: &str) -> hyper::client::conn::http2::SendRequest<axum::body::Body> {
+    let mut h2 = (*config(vault, principal)).clone();
+    h2.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = connect(address(vault.url()), &Arc::new(h2)).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = builder.initial_stream_window_size(0).handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn get(path: &str) -> Request<axum::body::Body> {
+    Request::get(format!("https://localhost{path}")).body(axum::body::Body::empty()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_its_answers_is_closed() {
+    let vault = start(&format!("answer_timeout = \"1s\"\n{PATIENT}"));
+    // Over HTTP/2 with a window of zero, and with further requests, so that the connection is never idle.
+    let mut sender = without_window(&vault, "participant1").await;
+    let mut unread = Vec::new();
+    let closed = async {
+        while sender.ready().await.is_ok() {
+            match sender.send_request(get("/v1/whoami")).await {
+                Ok(answer) => unread.push(answer),
+                Err(_) => break,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("an HTTP/2 connection with unread answers stays open");
+    assert!(!unread.is_empty());
+    // Over HTTP/1.1, one that only sends.
+    let mut stream = open(&vault, "participant1").await;
+    let closed = async { while stream.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_ok() {} };
+    timeout(PATIENCE, closed).await.expect("an HTTP/1.1 connection with unread answers stays open");
+    let (_, text) = ops(&vault, "/metrics").await;
+    let line = text.lines().find(|line| line.starts_with("keyvault_connections_ended_total{reason=\"answer_timeout\"}"));
+    assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
+    // One that reads slowly, but in time, gets its answers.
+    let mut client = Client::http1(open(&vault, "participant1").await).await;
+    for _ in 0..4 {
+        assert_eq!(client.get("/openapi.json").await.unwrap().0, 200);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_count_towards_the_limits_of_their_principal_only() {
+    let vault = start(&format!("answer_timeout = \"1h\"\n{PATIENT}"));
+    let mut sender = without_window(&vault, "participant1").await;
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(get("/v1/keys")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        unread.push(answer);
+    }
+    // A third one, over any connection, waits for one of the two.
+    let further = {
+        let mut client = Client::http1(open(&vault, "participant1").await).await;
+        tokio::spawn(async move { client.get("/v1/keys").await.unwrap().0 })
+    };
+    let mut other = Client::http1(open(&vault, "participant2").await).await;
+    assert_eq!(other.get("/v1/keys").await.unwrap().0, 200, "the lists of others");
+    assert_eq!(further.await.unwrap(), 429);
+    drop(unread);
+    let answered = || async { Client::http1(open(&vault, "participant1").await).await.get("/v1/keys").await.unwrap().0 == 200 };
+    until("the places are free", answered).await;
+}

@@ -78,7 +78,7 @@ fn only_the_audit_gate_commits_to_the_store() {
 #[test]
 fn background_tasks_cannot_reach_the_limits_of_callers() {
     for (file, number, line) in lines("vault/background") {
-        assert!(!line.contains("Limits") && !line.contains(".expensive(") && !line.contains(".cache_miss("), "{}:{number}", file.display());
+        assert!(!line.contains("Limits") && !line.contains(".heavy(") && !line.contains(".cache_miss("), "{}:{number}", file.display());
     }
     for (file, number, line) in lines("vault") {
         let may = LIMITS_USERS.iter().any(|user| file.ends_with(user));

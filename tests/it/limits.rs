@@ -5,7 +5,10 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::vault::{TestVault, problem};
+use crate::support::{
+    api::{Caller, id},
+    vault::{TestVault, problem, until},
+};
 
 fn symmetric(node: &str) -> Value {
     json!({ "node": node, "purpose": "symmetric", "spec": "aes-256" })
@@ -111,4 +114,71 @@ async fn reseals_and_calls_without_a_grant_are_limited() {
         assert!(answered < 1_000, "no limit");
     };
     assert_eq!((refused.status, refused.code.as_str()), (429, "too_many_requests"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_work_of_one_node_delays_no_other() {
+    let vault = Arc::new(TestVault::start_with(|config| config + "\n[limits]\ncreations_per_minute = 60000\n"));
+    let rsa = |node: &str| json!({ "node": node, "purpose": "encryption", "spec": "rsa-2048" });
+    let other = Caller::new(&vault, "participant2");
+    let signer = other.signing_key("participant2").await;
+    let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let flood: Vec<_> = (0..24)
+        .map(|_| {
+            let (caller, body, refused) = (Caller::new(&vault, "participant1"), rsa("participant1"), Arc::clone(&refused));
+            tokio::spawn(async move {
+                loop {
+                    if caller.post("/v1/keys", &body).await.status == 429 {
+                        refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .collect();
+    until("the node has as much heavy work as it may have", || async { refused.load(std::sync::atomic::Ordering::Relaxed) > 0 }).await;
+    for _ in 0..3 {
+        let key = id(&other.post("/v1/keys", &rsa("participant2")).await.success());
+        let body = json!({ "algorithm": "rsa-oaep-sha256", "ciphertext": STANDARD.encode([1_u8; 256]) });
+        other.post(&format!("/v1/keys/{key}/decrypt"), &body).await.refused(422, "decryption_failed");
+        for _ in 0..20 {
+            other.sign(&signer).await.success();
+        }
+    }
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn changes_are_limited_and_freeze_and_disable_are_not() {
+    let vault = TestVault::start_with(|config| config + "\n[limits]\nchanges_per_minute = 2\ncreations_per_minute = 1000\n");
+    let (node, admin) = (Caller::new(&vault, "participant1"), Caller::new(&vault, "key-admin"));
+    let mut keys = Vec::new();
+    for _ in 0..12 {
+        keys.push(node.signing_key("participant1").await);
+    }
+    for id in &keys[..2] {
+        admin.step(id, "supersede").await.success();
+    }
+    let refused = admin.step(&keys[2], "supersede").await;
+    refused.refused(429, "too_many_requests");
+    let wait: u32 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((20..=30).contains(&wait), "two a minute: {wait}");
+    let restriction = format!("/v1/keys/{}/signing-restriction", keys[2]);
+    admin.post(&restriction, &json!({ "topology_only": true })).await.refused(429, "too_many_requests");
+    admin.delete(&format!("/v1/keys/{}", keys[2])).await.refused(429, "too_many_requests");
+    for id in &keys {
+        admin.step(id, "disable").await.success();
+    }
+    admin.step(&keys[2], "enable").await.refused(429, "too_many_requests");
+    node.delete(&format!("/v1/keys/{}", keys[2])).await.success();
+    // The first freeze changes something. Further ones have their own limit, which a freeze after an unfreeze does not need.
+    let mut repeated = 0;
+    while admin.post("/v1/freeze", &json!({})).await.status == 200 {
+        repeated += 1;
+        assert!(repeated < 1_000, "freezes without limit");
+    }
+    assert!(repeated > 60, "{repeated}");
+    let wrapper_admin = Caller::new(&vault, "wrapper-admin");
+    wrapper_admin.post("/v1/unfreeze", &json!({})).await.success();
+    admin.post("/v1/freeze", &json!({})).await.success();
+    node.sign(&keys[3]).await.refused(503, "frozen");
 }

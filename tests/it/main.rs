@@ -46,6 +46,7 @@ mod layers;
 mod limits;
 mod live_revocation;
 mod log_queries;
+mod memory;
 mod memory_scan;
 mod metrics;
 mod node_move;

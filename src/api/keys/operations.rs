@@ -20,9 +20,10 @@ use crate::api::{
     problem::{IntoProblem as _, Problems},
 };
 
-/// As in Canton's driver contract.
-const MESSAGE_LIMIT: usize = 4096;
-const CIPHERTEXT_LIMIT: usize = 6144;
+/// Bytes of a message to sign or to encrypt, as in Canton's driver contract.
+pub const MESSAGE_LIMIT: usize = 4096;
+/// Bytes of a ciphertext, as in Canton's driver contract.
+pub const CIPHERTEXT_LIMIT: usize = 6144;
 
 /// A message to sign.
 #[derive(Deserialize, ToSchema)]

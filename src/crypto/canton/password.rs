@@ -72,6 +72,8 @@ fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, Cant
     }
     let params = Params::new(12_288, 3, 1, Some(KEY)).map_err(|_| CryptoError::Faulty)?;
     let mut key = SecretBytes::zeroed(KEY);
+    #[cfg(test)]
+    tests::DERIVED.set(tests::DERIVED.get() + 1);
     let mut memory = Vec::with_capacity(RESERVED);
     memory.resize(MEMORY, Block::default());
     let derived = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
@@ -90,6 +92,38 @@ fn derive(password: &SecretBytes, salt: &[u8; SALT]) -> Result<LessSafeKey, Cant
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// How often this thread took the memory of a derivation.
+        pub(super) static DERIVED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    /// A file has no cost parameters: it names a scheme whose costs Canton fixes. What can be refused is refused before memory is taken.
+    #[test]
+    fn a_file_that_asks_for_other_work_is_refused_before_memory_is_taken() {
+        let valid = || PasswordBasedEncrypted {
+            ciphertext: vec![0; NONCE_LEN + TAG].into(),
+            symmetric_key_scheme: AES128_GCM,
+            pbkdf_scheme: ARGON2ID_MODE1,
+            salt: vec![0; SALT].into(),
+        };
+        let password = SecretBytes::copy_of(b"hello world");
+        for file in [
+            PasswordBasedEncrypted { pbkdf_scheme: 2, ..valid() },
+            PasswordBasedEncrypted { pbkdf_scheme: i32::MAX, ..valid() },
+            PasswordBasedEncrypted { symmetric_key_scheme: 0, ..valid() },
+            PasswordBasedEncrypted { salt: vec![0; SALT + 1].into(), ..valid() },
+            PasswordBasedEncrypted { salt: vec![0; 60_000].into(), ..valid() },
+            PasswordBasedEncrypted { ciphertext: vec![0; NONCE_LEN + TAG - 1].into(), ..valid() },
+        ] {
+            assert!(unprotect(&file, &password).is_err());
+        }
+        let long = SecretBytes::copy_of(&[b'x'; MAX_PASSWORD + 1]);
+        assert!(matches!(unprotect(&valid(), &long), Err(CantonFileError::PasswordTooLong)));
+        assert_eq!(DERIVED.get(), 0);
+        assert!(unprotect(&valid(), &password).is_err());
+        assert_eq!(DERIVED.get(), 1);
+    }
 
     /// Resident memory of this process in MiB.
     fn resident() -> usize {

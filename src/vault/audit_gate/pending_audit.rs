@@ -23,6 +23,19 @@ pub(in crate::vault) enum PendingEntry {
     },
 }
 
+impl PendingEntry {
+    /// Whether both record the same change by the same principal.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Freeze { event: one }, Self::Freeze { event: other }) => one.principal.name == other.principal.name,
+            (Self::Disable { id: one, event }, Self::Disable { id: other, event: later }) => {
+                one == other && event.principal.name == later.principal.name
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The pending entries, oldest first, and the keys that are disabled in memory, independent of their state in the store.
 #[derive(Default)]
 pub(in crate::vault) struct PendingAudit {
@@ -50,9 +63,13 @@ impl PendingAudit {
         self.disabled.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    /// Keeps an entry until it can be written.
+    /// Keeps an entry until it can be written. A principal that repeats its call while its entry is pending adds none, so that the entries do
+    /// not grow during an outage.
     pub(in crate::vault) fn push(&self, entry: PendingEntry) {
-        self.lock().push(entry);
+        let mut entries = self.lock();
+        if !entries.iter().any(|pending| pending.covers(&entry)) {
+            entries.push(entry);
+        }
     }
 
     /// Discards pending freezes, because an unfreeze was committed after them.

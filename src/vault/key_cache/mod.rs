@@ -8,6 +8,8 @@ mod unseal;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::domain::{AuditEvent, KeyId, KmsUse, Permit};
 
 pub use self::entries::CacheConfig;
@@ -31,11 +33,24 @@ pub(super) struct KeyCache {
     wrapper_keys: Arc<WrapperKeys>,
     entries: CacheEntries,
     refresh: RefreshState,
+    /// Parsing and testing of RSA keys that are opened, for callers and background tasks. `cache_misses_per_second` limits how many each
+    /// principal opens.
+    parsing: Arc<Semaphore>,
 }
+
+/// RSA keys that are parsed at the same time. Each takes a few milliseconds.
+const PARSING: usize = 2;
 
 impl KeyCache {
     pub(super) fn new(env: Arc<Environment>, gate: Arc<AuditGate>, wrapper_keys: Arc<WrapperKeys>, config: &CacheConfig) -> Self {
-        Self { env, gate, wrapper_keys, entries: CacheEntries::new(config), refresh: RefreshState::default() }
+        Self {
+            env,
+            gate,
+            wrapper_keys,
+            entries: CacheEntries::new(config),
+            refresh: RefreshState::default(),
+            parsing: Arc::new(Semaphore::new(PARSING)),
+        }
     }
 
     /// Authorizes an operation on a stored key. A row that cannot be read is quarantined.

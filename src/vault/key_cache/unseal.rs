@@ -1,9 +1,11 @@
 //! From a stored row to an open key: all checks between the two.
 
+use std::sync::Arc;
+
 use crate::{
     crypto::{
-        self, SecretBytes,
-        envelope::{self, OpenError},
+        self, PrivateKey, Scheme, SecretBytes,
+        envelope::{self, OpenError, Opened},
         with_wiped_stack,
     },
     domain::{KeyId, KeyRecord, KeyState, KmsUse, Lifecycle, WrapperKeyId},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 use super::{KeyCache, OpenKey};
-use crate::vault::{VaultError, wrapper_keys::DataKey};
+use crate::vault::{VaultError, heavy_work::on_blocking_thread, wrapper_keys::DataKey};
 
 /// Whether a row without a tag may be unsealed. Only a transition that writes a new tag may do that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +77,24 @@ impl KeyCache {
         let Some(scheme) = crypto::scheme(record.attributes.spec, record.attributes.purpose) else {
             return Err(self.quarantine(record, "spec and purpose do not go together").await);
         };
-        let Ok(private) = with_wiped_stack(|| scheme.parse(&opened.material)) else {
+        let Opened { material, row_key } = opened;
+        let parsed = if scheme.is_expensive() {
+            let slot = Arc::clone(&self.parsing).acquire_owned().await.map_err(|_| VaultError::ShuttingDown)?;
+            let computation = move || {
+                let _slot = slot;
+                Ok(parse(scheme, material))
+            };
+            on_blocking_thread(computation).await?
+        } else {
+            with_wiped_stack(|| parse(scheme, material))
+        };
+        let Some(Parsed { material, private, usable }) = parsed else {
             return Err(self.quarantine(record, "the material is no key").await);
         };
-        if !matches_id(record, private.public_key()) || with_wiped_stack(|| crypto::self_test(private.as_ref(), scheme)).is_err() {
+        if !matches_id(record, private.public_key()) || !usable {
             return Err(self.quarantine(record, "the material is another key").await);
         }
-        Ok(UnsealedKey { material: opened.material, open_key: OpenKey { private, row_key: opened.row_key }, reinstated_wrap })
+        Ok(UnsealedKey { material, open_key: OpenKey { private, row_key }, reinstated_wrap })
     }
 
     /// Compares the row with the newest state change of the key in the audit log. This detects an edited or restored row.
@@ -112,6 +125,20 @@ impl KeyCache {
         let none_left = current.wraps.iter().all(|wrap| wrap.quarantined || wrap.generation != current.generation);
         if none_left { self.quarantine(record, "no wrap opens it").await } else { error }
     }
+}
+
+/// A parsed key, and whether it passed its self-test.
+struct Parsed {
+    material: SecretBytes,
+    private: Box<dyn PrivateKey>,
+    usable: bool,
+}
+
+/// Parses and tests material. `None` if it is no key of the scheme.
+fn parse(scheme: &dyn Scheme, material: SecretBytes) -> Option<Parsed> {
+    let private = scheme.parse(&material).ok()?;
+    let usable = crypto::self_test(private.as_ref(), scheme).is_ok();
+    Some(Parsed { material, private, usable })
 }
 
 /// Whether the public key derived from the material is the stored one and its fingerprint is the key id (invariant 6).

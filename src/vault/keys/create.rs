@@ -1,16 +1,13 @@
 //! `create`: a new key, sealed before it is stored.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use crate::{
-    crypto::{Scheme, SecretBytes, with_wiped_stack},
-    domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Principal, Purpose, Usages},
+    domain::{AuditEvent, Class, KeyAttributes, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages},
     storage::Change,
 };
 
-use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, scheme_of, usages};
+use super::new_key::{KeyIdentity, KeyToSeal, NewMaterial, SealedNewKey, class, usages};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
 
 /// A key to create. Its serialized form is hashed for an idempotent request.
@@ -58,11 +55,9 @@ impl Vault {
             event.subject = Some("repeated".into());
             return Ok(Completed::read(permit, self.record(id).await?));
         }
-        self.limits.creation(&call.principal)?;
-        let scheme = scheme_of(new.spec, new.purpose)?;
         let usages = usages(new.purpose, new.usages, new.name.as_ref())?;
-        let material = self.generate(&call.principal, scheme).await?;
-        let KeyIdentity { id, public_key } = self.identify(new.spec, new.purpose, &material)?;
+        let NewMaterial { bytes: material, identity: KeyIdentity { id, public_key } } =
+            self.generate(&call.principal, new.spec, new.purpose).await?;
         let attributes = KeyAttributes {
             id,
             node: new.node.clone(),
@@ -77,16 +72,5 @@ impl Vault {
         let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material).await?;
         let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None };
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, record, change) })
-    }
-
-    /// Generates key material on a blocking thread: that of an expensive scheme within the limit of the principal, as a use of the key.
-    pub(super) async fn generate(&self, principal: &Principal, scheme: &'static dyn Scheme) -> Result<SecretBytes, VaultError> {
-        let slot = if scheme.is_expensive() { Some(self.limits.expensive(principal).await?) } else { None };
-        let random = Arc::clone(&self.env.random);
-        let material = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            with_wiped_stack(|| scheme.generate(random.as_ref()))
-        });
-        Ok(material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??)
     }
 }

@@ -6,14 +6,14 @@ use crate::{
     crypto::{
         Random, SecretBytes,
         canton::{CantonVersion, KeyPairToWrite, write_key_pair},
-        read_pkcs8, with_wiped_stack,
+        read_pkcs8,
     },
     domain::{AuditEvent, KeyAttributes, KeyId, KeyRecord, KeyState, Operation, Purpose},
     storage::KeyPrecondition,
 };
 
 use super::MaterialFormat;
-use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, heavy_work::Heavy, key_cache::RowTagRule};
 
 /// How to export a key.
 pub struct ExportKey {
@@ -75,24 +75,23 @@ impl Vault {
             )));
         }
         self.limits.cache_miss(&call.principal)?;
-        let slot = self.limits.expensive(&call.principal).await?;
         let unsealed = self.key_cache.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
         let precondition = KeyPrecondition { key: id, revision: record.revision, store_revision: stored.store_revision };
         let (record, random) = (stored.record, Arc::clone(&self.env.random));
-        let material = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+        let heavy = if password.is_some() { Heavy::PasswordDerivation } else { Heavy::Computation };
+        let computation = move || {
             let KeyAttributes { spec, purpose, .. } = record.attributes;
             // Earlier versions stored EC keys in another form than Canton's.
             let canonical = |material: &SecretBytes| read_pkcs8(Some(spec), Some(purpose), material).map(|(_, pkcs8)| pkcs8);
             let material = unsealed.material;
             let version = canton_version.unwrap_or(CantonVersion::V3_6);
-            with_wiped_stack(|| match format {
+            match format {
                 MaterialFormat::Raw => Ok(material),
                 MaterialFormat::Pkcs8 => Ok(canonical(&material)?),
                 MaterialFormat::CantonKeyPair => canton_file(&record, &canonical(&material)?, version, password.as_ref(), random.as_ref()),
-            })
-        });
-        let material = material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))??;
+            }
+        };
+        let material = self.limits.heavy(&call.principal, heavy, computation).await?;
         Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, ExportedKey { format, material }) })
     }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    crypto::{self, SecretBytes, canton::read_key_pair, with_wiped_stack},
+    crypto::{self, SecretBytes, canton::read_key_pair},
     domain::{
         AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages, text_enum,
     },
     storage::{Change, StoredKey},
 };
 
-use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, usages};
-use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
+use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, identify, usages};
+use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, heavy_work::Heavy, key_cache::RowTagRule};
 
 text_enum!(
     /// The format of key material outside the vault.
@@ -94,12 +94,8 @@ impl Vault {
         self.gate.in_service()?;
         let idempotent = self.gate.idempotent_call(call, "POST /v1/keys/import", import.as_ref())?;
         let earlier = self.gate.earlier_result(idempotent.as_ref()).await?;
-        if earlier.is_none() {
-            self.limits.creation(&call.principal)?;
-        }
-        let material = self.parse_material(call, import).await?;
+        let (material, KeyIdentity { id, public_key }) = self.parse_material(call, import).await?;
         let usages = usages(material.purpose, import.usages.or(material.usages), import.name.as_ref())?;
-        let KeyIdentity { id, public_key } = self.identify(material.spec, material.purpose, &material.bytes)?;
         if let Some(earlier) = earlier {
             event.key = Some(earlier);
             event.subject = Some("repeated".into());
@@ -128,15 +124,16 @@ impl Vault {
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, imported, change) })
     }
 
-    /// Parses the material on a blocking thread, within the limit of the principal.
-    async fn parse_material(&self, call: &CallContext, import: &Arc<ImportKey>) -> Result<ParsedMaterial, VaultError> {
-        let slot = self.limits.expensive(&call.principal).await?;
-        let import = Arc::clone(import);
-        let material = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            with_wiped_stack(|| parse(&import))
-        });
-        material.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
+    /// Parses and identifies the material on a blocking thread, within the share of the principal.
+    async fn parse_material(&self, call: &CallContext, import: &Arc<ImportKey>) -> Result<(ParsedMaterial, KeyIdentity), VaultError> {
+        let heavy = if import.password.is_some() { Heavy::PasswordDerivation } else { Heavy::Computation };
+        let (import, env) = (Arc::clone(import), Arc::clone(&self.env));
+        let computation = move || {
+            let material = parse(&import)?;
+            let identity = identify(&env, material.spec, material.purpose, &material.bytes)?;
+            Ok((material, identity))
+        };
+        self.limits.heavy(&call.principal, heavy, computation).await
     }
 
     /// The key that an earlier request with the same body imported, if that request had the same material. The store has no hash of the

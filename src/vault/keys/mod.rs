@@ -28,7 +28,7 @@ pub use self::{
     lifecycle::DELETION_DAYS,
     list::KeyQuery,
     sign::Signature,
-    sign_topology::TopologySigned,
+    sign_topology::{MAX_TRANSACTIONS, TopologySigned},
     verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };
 

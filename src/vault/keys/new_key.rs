@@ -1,11 +1,20 @@
 //! What create, import and rotate share: the id and attributes of a new key, and its sealed, wrapped and tagged first row.
 
+use std::sync::Arc;
+
 use crate::{
-    crypto::{self, CryptoError, Scheme, SecretBytes, envelope, with_wiped_stack},
-    domain::{AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, Purpose, Usage, Usages, Wrap, WrapperKeyId},
+    crypto::{self, Scheme, SecretBytes, envelope, with_wiped_stack},
+    domain::{
+        AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, Principal, Purpose, Usage, Usages, Wrap,
+        WrapperKeyId,
+    },
 };
 
-use crate::vault::{Vault, VaultError};
+use crate::vault::{
+    Vault, VaultError,
+    environment::Environment,
+    heavy_work::{Heavy, on_blocking_thread},
+};
 
 /// The id of new key material, and its public key (SPKI DER) if it has one.
 pub(super) struct KeyIdentity {
@@ -27,23 +36,30 @@ pub(super) struct SealedNewKey {
     pub active: WrapperKeyId,
 }
 
+/// New key material and its identity.
+pub(super) struct NewMaterial {
+    pub bytes: SecretBytes,
+    pub identity: KeyIdentity,
+}
+
 impl Vault {
-    /// The identity of new key material, after a self-test of the key. A symmetric key gets a random id.
+    /// Generates and identifies key material on a blocking thread: that of an expensive scheme within the share of the principal, as a use of
+    /// the key.
     ///
     /// # Errors
-    /// `InvalidAttributes` if no scheme has this spec and purpose; `InvalidMaterial`.
-    pub(super) fn identify(&self, spec: KeySpec, purpose: Purpose, material: &SecretBytes) -> Result<KeyIdentity, VaultError> {
-        let scheme = scheme_of(spec, purpose)?;
-        let public_key = with_wiped_stack(|| {
-            let private = scheme.parse(material)?;
-            crypto::self_test(private.as_ref(), scheme)?;
-            Ok::<_, CryptoError>(private.public_key().map(<[u8]>::to_vec))
-        })?;
-        let id = match &public_key {
-            Some(spki) => KeyId::Pair(crypto::fingerprint(spec, purpose, spki)),
-            None => KeyId::Symmetric(self.env.random_bytes()?),
+    /// `InvalidAttributes` if no scheme has this spec and purpose; `TooMany`.
+    pub(super) async fn generate(&self, principal: &Principal, spec: KeySpec, purpose: Purpose) -> Result<NewMaterial, VaultError> {
+        let (scheme, env) = (scheme_of(spec, purpose)?, Arc::clone(&self.env));
+        let computation = move || {
+            let bytes = scheme.generate(env.random.as_ref())?;
+            let identity = identify(&env, spec, purpose, &bytes)?;
+            Ok(NewMaterial { bytes, identity })
         };
-        Ok(KeyIdentity { id, public_key })
+        if scheme.is_expensive() {
+            self.limits.heavy(principal, Heavy::Computation, computation).await
+        } else {
+            on_blocking_thread(computation).await
+        }
     }
 
     /// Seals new material under a new data key, and wraps the data key under the active wrapper key.
@@ -90,6 +106,23 @@ impl Vault {
     pub(super) async fn record(&self, id: KeyId) -> Result<KeyRecord, VaultError> {
         self.env.store.key(id).await?.map(|stored| stored.record).ok_or(VaultError::KeyNotFound(id))
     }
+}
+
+/// The identity of new key material, after a self-test of the key. A symmetric key gets a random id. Takes milliseconds for RSA, so that it runs
+/// on a blocking thread.
+///
+/// # Errors
+/// `InvalidAttributes` if no scheme has this spec and purpose; `InvalidMaterial`.
+pub(super) fn identify(env: &Environment, spec: KeySpec, purpose: Purpose, material: &SecretBytes) -> Result<KeyIdentity, VaultError> {
+    let scheme = scheme_of(spec, purpose)?;
+    let private = scheme.parse(material)?;
+    crypto::self_test(private.as_ref(), scheme)?;
+    let public_key = private.public_key().map(<[u8]>::to_vec);
+    let id = match &public_key {
+        Some(spki) => KeyId::Pair(crypto::fingerprint(spec, purpose, spki)),
+        None => KeyId::Symmetric(env.random_bytes()?),
+    };
+    Ok(KeyIdentity { id, public_key })
 }
 
 /// The scheme of a spec and purpose.

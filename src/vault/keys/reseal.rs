@@ -18,10 +18,7 @@ impl Vault {
         let result = self
             .gate
             .run(self.gate.event(call, Operation::ResealKey), |mut event, _| async move {
-                let result = match self.limits.creation(&call.principal) {
-                    Ok(()) => self.key_lifecycle.try_reseal(&mut event, id).await,
-                    Err(limited) => Err(limited),
-                };
+                let result = self.key_lifecycle.try_reseal(&mut event, id).await;
                 (event, result)
             })
             .await;

@@ -5,7 +5,7 @@ use crate::{
     storage::{Change, KeyUpdate},
 };
 
-use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, scheme_of};
+use super::new_key::{KeyIdentity, KeyToSeal, NewMaterial, SealedNewKey};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, key_cache::RowTagRule};
 
 impl Vault {
@@ -47,11 +47,10 @@ impl Vault {
             (_, _, Some(successor)) => return Err(VaultError::HasSuccessor(successor)),
             (Class::LongTerm, true, None) => {}
         }
-        self.limits.creation(&call.principal)?;
         let unsealed = self.key_cache.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
         let (spec, purpose) = (old.attributes.spec, old.attributes.purpose);
-        let material = self.generate(&call.principal, scheme_of(spec, purpose)?).await?;
-        let KeyIdentity { id: successor, public_key } = self.identify(spec, purpose, &material)?;
+        let NewMaterial { bytes: material, identity: KeyIdentity { id: successor, public_key } } =
+            self.generate(&call.principal, spec, purpose).await?;
         let attributes = KeyAttributes { id: successor, origin: Origin::Generated, exportable: false, ..old.attributes.clone() };
         let name = name.cloned().or_else(|| rotated_name(old.name.as_ref(), &self.env.now().to_string()));
         let to_seal = KeyToSeal { attributes, public_key, name, predecessor: Some(id) };

@@ -15,7 +15,7 @@ use super::{
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 
 /// Maximum number of transactions that one signature covers.
-const MAX_TRANSACTIONS: usize = 16;
+pub const MAX_TRANSACTIONS: usize = 16;
 
 /// A signature over topology transactions.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Vault {
         combined: bool,
     ) -> Result<AuditedResult<TopologySigned>, VaultError> {
         let event = AuditEvent { key: Some(id), ..self.gate.event(call, Operation::SignTopology) };
-        let transactions = match decode(&prepared) {
+        let transactions = match self.decode_all(call, prepared).await {
             Ok(transactions) => transactions,
             Err(error) => return self.gate.refuse(event, error).await,
         };
@@ -66,14 +66,11 @@ impl Vault {
         })
         .await
     }
-}
 
-fn decode(prepared: &[Vec<u8>]) -> Result<Vec<TopologyTransaction>, VaultError> {
-    if !(1..=MAX_TRANSACTIONS).contains(&prepared.len()) {
-        return Err(VaultError::InvalidRequest(format!("transactions: supply 1 to {MAX_TRANSACTIONS}")));
+    async fn decode_all(&self, call: &CallContext, prepared: Vec<Vec<u8>>) -> Result<Vec<TopologyTransaction>, VaultError> {
+        if !(1..=MAX_TRANSACTIONS).contains(&prepared.len()) {
+            return Err(VaultError::InvalidRequest(format!("transactions: supply 1 to {MAX_TRANSACTIONS}")));
+        }
+        self.decode_in_share(&call.principal, prepared).await
     }
-    prepared
-        .iter()
-        .map(|bytes| TopologyTransaction::decode(bytes).map_err(|error| VaultError::InvalidTopology(error.to_string())))
-        .collect()
 }

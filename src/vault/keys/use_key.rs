@@ -11,6 +11,7 @@ use super::new_key::scheme_of;
 use crate::vault::{
     AuditedResult, Vault, VaultError,
     audit_gate::Completed,
+    heavy_work::Heavy,
     key_cache::{CachedKey, OpenKey},
 };
 
@@ -129,7 +130,7 @@ impl Vault {
         Ok((permit, stored.record.lifecycle))
     }
 
-    /// Runs the computation: an expensive one on a blocking thread and within the limit of the principal, any other (up to 100 µs) in place.
+    /// Runs the computation: an expensive one on a blocking thread and within the share of the principal, any other (up to 100 µs) in place.
     async fn compute<T, O>(
         &self,
         permit: &Permit,
@@ -145,12 +146,7 @@ impl Vault {
         if !scheme.is_expensive() {
             return with_wiped_stack(|| operation(&open_key, scheme));
         }
-        let slot = self.limits.expensive(permit.principal()).await?;
         let operation = Arc::clone(operation);
-        let computed = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            with_wiped_stack(|| operation(&open_key, scheme))
-        });
-        computed.await.map_err(|_| VaultError::Internal("a computation was interrupted"))?
+        self.limits.heavy(permit.principal(), Heavy::Computation, move || operation(&open_key, scheme)).await
     }
 }

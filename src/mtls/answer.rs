@@ -1,0 +1,57 @@
+//! The body of an answer, which counts as unread until its bytes have left the buffers of the protocol.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{Error, body::Body};
+use hyper::body::{Bytes, Frame, SizeHint};
+
+use super::activity::UnreadAnswer;
+
+/// A body whose bytes hold a mark on their connection. HTTP/2 takes the bytes of a body at once, and keeps them until the client has a window
+/// for them: the mark lasts as long as the bytes, not only as long as the body.
+pub(super) struct MarkedBody {
+    body: Body,
+    mark: Arc<UnreadAnswer>,
+}
+
+impl MarkedBody {
+    pub(super) fn new(body: Body, mark: UnreadAnswer) -> Self {
+        Self { body, mark: Arc::new(mark) }
+    }
+}
+
+impl hyper::body::Body for MarkedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        frame.map(|frame| {
+            let mark = |bytes| Bytes::from_owner(MarkedBytes { bytes, _mark: Arc::clone(&self.mark) });
+            frame.map(|frame| frame.map(|frame| frame.map_data(mark)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct MarkedBytes {
+    bytes: Bytes,
+    _mark: Arc<UnreadAnswer>,
+}
+
+impl AsRef<[u8]> for MarkedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
