@@ -15,7 +15,7 @@ use crate::domain::Operation;
 
 use super::{
     Api, Problem, audit, authorization, docs, freeze,
-    keys::{self, lifecycle, operations, reseal},
+    keys::{self, corrections, lifecycle, operations, reseal},
     status, topology,
     wrapper_keys::{self, rotations},
 };
@@ -77,6 +77,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lifecycle::supersede))
         .routes(routes!(lifecycle::restrict_signing))
         .routes(routes!(lifecycle::cancel_deletion))
+        .routes(routes!(corrections::rename))
         .routes(routes!(reseal::reseal))
         .routes(routes!(reseal::start, reseal::list))
         .routes(routes!(reseal::show))

@@ -39,6 +39,8 @@ text_enum!(
         DeleteKey = "keys.delete",
         /// `POST /v1/keys/{id}/cancel-deletion`
         CancelDeletion = "keys.cancel-deletion",
+        /// `POST /v1/keys/{id}/name`
+        RenameKey = "keys.rename",
         /// `GET /v1/wrapper-keys`
         ListWrapperKeys = "wrapper-keys.list",
         /// `GET /v1/wrapper-keys/{id}`
@@ -139,6 +141,7 @@ impl Operation {
                 | Self::RestrictSigning
                 | Self::DeleteKey
                 | Self::CancelDeletion
+                | Self::RenameKey
                 | Self::AddWrapperKey
                 | Self::ReplicateWrapperKey
                 | Self::RetireWrapperKey
@@ -173,6 +176,7 @@ impl Role {
                 O::RestrictSigning,
                 O::DeleteKey,
                 O::CancelDeletion,
+                O::RenameKey,
                 O::ResealKey,
                 O::StartReseal,
                 O::ListReseals,

@@ -1,6 +1,6 @@
 //! The content of one transaction, and why a commit can be refused.
 
-use crate::domain::{AuditEvent, Job, KeyId, KeyRecord, StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId};
+use crate::domain::{AuditEvent, Job, KeyId, KeyName, KeyRecord, StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId};
 
 use super::{JobEnd, Reseal, Retirement, StoreError};
 
@@ -43,6 +43,15 @@ pub enum Change {
     },
     /// A transition of a key: a compare-and-swap on its revision.
     UpdateKey(KeyUpdate),
+    /// Another name of a key: a compare-and-swap on the present one. The state of the key stays as it is.
+    Rename {
+        /// The key.
+        key: KeyId,
+        /// The present name.
+        from: Option<KeyName>,
+        /// The new name.
+        to: Option<KeyName>,
+    },
     /// The quarantine of a key whose row cannot be read. Refused unless the newest state change of the key in the audit log is the one
     /// before `to`. The mutable state of the row becomes `to`, and its tag is removed.
     SetAside {

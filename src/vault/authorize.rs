@@ -151,6 +151,7 @@ fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<Code> {
         return (lifecycle.state() != KeyState::Active).then_some(Code::InvalidKeyState);
     }
     let allowed = match operation {
+        Operation::RenameKey => !lifecycle.is_destroyed(),
         Operation::ResealKey => !matches!(lifecycle.state(), KeyState::Quarantined | KeyState::Destroyed),
         Operation::Sign | Operation::SignTopology | Operation::Encrypt | Operation::RotateKey => lifecycle.can_sign(),
         Operation::Decrypt | Operation::ExportKey => lifecycle.can_decrypt(),

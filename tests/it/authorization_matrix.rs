@@ -65,6 +65,7 @@ const KEY_CALLS: &[KeyCall] = &[
     step("keys.supersede", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
     step("keys.restrict-signing", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
     step("keys.delete", &["node", "key-admin"], [OK, OK, OK, OK, NO_STEP, NO_STEP]),
+    step("keys.rename", &["key-admin"], [OK, OK, OK, OK, OK, DESTROYED]),
     step("keys.reseal", &["key-admin"], [OK, OK, OK, QUARANTINED, OK, DESTROYED]),
     step("keys.cancel-deletion", &["key-admin"], [NO_STEP, NO_STEP, NO_STEP, NO_STEP, OK, NO_STEP]),
 ];
@@ -277,6 +278,7 @@ fn body(operation: &str, key: &Held) -> Value {
         "keys.decrypt" => json!({ "algorithm": "aes-256-gcm", "ciphertext": key.ciphertext.as_deref().unwrap_or("aGVsbG8=") }),
         "keys.export" => json!({ "format": "pkcs8" }),
         "keys.sign-topology" => json!({ "transaction": crate::canton_made::text(&crate::canton_made::items("topology")[0], "prep_b64") }),
+        "keys.rename" => json!({ "name": "renamed" }),
         "keys.restrict-signing" => json!({ "topology_only": true }),
         _ => Value::Null,
     }

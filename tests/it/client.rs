@@ -131,6 +131,8 @@ fn every_command_makes_its_one_call() {
         ("keys delete KEY --yes", "DELETE", key.clone(), none.clone(), false),
         ("keys delete KEY --days 30 --yes", "DELETE", format!("{key}?days=30"), none.clone(), false),
         ("keys cancel-deletion KEY", "POST", format!("{key}/cancel-deletion"), json!({}), false),
+        ("keys rename KEY root", "POST", format!("{key}/name"), json!({"name": "root"}), false),
+        ("keys rename KEY --remove", "POST", format!("{key}/name"), json!({"name": null}), false),
         ("wrapper create --provider local", "POST", "/v1/wrapper-keys".into(), json!({"provider": "local", "create": true}), true),
         (
             "wrapper create --provider aws-kms --multi-region --regions eu-west-1,eu-central-1",

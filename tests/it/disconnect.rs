@@ -54,6 +54,7 @@ fn calls() -> Vec<ChangeCall> {
         call("keys.restrict-signing", "key-admin", "/v1/keys/{key}/signing-restriction", json!({ "topology_only": true })),
         ChangeCall { method: "DELETE", ..key("keys.delete", "/v1/keys/{key}") },
         ChangeCall { before: Some(("DELETE", "/v1/keys/{key}")), ..key("keys.cancel-deletion", "/v1/keys/{key}/cancel-deletion") },
+        call("keys.rename", "key-admin", "/v1/keys/{key}/name", json!({ "name": "renamed" })),
         key("keys.reseal", "/v1/keys/{key}/reseal"),
         key("reseals.start", "/v1/keys/reseals"),
         key("reseals.abort", "/v1/keys/reseals/{job}/abort"),
@@ -242,7 +243,7 @@ async fn a_lost_connection_interrupts_no_creation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_interrupts_no_change_of_a_key() {
-    try_calls(&["keys.disable", "keys.enable", "keys.supersede", "keys.restrict-signing"]).await;
+    try_calls(&["keys.disable", "keys.enable", "keys.supersede", "keys.restrict-signing", "keys.rename"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

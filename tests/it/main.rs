@@ -22,6 +22,7 @@ mod canton_made;
 mod canton_vectors;
 mod client;
 mod connections;
+mod corrections;
 mod data_at_rest;
 mod destruction;
 mod disconnect;

@@ -1,5 +1,6 @@
 //! `/v1/keys`: creating, importing, rotating, listing and showing.
 
+pub(super) mod corrections;
 pub(super) mod lifecycle;
 pub(super) mod operations;
 pub(super) mod reseal;

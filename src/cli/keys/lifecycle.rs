@@ -1,4 +1,4 @@
-//! `keys enable`, `disable`, `rotate`, `supersede`, `restrict-signing`, `delete`, `cancel-deletion`: the state changes of a key.
+//! `keys enable`, `disable`, `rotate`, `supersede`, `restrict-signing`, `delete`, `cancel-deletion`, `rename`: the changes of a key.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Failure, confirmation::StepArgs, connection::Remote, value_parsers::words},
     client::Call,
-    domain::{KeyId, MappingKind, Operation},
+    domain::{KeyId, KeyName, MappingKind, Operation},
 };
 
 /// The key.
@@ -51,6 +51,24 @@ pub struct RestrictArgs {
     /// Remove the restriction: the key signs any message
     #[arg(long, conflicts_with = "topology_only")]
     lift: bool,
+}
+
+/// The key, and its new name.
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    /// Id of the key
+    id: KeyId,
+    /// The new name
+    #[arg(required_unless_present = "remove")]
+    name: Option<KeyName>,
+    /// Remove the name
+    #[arg(long, conflicts_with = "name")]
+    remove: bool,
+}
+
+/// Gives the key another name or none, and prints the key.
+pub(super) async fn rename(args: &RenameArgs, remote: &Remote) -> Result<(), Failure> {
+    remote.print(&remote.client.post(&format!("/v1/keys/{}/name", args.id), &json!({ "name": args.name })).await?)
 }
 
 /// Restricts what the key may sign, and prints the key.

@@ -45,6 +45,8 @@ pub enum KeysCommand {
     Delete(lifecycle::DeleteArgs),
     /// Cancel a scheduled deletion
     CancelDeletion(lifecycle::KeyArgs),
+    /// Give a key another name, or none. Its usages stay
+    Rename(lifecycle::RenameArgs),
     /// Re-seal one key under a new data key, if its data key may be compromised. The key itself stays the same
     Reseal(reseal::ResealArgs),
     /// Start, show, list and abort jobs that re-seal all keys
@@ -70,6 +72,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::RestrictSigning(args) => lifecycle::restrict(&args, &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,
+        KeysCommand::Rename(args) => lifecycle::rename(&args, &remote).await,
         KeysCommand::Reseal(args) => reseal::reseal(&args, &remote).await,
         KeysCommand::ResealJob(command) => reseal::job(command, &remote).await,
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
-    domain::{AuditEvent, KeyId, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, KeyId, KeyName, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
     storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, VerifiedState, idempotency_digest},
 };
 
@@ -187,7 +187,8 @@ fn remember(db: &Connection, idempotency: &NewIdempotencyRecord, now: Timestamp)
 
 /// Applies the change. Returns the event of a second entry, if the change has one.
 fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
-    let reads_wrapper_keys = !matches!(change, Change::UpdateKey(_) | Change::SetAside { .. } | Change::QuarantineWrap { .. });
+    let reads_wrapper_keys =
+        !matches!(change, Change::UpdateKey(_) | Change::Rename { .. } | Change::SetAside { .. } | Change::QuarantineWrap { .. });
     if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_)) {
         verified.check_wrapper_keys(db)?;
     }
@@ -206,6 +207,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
             return Ok(link.as_ref().map(|(_, event)| &**event));
         }
         Change::UpdateKey(update) => update_key(db, update)?,
+        Change::Rename { key, from, to } => rename(db, *key, from.as_ref(), to.as_ref())?,
         Change::SetAside { key, to } => set_aside(db, verified, *key, *to)?,
         Change::QuarantineWrap { key, wrapper_key, generation, wrapped } => quarantine_wrap(db, *key, *wrapper_key, *generation, wrapped)?,
         Change::AddWrap { key, wrap } => add_wrap(db, *key, wrap)?,
@@ -265,6 +267,12 @@ pub(super) fn update_key(db: &Connection, update: &KeyUpdate) -> Result<(), Comm
         execute(db, sql, params![id, wrapper_key.to_string()])?;
     }
     Ok(())
+}
+
+fn rename(db: &Connection, key: KeyId, from: Option<&KeyName>, to: Option<&KeyName>) -> Result<(), CommitError> {
+    let sql = "UPDATE keys SET name = ?3 WHERE id = ?1 AND name IS ?2";
+    let changed = execute(db, sql, params![key.to_string(), from.map(KeyName::as_str), to.map(KeyName::as_str)])?;
+    if changed == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
 fn set_aside(db: &Connection, verified: &Verified<'_>, key: KeyId, to: StateChange) -> Result<(), CommitError> {

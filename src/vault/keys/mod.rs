@@ -9,6 +9,7 @@ mod import;
 mod lifecycle;
 mod list;
 mod new_key;
+mod rename;
 mod reseal;
 mod rotate_key;
 mod sign;

@@ -225,6 +225,7 @@ fn step(change: Option<&Change>) -> &'static str {
         None => "entry",
         Some(Change::InsertKey { .. }) => "insert",
         Some(Change::UpdateKey(_)) => "update",
+        Some(Change::Rename { .. }) => "rename",
         Some(Change::SetAside { .. }) => "set aside",
         Some(Change::QuarantineWrap { .. }) => "quarantine",
         Some(Change::AddWrap { .. }) => "add wrap",
