@@ -61,10 +61,10 @@ pub(super) async fn whoami(State(api): State<Arc<Api>>, ask: ApiRequest) -> Resu
 pub(super) struct AuthorizeRequest {
     /// The operation, as in the log: `keys.sign`.
     operation: Operation,
-    /// The key, if the operation has one.
+    /// The key, if the operation is about one.
     #[schema(value_type = Option<String>)]
     key_id: Option<KeyId>,
-    /// The node, if the operation has no key.
+    /// The node, if no key is named. Together with `key_id` it is refused, because the node of the key decides.
     #[schema(value_type = Option<String>)]
     node: Option<NodeName>,
     /// The principal; the caller if absent. Only auditors may ask about others.
@@ -86,6 +86,8 @@ pub(super) struct AuthorizeAnswer {
     key_state: Option<KeyState>,
     /// The code with which the call would be refused, because of the policy or of the state of the key. `null` if neither refuses it.
     code: Option<Code>,
+    /// The same in words: what is missing or in the way.
+    detail: Option<String>,
     /// The grants of the principal.
     grants: Vec<GrantAnswer>,
     policy_revision: String,
@@ -106,7 +108,7 @@ pub(super) async fn authorize(
     }
     let question = AuthorizationQuery { principal, operation, key: key_id, node };
     let decision = api.vault.authorize(&ask.call, question).await.or_problem(&ask.call)?.into_value();
-    let AuthorizationDecision { principal, operation, permitted_by_policy, key_state, code, grants, policy_revision } = decision;
+    let AuthorizationDecision { principal, operation, permitted_by_policy, key_state, code, detail, grants, policy_revision } = decision;
     let grants = grants.into_iter().map(GrantAnswer::from).collect();
-    Ok(Json(AuthorizeAnswer { principal, operation, permitted_by_policy, key_state, code, grants, policy_revision }))
+    Ok(Json(AuthorizeAnswer { principal, operation, permitted_by_policy, key_state, code, detail, grants, policy_revision }))
 }

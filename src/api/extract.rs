@@ -103,6 +103,11 @@ where
             let slot = slot.ok_or(VaultError::Internal("a request without a place"))?;
             let path = P::read(id(&mut parts).await.as_deref())?;
             key = path.key();
+            let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+            if call.idempotency_key.is_some() && !api.operations.takes_idempotency_key(&parts.method, matched) {
+                // A caller who sends it may rely on it.
+                return Err(VaultError::InvalidRequest("Idempotency-Key: this call does not take one. Omit the header".into()));
+            }
             let query =
                 Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(bounded(format!("query: {error}"))))?.0;
             let body = json(body, &slot).await?;

@@ -8,7 +8,10 @@ use axum::{
     http::{Method, header::CONTENT_TYPE},
     routing::{MethodRouter, get},
 };
-use utoipa::{Modify, OpenApi, openapi::security::SecurityScheme};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{RefOr, security::SecurityScheme},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::domain::Operation;
@@ -77,6 +80,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lifecycle::supersede))
         .routes(routes!(lifecycle::restrict_signing))
         .routes(routes!(lifecycle::cancel_deletion))
+        .routes(routes!(corrections::withdraw))
         .routes(routes!(corrections::rename))
         .routes(routes!(reseal::reseal))
         .routes(routes!(reseal::start, reseal::list))
@@ -130,8 +134,11 @@ pub fn routes() -> Vec<(String, Option<Operation>)> {
     routes
 }
 
-/// The operation of a route, for the log and the metrics. The `operationId` of the document is the operation in the log.
-pub(super) struct Operations(HashMap<String, Vec<(Method, Operation)>>);
+/// The operation of a route, for the log and the metrics, and whether the route takes an `Idempotency-Key`. The `operationId` of the document is
+/// the operation in the log.
+pub(super) struct Operations(HashMap<String, Vec<(Method, Operation, TakesIdempotencyKey)>>);
+
+type TakesIdempotencyKey = bool;
 
 impl Operations {
     pub(super) fn new() -> Self {
@@ -139,8 +146,14 @@ impl Operations {
         for (path, item) in openapi().paths.paths {
             let of = [(Method::GET, item.get), (Method::POST, item.post), (Method::DELETE, item.delete)];
             for (method, operation) in of {
-                if let Some(operation) = operation.and_then(|operation| operation.operation_id).and_then(|id| id.parse().ok()) {
-                    known.entry(path.clone()).or_default().push((method, operation));
+                let Some(documented) = operation else { continue };
+                let takes_idempotency_key = documented
+                    .parameters
+                    .iter()
+                    .flatten()
+                    .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "Idempotency-Key"));
+                if let Some(operation) = documented.operation_id.and_then(|id| id.parse().ok()) {
+                    known.entry(path.clone()).or_default().push((method, operation, takes_idempotency_key));
                 }
             }
         }
@@ -148,9 +161,18 @@ impl Operations {
     }
 
     pub(super) fn of(&self, method: &Method, matched: &str) -> Option<Operation> {
+        self.find(method, matched).map(|(operation, _)| operation)
+    }
+
+    /// Whether an `Idempotency-Key` has an effect on this route.
+    pub(super) fn takes_idempotency_key(&self, method: &Method, matched: &str) -> bool {
+        self.find(method, matched).is_some_and(|(_, takes)| takes)
+    }
+
+    fn find(&self, method: &Method, matched: &str) -> Option<(Operation, TakesIdempotencyKey)> {
         // A HEAD is answered by the route of its GET.
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        self.0.get(matched)?.iter().find(|(of, _)| of == method).map(|(_, operation)| *operation)
+        self.0.get(matched)?.iter().find(|(of, ..)| of == method).map(|(_, operation, takes)| (*operation, *takes))
     }
 }
 

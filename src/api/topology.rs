@@ -132,8 +132,9 @@ pub(super) async fn sign(
     let (prepared, combined) = match ask.body {
         SignTopology { transaction: Some(Base64(one)), transactions: None } => (vec![one], false),
         SignTopology { transaction: None, transactions: Some(several) } => (several.into_iter().map(|Base64(one)| one).collect(), true),
-        SignTopology { .. } => {
-            let error = VaultError::InvalidRequest("supply either transaction or transactions".into());
+        SignTopology { transaction, .. } => {
+            let both = if transaction.is_some() { ", not both" } else { "" };
+            let error = VaultError::InvalidRequest(format!("supply either transaction or transactions{both}"));
             let error = api.vault.reject(&ask.call, Operation::SignTopology, Some(ask.path), error).await;
             return Err(Problem::of(&error, &ask.call.request_id));
         }

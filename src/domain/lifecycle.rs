@@ -62,19 +62,42 @@ pub enum Transition {
     RestrictSigning(Option<MappingKinds>),
 }
 
-impl Transition {
-    /// Whether it ends in a state without a way back. A permanent key never takes it.
-    pub const fn is_irreversible(self) -> bool {
-        matches!(self, Self::Supersede | Self::ScheduleDeletion)
-    }
-}
-
-/// The state of the key does not allow the transition.
+/// The state of the key does not allow the transition, or the transition would change nothing. The text says which, and what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key that is {from} cannot take this step")]
+#[error("{}", self.reason())]
 pub struct TransitionError {
     /// The state of the key.
     pub from: KeyState,
+    /// The transition.
+    pub step: Transition,
+}
+
+impl TransitionError {
+    fn reason(self) -> String {
+        use KeyState::{Active, Destroyed, Disabled, PendingDeletion, Superseded};
+        let Self { from, step } = self;
+        let fixed = match (step, from) {
+            (Transition::CancelDeletion, Destroyed) => "the key is destroyed: its deletion can no longer be cancelled",
+            (Transition::ScheduleDeletion | Transition::Destroy, Destroyed) => "the key is destroyed already",
+            (_, Destroyed) => "the key is destroyed",
+            (Transition::Disable, Disabled) => "the key is disabled already",
+            (Transition::Supersede, Superseded) => "the key is superseded already",
+            (Transition::ScheduleDeletion, PendingDeletion) => "the deletion of the key is scheduled already",
+            (Transition::Disable, PendingDeletion) => "the deletion of the key is scheduled, so that every use of it is refused already",
+            (_, PendingDeletion) => "the deletion of the key is scheduled: cancel the deletion first",
+            (Transition::RestrictSigning(None), Active) => "the key has no restriction: it signs any message already",
+            (Transition::RestrictSigning(Some(_)), Active) => "the key has exactly this restriction already",
+            (Transition::Enable, _) => return format!("the key is {from}: it is neither disabled nor quarantined"),
+            (Transition::CancelDeletion, _) => return format!("the key is {from}: no deletion is scheduled"),
+            (Transition::Supersede, _) => return format!("the key is {from}: only an active key can be superseded"),
+            (Transition::RestrictSigning(_), _) => return format!("the key is {from}: only an active key can be restricted"),
+            (Transition::Destroy, _) => return format!("the key is {from}: its deletion is not scheduled"),
+            (Transition::Disable | Transition::Quarantine | Transition::ScheduleDeletion, _) => {
+                return format!("the state of the key is {from}, which does not allow this");
+            }
+        };
+        fixed.to_owned()
+    }
 }
 
 impl Lifecycle {
@@ -114,7 +137,7 @@ impl Lifecycle {
             (Transition::CancelDeletion, PendingDeletion) => Self { pending_deletion: false, ..self },
             (Transition::Destroy, PendingDeletion) => Self { destroyed: true, ..self },
             (Transition::RestrictSigning(topology_only), Active) if topology_only != self.topology_only => Self { topology_only, ..self },
-            (_, Active | Superseded | Disabled | Quarantined | PendingDeletion | Destroyed) => return Err(TransitionError { from }),
+            (_, Active | Superseded | Disabled | Quarantined | PendingDeletion | Destroyed) => return Err(TransitionError { from, step }),
         })
     }
 
@@ -253,6 +276,20 @@ mod tests {
                 if let Ok(after) = lifecycle.after(step) {
                     assert_eq!(after.topology_only(), lifecycle.topology_only(), "{lifecycle} --{step:?}--> {after}");
                 }
+            }
+        }
+    }
+
+    /// A refusal names the state, or says that there is nothing to change. It never names a cause that is not there.
+    #[test]
+    fn a_refusal_says_why() {
+        for lifecycle in reachable() {
+            for step in STEPS {
+                let Err(refused) = lifecycle.after(step) else { continue };
+                let (text, state) = (refused.to_string(), lifecycle.state());
+                let word = if state == KeyState::PendingDeletion { "scheduled" } else { state.as_str() };
+                let unchanged = matches!(step, Transition::RestrictSigning(_)) && state == KeyState::Active;
+                assert!(text.contains(word) || (unchanged && text.contains("already")), "{lifecycle} --{step:?}: {text}");
             }
         }
     }

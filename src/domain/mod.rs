@@ -23,7 +23,7 @@ pub use self::job::{Job, JobError, JobKind, JobState, Work};
 pub use self::key::{KeyAttributes, KeyRecord, SealedKey, Wrap};
 pub use self::lifecycle::{KeyState, Lifecycle, Transition, TransitionError};
 pub use self::mapping_kind::{MappingKind, MappingKinds};
-pub use self::operation::{Operation, Role};
+pub use self::operation::{Concern, Operation, Role};
 pub use self::policy::{Denied, Grant, MissingRole, NodeScope, Permit, Policy, PolicyError, Target};
 pub use self::principal::{CertificateId, Principal};
 pub use self::spec::{Algorithm, Class, KeySpec, Origin, Purpose, SignatureFormat, Usage, Usages};

@@ -39,6 +39,8 @@ text_enum!(
         DeleteKey = "keys.delete",
         /// `POST /v1/keys/{id}/cancel-deletion`
         CancelDeletion = "keys.cancel-deletion",
+        /// `POST /v1/keys/{id}/withdraw`
+        WithdrawKey = "keys.withdraw",
         /// `POST /v1/keys/{id}/name`
         RenameKey = "keys.rename",
         /// `GET /v1/wrapper-keys`
@@ -126,6 +128,17 @@ text_enum!(
     }
 );
 
+/// What an operation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// One key.
+    Key,
+    /// One or more nodes.
+    Node,
+    /// The vault as a whole, or the caller.
+    Vault,
+}
+
 impl Operation {
     /// Whether a call of this operation can change the state of the vault. Uses of keys and reads only write audit entries.
     pub const fn changes_state(self) -> bool {
@@ -141,6 +154,7 @@ impl Operation {
                 | Self::RestrictSigning
                 | Self::DeleteKey
                 | Self::CancelDeletion
+                | Self::WithdrawKey
                 | Self::RenameKey
                 | Self::AddWrapperKey
                 | Self::ReplicateWrapperKey
@@ -153,6 +167,22 @@ impl Operation {
                 | Self::Freeze
                 | Self::Unfreeze
         )
+    }
+}
+
+impl Operation {
+    /// What the operation is about.
+    pub fn concerns(self) -> Concern {
+        match self {
+            Self::CreateKey | Self::CreateExportableKey | Self::ImportKey | Self::ListKeys | Self::QueryAudit => Concern::Node,
+            key if key.as_str().starts_with("keys.") => Concern::Key,
+            _ => Concern::Vault,
+        }
+    }
+
+    /// Whether the operation gives a caller something that only the private key can make, or the key itself.
+    pub const fn uses_key(self) -> bool {
+        matches!(self, Self::Sign | Self::SignTopology | Self::Decrypt | Self::Encrypt | Self::ExportKey)
     }
 }
 
@@ -176,6 +206,7 @@ impl Role {
                 O::RestrictSigning,
                 O::DeleteKey,
                 O::CancelDeletion,
+                O::WithdrawKey,
                 O::RenameKey,
                 O::ResealKey,
                 O::StartReseal,

@@ -43,6 +43,8 @@ impl Operation {
             | Self::RestrictSigning
             | Self::DeleteKey
             | Self::CancelDeletion
+            | Self::RenameKey
+            | Self::WithdrawKey
             | Self::AddWrapperKey
             | Self::ReplicateWrapperKey
             | Self::RetireWrapperKey

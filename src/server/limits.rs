@@ -152,7 +152,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit(
         "queries",
-        "queries of the audit log",
+        "queries of the audit log, and calls that look for uses of a key in it (`withdraw`)",
         Scope::Principal,
         |l, _| l.concurrent_queries.to_string(),
         Some("[limits] concurrent_queries"),

@@ -34,15 +34,20 @@ impl Commit {
 pub enum Change {
     /// A new key with its first wraps. Refused if `active` is no longer the active wrapper key.
     InsertKey {
-        /// The key. Its id must be new.
+        /// The key. Its id must be new, except with `replaces`.
         record: Box<KeyRecord>,
         /// The wrapper key that was active when the data key was wrapped.
         active: WrapperKeyId,
         /// The link of the predecessor, in the same transaction, with its own audit event.
         link: Option<(KeyUpdate, Box<AuditEvent>)>,
+        /// The revision of a destroyed key with this id. Its row is replaced. Refused as [`CommitError::LostRace`] unless the row and the log
+        /// have a destroyed key in this revision.
+        replaces: Option<u64>,
     },
     /// A transition of a key: a compare-and-swap on its revision.
     UpdateKey(KeyUpdate),
+    /// The withdrawal of an imported key. Refused as [`CommitError::LostRace`] if the key was used since its import.
+    Withdraw(KeyUpdate),
     /// Another name of a key: a compare-and-swap on the present one. The state of the key stays as it is.
     Rename {
         /// The key.
@@ -130,6 +135,9 @@ pub struct KeyPrecondition {
     pub revision: u64,
     /// A revision of the store at which the key had this revision.
     pub store_revision: u64,
+    /// Whether the key was imported. The first use of an imported key is a state change, see
+    /// [`VerifiedState::first_use`](super::VerifiedState::first_use).
+    pub imported: bool,
 }
 
 /// The scope of an idempotency key.

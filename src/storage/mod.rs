@@ -24,7 +24,7 @@ pub use commit::{
 };
 pub use jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use sqlite::{BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, backup_head, copy, inspect};
-pub use verified_state::{CHAIN_START, ChainError, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
+pub use verified_state::{CHAIN_START, ChainError, LoggedUse, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
 /// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
 #[async_trait]
@@ -136,6 +136,15 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`].
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError>;
+
+    /// A use of an imported key since its newest import, if there is one. The chain of state changes has the first use, if a program made it that
+    /// writes first uses into the chain. For uses by earlier programs, the entries about the key are read. The time grows with the number of
+    /// entries since the import.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the entries do not prove that there is no use: one is missing or was changed, or the key was not imported.
+    /// Otherwise as [`KeyStore::key`].
+    async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError>;
 
     /// 32 random bytes, created with the store, for keyed hashes of request bodies. They have no other use.
     ///

@@ -3,6 +3,9 @@
 //!
 //! Each state change is an audit entry with a number (`state_revision`) and the leaf hash of the state change before it (`previous`). A start
 //! reads the chain from its first entry, and the writer extends it with each commit.
+//!
+//! The first use of an imported key is a state change too, so that the chain authenticates whether a key can be withdrawn. Later uses are not,
+//! because a signature must not change the state of the store.
 
 use std::collections::HashMap;
 
@@ -10,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     audit::Entry,
-    domain::{Hex, KeyId, StateChange, Timestamp, WrapperKeyId, WrapperState},
+    domain::{Hex, KeyId, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperState},
 };
 
 use super::{IdempotencyRecord, IdempotencyScope};
@@ -46,6 +49,36 @@ pub struct VerifiedKey {
     pub state_revision: u64,
 }
 
+/// A use of a key that is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoggedUse {
+    /// What the key was used for.
+    pub operation: Operation,
+    /// The time.
+    pub at: Timestamp,
+    /// The sequence number of the entry.
+    pub sequence: u64,
+}
+
+impl LoggedUse {
+    /// The use in an entry. `None` if the entry is no use, or a refused one.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let is_use = entry.operation.uses_key() && entry.outcome == Outcome::Ok;
+        is_use.then_some(Self { operation: entry.operation, at: entry.at, sequence: entry.sequence })
+    }
+}
+
+impl std::fmt::Display for LoggedUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}, entry {} of the log", self.operation, self.at, self.sequence)
+    }
+}
+
+/// Whether an entry imports a key, again or for the first time. The uses before it are not those of the imported key.
+pub(super) fn is_import(entry: &Entry) -> bool {
+    entry.operation == Operation::ImportKey && entry.revision.is_some()
+}
+
 /// The newest state of a wrapper key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedWrapperKey {
@@ -65,6 +98,8 @@ pub struct VerifiedState {
     /// Whether the vault is frozen.
     pub frozen: bool,
     keys: HashMap<KeyId, VerifiedKey>,
+    /// The first use of each imported key since its import.
+    uses: HashMap<KeyId, LoggedUse>,
     wrapper_keys: HashMap<WrapperKeyId, VerifiedWrapperKey>,
     /// Digests of idempotency records, with the time of their entry.
     idempotency: HashMap<[u8; 32], Timestamp>,
@@ -73,12 +108,26 @@ pub struct VerifiedState {
 impl VerifiedState {
     /// The state before the first state change of a chain, which gets the number after `revision`.
     pub fn before(revision: u64) -> Self {
-        Self { revision, head: CHAIN_START, frozen: false, keys: HashMap::new(), wrapper_keys: HashMap::new(), idempotency: HashMap::new() }
+        Self {
+            revision,
+            head: CHAIN_START,
+            frozen: false,
+            keys: HashMap::new(),
+            uses: HashMap::new(),
+            wrapper_keys: HashMap::new(),
+            idempotency: HashMap::new(),
+        }
     }
 
     /// The newest state of a key.
     pub fn key(&self, id: KeyId) -> Option<VerifiedKey> {
         self.keys.get(&id).copied()
+    }
+
+    /// The first use of an imported key since its newest import. `None` if the chain has no use of it: then no program that writes the first
+    /// use into the chain used the key.
+    pub fn first_use(&self, id: KeyId) -> Option<LoggedUse> {
+        self.uses.get(&id).copied()
     }
 
     /// The keys that the chain knows, in no order.
@@ -126,6 +175,11 @@ impl VerifiedState {
             Ok(digest)
         });
         let digest = digest.transpose()?;
+        match (entry.key_id, LoggedUse::of(entry)) {
+            (Some(id), Some(used)) => drop(self.uses.entry(id).or_insert(used)),
+            (Some(id), None) if is_import(entry) => drop(self.uses.remove(&id)),
+            _ => {}
+        }
         if let (Some(id), Some(change)) = (entry.key_id, change) {
             self.keys.insert(id, VerifiedKey { change, state_revision: expected });
         }

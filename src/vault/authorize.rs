@@ -1,11 +1,14 @@
 //! What a principal may do, explained without doing it: `whoami` and `authorize`.
 
 use crate::{
-    domain::{AuditEvent, Class, Grant, KeyId, KeyRecord, KeyState, NodeName, Operation, Policy, Principal, Target, Transition},
+    domain::{
+        AuditEvent, Class, Concern, Grant, KeyId, KeyRecord, KeyState, MappingKinds, NodeName, Operation, Origin, Policy, Principal,
+        Target, Transition,
+    },
     storage::StoredKey,
 };
 
-use super::{AuditedResult, CallContext, Code, Vault, VaultError, audit_gate::Completed, error::denied};
+use super::{AuditedResult, CallContext, Code, Vault, VaultError, audit_gate::Completed, error, keys::check_step};
 
 /// A caller as the vault knows it.
 #[derive(Debug)]
@@ -25,9 +28,9 @@ pub struct AuthorizationQuery {
     pub principal: Option<String>,
     /// The operation.
     pub operation: Operation,
-    /// The key.
+    /// The key, if the operation is about one.
     pub key: Option<KeyId>,
-    /// The node.
+    /// The node, if no key is named. The node of a key is not the caller's to choose.
     pub node: Option<NodeName>,
 }
 
@@ -44,6 +47,8 @@ pub struct AuthorizationDecision {
     pub key_state: Option<KeyState>,
     /// The code with which the operation would be refused, because of the policy or of the state of the key. `None` if neither refuses it.
     pub code: Option<Code>,
+    /// Why, in words.
+    pub detail: Option<String>,
     /// The grants of the principal.
     pub grants: Vec<Grant>,
     /// The revision of the policy.
@@ -68,7 +73,7 @@ impl Vault {
     /// Explains a decision about the caller. Auditors may ask about other principals.
     ///
     /// # Errors
-    /// `Forbidden` for a question about another principal; `StorageUnavailable` or `AuditUnavailable`.
+    /// `InvalidRequest` if the query names a key or a node that the operation is not about, or both; `Forbidden` for a question about another principal; `StorageUnavailable` or `AuditUnavailable`.
     pub async fn authorize(
         &self,
         call: &CallContext,
@@ -92,6 +97,7 @@ impl Vault {
         query: AuthorizationQuery,
     ) -> Result<Completed<AuthorizationDecision>, VaultError> {
         let permit = self.gate.permit_vault(event)?;
+        check_query(&query)?;
         let policy = self.gate.policy();
         let principal = query.principal.map_or_else(|| call.principal.clone(), |name| Principal { name: name.into(), certificate: None });
         let stored = match query.key {
@@ -104,13 +110,19 @@ impl Vault {
             (None, _, Some(node)) => Target::Node(node),
             (None, _, None) => Target::Vault,
         };
-        let refused = policy.permit(&principal, query.operation, target).err();
-        let refused = refused.map(|refused| denied(refused, query.key, query.node.as_ref()).code());
+        let denied = policy.permit(&principal, query.operation, target).err();
+        let denied = denied.map(|refused| error::denied(refused, query.key, query.node.as_ref()));
         let visible = stored.as_ref().filter(|stored| may_see(&policy, &call.principal, stored)).map(|stored| &stored.record);
+        let permitted_by_policy = denied.is_none();
+        let refused = match (denied, visible) {
+            (None, Some(record)) => self.refused_by_key(call, query.operation, record).await?,
+            (denied, _) => denied,
+        };
         let decision = AuthorizationDecision {
-            permitted_by_policy: refused.is_none(),
+            permitted_by_policy,
             key_state: visible.map(|record| record.lifecycle.state()),
-            code: refused.or_else(|| refused_by_state(query.operation, visible?)),
+            code: refused.as_ref().map(VaultError::code),
+            detail: refused.as_ref().map(ToString::to_string),
             grants: policy.grants_of(&principal.name).to_vec(),
             principal: principal.name.to_string(),
             operation: query.operation,
@@ -118,6 +130,34 @@ impl Vault {
         };
         Ok(Completed::read(permit, decision))
     }
+
+    /// Why the key itself refuses an operation that the policy permits.
+    ///
+    /// # Errors
+    /// `TooMany`, or the error of the store.
+    async fn refused_by_key(&self, call: &CallContext, operation: Operation, record: &KeyRecord) -> Result<Option<VaultError>, VaultError> {
+        if operation != Operation::WithdrawKey || record.attributes.origin != Origin::Imported {
+            return Ok(refused_by_state(operation, record));
+        }
+        let _slot = self.limits.log_read(&call.principal)?;
+        match self.key_lifecycle.check_withdrawal(record).await {
+            Err(error @ (VaultError::InvalidKeyState(_) | VaultError::KeyWasUsed(_) | VaultError::KeyUseUnknown(_))) => Ok(Some(error)),
+            checked => checked.map(|()| None),
+        }
+    }
+}
+
+/// Refuses a query with a part that could not change the decision.
+fn check_query(query: &AuthorizationQuery) -> Result<(), VaultError> {
+    let AuthorizationQuery { operation, key, node, .. } = query;
+    let why = match (operation.concerns(), key, node) {
+        (_, Some(_), Some(_)) => "supply either key_id or node: the node of a key decides".to_owned(),
+        (Concern::Node, Some(_), None) => format!("key_id: {operation} is not about a key. Supply the node"),
+        (Concern::Vault, Some(_), None) => format!("key_id: {operation} is not about a key"),
+        (Concern::Vault, None, Some(_)) => format!("node: {operation} is not about a node"),
+        _ => return Ok(()),
+    };
+    Err(VaultError::InvalidRequest(why))
 }
 
 /// Whether a caller may see a key: whether the policy permits any operation of theirs that shows or uses it.
@@ -127,11 +167,11 @@ pub(super) fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -
     SHOWING.into_iter().any(|operation| policy.permit(caller, operation, target()).is_ok())
 }
 
-/// The code with which the state of a key refuses an operation.
-fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<Code> {
+/// Why the state or the attributes of a key refuse an operation.
+fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<VaultError> {
     let lifecycle = record.lifecycle;
     if operation == Operation::Sign && lifecycle.can_sign() && lifecycle.topology_only().is_some() {
-        return Some(Code::TopologyOnly);
+        return Some(VaultError::TopologyOnly("use sign-topology".into()));
     }
     let transition = match operation {
         Operation::EnableKey => Some(Transition::Enable),
@@ -139,16 +179,16 @@ fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<Code> {
         Operation::SupersedeKey => Some(Transition::Supersede),
         Operation::DeleteKey => Some(Transition::ScheduleDeletion),
         Operation::CancelDeletion => Some(Transition::CancelDeletion),
+        // Which restriction is not asked. Every key that can be restricted takes one that it does not have.
+        Operation::RestrictSigning if lifecycle.topology_only().is_none() => Some(Transition::RestrictSigning(Some(MappingKinds::ALL))),
+        Operation::RestrictSigning => Some(Transition::RestrictSigning(None)),
         _ => None,
     };
     if let Some(transition) = transition {
-        if transition.is_irreversible() && record.attributes.class == Class::Permanent {
-            return Some(Code::PermanentKey);
-        }
-        return lifecycle.after(transition).is_err().then_some(Code::InvalidKeyState);
+        return check_step(record, transition).err();
     }
-    if operation == Operation::RestrictSigning {
-        return (lifecycle.state() != KeyState::Active).then_some(Code::InvalidKeyState);
+    if operation == Operation::WithdrawKey && record.attributes.origin != Origin::Imported {
+        return Some(VaultError::NotImported);
     }
     let allowed = match operation {
         Operation::RenameKey => !lifecycle.is_destroyed(),
@@ -157,5 +197,13 @@ fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<Code> {
         Operation::Decrypt | Operation::ExportKey => lifecycle.can_decrypt(),
         _ => true,
     };
-    (!allowed).then(|| VaultError::State(lifecycle.state()).code())
+    if !allowed {
+        return Some(VaultError::State(lifecycle.state()));
+    }
+    match (operation, record.attributes.class, record.successor, record.attributes.exportable) {
+        (Operation::RotateKey, Class::Permanent, ..) => Some(VaultError::Permanent("rotated")),
+        (Operation::RotateKey, _, Some(successor), _) => Some(VaultError::HasSuccessor(successor)),
+        (Operation::ExportKey, .., false) => Some(VaultError::NotExportable),
+        _ => None,
+    }
 }

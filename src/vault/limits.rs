@@ -277,6 +277,14 @@ impl Limits {
         self.heavy_work.run(&self.of(principal).heavy, heavy, computation).await
     }
 
+    /// A place for a call that reads the entries about a key in the audit log, although it is no query. It is one of those of queries.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub(super) fn log_read(&self, principal: &Principal) -> Result<OwnedSemaphorePermit, VaultError> {
+        place(&self.of(principal).queries, "concurrent queries of the audit log")
+    }
+
     /// Counts one key that is opened through the KMS.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ const DISABLED: (u16, &str) = (409, "key_disabled");
 const QUARANTINED: (u16, &str) = (409, "key_quarantined");
 const PENDING: (u16, &str) = (409, "key_pending_deletion");
 const DESTROYED: (u16, &str) = (409, "key_destroyed");
+const NOT_IMPORTED: (u16, &str) = (409, "not_imported");
 const NO_STEP: (u16, &str) = (409, "invalid_key_state");
 const MAKES_NEW: [(u16, &str); 6] = [OK, SUPERSEDED, DISABLED, QUARANTINED, PENDING, DESTROYED];
 const READS_OLD: [(u16, &str); 6] = [OK, OK, DISABLED, QUARANTINED, PENDING, DESTROYED];
@@ -66,6 +67,8 @@ const KEY_CALLS: &[KeyCall] = &[
     step("keys.restrict-signing", &["key-admin"], [OK, NO_STEP, NO_STEP, NO_STEP, NO_STEP, NO_STEP]),
     step("keys.delete", &["node", "key-admin"], [OK, OK, OK, OK, NO_STEP, NO_STEP]),
     step("keys.rename", &["key-admin"], [OK, OK, OK, OK, OK, DESTROYED]),
+    // The keys of this test were generated. `corrections` withdraws imported ones.
+    uses("keys.withdraw", "signing", &["key-admin"], [NOT_IMPORTED; 6]),
     step("keys.reseal", &["key-admin"], [OK, OK, OK, QUARANTINED, OK, DESTROYED]),
     step("keys.cancel-deletion", &["key-admin"], [NO_STEP, NO_STEP, NO_STEP, NO_STEP, OK, NO_STEP]),
 ];

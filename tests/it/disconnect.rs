@@ -28,7 +28,7 @@ struct ChangeCall {
     operation: &'static str,
     principal: &'static str,
     method: &'static str,
-    /// `{key}` is a fresh key, `{wrapper}` a fresh standby wrapper key, `{job}` a running job over all keys.
+    /// `{key}` is a fresh key, `{imported}` a fresh one that was imported, `{wrapper}` a fresh standby wrapper key, `{job}` a running job over all keys.
     path: &'static str,
     body: Value,
     /// What is done before, in the same form as `path`, by the key-admin.
@@ -55,6 +55,7 @@ fn calls() -> Vec<ChangeCall> {
         ChangeCall { method: "DELETE", ..key("keys.delete", "/v1/keys/{key}") },
         ChangeCall { before: Some(("DELETE", "/v1/keys/{key}")), ..key("keys.cancel-deletion", "/v1/keys/{key}/cancel-deletion") },
         call("keys.rename", "key-admin", "/v1/keys/{key}/name", json!({ "name": "renamed" })),
+        call("keys.withdraw", "key-admin", "/v1/keys/{imported}/withdraw", Value::Null),
         key("keys.reseal", "/v1/keys/{key}/reseal"),
         key("reseals.start", "/v1/keys/reseals"),
         key("reseals.abort", "/v1/keys/reseals/{job}/abort"),
@@ -96,6 +97,11 @@ impl Scene {
         let mut text = text.to_owned();
         if text.contains("{key}") {
             text = text.replace("{key}", &self.caller("participant1").signing_key("participant1").await);
+        }
+        if text.contains("{imported}") {
+            let material = STANDARD.encode(crate::support::openssl::genpkey(&["ED25519"]));
+            let body = json!({ "node": "participant1", "format": "pkcs8", "material": material, "class": "permanent" });
+            text = text.replace("{imported}", &id(&self.caller("key-admin").post("/v1/keys/import", &body).await.success()));
         }
         if text.contains("{wrapper}") {
             let body = json!({ "provider": "local", "create": true });
@@ -205,7 +211,9 @@ impl Scene {
     async fn until_unknown(&self, principal: &str, path: &str, body: &str) {
         let began = Instant::now();
         loop {
-            let answer = self.caller(principal).send("POST", path, &[("idempotency-key", "slow")], body.to_owned()).await;
+            // Only a creation takes it.
+            let once: &[(&str, &str)] = if path == "/v1/keys" { &[("idempotency-key", "slow")] } else { &[] };
+            let answer = self.caller(principal).send("POST", path, once, body.to_owned()).await;
             match answer.outcome() {
                 (503, code) if code == "outcome_unknown" => return,
                 (503, code) if code == "audit_unavailable" => assert!(began.elapsed() < PATIENCE, "{}", answer.text),
@@ -248,7 +256,7 @@ async fn a_lost_connection_interrupts_no_change_of_a_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_interrupts_no_deletion_and_no_reseal() {
-    try_calls(&["keys.delete", "keys.cancel-deletion", "keys.reseal"]).await;
+    try_calls(&["keys.delete", "keys.withdraw", "keys.cancel-deletion", "keys.reseal"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,7 +142,8 @@ async fn rotation_links_two_keys_and_the_old_one_signs_on_until_superseded() {
         assert_eq!(new[same], old[same], "{same}");
     }
     assert!(new["name"].as_str().unwrap().starts_with("participant1-signing-rotated-"), "{new}");
-    cast.node.step(&id(&old), "rotate").await.refused(409, "conflict");
+    let problem = cast.node.step(&id(&old), "rotate").await.refused(409, "key_has_successor");
+    assert!(problem["detail"].as_str().unwrap().contains(&id(&new)), "{problem}");
 
     let sign = json!({ "algorithm": "ecdsa-sha256", "message": "aGVsbG8=" });
     let (old_path, new_path) = (format!("/v1/keys/{}/sign", id(&old)), format!("/v1/keys/{}/sign", id(&new)));

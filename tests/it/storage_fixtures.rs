@@ -135,20 +135,23 @@ pub(crate) fn sign(key: KeyId, revision: u64, store_revision: u64) -> Commit {
         digest: Some([0xcd; 32]),
         ..event(Operation::Sign, Some(key))
     };
-    Commit { precondition: Some(KeyPrecondition { key, revision, store_revision }), ..Commit::entry(event) }
+    Commit { precondition: Some(KeyPrecondition { key, revision, store_revision, imported: false }), ..Commit::entry(event) }
 }
 
 /// A new key while wrapper key 1 is active.
 pub(crate) fn insert(record: &KeyRecord) -> Commit {
     let event = AuditEvent { change: Some(record.state_change()), ..event(Operation::CreateKey, Some(record.attributes.id)) };
-    Commit::change(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None }, event)
+    Commit::change(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link: None, replaces: None }, event)
 }
 
 /// As [`insert`], with the predecessor's link.
 pub(crate) fn insert_after(record: &KeyRecord, link: &KeyUpdate) -> Commit {
     let linked = AuditEvent { change: Some(link.to), ..event(Operation::RotateKey, Some(link.key)) };
     let link = Some((link.clone(), Box::new(linked)));
-    Commit { change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link }), ..insert(record) }
+    Commit {
+        change: Some(Change::InsertKey { record: Box::new(record.clone()), active: wrapper(1), link, replaces: None }),
+        ..insert(record)
+    }
 }
 
 /// The next revision of a key as it is.

@@ -85,6 +85,9 @@ pub(in crate::api) async fn restrict_signing(
     Ok(Json(answer.into_value().into()))
 }
 
+/// How many days a deletion waits if the request does not say.
+pub(super) const DEFAULT_DAYS: u32 = 30;
+
 /// When to destroy.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -101,7 +104,7 @@ pub(in crate::api) struct DeleteQuery {
 #[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "keys.delete", tag = "lifecycle", params(("id" = String, Path, description = "The id of the key"), DeleteQuery), responses((status = 200, body = Key, description = "The key"), Problems))]
 pub(in crate::api) async fn delete(State(api): State<Arc<Api>>, ask: ApiRequest<KeyId, DeleteQuery>) -> Result<Json<Key>, Problem> {
     let problem = |error: VaultError| Problem::of(&error, &ask.call.request_id);
-    let Ok(days) = ask.query.days.as_deref().unwrap_or("30").parse() else {
+    let Ok(days) = ask.query.days.as_deref().map_or(Ok(DEFAULT_DAYS), str::parse) else {
         let error = VaultError::InvalidRequest("days: 7 to 365".into());
         return Err(problem(api.vault.reject(&ask.call, Operation::DeleteKey, Some(ask.path), error).await));
     };

@@ -219,6 +219,10 @@ pub(super) struct ImportRequest {
     /// Whether an exporter may export it again.
     #[serde(default)]
     exportable: bool,
+    /// Whether it may replace a destroyed key with the same id: also of another node, and with other attributes. Not for symmetric keys, which get
+    /// a new id at each import.
+    #[serde(default)]
+    replace_destroyed: bool,
 }
 
 /// A secret text in a request, read directly into memory that is wiped.
@@ -232,8 +236,9 @@ impl<'de> Deserialize<'de> for SecretText {
 
 /// Import a key
 ///
-/// Importing the same key with the same attributes again answers 200 and changes nothing. With other attributes it answers 409. The origin
-/// is `imported` for ever.
+/// Importing the same key with the same attributes again answers 200 and changes nothing. With another attribute or name it answers 409. A key
+/// that was destroyed is imported again only with `replace_destroyed`. It is active then, whatever it was before. The origin is `imported` for
+/// ever.
 #[utoipa::path(post, path = "/v1/keys/import", operation_id = "keys.import", tag = "keys",
     params(IdempotencyKey),
     request_body = ImportRequest, responses((status = 201, body = Key, description = "The imported key"), (status = 200, body = Key, description = "The key, which existed"), Problems))]
@@ -241,9 +246,9 @@ pub(super) async fn import(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, Nothing, ImportRequest>,
 ) -> Result<(StatusCode, Json<Key>), Problem> {
-    let ImportRequest { node, format, material, password, purpose, usage, class, name, exportable } = ask.body;
-    let password = password.map(|password| password.0);
-    let import = ImportKey { node, format, material: material.0, password, purpose, usages: usage, class, name, exportable };
+    let ImportRequest { node, format, material, password, purpose, usage, class, name, exportable, replace_destroyed } = ask.body;
+    let (material, password) = (material.0, password.map(|password| password.0));
+    let import = ImportKey { node, format, material, password, purpose, usages: usage, class, name, exportable, replace_destroyed };
     let answer = api.vault.import_key(&ask.call, import).await.or_problem(&ask.call)?;
     let ImportedKey { record, created } = answer.into_value();
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(record.into())))

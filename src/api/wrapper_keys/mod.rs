@@ -178,9 +178,13 @@ impl AddWrapperKey {
             return Err(VaultError::InvalidRequest("at most 16 regions, and a reference of at most 2048 bytes".into()));
         }
         match (reference, create) {
-            (Some(reference), false) if !multi_region => Ok(NewWrapperKey::Register { provider, reference, regions }),
+            (Some(_), false) if multi_region => {
+                Err(VaultError::InvalidRequest("multi_region: only with create. A registered key is what it is in its KMS".into()))
+            }
+            (Some(reference), false) => Ok(NewWrapperKey::Register { provider, reference, regions }),
             (None, true) => Ok(NewWrapperKey::Create { provider, multi_region, regions }),
-            _ => Err(VaultError::InvalidRequest("either a reference to register, or create: true".into())),
+            (Some(_), true) => Err(VaultError::InvalidRequest("supply either reference or create: true, not both".into())),
+            (None, false) => Err(VaultError::InvalidRequest("supply a reference to register, or create: true".into())),
         }
     }
 }

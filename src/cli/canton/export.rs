@@ -113,8 +113,8 @@ async fn to_export(args: &ExportNodeArgs, remote: &Remote) -> Result<Vec<ListedK
             Err(ClientError::Problem(problem)) if problem.status == 403 => ListedKey::unknown(*id),
             shown => ListedKey::read(&shown?)?,
         };
-        if shown.node.as_ref().is_some_and(|node| *node != args.node) {
-            return Err(Failure::Usage(format!("the key {id} does not belong to the node {}", args.node)));
+        if let Some(node) = shown.node.as_ref().filter(|node| **node != args.node) {
+            return Err(Failure::Usage(format!("the key {id} belongs to the node {node}, not to {}", args.node)));
         }
         found.push(shown);
     }
@@ -159,9 +159,17 @@ impl ListedKey {
     }
 }
 
-/// Why the key cannot be exported.
+/// Why the key cannot be exported. What is not known does not refuse it: then the vault decides.
 fn refusal(key: &ListedKey) -> Option<&'static str> {
-    (key.exportable == Some(false)).then_some("the key is not exportable. A key is exportable only if it was created or imported so")
+    match (key.state.as_deref(), key.purpose, key.exportable) {
+        (Some("destroyed"), ..) => Some("the key is destroyed"),
+        (_, Some(Purpose::Symmetric), _) => Some("a symmetric key is no key of a Canton node. `keys export --format raw` exports it"),
+        (_, _, Some(false)) => Some("the key is not exportable. A key is exportable only if it was created or imported so"),
+        (Some("disabled"), ..) => Some("the key is disabled. Enable it first"),
+        (Some("quarantined"), ..) => Some("the key is quarantined. Its entries in the log say why"),
+        (Some("pending-deletion"), ..) => Some("the deletion of the key is scheduled. Cancel it first"),
+        _ => None,
+    }
 }
 
 /// The line of a key whose private part was not read.

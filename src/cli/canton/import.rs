@@ -22,7 +22,7 @@ use crate::{
     },
     client::{Call, ClientError},
     crypto::{SecretBytes, canton::read_key_pair},
-    domain::{KeyName, NodeName},
+    domain::{Class, KeyName, NodeName, Usage},
 };
 
 /// The options of `canton import`.
@@ -45,6 +45,9 @@ pub struct ImportNodeArgs {
     /// An exporter may export the keys, so that `canton export` can move them back. This can never be changed, and only a key-admin may set it
     #[arg(long)]
     exportable: bool,
+    /// Import keys again that were destroyed in the vault, also for another node. Without this, a destroyed key is reported as failed
+    #[arg(long)]
+    replace_destroyed: bool,
     /// Read everything and show what would be done. Changes neither the vault nor the database
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -70,6 +73,8 @@ struct ImportBody<'a> {
     name: &'a KeyName,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     exportable: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replace_destroyed: bool,
 }
 
 /// Imports the keys, and prints the report.
@@ -133,10 +138,22 @@ pub(super) async fn import_all(
 async fn import(args: &ImportNodeArgs, key: &NodeKey, name: &KeyName, remote: &Remote) -> Result<Outcome, Failure> {
     let file = key.file().map_err(|error| anyhow!(error))?;
     let material = base64_secret(file.expose());
-    let body = ImportBody { node: &args.node, format: "canton-key-pair", material: &material, name, exportable: args.exportable };
-    let answer = remote.client.success(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await?;
+    let ImportNodeArgs { node, exportable, replace_destroyed, .. } = args;
+    let (exportable, replace_destroyed) = (*exportable, *replace_destroyed);
+    let body = ImportBody { node, format: "canton-key-pair", material: &material, name, exportable, replace_destroyed };
+    let answer = match remote.client.success(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await {
+        Err(ClientError::Problem(problem)) if problem.code == "key_destroyed" => return Err(destroyed()),
+        // Somebody may have renamed the key since an earlier import. The name is not the operator's wish, so that it does not matter here.
+        Err(ClientError::Problem(problem)) if problem.code == "key_exists" => {
+            match remote.client.get(&format!("/v1/keys/{}", key.id)).await {
+                Ok(stored) => return check_stored(args, &stored, key).map(|()| Outcome::Present),
+                Err(_) => return Err(ClientError::Problem(problem).into()),
+            }
+        }
+        answer => answer?,
+    };
     let stored: Value = answer.parse()?;
-    check_stored(&stored, key)?;
+    check_stored(args, &stored, key)?;
     Ok(if answer.status == http::StatusCode::CREATED { Outcome::Done } else { Outcome::Present })
 }
 
@@ -146,23 +163,50 @@ async fn planned(args: &ImportNodeArgs, key: &NodeKey, remote: &Remote) -> Resul
         Err(ClientError::Problem(problem)) if problem.status == 404 => return Ok(Outcome::Planned),
         answer => answer?,
     };
-    check_stored(&stored, key)?;
-    let differs = [("node", json!(args.node.to_string())), ("exportable", json!(args.exportable))];
-    let differs = differs.iter().find(|(field, expected)| stored.get(*field) != Some(expected));
-    match differs {
-        None => Ok(Outcome::Present),
-        Some((field, _)) => Err(anyhow!("the vault has this key with another value of `{field}`").into()),
+    if args.replace_destroyed && stored.get("state") == Some(&json!("destroyed")) {
+        return Ok(Outcome::Planned);
     }
+    check_stored(args, &stored, key).map(|()| Outcome::Present)
 }
 
-/// Whether the vault has the key that was sent, ready for use.
-fn check_stored(stored: &Value, key: &NodeKey) -> Result<(), Failure> {
+/// Whether the vault has the key as this import makes it, ready for use.
+fn check_stored(args: &ImportNodeArgs, stored: &Value, key: &NodeKey) -> Result<(), Failure> {
     let text = |field: &str| stored.get(field).and_then(Value::as_str).unwrap_or_default();
     if text("id") != key.id.to_string() {
         return Err(Failure::Unexpected(format!("the vault answers with the key {}, not {}", text("id"), key.id)));
     }
-    if text("state") != "active" {
-        return Err(anyhow!("the vault has this key in the state `{}`", text("state")).into());
+    if text("state") == "destroyed" {
+        return Err(destroyed());
     }
-    Ok(())
+    let class = if key.usages().contains(Usage::Namespace) { Class::Permanent } else { Class::LongTerm };
+    let expected = [
+        ("node", json!(args.node)),
+        ("purpose", json!(key.purpose())),
+        ("usage", json!(key.usages())),
+        ("class", json!(class)),
+        ("exportable", json!(args.exportable)),
+    ];
+    let unequal = expected.iter().find(|(field, expected)| stored.get(*field) != Some(expected));
+    if let Some((field, expected)) = unequal {
+        let found = stored.get(*field).unwrap_or(&Value::Null);
+        return Err(anyhow!(
+            "the vault has this key with another value of `{field}`: {found} instead of {expected}. If that is an error and the key was never \
+             used, withdraw it (`keys withdraw {}`); when it is destroyed, import it again with --replace-destroyed",
+            key.id
+        )
+        .into());
+    }
+    let first = match text("state") {
+        "active" => return Ok(()),
+        "disabled" => "enable it first",
+        "pending-deletion" => "cancel its deletion first",
+        "superseded" => "it never signs again",
+        "quarantined" => "its entries in the log say why",
+        _ => "it cannot be used",
+    };
+    Err(anyhow!("the vault has this key in the state `{}`: {first}", text("state")).into())
+}
+
+fn destroyed() -> Failure {
+    anyhow!("the vault had this key, and it was destroyed there. To import it again, repeat with --replace-destroyed").into()
 }

@@ -35,6 +35,9 @@ pub struct ImportArgs {
     purpose: Option<Purpose>,
     #[command(flatten)]
     attributes: AttributeArgs,
+    /// Import a key again that was destroyed, also for another node. Without this, a destroyed key is refused
+    #[arg(long)]
+    replace_destroyed: bool,
 }
 
 /// The format of a private key outside the vault.
@@ -60,11 +63,13 @@ struct ImportKeyBody<'a> {
     purpose: Option<Purpose>,
     #[serde(flatten)]
     attributes: &'a AttributeArgs,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replace_destroyed: bool,
 }
 
 /// Imports the key and prints it.
 pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failure> {
-    let ImportArgs { node, format, material_file, password_file, purpose, attributes } = args;
+    let ImportArgs { node, format, material_file, password_file, purpose, attributes, replace_destroyed } = args;
     if *material_file == Place::Standard && *password_file == Some(Place::Standard) {
         return Err(Failure::Usage("--material-file and --password-file cannot both be standard input".into()));
     }
@@ -79,6 +84,7 @@ pub(super) async fn run(args: &ImportArgs, remote: &Remote) -> Result<(), Failur
         password: password.as_ref().map(|password| password.as_str()),
         purpose: *purpose,
         attributes,
+        replace_destroyed: *replace_destroyed,
     };
     remote.print(&remote.client.json(Call::post("/v1/keys/import").json(&body)?.idempotent()?).await?)
 }

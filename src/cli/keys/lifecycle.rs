@@ -1,4 +1,4 @@
-//! `keys enable`, `disable`, `rotate`, `supersede`, `restrict-signing`, `delete`, `cancel-deletion`, `rename`: the changes of a key.
+//! `keys enable`, `disable`, `rotate`, `supersede`, `restrict-signing`, `delete`, `withdraw`, `cancel-deletion`, `rename`: the changes of a key.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -114,6 +114,21 @@ pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Fai
     remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{}", args.id)).query_if("days", args.days)).await?)
 }
 
+/// Withdraws the key, after a confirmation, and prints it.
+pub(super) async fn withdraw(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
+    let days = args.days.unwrap_or(30);
+    let effect = format!(
+        "The key was imported and never used. The vault refuses every use of it from now on, and destroys it in {days} days. Until then `keys \
+         cancel-deletion` restores it. Afterwards it can be imported again with --replace-destroyed."
+    );
+    let plan = plan(args.id, Operation::WithdrawKey, &effect, remote);
+    if !args.step.decide(remote, &format!("Withdraw the key {}, and destroy it in {days} days?", args.id), plan).await? {
+        return Ok(());
+    }
+    let body = args.days.map_or_else(|| json!({}), |days| json!({ "days": days }));
+    remote.print(&remote.client.post(&format!("/v1/keys/{}/withdraw", args.id), &body).await?)
+}
+
 /// What the step would do to which key.
 ///
 /// # Errors
@@ -122,8 +137,8 @@ async fn plan(id: KeyId, operation: Operation, effect: &str, remote: &Remote) ->
     let key = remote.client.get(&format!("/v1/keys/{id}")).await?;
     let decision = remote.client.post("/v1/authorize", &json!({ "operation": operation, "key_id": id })).await?;
     if let Some(code) = decision.get("code").and_then(Value::as_str) {
-        let state = key.get("state").and_then(Value::as_str).unwrap_or_default();
-        return Err(anyhow::anyhow!("the vault would refuse this with {code}; the key is {state}. Nothing was done").into());
+        let detail = decision.get("detail").and_then(Value::as_str).unwrap_or_default();
+        return Err(anyhow::anyhow!("the vault would refuse this with {code}: {detail}. Nothing was done").into());
     }
     Ok(json!({ "dry_run": true, "effect": effect, "key": key }))
 }

@@ -43,7 +43,9 @@ pub enum KeysCommand {
     RestrictSigning(lifecycle::RestrictArgs),
     /// Schedule the deletion of a key: use is refused at once, and the key is destroyed after the waiting time
     Delete(lifecycle::DeleteArgs),
-    /// Cancel a scheduled deletion
+    /// Withdraw an imported key that was never used, also a permanent one: use is refused at once, and the key is destroyed after the waiting time
+    Withdraw(lifecycle::DeleteArgs),
+    /// Cancel a scheduled deletion or withdrawal
     CancelDeletion(lifecycle::KeyArgs),
     /// Give a key another name, or none. Its usages stay
     Rename(lifecycle::RenameArgs),
@@ -71,6 +73,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Supersede(args) => lifecycle::supersede(&args, &remote).await,
         KeysCommand::RestrictSigning(args) => lifecycle::restrict(&args, &remote).await,
         KeysCommand::Delete(args) => lifecycle::delete(&args, &remote).await,
+        KeysCommand::Withdraw(args) => lifecycle::withdraw(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,
         KeysCommand::Rename(args) => lifecycle::rename(&args, &remote).await,
         KeysCommand::Reseal(args) => reseal::reseal(&args, &remote).await,

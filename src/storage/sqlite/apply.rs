@@ -13,7 +13,10 @@ use super::{
 use crate::{
     audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
     domain::{AuditEvent, KeyId, KeyName, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
-    storage::{Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, VerifiedState, idempotency_digest},
+    storage::{
+        Change, Commit, KeyPrecondition, KeyUpdate, LoggedUse, NewIdempotencyRecord, VerifiedState, idempotency_digest,
+        verified_state::is_import,
+    },
 };
 
 /// The state of the database, including the open transaction, as the writer keeps it in memory.
@@ -56,6 +59,18 @@ impl Verified<'_> {
         pending.or_else(|| self.state.key(id).map(|key| key.change))
     }
 
+    /// Whether an imported key was used since its newest import.
+    fn is_used(&self, id: KeyId) -> bool {
+        let of_key = self.pending.iter().rev().map(|(entry, _)| entry).filter(|entry| entry.key_id == Some(id));
+        let mut decides = of_key.filter_map(|entry| LoggedUse::of(entry).map(|_| true).or_else(|| is_import(entry).then_some(false)));
+        decides.next().unwrap_or_else(|| self.state.first_use(id).is_some())
+    }
+
+    /// Whether the commit is the first use of an imported key since its import.
+    fn is_first_use(&self, commit: &Commit) -> bool {
+        commit.precondition.as_ref().is_some_and(|precondition| precondition.imported && !self.is_used(precondition.key))
+    }
+
     /// The newest state of a wrapper key.
     fn wrapper_key(&self, id: WrapperKeyId) -> Option<WrapperState> {
         let pending = self.pending.iter().rev().flat_map(|(entry, _)| &entry.wrapper_keys).find(|change| change.id == id);
@@ -85,7 +100,8 @@ pub(super) fn isolated(
     verified: &mut Verified<'_>,
     commit: &Commit,
 ) -> Result<Receipt, CommitError> {
-    if commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty() {
+    let is_entry_alone = commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty();
+    if is_entry_alone && !verified.is_first_use(commit) {
         // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
         return whole(db, source, head, verified, commit);
     }
@@ -128,7 +144,9 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
         remember(db, idempotency, event.at)?;
     }
     // A further wrap does not concern open keys. If it were a state change, each use during a rotation would read its key again.
-    let changes_state = idempotency.is_some() || change.as_ref().is_some_and(|change| !matches!(change, Change::AddWrap { .. }));
+    let changes_state = verified.is_first_use(commit)
+        || idempotency.is_some()
+        || change.as_ref().is_some_and(|change| !matches!(change, Change::AddWrap { .. }));
     let mut link = None;
     if let Some(change) = change {
         link = apply(db, head, verified, change)?;
@@ -187,15 +205,26 @@ fn remember(db: &Connection, idempotency: &NewIdempotencyRecord, now: Timestamp)
 
 /// Applies the change. Returns the event of a second entry, if the change has one.
 fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: &'a Change) -> Result<Option<&'a AuditEvent>, CommitError> {
-    let reads_wrapper_keys =
-        !matches!(change, Change::UpdateKey(_) | Change::Rename { .. } | Change::SetAside { .. } | Change::QuarantineWrap { .. });
+    let reads_wrapper_keys = !matches!(
+        change,
+        Change::UpdateKey(_) | Change::Withdraw(_) | Change::Rename { .. } | Change::SetAside { .. } | Change::QuarantineWrap { .. }
+    );
     if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_)) {
         verified.check_wrapper_keys(db)?;
     }
     match change {
-        Change::InsertKey { record, active, link } => {
-            if revision_of(db, record.attributes.id)?.is_some() {
-                return Err(CommitError::KeyExists);
+        Change::InsertKey { record, active, link, replaces } => {
+            let id = record.attributes.id;
+            match (replaces, revision_of(db, id)?) {
+                (None, None) => {}
+                (None, Some(_)) => return Err(CommitError::KeyExists),
+                (Some(revision), found) => {
+                    let destroyed = |logged: StateChange| logged.lifecycle.is_destroyed() && logged.revision == *revision;
+                    if found != Some(*revision) || !verified.key(id).is_some_and(destroyed) {
+                        return Err(CommitError::LostRace);
+                    }
+                    rows::delete_key(db, id)?;
+                }
             }
             if active_wrapper_key(db)? != Some(active.to_string()) {
                 return Err(CommitError::ActiveWrapperChanged);
@@ -207,6 +236,12 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
             return Ok(link.as_ref().map(|(_, event)| &**event));
         }
         Change::UpdateKey(update) => update_key(db, update)?,
+        Change::Withdraw(update) => {
+            if verified.is_used(update.key) {
+                return Err(CommitError::LostRace);
+            }
+            update_key(db, update)?;
+        }
         Change::Rename { key, from, to } => rename(db, *key, from.as_ref(), to.as_ref())?,
         Change::SetAside { key, to } => set_aside(db, verified, *key, *to)?,
         Change::QuarantineWrap { key, wrapper_key, generation, wrapped } => quarantine_wrap(db, *key, *wrapper_key, *generation, wrapped)?,

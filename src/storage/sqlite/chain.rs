@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     OpenStoreError, StoreError,
@@ -61,36 +61,45 @@ fn store_revision(db: &Connection) -> Result<u64, StoreError> {
 /// [`StoreError::Corrupt`] names the first entry that does not follow, or whose columns or hash do not belong to its bytes. The changes before
 /// it are applied.
 pub(super) fn catch_up(db: &Connection, state: &mut VerifiedState) -> Result<(), StoreError> {
-    let sql = "SELECT sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision FROM audit_entries
-               WHERE state_revision > ?1 ORDER BY state_revision";
-    let mut sql = db.prepare_cached(sql)?;
+    let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE state_revision > ?1 ORDER BY state_revision");
+    let mut sql = db.prepare_cached(&sql)?;
     let mut rows = sql.query([super::error::signed(state.revision)?])?;
     while let Some(row) = rows.next()? {
-        let sequence: i64 = row.get("sequence")?;
-        let wrong = |what: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {what}"));
-        let bytes = row.get_ref("entry")?.as_blob().map_err(|error| wrong(&error))?;
-        let leaf = leaf_hash(bytes);
-        if row.get_ref("leaf")?.as_blob().ok() != Some(leaf.as_slice()) {
-            return Err(wrong(&"its hash is not that of its bytes"));
-        }
-        let entry = Entry::decode(bytes).map_err(|error| wrong(&error))?;
-        let text = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_str().ok());
-        let number = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_i64().ok());
-        let (key_id, node) = (entry.key_id.map(|id| id.to_string()), entry.node.as_ref().map(NodeName::as_str));
-        let columns_agree = u64::try_from(sequence) == Ok(entry.sequence)
-            && number("at") == Some(entry.at.micros())
-            && text("principal") == Some(entry.principal.as_str())
-            && text("operation") == Some(entry.operation.as_str())
-            && text("key_id") == key_id.as_deref()
-            && text("node") == node
-            && text("outcome") == Some(entry.outcome.as_str())
-            && number("key_revision").map(u64::try_from).transpose().ok() == Some(entry.revision);
-        if !columns_agree {
-            return Err(wrong(&"its index columns do not agree with its bytes"));
-        }
-        state.extend(&entry, leaf).map_err(|error| wrong(&error))?;
+        let (entry, leaf) = checked_entry(row)?;
+        let wrong = |what| corrupt("audit_entries", format_args!("entry {}: {what}", entry.sequence));
+        state.extend(&entry, leaf).map_err(wrong)?;
     }
     Ok(())
+}
+
+/// The columns that [`checked_entry`] reads.
+pub(super) const CHECKED_COLUMNS: &str = "sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision";
+
+/// The entry of a row of [`CHECKED_COLUMNS`], and its leaf hash.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the hash or a column does not belong to the bytes of the entry.
+pub(super) fn checked_entry(row: &Row<'_>) -> Result<(Entry, [u8; 32]), StoreError> {
+    let sequence: i64 = row.get("sequence")?;
+    let wrong = |what: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {what}"));
+    let bytes = row.get_ref("entry")?.as_blob().map_err(|error| wrong(&error))?;
+    let leaf = leaf_hash(bytes);
+    if row.get_ref("leaf")?.as_blob().ok() != Some(leaf.as_slice()) {
+        return Err(wrong(&"its hash is not that of its bytes"));
+    }
+    let entry = Entry::decode(bytes).map_err(|error| wrong(&error))?;
+    let text = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_str().ok());
+    let number = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_i64().ok());
+    let (key_id, node) = (entry.key_id.map(|id| id.to_string()), entry.node.as_ref().map(NodeName::as_str));
+    let columns_agree = u64::try_from(sequence) == Ok(entry.sequence)
+        && number("at") == Some(entry.at.micros())
+        && text("principal") == Some(entry.principal.as_str())
+        && text("operation") == Some(entry.operation.as_str())
+        && text("key_id") == key_id.as_deref()
+        && text("node") == node
+        && text("outcome") == Some(entry.outcome.as_str())
+        && number("key_revision").map(u64::try_from).transpose().ok() == Some(entry.revision);
+    if columns_agree { Ok((entry, leaf)) } else { Err(wrong(&"its index columns do not agree with its bytes")) }
 }
 
 /// The newest entry of the log.

@@ -12,6 +12,7 @@
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys |
 //! | `entries` | queries of the log, block by block, within a time |
+//! | `uses` | whether an imported key was used since its import |
 //! | `jobs` | jobs over all keys: which keys are left, starting, ending, retiring |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
@@ -35,6 +36,7 @@ mod read;
 mod readers;
 mod rows;
 mod schema;
+mod uses;
 mod writer;
 
 use std::{
@@ -52,11 +54,13 @@ use rusqlite::Connection;
 use self::{
     read::Snapshot,
     readers::{Lane, Readers},
+    uses::SinceImport,
     writer::Writer,
 };
 use super::{
     Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
-    PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState, WrapperKeyUse,
+    LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState,
+    WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
@@ -206,6 +210,21 @@ impl KeyStore for SqliteStore {
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError> {
         let (filter, time) = (filter.clone(), self.query_time);
         self.readers.run(Lane::Log, move |db| entries::entries(db, &filter, page, time)).await
+    }
+
+    async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
+        let (import, newest) = match self.verified(Lane::Log, move |db, state| uses::since_import(db, state, id)).await? {
+            SinceImport::Used(found) => return Ok(Some(found)),
+            SinceImport::Unused { import, newest } => (import, newest),
+        };
+        // In parts, so that no read of a long log takes longer than a read may.
+        let mut after = import;
+        while after < newest {
+            let last = after.saturating_add(uses::COUNTED_AT_ONCE).min(newest);
+            self.readers.run(Lane::Log, move |db| uses::without_gap(db, after, last)).await?;
+            after = last;
+        }
+        Ok(None)
     }
 
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
 
 use super::{
     StoreError,
-    apply::execute_one,
+    apply::{execute, execute_one},
     error::{corrupt, signed},
 };
 use crate::domain::{KeyAttributes, KeyId, KeyName, KeyRecord, Lifecycle, SealedKey, Timestamp, Wrap, WrapperKey};
@@ -148,6 +148,13 @@ pub(super) fn insert_key(db: &Connection, record: &KeyRecord) -> Result<(), Stor
         ],
     )?;
     wraps.iter().try_for_each(|wrap| insert_wrap(db, &id, wrap))
+}
+
+/// Deletes the row of a destroyed key, so that a key with this id can be inserted again.
+pub(super) fn delete_key(db: &Connection, id: KeyId) -> Result<(), StoreError> {
+    // A destroyed key has no wraps. An edited row may have some.
+    execute(db, "DELETE FROM wraps WHERE key = ?1", [id.to_string()])?;
+    execute_one(db, "DELETE FROM keys WHERE id = ?1", [id.to_string()])
 }
 
 pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     crypto::{PrivateKey, envelope::RowKey},
-    domain::{KeyAttributes, KmsUse, Lifecycle, Timestamp},
+    domain::{KeyAttributes, KmsUse, Lifecycle, Origin, Timestamp},
     storage::{KeyPrecondition, StoredKey},
 };
 
@@ -66,7 +66,12 @@ impl CachedKey {
 
     /// What must still hold when a result of this key is committed.
     pub(in crate::vault) fn precondition(&self) -> KeyPrecondition {
-        KeyPrecondition { key: self.attributes.id, revision: self.revision, store_revision: self.store_revision.load(Ordering::Acquire) }
+        KeyPrecondition {
+            key: self.attributes.id,
+            revision: self.revision,
+            store_revision: self.store_revision.load(Ordering::Acquire),
+            imported: self.attributes.origin == Origin::Imported,
+        }
     }
 
     /// Records that the key is unchanged at this revision of the store, so that the next use need not read the row.

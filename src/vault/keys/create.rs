@@ -68,9 +68,9 @@ impl Vault {
             origin: Origin::Generated,
             exportable: new.exportable,
         };
-        let to_seal = KeyToSeal { attributes, public_key, name: new.name.clone(), predecessor: None };
+        let to_seal = KeyToSeal { attributes, public_key, name: new.name.clone(), predecessor: None, replaces: None };
         let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material).await?;
-        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None };
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None, replaces: None };
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, record, change) })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         canton::{CantonVersion, KeyPairToWrite, write_key_pair},
         read_pkcs8,
     },
-    domain::{AuditEvent, KeyAttributes, KeyId, KeyRecord, KeyState, Operation, Purpose},
+    domain::{AuditEvent, KeyAttributes, KeyId, KeyRecord, KeyState, Operation, Origin, Purpose},
     storage::KeyPrecondition,
 };
 
@@ -64,19 +64,20 @@ impl Vault {
         if self.gate.pending_audit().is_disabled(id) {
             return Err(VaultError::State(KeyState::Disabled));
         }
-        let fits = match format {
-            MaterialFormat::Pkcs8 | MaterialFormat::CantonKeyPair => record.attributes.purpose != Purpose::Symmetric,
-            MaterialFormat::Raw => record.attributes.purpose == Purpose::Symmetric,
-        };
-        if !fits || ((password.is_some() || canton_version.is_some()) && format != MaterialFormat::CantonKeyPair) {
-            return Err(VaultError::InvalidAttributes(format!(
-                "a {} key cannot be exported as {format} with these options",
-                record.attributes.purpose
-            )));
+        check_format(&record.attributes, format)?;
+        for (option, given) in [("password", password.is_some()), ("canton_version", canton_version.is_some())] {
+            if given && format != MaterialFormat::CantonKeyPair {
+                return Err(VaultError::InvalidAttributes(format!("{option}: only for the format canton-key-pair, not for {format}")));
+            }
         }
         self.limits.cache_miss(&call.principal)?;
         let unsealed = self.key_cache.unseal(&stored, RowTagRule::Required, &mut event.kms).await?;
-        let precondition = KeyPrecondition { key: id, revision: record.revision, store_revision: stored.store_revision };
+        let precondition = KeyPrecondition {
+            key: id,
+            revision: record.revision,
+            store_revision: stored.store_revision,
+            imported: record.attributes.origin == Origin::Imported,
+        };
         let (record, random) = (stored.record, Arc::clone(&self.env.random));
         let heavy = if password.is_some() { Heavy::PasswordDerivation } else { Heavy::Computation };
         let computation = move || {
@@ -93,6 +94,19 @@ impl Vault {
         };
         let material = self.limits.heavy(&call.principal, heavy, computation).await?;
         Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, ExportedKey { format, material }) })
+    }
+}
+
+/// # Errors
+/// `InvalidAttributes` if a key of this purpose does not have the format.
+fn check_format(attributes: &KeyAttributes, format: MaterialFormat) -> Result<(), VaultError> {
+    match (attributes.purpose, format) {
+        (Purpose::Symmetric, MaterialFormat::Raw)
+        | (Purpose::Signing | Purpose::Encryption, MaterialFormat::Pkcs8 | MaterialFormat::CantonKeyPair) => Ok(()),
+        (Purpose::Symmetric, _) => Err(VaultError::InvalidAttributes(format!("a symmetric key is exported as raw, not as {format}"))),
+        (purpose, MaterialFormat::Raw) => {
+            Err(VaultError::InvalidAttributes(format!("a key for {purpose} is exported as pkcs8 or canton-key-pair, not as raw")))
+        }
     }
 }
 

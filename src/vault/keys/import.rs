@@ -7,12 +7,13 @@ use serde::Serialize;
 use crate::{
     crypto::{self, SecretBytes, canton::read_key_pair},
     domain::{
-        AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Usages, text_enum,
+        AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, NodeName, Operation, Origin, Purpose, Target, Usages,
+        text_enum,
     },
     storage::{Change, StoredKey},
 };
 
-use super::new_key::{KeyIdentity, KeyToSeal, SealedNewKey, class, identify, usages};
+use super::new_key::{KeyIdentity, KeyToSeal, Replaced, SealedNewKey, class, identify, usages};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed, heavy_work::Heavy, key_cache::RowTagRule};
 
 text_enum!(
@@ -50,6 +51,10 @@ pub struct ImportKey {
     pub name: Option<KeyName>,
     /// Whether the role `exporter` may export it.
     pub exportable: bool,
+    /// Whether it may replace a destroyed key with the same id, also of another node. Not hashed unless it is set, so that the hashes of earlier
+    /// programs stay valid.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replace_destroyed: bool,
 }
 
 /// A key that is stored after the import.
@@ -72,16 +77,24 @@ struct ParsedMaterial {
 impl Vault {
     /// Imports a key. Importing the same key with the same attributes again changes nothing; with other attributes it is refused.
     ///
+    /// A destroyed key is imported again only with `replace_destroyed`, by a caller who may import on its former node too. It begins anew, as any
+    /// import does: active and without a successor, with the node, name, usages and class of the request. Its revisions continue.
+    ///
     /// # Errors
-    /// `InvalidMaterial`, `KeyExists`, otherwise as [`Vault::create_key`].
+    /// `InvalidMaterial`, `KeyExists`, `KeyOfAnotherNode`, `KeyWasDestroyed`, otherwise as [`Vault::create_key`].
     pub async fn import_key(&self, call: &CallContext, import: ImportKey) -> Result<AuditedResult<ImportedKey>, VaultError> {
         let import = &Arc::new(import);
-        self.gate
+        let imported = self
+            .gate
             .run(self.gate.event(call, Operation::ImportKey), |mut event, _| async move {
                 let result = self.try_import(&mut event, call, import).await;
                 (event, result)
             })
-            .await
+            .await?;
+        if imported.value().created {
+            self.key_cache.evict(imported.value().record.attributes.id).await;
+        }
+        Ok(imported)
     }
 
     async fn try_import(
@@ -113,15 +126,47 @@ impl Vault {
             exportable: import.exportable,
         };
         event.key = Some(id);
+        let mut replaces = None;
         if let Some(stored) = self.env.store.key(id).await? {
-            let record = existing(stored, &attributes)?;
-            return Ok(Completed::read(permit, ImportedKey { record, created: false }));
+            let stored = self.importable(call, import, &attributes, stored).await?;
+            if !stored.lifecycle.is_destroyed() {
+                return Ok(Completed::read(permit, ImportedKey { record: stored, created: false }));
+            }
+            event.reason = Some(format!("replaces the destroyed key of node {}", stored.attributes.node));
+            replaces = Some(Replaced { revision: stored.revision, generation: stored.generation });
         }
-        let to_seal = KeyToSeal { attributes, public_key, name: import.name.clone(), predecessor: None };
+        let to_seal = KeyToSeal { attributes, public_key, name: import.name.clone(), predecessor: None, replaces };
         let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material.bytes).await?;
-        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None };
+        let replaces = replaces.map(|Replaced { revision, .. }| revision);
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: None, replaces };
         let imported = ImportedKey { record, created: true };
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &id), ..Completed::changed(permit, imported, change) })
+    }
+
+    /// The stored key with the id of the import, if the import changes nothing, or may replace it because it is destroyed. The row must be the one
+    /// that the log knows.
+    async fn importable(
+        &self,
+        call: &CallContext,
+        import: &ImportKey,
+        requested: &KeyAttributes,
+        stored: StoredKey,
+    ) -> Result<KeyRecord, VaultError> {
+        let id = requested.id;
+        // A caller learns nothing about a key of a node on which they have no rights, except that the vault has it.
+        let target = Target::Key(id, &stored.record.attributes.node);
+        if self.gate.policy().permit(&call.principal, Operation::ImportKey, target).is_err() {
+            return Err(VaultError::KeyOfAnotherNode(id));
+        }
+        self.key_cache.check_row(&stored).await?;
+        let stored = stored.record;
+        if stored.lifecycle.is_destroyed() {
+            return if import.replace_destroyed { Ok(stored) } else { Err(VaultError::KeyWasDestroyed(id)) };
+        }
+        match difference(&stored, import, requested) {
+            None => Ok(stored),
+            Some((attribute, stored, requested)) => Err(VaultError::KeyExists { id, attribute, stored, requested }),
+        }
     }
 
     /// Parses and identifies the material on a blocking thread, within the share of the principal.
@@ -158,10 +203,25 @@ impl Vault {
     }
 }
 
-/// The stored key, if it has the attributes of the import.
-fn existing(stored: StoredKey, attributes: &KeyAttributes) -> Result<KeyRecord, VaultError> {
-    let same = stored.record.attributes == *attributes && !stored.record.lifecycle.is_destroyed();
-    if same { Ok(stored.record) } else { Err(VaultError::KeyExists(attributes.id)) }
+/// The first attribute in which the stored key differs from the import: its name, the stored value and the requested one. A name that is not
+/// requested does not differ.
+fn difference(stored: &KeyRecord, import: &ImportKey, requested: &KeyAttributes) -> Option<(&'static str, String, String)> {
+    // Destructured, so that a new attribute cannot be forgotten here.
+    let KeyAttributes { id: _, node, purpose, spec, usages, class, origin, exportable } = &stored.attributes;
+    let name = |name: Option<&KeyName>| name.map_or_else(String::new, ToString::to_string);
+    let requested_name = import.name.as_ref().or(stored.name.as_ref());
+    [
+        ("node", node.to_string(), requested.node.to_string()),
+        ("purpose", purpose.to_string(), requested.purpose.to_string()),
+        ("spec", spec.to_string(), requested.spec.to_string()),
+        ("usage", usages.to_string(), requested.usages.to_string()),
+        ("class", class.to_string(), requested.class.to_string()),
+        ("origin", origin.to_string(), requested.origin.to_string()),
+        ("exportable", exportable.to_string(), requested.exportable.to_string()),
+        ("name", name(stored.name.as_ref()), name(requested_name)),
+    ]
+    .into_iter()
+    .find(|(_, stored, requested)| stored != requested)
 }
 
 /// Parses the material. The key derivation of a password takes tens of milliseconds.
@@ -185,6 +245,11 @@ fn parse(import: &ImportKey) -> Result<ParsedMaterial, VaultError> {
     };
     if import.password.is_some() && import.format != MaterialFormat::CantonKeyPair {
         return Err(VaultError::InvalidAttributes("only the format canton-key-pair can have a password".into()));
+    }
+    if import.replace_destroyed && material.purpose == Purpose::Symmetric {
+        return Err(VaultError::InvalidAttributes(
+            "replace_destroyed: a symmetric key gets a new id at each import, so that it replaces no key".into(),
+        ));
     }
     match import.purpose {
         Some(stated) if stated != material.purpose => {

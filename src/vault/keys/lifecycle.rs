@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{AuditEvent, Class, KeyId, KeyRecord, MappingKinds, Operation, Purpose, Timestamp, Transition};
+use crate::domain::{AuditEvent, Class, KeyId, KeyRecord, MappingKinds, Operation, Origin, Purpose, Timestamp, Transition};
 
 use super::KeyLifecycle;
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
@@ -46,13 +46,27 @@ impl Vault {
     /// # Errors
     /// `InvalidRequest` if `days` is out of range, `Permanent`, `InvalidKeyState`, otherwise as [`Vault::sign`].
     pub async fn delete(&self, call: &CallContext, id: KeyId, days: u32) -> Result<AuditedResult<KeyRecord>, VaultError> {
-        if !DELETION_DAYS.contains(&days) {
-            let (first, last) = (DELETION_DAYS.start(), DELETION_DAYS.end());
-            let event = AuditEvent { key: Some(id), ..self.gate.event(call, Operation::DeleteKey) };
-            return self.gate.refuse(event, VaultError::InvalidRequest(format!("days: supply {first} to {last}"))).await;
-        }
-        let delete_at = self.env.now().plus(Duration::from_secs(u64::from(days) * 24 * 3600));
+        let delete_at = self.time_of_deletion(call, Operation::DeleteKey, id, days).await?;
         self.transition(call, Operation::DeleteKey, id, Transition::ScheduleDeletion, Some(delete_at)).await
+    }
+
+    /// The time in so many days, in microseconds as all times.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if `days` is out of range, with an entry.
+    pub(super) async fn time_of_deletion(
+        &self,
+        call: &CallContext,
+        operation: Operation,
+        id: KeyId,
+        days: u32,
+    ) -> Result<Timestamp, VaultError> {
+        if DELETION_DAYS.contains(&days) {
+            return Ok(self.env.now().plus(Duration::from_secs(u64::from(days) * 24 * 3600)));
+        }
+        let (first, last) = (DELETION_DAYS.start(), DELETION_DAYS.end());
+        let event = AuditEvent { key: Some(id), ..self.gate.event(call, operation) };
+        self.gate.refuse(event, VaultError::InvalidRequest(format!("days: supply {first} to {last}"))).await
     }
 
     /// Cancels a scheduled deletion. The key returns to the state before.
@@ -93,21 +107,36 @@ impl KeyLifecycle {
     ) -> Result<Completed<KeyRecord>, VaultError> {
         let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
         self.in_service_for(transition)?;
-        if transition.is_irreversible() && stored.record.attributes.class == Class::Permanent {
-            return Err(VaultError::Permanent);
-        }
-        if matches!(transition, Transition::RestrictSigning(_)) && stored.record.attributes.purpose != Purpose::Signing {
-            return Err(VaultError::InvalidAttributes("only a signing key can be limited to topology transactions".into()));
-        }
         self.key_cache.check_row(&stored).await?;
+        check_step(&stored.record, transition)?;
         self.apply_transition(event, permit, &stored, transition, delete_at).await
     }
 
     /// A deletion can be scheduled while the vault is frozen, because it only takes rights away.
-    fn in_service_for(&self, transition: Transition) -> Result<(), VaultError> {
+    pub(super) fn in_service_for(&self, transition: Transition) -> Result<(), VaultError> {
         match (transition, self.gate.in_service()) {
             (Transition::ScheduleDeletion, Err(VaultError::Frozen)) => Ok(()),
             (_, in_service) => in_service,
         }
+    }
+}
+
+/// Whether a key in this state, of this class and purpose, takes a step. The state comes first: a permanent key that is destroyed is destroyed.
+///
+/// # Errors
+/// `InvalidKeyState`, `Permanent` or `InvalidAttributes`.
+pub(in crate::vault) fn check_step(record: &KeyRecord, step: Transition) -> Result<(), VaultError> {
+    let attributes = &record.attributes;
+    record.lifecycle.after(step).map_err(VaultError::InvalidKeyState)?;
+    match step {
+        Transition::Supersede if attributes.class == Class::Permanent => Err(VaultError::Permanent("superseded")),
+        Transition::ScheduleDeletion if attributes.class == Class::Permanent => {
+            let withdraw = matches!(attributes.origin, Origin::Imported);
+            Err(VaultError::Permanent(if withdraw { "deleted. If it was never used, it can be withdrawn" } else { "deleted" }))
+        }
+        Transition::RestrictSigning(_) if attributes.purpose != Purpose::Signing => {
+            Err(VaultError::InvalidAttributes("only a signing key can be limited to topology transactions".into()))
+        }
+        _ => Ok(()),
     }
 }

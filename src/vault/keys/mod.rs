@@ -17,6 +17,7 @@ mod sign_topology;
 mod transition;
 mod use_key;
 mod verify_backup;
+mod withdraw;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub use self::{
     sign_topology::{MAX_TRANSACTIONS, TopologySigned},
     verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };
+
+pub(super) use self::lifecycle::check_step;
 
 /// Changes of the state and of the sealed form of stored keys. It has no access to the limits of callers.
 pub(super) struct KeyLifecycle {

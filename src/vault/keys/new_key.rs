@@ -28,6 +28,15 @@ pub(super) struct KeyToSeal {
     pub public_key: Option<Vec<u8>>,
     pub name: Option<KeyName>,
     pub predecessor: Option<KeyId>,
+    /// The destroyed key with the same id whose row the new one replaces.
+    pub replaces: Option<Replaced>,
+}
+
+/// The last revision and generation of a destroyed key. Those of the key that replaces it follow.
+#[derive(Clone, Copy)]
+pub(super) struct Replaced {
+    pub revision: u64,
+    pub generation: u32,
 }
 
 /// The first row of a key, and the wrapper key of its wrap, which must still be active at the commit.
@@ -72,7 +81,9 @@ impl Vault {
         new: KeyToSeal,
         material: &SecretBytes,
     ) -> Result<SealedNewKey, VaultError> {
-        let KeyToSeal { attributes, public_key, name, predecessor } = new;
+        let KeyToSeal { attributes, public_key, name, predecessor, replaces } = new;
+        let Replaced { revision, generation } = replaces.unwrap_or(Replaced { revision: 0, generation: 0 });
+        let (revision, generation) = (revision.saturating_add(1), generation.saturating_add(1));
         event.key = Some(attributes.id);
         let context = attributes.encryption_context(&self.env.vault_id);
         let data_key = envelope::new_data_key(self.env.random.as_ref())?;
@@ -84,15 +95,15 @@ impl Vault {
             name,
             public_key,
             created_at: now,
-            generation: 1,
-            revision: 1,
+            generation,
+            revision,
             lifecycle: Lifecycle::ACTIVE,
             successor: None,
             predecessor,
             delete_at: None,
             row_tag: None,
             sealed: Some(sealed),
-            wraps: vec![Wrap { wrapper_key, generation: 1, wrapped, created_at: now, verified_at: Some(now), quarantined: false }],
+            wraps: vec![Wrap { wrapper_key, generation, wrapped, created_at: now, verified_at: Some(now), quarantined: false }],
         };
         record.row_tag = Some(row_key.tag(&record.tagged_bytes()));
         event.change = Some(record.state_change());

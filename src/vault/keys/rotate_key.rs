@@ -42,8 +42,8 @@ impl Vault {
         }
         let old = &stored.record;
         match (old.attributes.class, old.lifecycle.can_sign(), old.successor) {
-            (Class::Permanent, ..) => return Err(VaultError::Permanent),
             (_, false, _) => return Err(VaultError::State(old.lifecycle.state())),
+            (Class::Permanent, ..) => return Err(VaultError::Permanent("rotated")),
             (_, _, Some(successor)) => return Err(VaultError::HasSuccessor(successor)),
             (Class::LongTerm, true, None) => {}
         }
@@ -53,7 +53,7 @@ impl Vault {
             self.generate(&call.principal, spec, purpose).await?;
         let attributes = KeyAttributes { id: successor, origin: Origin::Generated, exportable: false, ..old.attributes.clone() };
         let name = name.cloned().or_else(|| rotated_name(old.name.as_ref(), &self.env.now().to_string()));
-        let to_seal = KeyToSeal { attributes, public_key, name, predecessor: Some(id) };
+        let to_seal = KeyToSeal { attributes, public_key, name, predecessor: Some(id), replaces: None };
         let SealedNewKey { record, active } = self.seal_new_key(event, to_seal, &material).await?;
 
         let mut linked = old.clone();
@@ -63,7 +63,8 @@ impl Vault {
         let row_tag = Some(unsealed.open_key.row_key.tag(&linked.tagged_bytes()));
         let update = KeyUpdate { key: id, if_revision: old.revision, to, row_tag, reinstate_wrap: None };
         let link_event = AuditEvent { key: Some(id), change: Some(to), subject: Some(successor.to_string()), ..event.clone() };
-        let change = Change::InsertKey { record: Box::new(record.clone()), active, link: Some((update, Box::new(link_event))) };
+        let link = Some((update, Box::new(link_event)));
+        let change = Change::InsertKey { record: Box::new(record.clone()), active, link, replaces: None };
         event.subject = Some(id.to_string());
         Ok(Completed { idempotency: self.gate.idempotency_record(idempotent, &successor), ..Completed::changed(permit, record, change) })
     }

@@ -58,8 +58,9 @@ impl Vault {
         let event = AuditEvent { subject: Some(summary), digest: Some(Sha256::digest(hash.as_bytes()).into()), ..event };
         self.use_key(event, id, KeyUse::SignTopology(kinds), move |key, scheme| {
             let algorithm = *scheme.algorithms().first().ok_or(VaultError::Internal("a scheme without an algorithm"))?;
+            let no_signing_key = || VaultError::InvalidAttributes("only a signing key signs topology transactions".into());
+            let format = scheme.signature_format().ok_or_else(no_signing_key)?;
             let bytes = key.private.sign(algorithm, hash.as_bytes())?;
-            let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
             let signature = Signature { bytes, format };
             let value = TopologySigned { signature, algorithm, hash, transactions: transactions.clone() };
             Ok(KeyOperationResult { value, digest: None })

@@ -15,11 +15,10 @@ use crate::vault::{
 };
 
 impl KeyLifecycle {
-    /// The change that applies a transition to a row. If the key comes into use, it is unsealed and the row gets a tag. If it goes out of
-    /// use, the row gets a tag only if the key is open in memory, because a disable must work while the KMS is unavailable.
+    /// The change that applies a transition to a row, see [`KeyLifecycle::transitioned`].
     ///
     /// # Errors
-    /// `InvalidKeyState`; the errors of [`KeyCache::unseal`](crate::vault::key_cache::KeyCache::unseal).
+    /// As [`KeyLifecycle::transitioned`].
     pub(super) async fn apply_transition(
         &self,
         event: &mut AuditEvent,
@@ -28,9 +27,25 @@ impl KeyLifecycle {
         transition: Transition,
         delete_at: Option<Timestamp>,
     ) -> Result<Completed<KeyRecord>, VaultError> {
+        let (record, update) = self.transitioned(event, stored, transition, delete_at).await?;
+        Ok(Completed::changed(permit, record, Change::UpdateKey(update)))
+    }
+
+    /// The key after a transition, and the update of its row. If the key comes into use, it is unsealed and the row gets a tag. If it goes out of
+    /// use, the row gets a tag only if the key is open in memory, because a disable must work while the KMS is unavailable.
+    ///
+    /// # Errors
+    /// `InvalidKeyState`; the errors of [`KeyCache::unseal`](crate::vault::key_cache::KeyCache::unseal).
+    pub(super) async fn transitioned(
+        &self,
+        event: &mut AuditEvent,
+        stored: &StoredKey,
+        transition: Transition,
+        delete_at: Option<Timestamp>,
+    ) -> Result<(KeyRecord, KeyUpdate), VaultError> {
         // If row and audit log disagree, the audit log is the authority.
         let current = stored.logged_state.unwrap_or(stored.record.state_change());
-        let lifecycle = current.lifecycle.after(transition).map_err(|refused| VaultError::InvalidKeyState(refused.from))?;
+        let lifecycle = current.lifecycle.after(transition).map_err(VaultError::InvalidKeyState)?;
         let mut record = stored.record.clone();
         let if_revision = record.revision;
         record.lifecycle = lifecycle;
@@ -55,7 +70,7 @@ impl KeyLifecycle {
         if lifecycle.is_destroyed() {
             (record.sealed, record.wraps) = (None, Vec::new());
         }
-        Ok(Completed::changed(permit, record, Change::UpdateKey(update)))
+        Ok((record, update))
     }
 
     /// The change that destroys a key whose deletion is due. The audit log must know of the deletion, so that an edited `delete_at` destroys

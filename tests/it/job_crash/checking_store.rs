@@ -17,7 +17,8 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
-        KeyStore, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey, WrapperKeyUse,
+        KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey,
+        WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -225,6 +226,7 @@ fn step(change: Option<&Change>) -> &'static str {
         None => "entry",
         Some(Change::InsertKey { .. }) => "insert",
         Some(Change::UpdateKey(_)) => "update",
+        Some(Change::Withdraw(_)) => "withdraw",
         Some(Change::Rename { .. }) => "rename",
         Some(Change::SetAside { .. }) => "set aside",
         Some(Change::QuarantineWrap { .. }) => "quarantine",
@@ -407,6 +409,10 @@ impl KeyStore for Watched {
 
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError> {
         self.store.entries(filter, page).await
+    }
+
+    async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
+        self.store.use_since_import(id).await
     }
 
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {

@@ -112,6 +112,7 @@ impl ConcurrentCaller {
             class: None,
             name: None,
             exportable: false,
+            replace_destroyed: false,
         };
         let made = self.vault.import_key(&as_("key-admin"), import).await;
         self.promise("import", made.map(|answer| answer.into_value().record.attributes.id));
