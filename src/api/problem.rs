@@ -13,7 +13,7 @@ use utoipa::{
     openapi::{ContentBuilder, Ref, RefOr, Response as ResponseDoc, ResponseBuilder},
 };
 
-use crate::vault::{CallContext, Code, VaultError};
+use crate::vault::{CallContext, Code, Reason, VaultError};
 
 /// What a code means for a caller.
 pub struct CodeInfo {
@@ -183,7 +183,7 @@ pub const CODES: &[CodeInfo] = &[
         Code::WrapperDenied,
         502,
         "The KMS denies the use of the wrapper key",
-        "Check the state and the policy of the wrapper key. Somebody may have disabled it on purpose.",
+        "The reason says whether a policy denies the call, or the key is disabled or pending deletion.",
     ),
     final_(
         Code::WrapperKeyNotFound,
@@ -194,8 +194,8 @@ pub const CODES: &[CodeInfo] = &[
     final_(
         Code::WrapperCredentialsRejected,
         502,
-        "The KMS rejects the credentials of the vault",
-        "Renew the credentials, the role or the token of the vault.",
+        "The vault has no credentials that the KMS accepts",
+        "The reason says what is wrong with the credentials, the role or the token of the vault. The wrapper key may be in order.",
     ),
     final_(
         Code::WrapperMisconfigured,
@@ -243,6 +243,9 @@ pub struct Problem {
     pub retryable: bool,
     /// What to do about it.
     pub remedy: String,
+    /// Of a failed call to the KMS: the reason. Several reasons have one code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// The id of the request, as in the log.
     pub request_id: String,
     /// The header `Retry-After` of a retryable document, in seconds.
@@ -264,6 +267,7 @@ impl Problem {
             code,
             retryable: meaning.retryable,
             remedy: meaning.remedy.to_owned(),
+            reason: None,
             request_id: request_id.to_owned(),
             retry_after: 1,
         }
@@ -272,7 +276,11 @@ impl Problem {
     /// The document for a refusal of the vault.
     pub fn of(error: &VaultError, request_id: &str) -> Self {
         let retry_after = if let VaultError::TooMany { retry_after, .. } = error { *retry_after } else { 1 };
-        Self { retry_after, ..Self::new(error.code(), error.to_string(), request_id) }
+        let document = Self { retry_after, ..Self::new(error.code(), error.to_string(), request_id) };
+        match error.reason() {
+            Some(reason) => Self { reason: Some(reason), remedy: reason.remedy().to_owned(), ..document },
+            None => document,
+        }
     }
 }
 
@@ -353,6 +361,14 @@ pub fn documentation() -> String {
     for CodeInfo { code, status, retryable, title, remedy } in CODES {
         let retryable = if *retryable { "yes" } else { "no" };
         let _ = writeln!(page, "| `{code}` | {status} | {retryable} | {title} | {remedy} |");
+    }
+    page.push_str("\n## Reasons of the KMS\n\nThe field `reason` of a problem document, of the faults in `status` and `/readyz`, and of the log; from the table in\n");
+    page.push_str("`src/kms/reason.rs`. A call with a reason has the remedy of the reason, not that of its code.\n\n");
+    page.push_str("| reason | code | retryable | what to do |\n|---|---|---|---|\n");
+    for reason in Reason::ALL {
+        let code = Code::of_wrapper(*reason);
+        let retryable = if CODES.iter().any(|meaning| meaning.code == code && meaning.retryable) { "yes" } else { "no" };
+        let _ = writeln!(page, "| `{reason}` | `{code}` | {retryable} | {} |", reason.remedy());
     }
     page
 }

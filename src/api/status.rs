@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::WrapperKeyId,
-    vault::{Code, Status},
+    vault::{Code, Fault, Reason, Status},
 };
 
 use super::{
@@ -24,7 +24,7 @@ pub(super) struct StatusAnswer {
     ready: bool,
     /// Whether there is a fault although calls succeed.
     degraded: bool,
-    reasons: Vec<Reason>,
+    reasons: Vec<FaultAnswer>,
     version: String,
     schema: u32,
     policy_revision: String,
@@ -34,13 +34,17 @@ pub(super) struct StatusAnswer {
 
 /// The faults.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Reason {
+#[schema(as = Fault)]
+pub(super) struct FaultAnswer {
     code: Code,
+    /// Of a wrapper key: the reason of its KMS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
 }
 
 impl From<Status> for StatusAnswer {
     fn from(Status { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }: Status) -> Self {
-        let reasons = reasons.into_iter().map(|code| Reason { code }).collect();
+        let reasons = reasons.into_iter().map(|Fault { code, reason }| FaultAnswer { code, reason }).collect();
         Self { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }
     }
 }

@@ -172,7 +172,7 @@ async fn wrapper(config: &Config) -> Result<String, String> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;
     let wrapper = &config.wrapper;
-    let found = providers.resolve(wrapper.provider, &wrapper.reference, &wrapper.regions).await.map_err(|error| error.to_string())?;
+    let found = providers.resolve(wrapper.provider, &wrapper.reference, &wrapper.regions).await.map_err(|error| error.with_remedy())?;
     if !found.usable {
         return Err(format!("{} is disabled. Fix: enable it, or configure another one", found.reference));
     }
@@ -201,12 +201,14 @@ async fn round_trip(wrapper: &dyn Wrapper, config: &Config) -> Result<(), String
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
     };
-    let made =
-        wrapper.wrap(&data_key, &context).await.map_err(|error| format!("it does not wrap: {error}. Required permission: {wraps}"))?;
+    let made = wrapper
+        .wrap(&data_key, &context)
+        .await
+        .map_err(|error| format!("it does not wrap: {}. Required permission: {wraps}", error.with_remedy()))?;
     let unwrapped = wrapper
         .unwrap(&made.bytes, &context)
         .await
-        .map_err(|error| format!("it does not unwrap: {error}. Required permission: {unwraps}"))?;
+        .map_err(|error| format!("it does not unwrap: {}. Required permission: {unwraps}", error.with_remedy()))?;
     if unwrapped.data_key.same(&data_key) { Ok(()) } else { Err("it unwrapped another data key".into()) }
 }
 
@@ -216,6 +218,6 @@ async fn registered(config: &Config, key: &WrapperKey, keys: u64) -> Result<Stri
     let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;
     let wrapper = providers.connect(key).await.map_err(|error| format!("{}: {error}", key.id))?;
     let context = crate::vault::canary_context(&config.vault.id, key.id);
-    wrapper.unwrap(&key.canary, &context).await.map_err(|error| format!("{}: {error}", key.id))?;
+    wrapper.unwrap(&key.canary, &context).await.map_err(|error| format!("{}: {}", key.id, error.with_remedy()))?;
     Ok(format!("{} ({}, {}) opens its canary; {keys} keys have a wrap under it", key.id, key.identity, key.state))
 }

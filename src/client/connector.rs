@@ -2,6 +2,7 @@
 //! use it.
 
 use std::{
+    error::Error,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,6 +50,17 @@ pub struct TlsFileError {
     pub problem: String,
 }
 
+/// Why no connection can be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFault {
+    /// The network or the server.
+    #[error("{0}")]
+    Network(String),
+    /// TLS: a certificate is not accepted, or the two have no version in common.
+    #[error("{0}")]
+    Tls(String),
+}
+
 impl TlsFiles {
     /// Reads the files: a configuration for TLS 1.3 and 1.2.
     ///
@@ -84,24 +96,37 @@ impl TlsFiles {
 ///
 /// # Errors
 /// Why the server cannot be reached. The caller sets the timeout.
-pub async fn connect(host: &str, port: u16, tls: Option<(ServerName<'static>, Arc<ClientConfig>)>) -> Result<Connection, String> {
-    let tcp = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
+pub async fn connect(host: &str, port: u16, tls: Option<(ServerName<'static>, Arc<ClientConfig>)>) -> Result<Connection, ConnectFault> {
+    let network = |error: std::io::Error| ConnectFault::Network(error.to_string());
+    let tcp = TcpStream::connect((host, port)).await.map_err(network)?;
     // Each request is one small write. Nagle's algorithm would delay it until the next ACK.
-    tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+    tcp.set_nodelay(true).map_err(network)?;
     match tls {
         Some((name, config)) => {
-            let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|error| chain(&error))?;
+            let failed = |error: std::io::Error| {
+                let text = chain(&error);
+                if is_tls(&error) { ConnectFault::Tls(text) } else { ConnectFault::Network(text) }
+            };
+            let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
             http_handshake(stream).await
         }
         None => http_handshake(tcp).await,
     }
 }
 
-async fn http_handshake<S>(stream: S) -> Result<Connection, String>
+/// Whether TLS, and not the network, is the cause of an error. The other side may refuse a client certificate after the handshake.
+pub fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).any(|error| {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        error.is::<rustls::Error>() || inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+    })
+}
+
+async fn http_handshake<S>(stream: S) -> Result<Connection, ConnectFault>
 where
     TokioIo<S>: Read + Write + Unpin + Send + 'static,
 {
-    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| ConnectFault::Network(chain(&error)))?;
     // The request on the connection gets the error of the driver.
     tokio::spawn(async move { drop(driver.await) });
     Ok(sender)

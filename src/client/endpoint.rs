@@ -87,7 +87,7 @@ impl Endpoint {
         let cannot = |reason: String| ClientError::CannotConnect { url: self.url.clone(), reason };
         let tls = (self.server_name.clone(), Arc::clone(&self.tls));
         match tokio::time::timeout(CONNECT_TIMEOUT, connect(&self.host, self.port, Some(tls))).await {
-            Ok(connected) => connected.map_err(cannot),
+            Ok(connected) => connected.map_err(|fault| cannot(fault.to_string())),
             Err(_) => Err(cannot(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }

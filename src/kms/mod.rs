@@ -13,6 +13,7 @@ mod local;
 mod openbao;
 mod provider;
 mod providers;
+mod reason;
 #[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "the local provider needs a part of it"))]
 mod resilience;
 
@@ -32,6 +33,7 @@ pub use self::connections::Connections;
 pub use self::local::create_key_file;
 pub use self::openbao::OpenbaoConfig;
 pub use self::providers::{CreateOptions, Providers};
+pub use self::reason::Reason;
 
 /// The providers of this binary.
 const PROVIDERS: &[provider::ProviderEntry] = &[
@@ -149,12 +151,14 @@ pub struct Description {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrapperError {
     /// The KMS refuses. The refusal may be intended.
-    #[error("wrapper key {reference} was refused: {denial}")]
+    #[error("wrapper key {reference} was refused: {denial}{}", permission.map_or_else(String::new, |permission| format!(": {permission}")))]
     Denied {
         /// Which key.
         reference: String,
         /// Why.
         denial: Denial,
+        /// The permission that is missing, as the KMS names it. Only with [`Denial::AccessDenied`].
+        permission: Option<&'static str>,
         /// Request id of the KMS.
         request_id: Option<String>,
     },
@@ -204,11 +208,11 @@ pub enum WrapperError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The policy denies the call.
-    #[error("access denied. Check the policy of the key")]
+    #[error("a policy denies the call")]
     AccessDenied,
-    /// The credentials of the vault are missing, expired or not valid.
-    #[error("the credentials are missing, expired or not valid. Renew them")]
-    CredentialsRejected,
+    /// The vault cannot prove who it is. This says nothing of the key.
+    #[error("{0}")]
+    Credentials(CredentialFault),
     /// Disabled.
     #[error("the key is disabled")]
     Disabled,
@@ -216,7 +220,7 @@ pub enum Denial {
     #[error("the key is pending deletion or in a state that allows no use")]
     InvalidState,
     /// There is no such key.
-    #[error("the key does not exist")]
+    #[error("the key does not exist in this account and region")]
     NotFound,
     /// A key of another kind.
     #[error("the key is not a symmetric encryption key")]
@@ -229,21 +233,80 @@ pub enum Denial {
     OldVersion,
 }
 
+/// What is wrong with the credentials of the vault. The key may be in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// No source has any.
+    #[error(
+        "no AWS credentials were found. Looked at the environment, the shared credentials and config files with the profile, web identity, \
+         container credentials and the instance metadata"
+    )]
+    Missing,
+    /// They have expired.
+    #[error("the credentials have expired")]
+    Expired,
+    /// AWS does not know the access key, or its session token.
+    #[error("AWS does not accept the access key: it does not exist, is deactivated, or its session token is not valid")]
+    UnknownAccessKey,
+    /// The signature is not that of the access key.
+    #[error("the signature does not match: the secret access key is wrong")]
+    SignatureRefused,
+    /// The clocks of the vault and of AWS differ.
+    #[error("the clock of this machine differs from that of AWS by more than 5 minutes, so that AWS refuses every signature")]
+    ClockSkew,
+    /// The exit code of the credential process. `None` if a signal ended it or it cannot be started.
+    #[error("the credential_process failed{}", .0.map_or_else(|| " without an exit code".to_owned(), |code| format!(" with exit code {code}")))]
+    ProcessFailed(Option<i32>),
+    /// The output is no credentials.
+    #[error("the credential_process printed no valid credentials")]
+    ProcessOutput,
+    /// The cached token of AWS SSO is missing, expired or refused.
+    #[error("the login of AWS SSO has ended, or its token cache cannot be read")]
+    SsoLoginEnded,
+    /// STS refuses `AssumeRole`.
+    #[error("AWS STS refuses sts:AssumeRole for the role of the profile")]
+    RoleRefused,
+    /// STS refuses `AssumeRoleWithWebIdentity`.
+    #[error("AWS STS refuses the web identity token, or its role")]
+    WebIdentityRefused,
+    /// The endpoint of the container credentials refuses.
+    #[error("the endpoint of the container or instance credentials refuses the request")]
+    EndpointRefused,
+    /// A profile, a file or a variable is not usable.
+    #[error("the configuration of the AWS credentials is not usable")]
+    Misconfigured,
+    /// OpenBao refuses the token for every call.
+    #[error("OpenBao refuses the token: it has expired or was revoked")]
+    TokenRefused,
+    /// OpenBao refuses the login by certificate.
+    #[error("OpenBao refuses the login by client certificate: no role accepts it")]
+    CertificateLoginRefused,
+}
+
 /// The kind of outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Outage {
     /// No connection.
     #[error("no connection")]
     Unreachable,
+    /// The certificate of the server is not accepted, or it does not accept that of the vault. A person must act; another region or server may work.
+    #[error("TLS fails: a certificate is not accepted")]
+    TlsFailed,
     /// No answer in time.
     #[error("no answer in time")]
     TimedOut,
+    /// The source of the credentials is unreachable, slow or fails.
+    #[error("the source of the credentials does not answer")]
+    CredentialsUnavailable,
     /// Too many requests.
     #[error("throttled")]
     Throttled,
     /// The KMS failed.
     #[error("the KMS failed")]
     ServerError,
+    /// The server is sealed.
+    #[error("the OpenBao server is sealed")]
+    Sealed,
     /// A replica exists, but does not work yet.
     #[error("the replica is not usable yet; repeat the call to continue waiting")]
     NotUsableYet,

@@ -5,11 +5,11 @@ use crate::{
     domain::{
         Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, MissingRole, NodeName, TransitionError, WrapperState, text_enum,
     },
-    kms::{Denial, WrapperError},
+    kms::{Outage, Reason, WrapperError},
     storage::{CommitError, LoggedUse, StoreError},
 };
 
-use super::WrapperKeyInUse;
+use super::{Fault, WrapperKeyInUse};
 
 text_enum!(
     /// The codes of problem documents and of the `reason` of audit entries. The table in `api::problem` says what each means for a caller.
@@ -112,6 +112,46 @@ text_enum!(
         Internal = "internal",
     }
 );
+
+impl Code {
+    /// The code of a reason of the KMS. Several reasons have one code; the reason has the remedy.
+    pub const fn of_wrapper(reason: Reason) -> Self {
+        match reason {
+            Reason::AccessDenied | Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::KeyVersionDisabled => Self::WrapperDenied,
+            Reason::KeyNotFound => Self::WrapperKeyNotFound,
+            Reason::CredentialsMissing
+            | Reason::CredentialsExpired
+            | Reason::AccessKeyUnknown
+            | Reason::SignatureRefused
+            | Reason::ClockSkew
+            | Reason::CredentialProcessFailed
+            | Reason::CredentialProcessOutput
+            | Reason::SsoLoginEnded
+            | Reason::RoleRefused
+            | Reason::WebIdentityRefused
+            | Reason::CredentialEndpointRefused
+            | Reason::CredentialsMisconfigured
+            | Reason::TokenRefused
+            | Reason::CertificateLoginRefused => Self::WrapperCredentialsRejected,
+            Reason::NotAllowed => Self::WrapperNotAllowed,
+            // A retry does not cure a certificate.
+            Reason::KeyOfWrongKind
+            | Reason::KeyExportable
+            | Reason::WrapInvalid
+            | Reason::RequestUnfit
+            | Reason::Misconfigured
+            | Reason::TlsFailed => Self::WrapperMisconfigured,
+            Reason::Unreachable
+            | Reason::TimedOut
+            | Reason::CredentialsUnavailable
+            | Reason::Throttled
+            | Reason::ServerError
+            | Reason::Sealed
+            | Reason::ReplicaNotReady
+            | Reason::NotTried => Self::WrapperUnavailable,
+        }
+    }
+}
 
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -301,17 +341,8 @@ impl VaultError {
             Self::JobEnded(_) => Code::JobEnded,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,
             Self::Conflict => Code::Conflict,
-            Self::Wrapper(WrapperError::NotAllowed { .. }) => Code::WrapperNotAllowed,
-            Self::Wrapper(WrapperError::Unavailable { .. }) | Self::NoWrapperKey => Code::WrapperUnavailable,
-            Self::Wrapper(WrapperError::Denied { denial, .. }) => match denial {
-                Denial::AccessDenied | Denial::Disabled | Denial::InvalidState | Denial::OldVersion => Code::WrapperDenied,
-                Denial::CredentialsRejected => Code::WrapperCredentialsRejected,
-                Denial::NotFound => Code::WrapperKeyNotFound,
-                Denial::WrongKind | Denial::Exportable => Code::WrapperMisconfigured,
-            },
-            Self::Wrapper(WrapperError::Invalid { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => {
-                Code::WrapperMisconfigured
-            }
+            Self::Wrapper(error) => Code::of_wrapper(error.reason()),
+            Self::NoWrapperKey => Code::WrapperUnavailable,
             Self::AuditUnavailable(_) => Code::AuditUnavailable,
             Self::OutcomeUnknown => Code::OutcomeUnknown,
             Self::StorageUnavailable(_) => Code::StorageUnavailable,
@@ -329,10 +360,12 @@ impl VaultError {
 
     /// Whether a retry can cure the error.
     pub(super) const fn retry_can_cure(&self) -> bool {
+        if let Self::Wrapper(WrapperError::Unavailable { outage, .. }) = self {
+            return !matches!(outage, Outage::TlsFailed);
+        }
         matches!(
             self,
-            Self::Wrapper(WrapperError::Unavailable { .. })
-                | Self::NoWrapperKey
+            Self::NoWrapperKey
                 | Self::AuditUnavailable(_)
                 | Self::OutcomeUnknown
                 | Self::StorageUnavailable(_)
@@ -340,6 +373,19 @@ impl VaultError {
                 | Self::Frozen
                 | Self::ShuttingDown
         )
+    }
+
+    /// The reason of an error of the KMS.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Wrapper(error) => Some(error.reason()),
+            _ => None,
+        }
+    }
+
+    /// The fault, for the status of the vault.
+    pub(super) const fn fault(&self) -> Fault {
+        Fault { code: self.code(), reason: self.reason() }
     }
 
     /// The KMS request id of the error, for the audit entry.

@@ -64,11 +64,11 @@ pub use self::{
     },
     pagination::ItemPage,
     start::VaultConfig,
-    status::Status,
+    status::{Fault, Status},
     topology::DecodedTopology,
     wrapper_keys::{KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, canary_context},
 };
-pub use crate::storage::PageRequest;
+pub use crate::{kms::Reason, storage::PageRequest};
 
 /// A running vault.
 pub struct Vault {

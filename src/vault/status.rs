@@ -2,7 +2,7 @@
 
 use crate::domain::{Operation, WrapperKeyId};
 
-use super::{AuditedResult, CallContext, Code, Vault, VaultError, audit_gate::Completed};
+use super::{AuditedResult, CallContext, Code, Reason, Vault, VaultError, audit_gate::Completed};
 
 /// The status of the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct Status {
     pub ready: bool,
     /// Whether there is a fault.
     pub degraded: bool,
-    /// The codes of all faults.
-    pub reasons: Vec<Code>,
+    /// All faults.
+    pub reasons: Vec<Fault>,
     /// The version of the program.
     pub version: String,
     /// The version of the database schema.
@@ -21,6 +21,21 @@ pub struct Status {
     pub policy_revision: String,
     /// The active wrapper key.
     pub active_wrapper: Option<WrapperKeyId>,
+}
+
+/// A fault of the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The code that calls get.
+    pub code: Code,
+    /// The reason of the KMS.
+    pub reason: Option<Reason>,
+}
+
+impl From<Code> for Fault {
+    fn from(code: Code) -> Self {
+        Self { code, reason: None }
+    }
 }
 
 impl Vault {
@@ -38,10 +53,11 @@ impl Vault {
     pub fn status(&self) -> Status {
         let (faults, wrapper_keys_down) = self.wrapper_keys.faults();
         let (stopping, audit_failing, frozen) = (self.gate.stopping(), self.gate.audit_failing(), self.gate.frozen());
-        let reasons: Vec<Code> =
+        let reasons: Vec<Fault> =
             [stopping.then_some(Code::ShuttingDown), audit_failing.then_some(Code::AuditUnavailable), frozen.then_some(Code::Frozen)]
                 .into_iter()
                 .flatten()
+                .map(Fault::from)
                 .chain(faults)
                 .collect();
         // While the KMS is down, cached keys still work.

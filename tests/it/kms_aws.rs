@@ -8,7 +8,7 @@ use aws_credential_types::{
 };
 use canton_keyvault::{
     domain::{ProviderKind, WrapperKey},
-    kms::{CreateOptions, Denial, Description, Outage, Providers, Unwrapped, Wrapped, WrapperError},
+    kms::{CreateOptions, CredentialFault, Denial, Description, Outage, Providers, Unwrapped, Wrapped, WrapperError},
 };
 use serde_json::json;
 
@@ -28,7 +28,7 @@ async fn every_kms_call_names_the_key_and_the_context() {
         assert!(entry.as_object_mut().unwrap().remove("request_id").is_some());
     }
     let expected = |action: &str| {
-        json!({ "action": action, "key_id": key.reference, "region": CENTRAL, "fault": null,
+        json!({ "action": action, "key_id": key.reference, "region": CENTRAL, "fault": null, "access_key": "AKIATEST",
                 "context": { "keyvault:vault": "test", "keyvault:node": "participant1" } })
     };
     assert_eq!(log, [expected("Encrypt"), expected("Decrypt")]);
@@ -172,16 +172,16 @@ async fn missing_credentials_are_a_denial_and_slow_ones_an_outage() {
     type Verdict = fn(&WrapperError) -> bool;
     let Aws { key, .. } = Aws::new(Kms::shared().await, &[CENTRAL], "").await;
     let cases: [(Failure, Verdict); 3] = [
-        (CredentialsError::not_loaded_no_source, |error| matches!(error, WrapperError::Denied { denial: Denial::CredentialsRejected, .. })),
+        (CredentialsError::not_loaded_no_source, |error| {
+            matches!(error, WrapperError::Denied { denial: Denial::Credentials(CredentialFault::Missing), .. })
+        }),
         (
             || CredentialsError::provider_error("s3cret refused"),
-            |error| {
-                matches!(error, WrapperError::Denied { denial: Denial::CredentialsRejected, .. }) && !error.to_string().contains("s3cret")
-            },
+            |error| matches!(error, WrapperError::Denied { denial: Denial::Credentials(_), .. }) && !error.to_string().contains("s3cret"),
         ),
         (
             || CredentialsError::provider_timed_out(Duration::from_secs(1)),
-            |error| matches!(error, WrapperError::Unavailable { outage: Outage::TimedOut, .. }),
+            |error| matches!(error, WrapperError::Unavailable { outage: Outage::CredentialsUnavailable, .. }),
         ),
     ];
     for (failure, expected) in cases {

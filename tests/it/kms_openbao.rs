@@ -260,7 +260,7 @@ async fn a_sealed_slow_or_stopped_server_is_an_outage_and_recovers() {
         other => panic!("{other:?}"),
     };
     server.seal().await;
-    assert_eq!(outage(&transit).await, Outage::ServerError);
+    assert_eq!(outage(&transit).await, Outage::Sealed);
     server.unseal().await;
     until("it is open", || async { transit.unwrap(&wrap).await.is_ok() }).await;
 
@@ -326,7 +326,7 @@ async fn a_server_without_a_trusted_certificate_gets_no_data() {
         providers.connect(&transit.key).await.unwrap().wrap(&data_key(), &context("participant1")).await.err()
     };
     let error = unwrap(&other).await;
-    assert!(matches!(error, Some(WrapperError::Unavailable { outage: Outage::Unreachable, .. })), "{error:?}");
+    assert!(matches!(error, Some(WrapperError::Unavailable { outage: Outage::TlsFailed, .. })), "{error:?}");
     let missing = unwrap(&directory.path().join("missing.pem")).await.map(|error| error.to_string()).unwrap_or_default();
     assert!(missing.contains("missing.pem"), "{missing}");
 }

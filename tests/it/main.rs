@@ -4,6 +4,7 @@
 mod audit_query;
 mod authorization_matrix;
 mod aws_allowlist;
+mod aws_credentials;
 mod aws_faults;
 mod aws_health;
 mod aws_kms_rotation;

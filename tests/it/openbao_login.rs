@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use canton_keyvault::{
     domain::ProviderKind,
-    kms::{Denial, Providers, Wrapped, Wrapper, WrapperError},
+    kms::{CredentialFault, Denial, Providers, Wrapped, Wrapper, WrapperError},
 };
 use serde_json::json;
 
@@ -24,7 +24,9 @@ async fn a_token_that_was_revoked_is_denied_until_its_file_holds_another() {
     let (_providers, wrapper) = key(server, &token_line(file.path())).await;
     wrap(&*wrapper).await.unwrap();
     server.revoke(&token).await;
-    assert_denied(wrap(&*wrapper).await);
+    let error = wrap(&*wrapper).await.err();
+    let refused = Denial::Credentials(CredentialFault::TokenRefused);
+    assert!(matches!(&error, Some(WrapperError::Denied { denial, .. }) if *denial == refused), "{error:?}");
     std::fs::write(file.path(), server.token(json!({ "policies": [policy] })).await).unwrap();
     until("the new token is used", || async { wrap(&*wrapper).await.is_ok() }).await;
 }
@@ -109,6 +111,7 @@ async fn a_certificate_logs_in_and_again_before_the_login_ends() {
         let refused = wrapper.wrap(&data_key(), &context(&format!("participant{node}"))).await;
         assert_denied(refused);
     }
+    assert!(server.requests("auth/token/lookup-self").len() < 20, "nor of questions about the token");
     assert!(server.requests("auth/cert/login").len() - before < 20, "{}", server.requests("auth/cert/login").len() - before);
 }
 
@@ -133,7 +136,10 @@ async fn a_refused_login_is_a_denial_and_a_new_certificate_is_read_from_its_file
     for login in [certificate(&server, "stranger", "role = 'vault'"), certificate(&server, "vault", "role = 'other'")] {
         let providers = openbao(&server, &format!("reference = {url:?}"), &login);
         let error = providers.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.err();
-        assert!(matches!(error, Some(WrapperError::Denied { denial: Denial::CredentialsRejected, .. })), "{error:?}");
+        assert!(
+            matches!(error, Some(WrapperError::Denied { denial: Denial::Credentials(CredentialFault::CertificateLoginRefused), .. })),
+            "{error:?}"
+        );
     }
     let providers = openbao(&server, &format!("reference = {url:?}"), &certificate(&server, "stranger", ""));
     assert!(providers.resolve(ProviderKind::OpenbaoTransit, &url, &[]).await.is_err());

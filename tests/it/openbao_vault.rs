@@ -64,6 +64,7 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
     server.set_policy(&policy, &["encrypt", "keys"]).await;
     let denied = problem(sign(&vault, &id).await);
     assert_eq!((denied.code.as_str(), denied.retryable), ("wrapper_denied", false));
+    assert!(denied.document["reason"] == "access_denied" && denied.detail.contains("update on decrypt/"), "{}", denied.document);
     server.set_policy(&policy, &LEAST).await;
     until("it signs again", || async { sign(&vault, &id).await.is_ok() }).await;
 
@@ -72,10 +73,33 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
     vault.restart();
     let away = problem(sign(&vault, &id).await);
     assert_eq!((away.code.as_str(), away.retryable), ("wrapper_unavailable", true));
+    assert!(away.document["reason"] == "sealed" && away.remedy.unwrap().contains("Unseal"), "{}", away.document);
     server.unseal().await;
     until("it signs again", || async { sign(&vault, &id).await.is_ok() }).await;
     let state = vault.client("participant1").get(&format!("/v1/keys/{id}")).await.unwrap()["state"].clone();
     assert_eq!(state, "active", "nothing was called broken");
+}
+
+/// A token that has ended says nothing of the key, and a new one is used at the next call.
+#[tokio::test]
+async fn an_ended_token_has_a_reason_of_its_own_and_a_new_one_is_used_at_once() {
+    let server = Openbao::start().await;
+    let name = server.create_key(json!({})).await;
+    let policy = server.policy(&LEAST).await;
+    let token = server.token(json!({ "policies": [policy] })).await;
+    let login = write_token(&token);
+    let mut vault = start(&server, &login, &name);
+    let id = create(&vault).await;
+    server.revoke(&token).await;
+    vault.restart();
+    let refused = problem(sign(&vault, &id).await);
+    assert_eq!((refused.code.as_str(), refused.retryable), ("wrapper_credentials_rejected", false));
+    assert!(refused.document["reason"] == "token_refused" && refused.detail.contains("has expired or was revoked"), "{}", refused.document);
+    let check = vault.command(&["check", "--config", "keyvault.toml"]).output().unwrap();
+    let check = String::from_utf8(check.stdout).unwrap();
+    assert!(check.contains("has expired or was revoked") && check.contains("Fix: Write a new token to token_file"), "{check}");
+    std::fs::write(login.path(), server.token(json!({ "policies": [policy] })).await).unwrap();
+    until("the new token is used", || async { sign(&vault, &id).await.is_ok() }).await;
 }
 
 // --- helpers ---

@@ -2,15 +2,19 @@
 
 Listens on 127.0.0.1, prints its address on one line, and ends when its standard input closes.
 
-POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "region": …, "count": 1, "delay_ms": 500}
-  adds a fault for the requests that match ("only", "key", "region" narrow it; "count" ends it). Modes:
+POST /_fault {"mode": …, "only": "Decrypt", "key": "<part of a key id>", "access_key": …, "region": …, "count": 1, "delay_ms": 500}
+  adds a fault for the requests that match ("only", "key", "access_key", "region" narrow it; "count" ends it). Modes:
     throttle, internal, unavailable, denied, missing, creating   the error of KMS by that name
+    expired, unknown_access_key, wrong_secret                    the errors about credentials
+    skew                                      wrong_secret, from a server whose clock is an hour ahead
     garbage                                   an answer that is not KMS's
     slow                                      the right answer, after delay_ms
     drop                                      the connection is closed without an answer
   {"mode": "none", "key": …} takes away the faults for that key, {"mode": "none"} all.
 
-Each request is one JSON line in the file of --log: action, key_id, context, region, fault, request_id. Of ReEncrypt, `context` is that
+Other paths are the sources of credentials (credential_sources.py).
+
+Each request is one JSON line in the file of --log: action, key_id, access_key, context, region, fault, request_id. Of ReEncrypt, `context` is that
 of the destination, and source_key_id, destination_key_id and source_context come besides; "key" of a fault matches either key.
 """
 
@@ -31,6 +35,7 @@ os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "true")
 from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 from moto.moto_server.werkzeug_app import create_backend_app  # noqa: E402
 
+import credential_sources  # noqa: E402
 import shim  # noqa: E402
 
 ERRORS = {
@@ -40,6 +45,10 @@ ERRORS = {
     "denied": (400, "AccessDeniedException"),
     "missing": (400, "NotFoundException"),
     "creating": (400, "KMSInvalidStateException"),
+    "expired": (400, "ExpiredTokenException"),
+    "unknown_access_key": (400, "UnrecognizedClientException"),
+    "wrong_secret": (400, "InvalidSignatureException"),
+    "skew": (400, "InvalidSignatureException"),
 }
 
 
@@ -57,7 +66,17 @@ class Double:
             start_response("204 No Content", [])
             return [b""]
 
-        request = self.describe(environ, body)
+        access_key = re.search(r"Credential=([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+        access_key = access_key and access_key.group(1)
+        found = credential_sources.answer(environ, body, access_key)
+        if found:
+            status, content_type, text, entry = found
+            if entry:
+                self.write(entry)
+            start_response(f"{status} -", [("Content-Type", content_type), *credential_sources.HEADERS, ("Content-Length", str(len(text)))])
+            return [text.encode()]
+
+        request = self.describe(environ, body) | {"access_key": access_key}
         fault = self.take_fault(request)
         request_id = str(uuid.uuid4())
         self.write(request | {"fault": fault and fault["mode"], "request_id": request_id})
@@ -71,6 +90,7 @@ class Double:
             return answer(start_response, 400, b"<html>a proxy</html>", request_id, "text/html")
         if mode in ERRORS:
             status, code = ERRORS[mode]
+            environ["kms.ahead"] = 3600 if mode == "skew" else 0
             return answer(start_response, status, json.dumps({"__type": code, "message": f"fault: {mode}"}).encode(), request_id)
         if mode == "slow":
             time.sleep(fault.get("delay_ms", 1000) / 1000)
@@ -119,6 +139,7 @@ class Double:
                 matches = (
                     fault.get("only") in (None, request["action"])
                     and fault.get("region") in (None, request["region"])
+                    and fault.get("access_key") in (None, request["access_key"])
                     and any(fault.get("key", "") in key for key in keys)
                 )
                 if matches:
@@ -146,6 +167,13 @@ class Handler(WSGIRequestHandler):
 
     def log(self, *_):
         pass
+
+    def make_environ(self):
+        # werkzeug drops headers with an underscore.
+        return super().make_environ() | {"kms.sso_token": self.headers.get("x-amz-sso_bearer_token")}
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.environ.get("kms.ahead", 0))
 
     def run_wsgi(self):
         try:

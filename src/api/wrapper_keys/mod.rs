@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{KmsRotationKind, Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{KmsStatus, NewWrapperKey, Retired, VaultError, WrapperHealth, WrapperKeyView},
+    vault::{KmsStatus, NewWrapperKey, Reason, Retired, VaultError, WrapperHealth, WrapperKeyView},
 };
 
 use super::{
@@ -44,6 +44,12 @@ pub struct WrapperKeyResponse {
     /// Why it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// The reason why it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_reason: Option<Reason>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_remedy: Option<String>,
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -130,8 +136,11 @@ impl From<KmsStatus> for Kms {
 }
 
 impl From<WrapperKeyView> for WrapperKeyResponse {
-    fn from(WrapperKeyView { key, keys, last_used_at, health, fault }: WrapperKeyView) -> Self {
+    fn from(view: WrapperKeyView) -> Self {
+        let fault_reason = view.fault_reason();
+        let WrapperKeyView { key, keys, last_used_at, health, fault } = view;
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
+        let fault_remedy = fault_reason.map(|reason| reason.remedy().to_owned());
         let fault = fault.map(|fault| fault.to_string());
         Self {
             id,
@@ -143,6 +152,8 @@ impl From<WrapperKeyView> for WrapperKeyResponse {
             keys,
             health,
             fault,
+            fault_reason,
+            fault_remedy,
             created_at,
             last_used_at,
             kms: None,

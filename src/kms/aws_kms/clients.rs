@@ -5,11 +5,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_kms::{Client, config::SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
-use super::{key_arn::AwsKey, region_key::RegionKey};
+use super::{
+    credential_source::loader,
+    credentials::{ANY_REGION, AwsCredentials},
+    key_arn::AwsKey,
+    region_key::RegionKey,
+};
 use crate::kms::{
     WrapperConfig,
     allowlist::Allowlist,
@@ -21,10 +26,10 @@ pub(super) struct Clients {
     config: WrapperConfig,
     allowed: Arc<Allowlist>,
     pub(super) rate_limit: Arc<CallRateLimit>,
-    /// Used instead of the standard chain.
-    credentials: Option<SharedCredentialsProvider>,
-    /// Credentials and the HTTP client, which the regions share.
-    shared: OnceCell<SdkConfig>,
+    /// Used instead of the configured sources.
+    given: Option<SharedCredentialsProvider>,
+    /// What the regions share.
+    credentials: OnceCell<Arc<AwsCredentials>>,
     regions: Mutex<HashMap<String, RegionClient>>,
 }
 
@@ -37,17 +42,17 @@ struct RegionClient {
 
 impl Clients {
     /// Makes no client yet. The limits apply to all regions together.
-    pub(super) fn new(config: &WrapperConfig, allowed: &Allowlist, credentials: Option<SharedCredentialsProvider>) -> Self {
+    pub(super) fn new(config: &WrapperConfig, allowed: &Allowlist, given: Option<SharedCredentialsProvider>) -> Self {
         let rate_limit = Arc::new(CallRateLimit::bounded(config.limits.max_concurrency, config.limits.rate_limit));
         let allowed = Arc::new(allowed.clone());
-        Self { config: config.clone(), allowed, rate_limit, credentials, shared: OnceCell::new(), regions: Mutex::default() }
+        Self { config: config.clone(), allowed, rate_limit, given, credentials: OnceCell::new(), regions: Mutex::default() }
     }
 
     /// The key named `target`, as `region` has it. Does not call AWS.
     pub(super) async fn regional(&self, region: &str, target: String, must_be_enabled: bool) -> RegionalWrapper {
         let RegionClient { client, circuit_breaker, label } = self.region_client(region).await;
-        let wrapper =
-            Arc::new(RegionKey { client, region: region.to_owned(), target, must_be_enabled, allowed: Arc::clone(&self.allowed) });
+        let (credentials, allowed) = (Arc::clone(self.credentials().await), Arc::clone(&self.allowed));
+        let wrapper = Arc::new(RegionKey { client, credentials, region: region.to_owned(), target, must_be_enabled, allowed });
         RegionalWrapper { region: label, circuit_breaker, wrapper }
     }
 
@@ -56,35 +61,39 @@ impl Clients {
         self.region_client(region).await.client
     }
 
-    async fn region_client(&self, region: &str) -> RegionClient {
-        let shared = self.shared.get_or_init(|| self.load()).await;
-        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
-        regions.entry(region.to_owned()).or_insert_with(|| self.make(shared, region)).clone()
+    /// The credentials of all regions.
+    pub(super) async fn credentials(&self) -> &Arc<AwsCredentials> {
+        self.credentials.get_or_init(|| self.prepare()).await
     }
 
-    /// Reads the environment and the AWS configuration files. The first call fetches credentials: from the environment, a profile, a web
-    /// identity token, ECS or the instance metadata.
-    async fn load(&self) -> SdkConfig {
+    async fn region_client(&self, region: &str) -> RegionClient {
+        let credentials = self.credentials().await;
+        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.entry(region.to_owned()).or_insert_with(|| self.make(credentials, region)).clone()
+    }
+
+    /// The settings of all clients. Loads no credentials.
+    async fn prepare(&self) -> Arc<AwsCredentials> {
         let limits = &self.config.limits;
         let timeouts =
             TimeoutConfig::builder().connect_timeout(limits.connect_timeout).operation_attempt_timeout(limits.attempt_timeout).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            // Any region will do here. Without one, the SDK would ask the instance metadata.
-            .region(Region::from_static("us-east-1"))
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts);
-        if let Ok(name) = AppName::new("canton-keyvault") {
-            loader = loader.app_name(name);
-        }
-        if let Some(credentials) = &self.credentials {
-            loader = loader.credentials_provider(credentials.clone());
-        }
-        loader.load().await
+        // Any region will do here. Without one, the SDK would ask the instance metadata.
+        let loader = loader().region(Region::from_static(ANY_REGION)).retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let of_reference = AwsKey::from_arn(&self.config.reference).ok().map(|(_, region)| region);
+        let home = self.config.regions.first().cloned().or(of_reference).unwrap_or_else(|| ANY_REGION.to_owned());
+        // Less than an attempt, so that the error names the credentials and not the KMS.
+        let patience = limits.attempt_timeout * 3 / 4;
+        let given = self.given.clone();
+        let loader = match &given {
+            Some(given) => loader.credentials_provider(given.clone()),
+            None => loader.no_credentials(),
+        };
+        AwsCredentials::new(home, patience, given, loader.load().await)
     }
 
-    fn make(&self, shared: &SdkConfig, region: &str) -> RegionClient {
+    fn make(&self, credentials: &Arc<AwsCredentials>, region: &str) -> RegionClient {
         let endpoint = self.config.endpoints.get(region).or(self.config.endpoint.as_ref());
-        let mut config = aws_sdk_kms::config::Builder::from(shared).region(Region::new(region.to_owned()));
+        let mut config = credentials.client_config().region(Region::new(region.to_owned()));
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint.as_str());
         }

@@ -1,18 +1,24 @@
 //! Classifies the errors of AWS by code and status, never by text: a denial is final, an outage may pass.
 
-use std::error::Error;
-
-use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_kms::{
-    config::http::HttpResponse,
-    error::{ConnectorError, ProvideErrorMetadata, SdkError},
-    operation::RequestId,
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
 };
 
-use crate::kms::{Denial, Outage, WrapperError};
+use aws_sdk_kms::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+    primitives::{DateTime, DateTimeFormat},
+};
 
-/// What a failed call means. The error names the key and the request id, and repeats no other text of AWS.
-pub(super) fn sort<E>(reference: &str, error: &SdkError<E, HttpResponse>) -> WrapperError
+use super::credentials::Failure;
+use crate::client::connector::is_tls;
+use crate::kms::{CredentialFault, Denial, Outage, WrapperError};
+
+/// What a failed call means. The error names the key, the permission and the request id, and repeats no other text of AWS. `now` is the
+/// time with which the request was signed.
+pub(super) fn sort<E>(reference: &str, permission: &'static str, error: &SdkError<E, HttpResponse>, now: SystemTime) -> WrapperError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -20,11 +26,32 @@ where
         SdkError::TimeoutError(_) => AwsError::Outage(Outage::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => AwsError::Outage(Outage::TimedOut),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => not_sent(error),
-        SdkError::ServiceError(answer) => by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16()),
+        SdkError::ServiceError(answer) => {
+            let found = by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16());
+            match found {
+                AwsError::Denied(Denial::Credentials(CredentialFault::SignatureRefused)) if differs(answer.raw(), now) => {
+                    AwsError::Denied(Denial::Credentials(CredentialFault::ClockSkew))
+                }
+                found => found,
+            }
+        }
         // Not a valid answer: truncated, or not from KMS.
         _ => AwsError::Outage(Outage::ServerError),
     };
-    found.into_error(reference, error.request_id().map(str::to_owned))
+    match found.into_error(reference, error.request_id().map(str::to_owned)) {
+        WrapperError::Denied { reference, denial: Denial::AccessDenied, request_id, .. } => {
+            WrapperError::Denied { reference, denial: Denial::AccessDenied, permission: Some(permission), request_id }
+        }
+        other => other,
+    }
+}
+
+/// Whether the header `Date` of an answer (RFC 9110, 6.6.1) differs from `now` by more than AWS accepts.
+fn differs(answer: &HttpResponse, now: SystemTime) -> bool {
+    let date = answer.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+    let Some(theirs) = date.and_then(|date| SystemTime::try_from(date).ok()) else { return false };
+    let difference = now.duration_since(theirs).unwrap_or_else(|earlier| earlier.duration());
+    difference > MAX_DIFFERENCE
 }
 
 /// KMS answered success without the expected content.
@@ -44,7 +71,7 @@ impl AwsError {
     fn into_error(self, reference: &str, request_id: Option<String>) -> WrapperError {
         let reference = reference.to_owned();
         match self {
-            Self::Denied(denial) => WrapperError::Denied { reference, denial, request_id },
+            Self::Denied(denial) => WrapperError::Denied { reference, denial, permission: None, request_id },
             Self::Invalid => WrapperError::Invalid { reference, request_id },
             Self::Outage(outage) => WrapperError::Unavailable { reference, outage, request_id },
             Self::Misconfigured(what) => WrapperError::Misconfigured { reference, what },
@@ -56,12 +83,16 @@ impl AwsError {
 fn by_code(code: &str, status: u16) -> AwsError {
     match code {
         "AccessDeniedException" | "NotAuthorized" | "OptInRequired" => AwsError::Denied(Denial::AccessDenied),
-        "ExpiredTokenException"
-        | "IncompleteSignature"
-        | "InvalidClientTokenId"
+        "ExpiredTokenException" | "ExpiredToken" => AwsError::Denied(Denial::Credentials(CredentialFault::Expired)),
+        "InvalidClientTokenId" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException" | "UnrecognizedClientException" => {
+            AwsError::Denied(Denial::Credentials(CredentialFault::UnknownAccessKey))
+        }
+        // RequestExpired: the time of the request is too far from that of AWS.
+        "IncompleteSignature"
+        | "IncompleteSignatureException"
         | "InvalidSignatureException"
-        | "MissingAuthenticationToken"
-        | "UnrecognizedClientException" => AwsError::Denied(Denial::CredentialsRejected),
+        | "RequestExpired"
+        | "SignatureDoesNotMatch" => AwsError::Denied(Denial::Credentials(CredentialFault::SignatureRefused)),
         "DisabledException" => AwsError::Denied(Denial::Disabled),
         "KMSInvalidStateException" => AwsError::Denied(Denial::InvalidState),
         "NotFoundException" | "InvalidArnException" => AwsError::Denied(Denial::NotFound),
@@ -71,7 +102,7 @@ fn by_code(code: &str, status: u16) -> AwsError {
         "ThrottlingException" | "Throttling" | "LimitExceededException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
             AwsError::Outage(Outage::Throttled)
         }
-        "RequestExpired" | "RequestTimeout" | "RequestTimeoutException" => AwsError::Outage(Outage::TimedOut),
+        "RequestTimeout" | "RequestTimeoutException" => AwsError::Outage(Outage::TimedOut),
         // Comes with status 500, and the documentation of AWS says that it can be retried.
         "KeyUnavailableException" | "KMSInternalException" | "DependencyTimeoutException" | "ServiceUnavailable" | "InternalFailure" => {
             AwsError::Outage(Outage::ServerError)
@@ -86,18 +117,18 @@ fn by_code(code: &str, status: u16) -> AwsError {
 }
 
 /// The request was not sent: there was no connection, or there were no credentials.
-///
-/// A credential source that is unreachable or slow is an outage. Missing or refused credentials need an operator.
 fn not_sent(error: &(dyn Error + 'static)) -> AwsError {
     let chain = || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
-    let Some(at) = chain().position(<dyn Error>::is::<CredentialsError>) else { return AwsError::Outage(Outage::Unreachable) };
-    let mut causes = chain().skip(at);
-    match causes.next().and_then(|cause| cause.downcast_ref()) {
-        Some(CredentialsError::ProviderTimedOut(_)) => AwsError::Outage(Outage::TimedOut),
-        _ if causes.any(<dyn Error>::is::<ConnectorError>) => AwsError::Outage(Outage::Unreachable),
-        _ => AwsError::Denied(Denial::CredentialsRejected),
+    match chain().find_map(<dyn Error>::downcast_ref::<Failure>) {
+        Some(Failure::Denied(fault)) => return AwsError::Denied(Denial::Credentials(*fault)),
+        Some(Failure::Outage(outage)) => return AwsError::Outage(*outage),
+        None => {}
     }
+    AwsError::Outage(if is_tls(error) { Outage::TlsFailed } else { Outage::Unreachable })
 }
+
+/// The difference of the clocks that AWS accepts.
+const MAX_DIFFERENCE: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
@@ -106,12 +137,15 @@ mod tests {
     #[test]
     fn every_code_is_final_or_may_pass() {
         let found = |code, status| by_code(code, status).into_error("k", None);
-        let denied = |denial| WrapperError::Denied { reference: "k".into(), denial, request_id: None };
+        let denied = |denial| WrapperError::Denied { reference: "k".into(), denial, permission: None, request_id: None };
+        let credentials = |fault| denied(Denial::Credentials(fault));
         let outage = |outage| WrapperError::Unavailable { reference: "k".into(), outage, request_id: None };
         for (code, status, expected) in [
             ("AccessDeniedException", 400, denied(Denial::AccessDenied)),
-            ("ExpiredTokenException", 400, denied(Denial::CredentialsRejected)),
-            ("UnrecognizedClientException", 400, denied(Denial::CredentialsRejected)),
+            ("ExpiredTokenException", 400, credentials(CredentialFault::Expired)),
+            ("UnrecognizedClientException", 400, credentials(CredentialFault::UnknownAccessKey)),
+            ("InvalidSignatureException", 400, credentials(CredentialFault::SignatureRefused)),
+            ("SignatureDoesNotMatch", 403, credentials(CredentialFault::SignatureRefused)),
             ("DisabledException", 400, denied(Denial::Disabled)),
             ("KMSInvalidStateException", 400, denied(Denial::InvalidState)),
             ("NotFoundException", 400, denied(Denial::NotFound)),

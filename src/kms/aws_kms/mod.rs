@@ -6,6 +6,8 @@
 //! | `provider` | Only allowed keys and regions are resolved, connected and created. |
 //! | `region_key` | Every call names the keys and the encryption context. |
 //! | `clients` | One SDK client and one circuit breaker for each region. |
+//! | `credentials` | The credentials of all regions: loaded once at a time, and replaced while the vault serves. |
+//! | `credential_source`, `credential_process`, `credential_error` | Where they come from, the process of a profile, and why there are none. |
 //! | `canton_store` | Rows of Canton's encrypted private key store are decrypted for an import. |
 //! | `replicate`, `rotation` | Replicas of multi-Region keys; the rotation of the key material by AWS. |
 //! | `error` | Each error of AWS is a denial, an outage or a fault of the configuration. |
@@ -14,6 +16,14 @@
 mod canton_store;
 #[cfg(feature = "aws-kms")]
 mod clients;
+#[cfg(feature = "aws-kms")]
+mod credential_error;
+#[cfg(feature = "aws-kms")]
+mod credential_process;
+#[cfg(feature = "aws-kms")]
+mod credential_source;
+#[cfg(feature = "aws-kms")]
+mod credentials;
 #[cfg(feature = "aws-kms")]
 mod error;
 pub(super) mod key_arn;

@@ -13,7 +13,7 @@ use crate::domain::{ProviderKind, WrapperKey};
 
 use super::{
     clients::Clients,
-    error::{sort, unusable_answer},
+    error::unusable_answer,
     key_arn::{AwsKey, is_key_id, is_region},
 };
 use crate::kms::{
@@ -51,7 +51,7 @@ pub(super) struct AwsProvider {
 }
 
 impl Providers {
-    /// Uses these AWS credentials instead of the standard chain.
+    /// Uses these AWS credentials instead of the configured sources.
     #[must_use]
     pub fn with_aws_credentials(mut self, credentials: SharedCredentialsProvider) -> Self {
         let provider = AwsProvider::new(Arc::clone(&self.settings), Some(credentials));
@@ -171,7 +171,8 @@ impl AwsProvider {
             self.check_allowed(&key, region)?;
             let request = self.clients.client(&first).await.replicate_key().key_id(key.arn(&first)).replica_region(region);
             let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
-            self.in_time(&key.arn(region), async { request.send().await.map_err(|error| sort(&key.arn(region), &error)) }).await?;
+            let (arn, credentials) = (key.arn(region), self.clients.credentials().await);
+            self.in_time(&arn, credentials.send(&arn, "kms:ReplicateKey", || request.clone().send())).await?;
         }
         let regions = std::iter::once(&first).chain(replicas).cloned().collect();
         Ok(Description { identity: key.to_string(), reference: key.arn(&first), regions, usable: true })
@@ -182,7 +183,8 @@ impl AwsProvider {
         let request = self.clients.client(region).await.create_key().key_spec(KeySpec::SymmetricDefault);
         let request = request.key_usage(KeyUsageType::EncryptDecrypt).multi_region(options.multi_region);
         let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
-        let made = self.in_time(&reference, async { request.send().await.map_err(|error| sort(&reference, &error)) }).await?;
+        let credentials = self.clients.credentials().await;
+        let made = self.in_time(&reference, credentials.send(&reference, "kms:CreateKey", || request.clone().send())).await?;
         let arn = made.key_metadata.as_ref().and_then(|metadata| metadata.arn()).unwrap_or_default();
         AwsKey::from_arn(arn).map(|(key, _)| key).map_err(|_| unusable_answer(&reference))
     }

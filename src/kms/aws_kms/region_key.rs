@@ -17,10 +17,7 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, ProviderKind, WrapperKey},
 };
 
-use super::{
-    error::{sort, unusable_answer},
-    key_arn::AwsKey,
-};
+use super::{credentials::AwsCredentials, error::unusable_answer, key_arn::AwsKey};
 use crate::kms::{
     Denial, Description, ForeignWrap, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, allowlist::Allowlist, not_rewrappable,
 };
@@ -28,6 +25,7 @@ use crate::kms::{
 /// A KMS key in one region.
 pub(super) struct RegionKey {
     pub(super) client: Client,
+    pub(super) credentials: Arc<AwsCredentials>,
     pub(super) region: String,
     /// How requests name it: its ARN in this region. While it is being resolved, a key id or alias.
     pub(super) target: String,
@@ -43,7 +41,7 @@ impl Wrapper for RegionKey {
         // The SDK keeps this copy in buffers that are wiped only when the allocator frees them.
         let plaintext = Blob::new(data_key.expose());
         let request = self.client.encrypt().key_id(&self.target).plaintext(plaintext).set_encryption_context(Some(pairs(context)));
-        let answer = request.send().await.map_err(|error| sort(&self.target, &error))?;
+        let answer = self.credentials.send(&self.target, "kms:Encrypt", || request.clone().send()).await?;
         let receipt = self.receipt(&answer);
         let bytes = answer.ciphertext_blob.ok_or_else(|| unusable_answer(&self.target))?.into_inner();
         Ok(Wrapped { bytes, receipt })
@@ -55,7 +53,8 @@ impl Wrapper for RegionKey {
             return Err(WrapperError::Invalid { reference: self.target.clone(), request_id: None });
         }
         let request = self.client.decrypt().key_id(&self.target).ciphertext_blob(Blob::new(wrapped));
-        let answer = request.set_encryption_context(Some(pairs(context))).send().await.map_err(|error| sort(&self.target, &error))?;
+        let request = request.set_encryption_context(Some(pairs(context)));
+        let answer = self.credentials.send(&self.target, "kms:Decrypt", || request.clone().send()).await?;
         let receipt = self.receipt(&answer);
         let data_key = answer.plaintext.ok_or_else(|| unusable_answer(&self.target))?.into_inner().into();
         Ok(Unwrapped { data_key, receipt })
@@ -76,7 +75,8 @@ impl Wrapper for RegionKey {
         let request = self.client.re_encrypt().ciphertext_blob(Blob::new(from.wrapped));
         let request = request.source_key_id(&source).set_source_encryption_context(Some(pairs(context)));
         let request = request.destination_key_id(&self.target).set_destination_encryption_context(Some(pairs(context)));
-        let answer = request.send().await.map_err(|error| match sort(&either, &error) {
+        let permission = "kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one";
+        let answer = self.credentials.send(&either, permission, || request.clone().send()).await.map_err(|error| match error {
             WrapperError::Invalid { request_id, .. } => invalid(request_id),
             other => other,
         })?;
@@ -86,10 +86,12 @@ impl Wrapper for RegionKey {
     }
 
     async fn describe(&self) -> Result<Description, WrapperError> {
-        let answer = self.client.describe_key().key_id(&self.target).send().await.map_err(|error| sort(&self.target, &error))?;
+        let request = self.client.describe_key().key_id(&self.target);
+        let answer = self.credentials.send(&self.target, "kms:DescribeKey", || request.clone().send()).await?;
         let request_id = answer.request_id().map(str::to_owned);
         let metadata = answer.key_metadata.ok_or_else(|| unusable_answer(&self.target))?;
-        let refused = |denial| WrapperError::Denied { reference: self.target.clone(), denial, request_id: request_id.clone() };
+        let refused =
+            |denial| WrapperError::Denied { reference: self.target.clone(), denial, permission: None, request_id: request_id.clone() };
         if metadata.key_usage != Some(KeyUsageType::EncryptDecrypt) || metadata.key_spec != Some(KeySpec::SymmetricDefault) {
             return Err(refused(Denial::WrongKind));
         }

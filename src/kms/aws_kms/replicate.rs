@@ -44,7 +44,8 @@ impl AwsProvider {
 
         // Without a policy, AWS applies the default policy, which lets every identity policy of the account permit the use of the key.
         let ask = client.get_key_policy().key_id(&arn).policy_name("default");
-        let policy = self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await?;
+        let credentials = self.clients.credentials().await;
+        let policy = self.in_time(&arn, Box::pin(credentials.send(&arn, "kms:GetKeyPolicy", || ask.clone().send()))).await?;
         let policy = policy.policy.ok_or_else(|| unusable_answer(&arn))?;
         let request = client.replicate_key().key_id(&arn).replica_region(region).policy(policy);
         // The safety check demands that the caller may change the policy. The vault should not have that permission.
@@ -54,7 +55,7 @@ impl AwsProvider {
             match request.send().await {
                 Ok(made) => Ok(made.request_id().map(str::to_owned)),
                 Err(error) if error.as_service_error().is_some_and(ReplicateKeyError::is_already_exists_exception) => Ok(None),
-                Err(error) => Err(sort(&arn, &error)),
+                Err(error) => Err(sort(&arn, "kms:ReplicateKey, kms:CreateKey and kms:TagResource", &error, credentials.now())),
             }
         };
         self.in_time(&arn, Box::pin(made)).await
@@ -68,7 +69,8 @@ impl AwsProvider {
             self.check_allowed(aws, &region)?;
             let (arn, client) = (aws.arn(&region), self.clients.client(&region).await);
             let ask = client.describe_key().key_id(&arn);
-            match self.in_time(&arn, Box::pin(async { ask.send().await.map_err(|error| sort(&arn, &error)) })).await {
+            let credentials = self.clients.credentials().await;
+            match self.in_time(&arn, Box::pin(credentials.send(&arn, "kms:DescribeKey", || ask.clone().send()))).await {
                 Ok(answer) => return answer.key_metadata.ok_or_else(|| unusable_answer(&arn)),
                 Err(error @ WrapperError::Unavailable { .. }) => last = error,
                 Err(error) => return Err(error),

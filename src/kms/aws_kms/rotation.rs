@@ -7,14 +7,14 @@ use aws_sdk_kms::{
 
 use crate::domain::{KmsRotation, KmsRotationKind, Timestamp};
 
-use super::{error::sort, region_key::RegionKey};
+use super::region_key::RegionKey;
 use crate::kms::WrapperError;
 
 impl RegionKey {
     /// The rotation of the key, with the newest of all past rotations.
     pub(super) async fn rotates(&self) -> Result<KmsRotation, WrapperError> {
-        let status = self.client.get_key_rotation_status().key_id(&self.target).send();
-        let status = status.await.map_err(|error| sort(&self.target, &error))?;
+        let request = self.client.get_key_rotation_status().key_id(&self.target);
+        let status = self.credentials.send(&self.target, "kms:GetKeyRotationStatus", || request.clone().send()).await?;
         let last = self.last_rotation().await?;
         Ok(KmsRotation {
             automatic: status.key_rotation_enabled,
@@ -30,8 +30,8 @@ impl RegionKey {
     async fn last_rotation(&self) -> Result<Option<(Timestamp, Option<KmsRotationKind>)>, WrapperError> {
         let (mut newest, mut marker) = (None, None);
         loop {
-            let page = self.client.list_key_rotations().key_id(&self.target).set_marker(marker).send();
-            let page = page.await.map_err(|error| sort(&self.target, &error))?;
+            let request = self.client.list_key_rotations().key_id(&self.target).set_marker(marker);
+            let page = self.credentials.send(&self.target, "kms:ListKeyRotations", || request.clone().send()).await?;
             newest = page.rotations().iter().filter_map(told).chain(newest).max_by_key(|(at, _)| *at);
             marker = page.next_marker;
             if !page.truncated || marker.is_none() {

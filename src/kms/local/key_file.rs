@@ -148,7 +148,7 @@ fn write_key(path: &Path, key: &SecretBytes) -> Result<(), WrapperError> {
 fn read_key(path: &Path) -> Result<SecretBytes, WrapperError> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::Other => misconfigured(path, &error.to_string()),
-        _ => WrapperError::Denied { reference: path.display().to_string(), denial: Denial::NotFound, request_id: None },
+        _ => WrapperError::Denied { reference: path.display().to_string(), denial: Denial::NotFound, permission: None, request_id: None },
     };
     let file = files::open(path).map_err(unreadable)?;
     // Checks the open file, not the path, which could be replaced in between.

@@ -7,12 +7,12 @@ use super::{
     connection::ServerAddress,
     error::OpenbaoError,
     http_client::{OpenbaoRequest, OpenbaoResponse, OpenbaoServer},
-    login::Login,
+    login::{Login, Session},
     transit_key::TransitKey,
 };
 use crate::client::connector::TlsFiles;
 use crate::kms::{
-    CallLimits, Outage, WrapperConfig,
+    CallLimits, CredentialFault, Denial, Outage, WrapperConfig,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
@@ -105,10 +105,35 @@ impl Cluster {
         if answer.status != 403 || !answer.is_error() {
             return Ok(answer);
         }
-        match self.session_after(&session, true, server).await? {
-            Some(session) => server.send(ask, Some(&session.token)).await,
-            None => Ok(answer),
+        let (answer, session) = match self.session_after(&session, true, server).await? {
+            Some(session) => (server.send(ask, Some(&session.token)).await?, session),
+            None => (answer, session),
+        };
+        if answer.status == 403 && answer.is_error() && !session.was_just_accepted() {
+            self.check(&session, server).await?;
         }
+        Ok(answer)
+    }
+
+    /// Whether the server accepts the token in use.
+    ///
+    /// # Errors
+    /// `TokenRefused`, or why the server cannot be asked.
+    pub(super) async fn check_token(self: &Arc<Self>, server: &OpenbaoServer) -> Result<(), OpenbaoError> {
+        let session = self.session(server).await?;
+        self.check(&session, server).await
+    }
+
+    /// A token that may not even read its own attributes has expired or was revoked.
+    async fn check(&self, session: &Session, server: &OpenbaoServer) -> Result<(), OpenbaoError> {
+        let looked = server.send(&OpenbaoRequest::get(self.login.lookup.clone()), Some(&session.token)).await?;
+        if looked.status == 403 && looked.is_error() {
+            return Err(OpenbaoError::Denied(Denial::Credentials(CredentialFault::TokenRefused)));
+        }
+        if looked.status == 200 {
+            session.accept();
+        }
+        Ok(())
     }
 
     /// Runs `work` on the first server that is not out of order.

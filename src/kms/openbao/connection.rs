@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{error::OpenbaoError, key_reference::Address};
 use crate::{
-    client::connector::{Connection, TlsFiles, connect},
+    client::connector::{ConnectFault, Connection, TlsFiles, connect},
     kms::Outage,
 };
 
@@ -21,10 +21,21 @@ pub(super) struct ServerAddress {
 
 /// Why no connection can be opened.
 enum ConnectError {
-    /// The network, the server or its certificate.
+    /// The network or the server.
     Network(String),
+    /// A certificate.
+    Tls(String),
     /// A file of the configuration.
     File(String),
+}
+
+impl From<ConnectFault> for ConnectError {
+    fn from(fault: ConnectFault) -> Self {
+        match fault {
+            ConnectFault::Network(reason) => Self::Network(reason),
+            ConnectFault::Tls(reason) => Self::Tls(reason),
+        }
+    }
 }
 
 impl ServerAddress {
@@ -37,6 +48,7 @@ impl ServerAddress {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(ConnectError::File(problem))) => return Err(OpenbaoError::Misconfigured(problem)),
             Ok(Err(ConnectError::Network(reason))) => (Outage::Unreachable, reason),
+            Ok(Err(ConnectError::Tls(reason))) => (Outage::TlsFailed, reason),
             Err(_) => (Outage::TimedOut, "the connection timed out".to_owned()),
         };
         tracing::warn!(address = %self.address, reason, "OpenBao cannot be reached");
@@ -47,7 +59,7 @@ impl ServerAddress {
     pub(super) async fn fault(&self) -> Option<String> {
         match timeout(self.connect_timeout, self.try_open()).await {
             Ok(Ok(_)) => None,
-            Ok(Err(ConnectError::File(reason) | ConnectError::Network(reason))) => Some(reason),
+            Ok(Err(ConnectError::File(reason) | ConnectError::Network(reason) | ConnectError::Tls(reason))) => Some(reason),
             Err(_) => Some("the connection timed out. Check the address and the firewall".to_owned()),
         }
     }
@@ -55,7 +67,7 @@ impl ServerAddress {
     async fn try_open(&self) -> Result<Connection, ConnectError> {
         let Address { host, port, tls, .. } = &self.address;
         if !tls {
-            return connect(host, *port, None).await.map_err(ConnectError::Network);
+            return connect(host, *port, None).await.map_err(ConnectError::from);
         }
         let invalid_name = |_| ConnectError::File(format!("{} has no valid host name", self.address));
         let name = ServerName::try_from(host.clone()).map_err(invalid_name)?;
@@ -63,6 +75,6 @@ impl ServerAddress {
         let config = tokio::task::spawn_blocking(move || files.client_config()).await;
         let config = config.map_err(|error| ConnectError::Network(error.to_string()))?;
         let config = config.map_err(|error| ConnectError::File(format!("{} cannot be used: {}", error.file.display(), error.problem)))?;
-        connect(host, *port, Some((name, Arc::new(config)))).await.map_err(ConnectError::Network)
+        connect(host, *port, Some((name, Arc::new(config)))).await.map_err(ConnectError::from)
     }
 }

@@ -6,17 +6,27 @@ use crate::kms::{Denial, Outage, WrapperError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OpenbaoError {
     Denied(Denial),
+    /// A policy of OpenBao does not permit this.
+    NotPermitted(&'static str),
     Invalid,
     Outage(Outage),
     Misconfigured(String),
 }
 
 impl OpenbaoError {
+    /// The same error; if the token lacks the permission for a path of the API, with the name of that permission.
+    pub(super) fn needing(self, permission: &'static str) -> Self {
+        if self == Self::Denied(Denial::AccessDenied) { Self::NotPermitted(permission) } else { self }
+    }
+
     /// OpenBao sends no request id with an error.
     pub(super) fn about(self, reference: &str) -> WrapperError {
         let (reference, request_id) = (reference.to_owned(), None);
         match self {
-            Self::Denied(denial) => WrapperError::Denied { reference, denial, request_id },
+            Self::Denied(denial) => WrapperError::Denied { reference, denial, permission: None, request_id },
+            Self::NotPermitted(permission) => {
+                WrapperError::Denied { reference, denial: Denial::AccessDenied, permission: Some(permission), request_id }
+            }
             Self::Invalid => WrapperError::Invalid { reference, request_id },
             Self::Outage(outage) => WrapperError::Unavailable { reference, outage, request_id },
             Self::Misconfigured(what) => WrapperError::Misconfigured { reference, what },
@@ -31,7 +41,8 @@ pub(super) const UNUSABLE_ANSWER: OpenbaoError = OpenbaoError::Outage(Outage::Se
 pub(super) fn by_status(status: u16, is_ours: bool) -> OpenbaoError {
     match status {
         429 => OpenbaoError::Outage(Outage::Throttled),
-        // 412: a standby that lags. 472, 473: standbys. 503: sealed. 307: a standby that does not forward; redirects are not followed.
+        503 if is_ours => OpenbaoError::Outage(Outage::Sealed),
+        // 412: a standby that lags. 472, 473: standbys. 503: a proxy without a server. 307: a standby that does not forward; redirects are not followed.
         307 | 412 | 472 | 473 | 500.. => OpenbaoError::Outage(Outage::ServerError),
         403 if is_ours => OpenbaoError::Denied(Denial::AccessDenied),
         404 if is_ours => OpenbaoError::Denied(Denial::NotFound),
@@ -55,7 +66,7 @@ mod tests {
             (473, OpenbaoError::Outage(Outage::ServerError)),
             (500, OpenbaoError::Outage(Outage::ServerError)),
             (502, OpenbaoError::Outage(Outage::ServerError)),
-            (503, OpenbaoError::Outage(Outage::ServerError)),
+            (503, OpenbaoError::Outage(Outage::Sealed)),
         ] {
             assert_eq!(by_status(status, true), expected, "{status}");
         }
@@ -70,6 +81,8 @@ mod tests {
         for status in [200, 400, 403, 404] {
             assert!(matches!(by_status(status, false), OpenbaoError::Misconfigured(what) if what.contains("not OpenBao")), "{status}");
         }
-        assert_eq!(by_status(502, false), OpenbaoError::Outage(Outage::ServerError));
+        for status in [502, 503] {
+            assert_eq!(by_status(status, false), OpenbaoError::Outage(Outage::ServerError));
+        }
     }
 }

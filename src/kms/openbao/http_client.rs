@@ -21,7 +21,7 @@ use super::{
     connection::ServerAddress,
     error::{OpenbaoError, UNUSABLE_ANSWER, by_status},
 };
-use crate::kms::Outage;
+use crate::{client::connector::is_tls, kms::Outage};
 
 /// One server of a cluster.
 pub(super) struct OpenbaoServer {
@@ -155,9 +155,15 @@ impl OpenbaoServer {
         #[derive(Deserialize)]
         struct Health {
             cluster_id: Option<String>,
+            #[serde(default)]
+            sealed: bool,
         }
-        let answer = done(self.send(&OpenbaoRequest::get("/v1/sys/health?standbyok=true".to_owned()), None).await?)?;
+        let answer = self.send(&OpenbaoRequest::get("/v1/sys/health?standbyok=true".to_owned()), None).await?;
         let health: Option<Health> = serde_json::from_slice(&answer.body).ok();
+        if health.as_ref().is_some_and(|health| health.sealed) {
+            return Err(OpenbaoError::Outage(Outage::Sealed));
+        }
+        done(answer)?;
         health.and_then(|health| health.cluster_id).filter(|id| is_cluster(id)).ok_or(UNUSABLE_ANSWER)
     }
 
@@ -191,7 +197,7 @@ fn secret_text<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, 
 
 /// One request and its answer on an open connection.
 async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<OpenbaoResponse, OpenbaoError> {
-    let broken = |_: hyper::Error| OpenbaoError::Outage(Outage::Unreachable);
+    let broken = |error: hyper::Error| OpenbaoError::Outage(if is_tls(&error) { Outage::TlsFailed } else { Outage::Unreachable });
     sender.ready().await.map_err(broken)?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status().as_u16();

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
@@ -19,19 +19,21 @@ use super::{
 };
 use crate::{
     files,
-    kms::{Denial, OpenbaoConfig},
+    kms::{CredentialFault, Denial, OpenbaoConfig},
 };
 
 /// The kind of login, and the token in use.
 pub(super) struct Login {
     pub(super) method: Method,
+    /// The path at which a token reads its own attributes.
+    pub(super) lookup: String,
     current: Mutex<Option<Arc<Session>>>,
 }
 
 /// The kind of login.
 pub(super) enum Method {
     /// By the token in this file.
-    Token { file: PathBuf, lookup: String, renew: String },
+    Token { file: PathBuf, renew: String },
     /// By the client certificate of every connection.
     Certificate { path: String, role: Option<String> },
 }
@@ -42,12 +44,25 @@ pub(super) struct Session {
     /// The lifetime that the server reported at the login. The lifetime of a token in a file is asked later.
     pub(super) lease: Option<Duration>,
     taken: Instant,
+    /// When the server last accepted it although it refused a call.
+    accepted: StdMutex<Option<Instant>>,
 }
 
 impl Session {
     /// Whether this is its token. Compared in constant time, like every secret.
     pub(super) fn is_of(&self, token: &str) -> bool {
         self.token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Whether the server accepted it a moment ago, so that many denied calls ask only once.
+    pub(super) fn was_just_accepted(&self) -> bool {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.is_some_and(|at| at.elapsed() < BETWEEN_CHECKS)
+    }
+
+    /// Records that the server accepts it.
+    pub(super) fn accept(&self) {
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 
@@ -57,10 +72,10 @@ impl Login {
         let namespace = if config.namespace.is_empty() { String::new() } else { format!("{}/", config.namespace) };
         let auth = |path: &str| format!("/v1/{namespace}auth/{path}");
         let method = match &config.token_file {
-            Some(file) => Method::Token { file: file.clone(), lookup: auth("token/lookup-self"), renew: auth("token/renew-self") },
+            Some(file) => Method::Token { file: file.clone(), renew: auth("token/renew-self") },
             None => Method::Certificate { path: auth(&format!("{}/login", config.auth_mount)), role: config.role.clone() },
         };
-        Self { method, current: Mutex::default() }
+        Self { method, lookup: auth("token/lookup-self"), current: Mutex::default() }
     }
 
     /// Whether this token is still the one in use.
@@ -111,7 +126,7 @@ impl Cluster {
         match &self.login.method {
             Method::Token { file, .. } => {
                 let token = token_in(file.clone()).await?;
-                Ok(Session { token, lease: None, taken: Instant::now() })
+                Ok(Session { token, lease: None, taken: Instant::now(), accepted: StdMutex::default() })
             }
             Method::Certificate { path, role } => {
                 #[derive(Serialize)]
@@ -126,10 +141,12 @@ impl Cluster {
                     200 => {
                         let auth = answer.read::<serde::de::IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)?;
                         let lease = Duration::from_secs(auth.lease_duration);
-                        Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now() })
+                        Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now(), accepted: StdMutex::default() })
                     }
                     // No certificate, no role that accepts it, or no such role.
-                    400 | 403 if answer.is_error() => Err(OpenbaoError::Denied(Denial::CredentialsRejected)),
+                    400 | 403 if answer.is_error() => {
+                        Err(OpenbaoError::Denied(Denial::Credentials(CredentialFault::CertificateLoginRefused)))
+                    }
                     _ => Err(sort(&answer)),
                 }
             }
@@ -162,6 +179,7 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
 /// Bytes; the longest tokens (batch tokens) have a few hundred.
 const MAX_TOKEN: u64 = 4096;
 const BETWEEN_LOGINS: Duration = Duration::from_secs(5);
+const BETWEEN_CHECKS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

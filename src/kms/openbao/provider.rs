@@ -137,10 +137,13 @@ impl OpenbaoProvider {
             path.api("keys"),
             &CreateBody { r#type: "aes256-gcm96", exportable: false, allow_plaintext_backup: false },
         );
-        let made = cluster.first(|server| {
-            let ask = &ask;
-            async move { cluster.ask(&server, ask).await.and_then(done) }
-        });
+        let made =
+            cluster.first(|server| {
+                let ask = &ask;
+                async move {
+                    cluster.ask(&server, ask).await.and_then(done).map_err(|error| error.needing("update on keys/ of the transit mount"))
+                }
+            });
         made.await.map(drop)
     }
 
@@ -183,13 +186,16 @@ async fn check_server(cluster: &Arc<Cluster>, server: &OpenbaoServer) -> Result<
     if let Some(reason) = server.server.fault().await {
         return Err(format!("{address}: {reason}"));
     }
-    let Ok(id) = server.cluster_id().await else {
-        return Err(format!("{address}: it is sealed, or not an OpenBao server. Check with `bao status`"));
+    let failed = |what: &str, error: OpenbaoError| {
+        let error = error.about("OpenBao");
+        format!("{address}: {what}: {error}. Fix: {}", error.reason().remedy())
     };
-    match cluster.session(server).await {
-        Ok(_) => Ok(format!("{address} is unsealed, cluster {id}")),
-        Err(error) => Err(format!("{address}: the login failed: {}", error.about("OpenBao"))),
-    }
+    let id = server.cluster_id().await.map_err(|error| failed("it does not report its cluster", error))?;
+    let checked = async {
+        cluster.session(server).await?;
+        cluster.check_token(server).await
+    };
+    checked.await.map(|()| format!("{address} is unsealed, cluster {id}")).map_err(|error| failed("the login failed", error))
 }
 
 fn canonical(cluster: &Cluster, path: &KeyPath) -> String {

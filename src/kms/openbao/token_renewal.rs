@@ -54,19 +54,20 @@ async fn watch(cluster: Weak<Cluster>, session: Weak<Session>) -> Option<()> {
             Method::Certificate { .. } if is_due => match cluster.log_in_again(&session).await {
                 Ok(_) => return None,
                 Err(kind) => {
-                    tracing::warn!(?kind, "the login to OpenBao failed; the vault retries");
+                    let error = kind.about("OpenBao");
+                    tracing::warn!(reason = %error.reason(), %error, "the login to OpenBao failed; the vault retries");
                     due = Due::At(Instant::now() + (lease.unwrap_or_default() / 16).clamp(RETRY, MAX_RETRY));
                 }
             },
             Method::Certificate { .. } => {}
-            Method::Token { file, lookup, renew } => {
+            Method::Token { file, renew } => {
                 // The file may be unreadable for a moment. A call that needs a token reports the error.
                 let changed = token_in(file.clone()).await.is_ok_and(|token| !session.is_of(&token));
                 if changed && matches!(cluster.log_in_again(&session).await, Ok(Some(_))) {
                     return None;
                 }
                 if is_due && !asked {
-                    (due, asked) = looked_up(&cluster.look_up(lookup, &session).await);
+                    (due, asked) = looked_up(&cluster.look_up(&cluster.login.lookup, &session).await);
                 } else if is_due {
                     due = renewed(&cluster.renew(renew, &session).await);
                 }

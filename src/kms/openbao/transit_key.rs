@@ -102,7 +102,7 @@ impl TransitKey {
         let plaintext = Zeroizing::new(STANDARD.encode(data_key.expose()));
         let body = Encrypt { plaintext: &plaintext, associated_data: &bound(context) };
         let answer = self.cluster.ask(&self.server, &OpenbaoRequest::post(self.path.api("encrypt"), &body)).await?;
-        let answer = done(answer)?;
+        let answer = done(answer).map_err(|error| error.needing("update on encrypt/ of the transit mount"))?;
         let SuccessBody { request_id, data, .. } = answer.read::<Ciphertext>().ok_or(UNUSABLE_ANSWER)?;
         let bytes = data.ok_or(UNUSABLE_ANSWER)?.ciphertext.into_bytes();
         version_of(&bytes).ok_or(UNUSABLE_ANSWER)?;
@@ -122,7 +122,7 @@ impl TransitKey {
                 Ok(Unwrapped { data_key: data_key.into(), receipt: KmsReceipt { region: None, request_id } })
             }
             400 if answer.is_error() => Err(self.why_not(version).await),
-            _ => Err(sort(&answer)),
+            _ => Err(sort(&answer).needing("update on decrypt/ of the transit mount")),
         }
     }
 
@@ -142,7 +142,8 @@ impl TransitKey {
     }
 
     async fn look(&self) -> Result<KeyInfo, OpenbaoError> {
-        let answer = done(self.cluster.ask(&self.server, &OpenbaoRequest::get(self.path.api("keys"))).await?)?;
+        let answer = self.cluster.ask(&self.server, &OpenbaoRequest::get(self.path.api("keys"))).await?;
+        let answer = done(answer).map_err(|error| error.needing("read on keys/ of the transit mount"))?;
         answer.read::<KeyInfo>().and_then(|reply| reply.data).ok_or(UNUSABLE_ANSWER)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::kms::{Outage, WrapperError};
+use crate::kms::{Denial, Outage, WrapperError};
 
 /// Counts an attempt in a region by its result. For an attempt that was sent, also its duration.
 pub(super) fn measure<T>(operation: &'static str, region: &Arc<str>, took: Option<Duration>, answer: &Result<T, WrapperError>) {
@@ -16,6 +16,7 @@ pub(super) fn measure<T>(operation: &'static str, region: &Arc<str>, took: Optio
 fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
     match answer {
         Ok(_) => "ok",
+        Err(WrapperError::Denied { denial: Denial::Credentials(_), .. }) => "credentials",
         Err(WrapperError::Denied { .. }) => "denied",
         Err(WrapperError::Invalid { .. }) => "invalid",
         Err(WrapperError::NotAllowed { .. } | WrapperError::Unfit { .. } | WrapperError::Misconfigured { .. }) => "misconfigured",
@@ -24,6 +25,9 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
             Outage::TimedOut | Outage::NotUsableYet => "timed_out",
             Outage::Throttled => "throttled",
             Outage::ServerError => "server_error",
+            Outage::Sealed => "sealed",
+            Outage::TlsFailed => "tls_failed",
+            Outage::CredentialsUnavailable => "credentials_unavailable",
             Outage::NotTried => "not_tried",
         },
     }

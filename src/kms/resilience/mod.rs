@@ -293,7 +293,7 @@ mod tests {
     const THROTTLED: fn() -> Option<WrapperError> =
         || Some(WrapperError::Unavailable { reference: "k".into(), outage: Outage::Throttled, request_id: None });
     const DENIED: fn() -> Option<WrapperError> =
-        || Some(WrapperError::Denied { reference: "k".into(), denial: Denial::AccessDenied, request_id: None });
+        || Some(WrapperError::Denied { reference: "k".into(), denial: Denial::AccessDenied, permission: None, request_id: None });
 
     #[tokio::test(start_paused = true)]
     async fn the_time_of_one_region_does_not_open_the_breaker_of_the_next() {

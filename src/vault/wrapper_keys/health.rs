@@ -56,15 +56,21 @@ impl HealthTracker {
             Err(WrapperError::Invalid { .. } | WrapperError::Denied { denial: Denial::AccessDenied | Denial::OldVersion, .. }) => {
                 health.conclusive = false;
             }
-            other => health.last = Some(other.as_ref().map(drop).map_err(Clone::clone)),
+            other => {
+                let last = other.as_ref().map(drop).map_err(Clone::clone);
+                tell(id, health.last.as_ref(), &last);
+                health.last = Some(last);
+            }
         }
         health.at = Instant::now();
     }
 
     /// Records whether a wrapper key opened its canary or was registered.
     pub(super) fn record_canary<T>(&self, id: WrapperKeyId, result: &Result<T, WrapperError>) {
-        let last = Some(result.as_ref().map(drop).map_err(Clone::clone));
-        self.lock().insert(id, KeyHealth { last, conclusive: true, at: Instant::now() });
+        let last = result.as_ref().map(drop).map_err(Clone::clone);
+        let mut by_key = self.lock();
+        tell(id, by_key.get(&id).and_then(|health| health.last.as_ref()), &last);
+        by_key.insert(id, KeyHealth { last: Some(last), conclusive: true, at: Instant::now() });
     }
 
     /// Records why the first wrapper key could not be registered.
@@ -120,6 +126,19 @@ impl HealthTracker {
     }
 }
 
+/// One log line when a wrapper key starts to fail, fails for another reason, or works again.
+fn tell(id: WrapperKeyId, before: Option<&Result<(), WrapperError>>, now: &Result<(), WrapperError>) {
+    let reason = |result: &Result<(), WrapperError>| result.as_ref().err().map(WrapperError::reason);
+    let failed = before.and_then(reason);
+    match now {
+        Err(error) if failed != Some(error.reason()) => {
+            tracing::warn!(wrapper_key = %id, reason = %error.reason(), %error, remedy = error.reason().remedy(), "a wrapper key fails");
+        }
+        Ok(()) if failed.is_some() => tracing::info!(wrapper_key = %id, "a wrapper key works again"),
+        _ => {}
+    }
+}
+
 impl KeyHealth {
     fn unknown() -> Self {
         Self { last: None, conclusive: false, at: Instant::now() }
@@ -145,7 +164,7 @@ mod tests {
     }
 
     fn denied(denial: Denial) -> Result<(), WrapperError> {
-        Err(WrapperError::Denied { reference: "k".into(), denial, request_id: None })
+        Err(WrapperError::Denied { reference: "k".into(), denial, permission: None, request_id: None })
     }
 
     #[test]

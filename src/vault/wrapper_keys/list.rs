@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{Operation, Timestamp, WrapperKey, WrapperKeyId},
-    kms::WrapperError,
+    kms::{Reason, WrapperError},
 };
 
 use super::{WrapperHealth, WrapperKeys};
@@ -21,6 +21,13 @@ pub struct WrapperKeyView {
     pub health: WrapperHealth,
     /// The error of the last call, if that call failed.
     pub fault: Option<WrapperError>,
+}
+
+impl WrapperKeyView {
+    /// The reason of the fault.
+    pub fn fault_reason(&self) -> Option<Reason> {
+        self.fault.as_ref().map(WrapperError::reason)
+    }
 }
 
 impl Vault {

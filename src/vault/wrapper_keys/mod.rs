@@ -26,7 +26,7 @@ use crate::{
 };
 
 use self::health::HealthTracker;
-use super::{Code, VaultError, audit_gate::AuditGate, environment::Environment};
+use super::{Fault, VaultError, audit_gate::AuditGate, environment::Environment};
 
 pub(super) use self::unwrap::DataKey;
 pub use self::{
@@ -115,21 +115,21 @@ impl WrapperKeys {
         WrapperKeyView { key, keys, last_used_at, health, fault }
     }
 
-    /// The codes of all known faults of wrapper keys in use, each once, and whether no wrapper key in use works.
-    pub(super) fn faults(&self) -> (Vec<Code>, bool) {
+    /// All known faults of wrapper keys in use, each once, and whether no wrapper key in use works.
+    pub(super) fn faults(&self) -> (Vec<Fault>, bool) {
         let keys = Arc::clone(&self.snapshot.load().1);
         let in_use = || keys.iter().filter(|key| key.state != WrapperState::Retired);
         let all_failing = in_use().all(|key| self.health.fault(key.id).is_some());
-        let mut codes = Vec::new();
+        let mut faults = Vec::new();
         for fault in in_use().filter_map(|key| self.health.fault(key.id)) {
-            let code = VaultError::Wrapper(fault).code();
-            if !codes.contains(&code) {
-                codes.push(code);
+            let fault = VaultError::Wrapper(fault).fault();
+            if !faults.contains(&fault) {
+                faults.push(fault);
             }
         }
-        if codes.is_empty() && self.known_active().is_none() {
-            codes.push(self.no_wrapper_key().code());
+        if faults.is_empty() && self.known_active().is_none() {
+            faults.push(self.no_wrapper_key().fault());
         }
-        (codes, all_failing)
+        (faults, all_failing)
     }
 }

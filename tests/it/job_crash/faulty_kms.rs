@@ -46,7 +46,8 @@ impl Fault {
     fn error(self, key: &WrapperKey) -> WrapperError {
         let (reference, request_id) = (key.reference.clone(), Some("request".to_owned()));
         let outage = |outage| WrapperError::Unavailable { reference: reference.clone(), outage, request_id: None };
-        let denial = |denial| WrapperError::Denied { reference: reference.clone(), denial, request_id: request_id.clone() };
+        let denial =
+            |denial| WrapperError::Denied { reference: reference.clone(), denial, permission: None, request_id: request_id.clone() };
         match self {
             Self::TimedOut => outage(Outage::TimedOut),
             Self::Throttled => outage(Outage::Throttled),

@@ -87,6 +87,18 @@ impl Kms {
         self.send(http::Request::post("/_fault").header("host", &self.address), fault).await;
     }
 
+    /// What a source of credentials answers from now on, as `tests/kms/credential_sources.py` documents.
+    pub(crate) async fn source(&self, source: Value) {
+        self.send(http::Request::post("/_sources").header("host", &self.address), source).await;
+    }
+
+    /// The requests so far to a source of credentials.
+    pub(crate) fn source_log(&self, name: &str) -> Vec<Value> {
+        let lines = std::fs::read_to_string(self.log.path()).unwrap();
+        let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|entry| entry["source"] == name).collect()
+    }
+
     /// The requests so far that name this key, as `tests/kms/server.py` documents them.
     pub(crate) fn log(&self, key: &str) -> Vec<Value> {
         let lines = std::fs::read_to_string(self.log.path()).unwrap();

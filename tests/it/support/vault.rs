@@ -71,6 +71,11 @@ impl TestVault {
         self.environment.push((name.into(), value.into()));
     }
 
+    /// Takes an environment variable away, for the next start.
+    pub(crate) fn without_env(&mut self, name: &str) {
+        self.environment.retain(|(set, _)| set != name);
+    }
+
     /// Starts the process and waits until it listens.
     pub(crate) fn serve(&mut self) {
         self.serve_with(&[]);
