@@ -299,7 +299,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retryable.then(|| HeaderValue::from(self.retry_after));
-        let mut response = (status, Json(self)).into_response();
+        let refusal = Refusal { code: self.code, reason: self.reason, cause: self.detail.clone() };
+        let mut response = (status, Extension(refusal), Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -307,6 +308,17 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// What the log line of a refused or failed call says. It travels with the response.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    /// The code of the problem document.
+    pub(super) code: Code,
+    /// The reason of the KMS.
+    pub(super) reason: Option<Reason>,
+    /// The detail of the problem document, with the causes.
+    pub(super) cause: String,
 }
 
 /// A problem document without the id of the request. The id is added where the request is traced.
@@ -323,6 +335,7 @@ impl Anonymous {
         if let Some(Self(problem)) = response.extensions_mut().remove() {
             let (parts, body) = Problem { request_id: request_id.to_owned(), ..problem }.into_response().into_parts();
             response.headers_mut().extend(parts.headers);
+            response.extensions_mut().extend(parts.extensions);
             *response.body_mut() = body;
         }
     }

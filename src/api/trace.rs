@@ -9,13 +9,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use crate::{
-    domain::{Hex, Operation, Principal},
-    mtls::RefusedClient,
-    vault::Code,
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
 };
 
-use super::{Api, problem::Anonymous};
+use crate::{
+    domain::{Hex, KeyId, Operation, Principal},
+    mtls::RefusedClient,
+    vault::{Code, Reason},
+};
+
+use super::{
+    Api,
+    problem::{Anonymous, Refusal},
+};
 
 /// The id of a request: 32 hex digits, random.
 #[derive(Debug, Clone)]
@@ -35,7 +43,15 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let (method, version) = (request.method().clone(), request.version());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let traceparent = request.headers().get("traceparent").cloned();
-    let mut response = next.run(request).await;
+    // Every line of the call has these fields. The vault adds the node when it knows it.
+    let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
+    // Labels from closed sets: operations of the route table, and classes of status.
+    let name = operation.map_or("none", |operation| operation.as_str());
+    let span = tracing::error_span!("request", request_id = id.as_str(), operation = name, key = Empty, node = Empty);
+    if let Some(key) = key_in(request.uri().path()) {
+        span.record("key", display(key));
+    }
+    let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(refused) = response.extensions_mut().remove::<RefusedClient>() {
         refused.record(id.as_str());
     }
@@ -48,27 +64,35 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     }
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
     let (status, elapsed) = (response.status().as_u16(), began.elapsed());
-    let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
     if version <= Version::HTTP_11 && matches!(operation, Some(Operation::ImportKey | Operation::ExportKey)) {
         // The buffers of the connection held a key in plain text. Closing the connection wipes them.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    // Labels from closed sets: operations of the route table, and classes of status.
-    let operation = operation.map_or("none", |operation| operation.as_str());
     let class = match status {
         0..400 => "ok",
         400..500 => "refused",
         _ => "failed",
     };
-    metrics::histogram!("keyvault_request_seconds", "operation" => operation, "outcome" => class).record(elapsed.as_secs_f64());
+    metrics::histogram!("keyvault_request_seconds", "operation" => name, "outcome" => class).record(elapsed.as_secs_f64());
     let principal = response.extensions().get::<Principal>().map_or("", |principal| &*principal.name);
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    if class == "failed" {
-        tracing::warn!(request_id = id.as_str(), operation, status, micros, principal, "request failed");
-    } else {
-        tracing::debug!(request_id = id.as_str(), operation, status, micros, principal, "request");
+    let entered = span.enter();
+    match response.extensions().get::<Refusal>() {
+        Some(Refusal { code, reason, cause }) if class == "failed" => {
+            let (code, reason) = (code.as_str(), reason.map(Reason::as_str));
+            tracing::warn!(status, micros, principal, code, reason, cause, "request failed");
+        }
+        _ if class == "failed" => tracing::warn!(status, micros, principal, "request failed"),
+        Some(Refusal { code, cause, .. }) => tracing::debug!(status, micros, principal, code = code.as_str(), cause, "request"),
+        None => tracing::debug!(status, micros, principal, "request"),
     }
+    drop(entered);
     response
+}
+
+/// The key that a path names. Other text from outside is no part of a log line.
+fn key_in(path: &str) -> Option<KeyId> {
+    path.strip_prefix("/v1/keys/")?.split('/').next()?.parse().ok()
 }
 
 /// What a caller sees of a panic: an internal error, without the panic message.

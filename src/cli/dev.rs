@@ -16,8 +16,8 @@ use super::{Failure, pki};
 use crate::{
     client::{Call, Client, ConnectOptions},
     server::{
-        reload,
-        run::{Server, clock, gather_entropy, log, runtime},
+        log, reload,
+        run::{Server, clock, gather_entropy, runtime},
     },
 };
 
@@ -59,7 +59,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     let mut live = reload::load(&config, clock()).map_err(anyhow::Error::from)?;
     // The options take precedence over the configuration of an earlier start.
     live.config.listen = ListenConfig { api: args.listen, ops: args.ops_listen };
-    log(&live.config)?;
+    log::start(&live.config.log)?;
     runtime()?.block_on(async {
         let server = Server::start(live, Mode::Dev, false).await?;
         show(&pki, args).await?;

@@ -31,6 +31,9 @@ pub enum Failure {
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Write(#[from] io::Error),
+    /// The log of the process says what failed.
+    #[error("see the log")]
+    Logged,
     /// Another failure. The text says what to do.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -47,6 +50,7 @@ impl Failure {
             | Self::Unexpected(_)
             | Self::Job { .. }
             | Self::Write(_)
+            | Self::Logged
             | Self::Other(_) => 1,
             Self::Interrupted(_) => 130,
         }
@@ -57,6 +61,7 @@ impl Failure {
         match (self, format) {
             // The reader of the pipe has closed it, as `head` does. Nothing needs to be printed.
             (Self::Write(error), _) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            (Self::Logged, _) => {}
             (_, Format::Text) => eprintln!("error: {}", crate::cli::output::printable(&self.to_string())),
             (Self::Client(error), Format::Json) => eprintln!("{}", error.document()),
             (_, Format::Json) => {
@@ -72,7 +77,7 @@ impl Failure {
             Self::Usage(_) => "usage",
             Self::Job { code, .. } => code,
             Self::Interrupted(_) => "interrupted",
-            Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Other(_) => "failed",
+            Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Logged | Self::Other(_) => "failed",
         }
     }
 }

@@ -121,7 +121,7 @@ impl Command {
         match self {
             #[cfg(feature = "dev-pki")]
             Self::Dev(args) => dev::run(&args),
-            Self::Serve(args) => serve::run(&args).map_err(Failure::from),
+            Self::Serve(args) => serve::run(&args),
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
             Self::VerifyBackup(args) => verify_backup::verify_backup(&args),

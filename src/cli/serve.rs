@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Failure;
 use crate::server;
 
 /// Serve a vault with the given configuration
@@ -19,6 +20,6 @@ pub struct ServeArgs {
 }
 
 /// Runs the server until SIGTERM or SIGINT.
-pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    server::run::run(&args.config, args.accept_state)
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    server::run::run(&args.config, args.accept_state).map_err(|(error, is_logged)| if is_logged { Failure::Logged } else { error.into() })
 }

@@ -3,6 +3,7 @@
 mod free_disk;
 pub mod hardening;
 pub mod limits;
+pub(crate) mod log;
 pub mod metrics;
 mod open_files;
 pub mod reload;

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api,
     audit::Source,
-    config::{Config, LogFormat, StorageConfig},
+    config::{Config, StorageConfig},
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::Providers,
@@ -25,16 +25,26 @@ use crate::{
 use super::{
     free_disk,
     hardening::harden,
-    metrics, open_files,
+    log, metrics, open_files,
     reload::{self, Live, Reloader},
     warnings,
 };
 
-/// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
+/// Serves until SIGTERM or SIGINT. The log is set up first: a failure is its last line.
+///
+/// # Errors
+/// Why the vault does not start or ended. The flag is whether a log line says so.
+pub(crate) fn run(config: &Path, accept_state: bool) -> Result<(), (anyhow::Error, bool)> {
+    log::start(&log::section_of(config)).map_err(|error| (error, false))?;
+    try_run(config, accept_state).map_err(|error| {
+        tracing::error!(cause = format!("{error:#}"), "the vault ends with an error");
+        (error, tracing::enabled!(tracing::Level::ERROR))
+    })
+}
+
+fn try_run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
     gather_entropy();
     let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
-    log(&live.config)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let server = Server::start(live, Mode::Production, accept_state).await?;
@@ -158,7 +168,10 @@ impl Server {
 async fn first_wrapper_key(vault: &Vault) {
     match tokio::time::timeout(Duration::from_secs(2), vault.bootstrap()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "there is no wrapper key yet; the vault retries"),
+        Ok(Err(error)) => {
+            let reason = error.reason().map(tracing::field::display);
+            tracing::warn!(reason, %error, "there is no wrapper key yet; the vault retries");
+        }
         Err(_) => tracing::warn!("the KMS did not answer in time for the first wrapper key; the vault retries"),
     }
 }
@@ -194,17 +207,6 @@ const BLOCKING_THREADS: usize = 64;
 /// The runtime of a server.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?)
-}
-
-/// Log lines go to standard error. Standard output is for the results of commands.
-pub(crate) fn log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).map_err(anyhow::Error::from)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
-    let installed = match config.log.format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-        LogFormat::Text => lines.try_init(),
-    };
-    installed.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
 }
 
 /// A listener whose connections have small buffers in the kernel: they count towards the memory limit of a container.

@@ -55,6 +55,7 @@ impl Vault {
             match gate.conclude(event.clone(), Ok(Completed::changed(permit, (), Change::SetFrozen(true)))).await {
                 Ok(_) => Ok(true),
                 Err(VaultError::AuditUnavailable(_)) => {
+                    tracing::warn!(principal = &*event.principal.name, "the vault is frozen; the audit entry is written later");
                     gate.pending_audit().push(PendingEntry::Freeze { event: Box::new(event) });
                     Ok(false)
                 }

@@ -21,8 +21,7 @@ pub(super) async fn record_quarantine(gate: &AuditGate, id: KeyId, node: Option<
         },
         ..gate.system_event(Operation::Quarantine)
     };
-    tracing::error!(key = %id, reason, "quarantined");
     if let Err(error) = gate.record_change(change, event).await {
-        tracing::error!(key = %id, %error, "the quarantine could not be recorded; the check is repeated at the next use");
+        tracing::error!(key = %id, reason, %error, "the quarantine could not be recorded; the check is repeated at the next use");
     }
 }

@@ -47,6 +47,7 @@ mod known_bytes;
 mod layers;
 mod limits;
 mod live_revocation;
+mod log_format;
 mod log_queries;
 mod memory;
 mod memory_scan;

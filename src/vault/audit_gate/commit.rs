@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::{Span, field::display};
+
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
     storage::{Change, Commit, CommitError, KeyPrecondition, NewIdempotencyRecord, Receipt},
 };
 
-use super::AuditGate;
+use super::{AuditGate, change_log::ChangeLine};
 use crate::vault::{VaultError, detached::commit_is_slow};
 
 /// Maximum attempts after a lost compare-and-swap. Each attempt reads the store again.
@@ -153,6 +155,14 @@ impl AuditGate {
     /// # Errors
     /// Always: `error`, or `AuditUnavailable` if the entry could not be written.
     pub(in crate::vault) async fn refuse<T>(&self, mut event: AuditEvent, error: VaultError) -> Result<T, VaultError> {
+        // The log line of the call has them.
+        let span = Span::current();
+        if let Some(key) = &event.key {
+            span.record("key", display(key));
+        }
+        if let Some(node) = &event.node {
+            span.record("node", display(node));
+        }
         event.outcome = if error.is_denial() { Outcome::Denied } else { Outcome::Failed };
         event.change = None;
         event.reason = Some(error.code().as_str().to_owned());
@@ -210,8 +220,12 @@ impl AuditGate {
 
     async fn write(&self, commit: Commit) -> Result<Receipt, CommitError> {
         let (began, is_change) = (Instant::now(), commit.change.is_some());
+        let line = ChangeLine::of(&commit);
         let result = if is_change { self.write_change(commit).await } else { self.env.store.commit(commit).await };
         metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
+        if let (Ok(receipt), Some(line)) = (&result, line) {
+            line.write(receipt.sequence);
+        }
         // Only an unavailable store is a fault of the audit log. A refused commit is not.
         self.audit_failing.store(matches!(result, Err(CommitError::Unavailable(_))), std::sync::atomic::Ordering::Relaxed);
         result

@@ -3,12 +3,14 @@
 //! | file | guarantees |
 //! |---|---|
 //! | `authorization` | A call of a principal gets its permit here, from `domain::Policy`. |
+//! | `change_log` | State changes that an operator follows have a log line. |
 //! | `commit` | A result leaves the vault only after its audit entry is durable. |
 //! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
 //! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
 //! | `pending_audit` | A disable or freeze takes effect while the audit log is unavailable, and is recorded later. |
 
 mod authorization;
+mod change_log;
 mod commit;
 mod idempotency;
 mod pending_audit;

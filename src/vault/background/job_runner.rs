@@ -81,9 +81,14 @@ impl Background {
         };
         let permit = self.gate.policy().permit_system(operation, None);
         let event = AuditEvent { subject: Some(format!("{} {state}", job.id)), ..self.gate.system_event(operation) };
+        let failed = errors.len();
         let end = JobEnd { id: job.id, state, errors, at: self.env.now() };
         self.gate.commit(event, Completed::changed(permit, (), Change::EndJob(end))).await?;
-        tracing::info!(job = %job.id, %state, "a job over all keys ended");
+        if state == JobState::Succeeded {
+            tracing::info!(operation = operation.as_str(), job = %job.id, %state, "a job over all keys ended");
+        } else {
+            tracing::warn!(operation = operation.as_str(), job = %job.id, %state, failed, "a job over all keys ended");
+        }
         Ok(())
     }
 }

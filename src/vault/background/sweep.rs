@@ -165,7 +165,8 @@ impl Background {
             }
             Err(error) => {
                 *(if error.retry_can_cure() { &mut result.retryable } else { &mut result.permanent }) += 1;
-                tracing::warn!(%key, %error, "a sweep could not process this key");
+                let reason = error.reason().map(tracing::field::display);
+                tracing::warn!(%key, code = error.code().as_str(), reason, %error, "a sweep could not process this key");
                 Some(JobError { key_id: key, code: error.code().as_str().to_owned(), detail: error.to_string() })
             }
         };

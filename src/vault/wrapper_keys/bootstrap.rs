@@ -45,9 +45,9 @@ impl WrapperKeys {
     pub(in crate::vault) async fn monitor(&self) {
         let Ok(keys) = self.registered().await else { return };
         let Some(active) = keys.iter().find(|key| key.state == WrapperState::Active) else {
-            match self.bootstrap().await {
-                Ok(()) => tracing::info!("the first wrapper key is registered"),
-                Err(error) => tracing::warn!(%error, "the first wrapper key could not be registered; the vault retries"),
+            if let Err(error) = self.bootstrap().await {
+                let reason = error.reason().map(tracing::field::display);
+                tracing::warn!(reason, %error, "the first wrapper key could not be registered; the vault retries");
             }
             return;
         };

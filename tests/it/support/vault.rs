@@ -117,11 +117,13 @@ impl TestVault {
         command
     }
 
-    /// Runs `serve` where it must refuse to start, and gives what it printed.
+    /// Runs `serve` where it must refuse to start, and gives the reason in its last log line.
     pub(crate) fn refuses_to_serve(&self) -> String {
         let output = self.command(&["serve", "--config"]).arg(self.path("keyvault.toml")).output().unwrap();
         assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+        let lines = String::from_utf8(output.stderr).unwrap();
+        let last: Value = lines.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("{lines}"));
+        last["cause"].as_str().unwrap_or_else(|| panic!("{lines}")).to_owned()
     }
 
     /// Commits to the store of a vault that does not run.
