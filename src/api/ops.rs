@@ -6,7 +6,9 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
-use crate::vault::{Fault, Vault};
+use crate::vault::Vault;
+
+use super::status::FaultAnswer;
 
 /// The router of the operations listener.
 pub fn router(vault: Arc<Vault>, metrics: PrometheusHandle) -> Router {
@@ -19,13 +21,6 @@ pub fn router(vault: Arc<Vault>, metrics: PrometheusHandle) -> Router {
 async fn ready(State(vault): State<Arc<Vault>>) -> (StatusCode, Json<Value>) {
     let status = vault.status();
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let reasons: Vec<Value> = status.reasons.into_iter().map(shown).collect();
+    let reasons: Vec<FaultAnswer> = status.reasons.into_iter().map(FaultAnswer::from).collect();
     (code, Json(json!({ "ready": status.ready, "degraded": status.degraded, "reasons": reasons })))
-}
-
-fn shown(Fault { code, reason }: Fault) -> Value {
-    match reason {
-        Some(reason) => json!({ "code": code, "reason": reason }),
-        None => json!({ "code": code }),
-    }
 }

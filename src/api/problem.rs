@@ -170,6 +170,12 @@ pub const CODES: &[CodeInfo] = &[
         "Keys depend on the wrapper key",
         "Rotate to another wrapper key, and check that it works. The detail names keys.",
     ),
+    final_(
+        Code::RotationIncomplete,
+        409,
+        "Keys have no verified wrap under the active wrapper key, and no rotation runs",
+        "A rotation was aborted or failed for some keys. Start one to the active wrapper key: it processes the keys that are left. A reason of `/readyz` and `/v1/status`; no call gets it.",
+    ),
     final_(Code::JobRunning, 409, "A job over all keys is running", "Wait until it ends, or abort it."),
     final_(Code::JobEnded, 409, "The job has ended", "Read the state of the job."),
     final_(

@@ -32,7 +32,7 @@ pub(super) struct StatusAnswer {
     active_wrapper: Option<WrapperKeyId>,
 }
 
-/// The faults.
+/// A fault.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Fault)]
 pub(super) struct FaultAnswer {
@@ -40,11 +40,20 @@ pub(super) struct FaultAnswer {
     /// Of a wrapper key: the reason of its KMS.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
+    /// What has the fault, and what the vault waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl From<Fault> for FaultAnswer {
+    fn from(Fault { code, reason, detail }: Fault) -> Self {
+        Self { code, reason, detail }
+    }
 }
 
 impl From<Status> for StatusAnswer {
     fn from(Status { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }: Status) -> Self {
-        let reasons = reasons.into_iter().map(|Fault { code, reason }| FaultAnswer { code, reason }).collect();
+        let reasons = reasons.into_iter().map(FaultAnswer::from).collect();
         Self { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }
     }
 }

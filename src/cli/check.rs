@@ -1,25 +1,32 @@
-//! `check`: verifies the configuration, the certificates, the store and the wrapper keys. Each line is `ok`, `FAIL` with the fix, or
-//! `warn` for what has no effect.
+//! `check`: runs the checks that `serve` runs at its start, beside a running vault too, and says what is wrong with the sentences of `serve`.
+//! It changes nothing. Each line is `ok`, `FAIL` or `warn`, with the fix.
 
-use std::{fmt::Write as _, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::{
     config::Config,
     crypto::{Random, SystemRandom, envelope},
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
-    kms::{Providers, Wrapper},
-    mtls::{ExpiryKind, Files, TlsMaterial, Trust},
-    storage::{WrapperKeyUse, inspect},
+    kms::{Providers, Wrapper, WrapperError},
+    mtls::Trust,
+    storage::{Mode, StoreFacts, WrapperKeyUse, facts, inspect, is_in_use},
+    vault::{VaultError, canary_context, compare_with_configuration},
 };
 
 use super::{Failure, Format};
 use crate::server::{
+    checks::{self, CHECKS, Check, Finding, Run, Severity, Step},
     hardening::harden,
-    run::{clock, runtime},
-    warnings,
+    reload,
+    run::{clock, listen, no_first_wrapper_key, runtime},
 };
 
 /// Check configuration, certificates, storage and KMS permissions
@@ -33,191 +40,229 @@ pub struct CheckArgs {
     pub(super) output: Format,
 }
 
-/// One check: `Ok` with what was found, or `Err` with the fault and its fix.
-struct Check {
-    what: &'static str,
-    result: Result<String, String>,
+/// One line of the output.
+struct Line {
+    check: &'static str,
+    result: Outcome,
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Outcome {
+    /// As text output and JSON show it.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ok => ("ok  ", "ok"),
+            Self::Warn => ("warn", "warn"),
+            Self::Fail => ("FAIL", "fail"),
+        }
+    }
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let (checks, warnings) = run_checks(&args.config)?;
-    let failed = checks.iter().filter(|check| check.result.is_err()).count();
+    let lines = Examined::new(&args.config)?.lines()?;
+    let failed = lines.iter().filter(|line| line.result == Outcome::Fail).count();
+    let mut out = std::io::stdout();
     match args.output {
         Format::Text => {
-            for Check { what, result } in &checks {
-                match result {
-                    Ok(found) => writeln!(std::io::stdout(), "ok    {what}: {found}")?,
-                    Err(fault) => writeln!(std::io::stdout(), "FAIL  {what}: {fault}")?,
-                }
-            }
-            for warning in &warnings {
-                writeln!(std::io::stdout(), "warn  {warning}")?;
+            for Line { check, result, detail } in &lines {
+                writeln!(out, "{}  {check}: {detail}", result.words().0)?;
             }
         }
         Format::Json => {
-            let line = |Check { what, result }: &Check| json!({ "check": what, "ok": result.is_ok(), "detail": result.as_ref().unwrap_or_else(|fault| fault) });
-            let warning = |warning: &String| json!({ "check": "warning", "ok": true, "detail": warning });
-            let lines = checks.iter().map(line).chain(warnings.iter().map(warning)).collect::<Vec<_>>();
-            writeln!(std::io::stdout(), "{}", serde_json::Value::from(lines))?;
+            let line = |Line { check, result, detail }: &Line| json!({ "check": check, "status": result.words().1, "ok": *result != Outcome::Fail, "detail": detail });
+            writeln!(out, "{}", serde_json::Value::from(lines.iter().map(line).collect::<Vec<_>>()))?;
         }
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("{failed} of {} checks failed", checks.len()))) }
+    if failed == 0 { Ok(()) } else { Err(Failure::Other(anyhow::anyhow!("{failed} of {} checks failed", lines.len()))) }
 }
 
-/// The checks, and the warnings about what has no effect.
-fn run_checks(file: &Path) -> Result<(Vec<Check>, Vec<String>), Failure> {
-    let mut checks = Vec::new();
-    let mut push = |what, result| checks.push(Check { what, result });
-    let config = match Config::load(file) {
-        Ok(config) => config,
-        Err(error) => {
-            push("configuration", Err(error.to_string()));
-            return Ok((checks, Vec::new()));
+/// What the checks examine. A part that is not valid is missing, and the checks of it are skipped.
+struct Examined {
+    runtime: Runtime,
+    configuration: Result<Config, String>,
+    trust: Result<Arc<Trust>, String>,
+    providers: Option<Providers>,
+    /// Of the database, if there is one that can be read.
+    facts: Option<StoreFacts>,
+    /// Whether a vault uses the database now.
+    in_use: bool,
+}
+
+impl Examined {
+    fn new(file: &Path) -> Result<Self, Failure> {
+        let trust = reload::load(file, clock()).map(|live| live.trust).map_err(|error| error.to_string());
+        // In the words of `serve`, which reads the file as a reload does.
+        let mut configuration = Config::load(file).map_err(|error| trust.as_ref().err().cloned().unwrap_or_else(|| error.to_string()));
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let providers = configuration.as_ref().ok().map(|config| Providers::new(config.wrapper.clone(), random));
+        let providers = match providers.transpose() {
+            Ok(providers) => providers,
+            Err(error) => {
+                configuration = Err(error.to_string());
+                None
+            }
+        };
+        let path = configuration.as_ref().ok().map(|config| config.storage.path.clone());
+        let facts = path.as_ref().filter(|path| path.exists()).and_then(|path| facts(path).ok());
+        Ok(Self { runtime: runtime()?, configuration, trust, providers, facts, in_use: path.is_some_and(|path| is_in_use(&path)) })
+    }
+
+    fn lines(&self) -> Result<Vec<Line>, Failure> {
+        let mut lines = Vec::new();
+        let Ok(config) = &self.configuration else {
+            let detail = self.configuration.as_ref().err().cloned().unwrap_or_default();
+            return Ok(vec![Line { check: "configuration", result: Outcome::Fail, detail }]);
+        };
+        let mut findings = checks::of_machine(config);
+        if let Ok(trust) = &self.trust {
+            findings.extend(checks::of_settings(config, trust));
+            findings.extend(trust.expiries().into_iter().filter_map(|(kind, seconds)| checks::of_expiry(kind, seconds)));
         }
-    };
-    push("configuration", Ok(format!("{} nodes, {} grants", config.nodes.len(), config.grants.len())));
-    let (found, mut warnings) = match certificates(&config) {
-        Ok((found, warnings)) => (found, warnings),
-        Err(fault) => (Err(fault), Vec::new()),
-    };
-    push("certificates", found);
-    push("server key", private(&config.tls.key));
-    push("storage", storage(&config));
-    push("memory", harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string()));
-    for result in runtime()?.block_on(kms_servers(&config)) {
-        push("KMS server", result);
+        if let (Some(providers), Some(facts)) = (&self.providers, &self.facts) {
+            findings.extend(checks::of_store(providers, facts, clock()()));
+        }
+        for check in CHECKS {
+            match (check.run, &self.trust) {
+                (Run::Step(step, _), _) => lines.extend(self.step(check, step, config)),
+                (Run::Settings(_) | Run::Expiry(_), Err(_)) => {}
+                (Run::Store(_), _) if self.facts.is_none() => {}
+                (Run::Settings(_) | Run::Expiry(_) | Run::Machine(_) | Run::Store(_), _) => lines.extend(of_findings(check, &findings)),
+            }
+        }
+        Ok(lines)
     }
-    push("wrapper key", runtime()?.block_on(wrapper(&config)));
-    for WrapperKeyUse { key, keys, .. } in inspect(&config.storage.path).map(|found| found.wrapper_keys).unwrap_or_default() {
-        push("registered wrapper key", runtime()?.block_on(registered(&config, &key, keys)));
+
+    /// The lines of a step of the start.
+    fn step(&self, check: &'static Check, step: Step, config: &Config) -> Vec<Line> {
+        let line = |result: Result<String, String>| {
+            let fault = if check.severity == Severity::Warn { Outcome::Warn } else { Outcome::Fail };
+            let (result, detail) = result.map_or_else(|detail| (fault, detail), |detail| (Outcome::Ok, detail));
+            Line { check: check.name, result, detail }
+        };
+        let one = |result| vec![line(result)];
+        match step {
+            Step::Configuration => one(Ok(format!("{} nodes, {} grants", config.nodes.len(), config.grants.len()))),
+            Step::Certificates => one(self.trust.as_ref().map(|trust| validity(trust)).map_err(Clone::clone)),
+            Step::Memory => one(harden(&config.memory).map(|hardening| hardening.to_string()).map_err(|error| error.to_string())),
+            Step::Storage => one(self.storage(config)),
+            Step::Listen => [config.listen.api, config.listen.ops].into_iter().map(|address| line(self.listen(address))).collect(),
+            Step::KmsServers => {
+                let servers = self.providers.as_ref().map(|providers| self.runtime.block_on(providers.check_servers()));
+                servers.unwrap_or_default().into_iter().map(line).collect()
+            }
+            Step::FirstWrapperKey => one(match self.active() {
+                Some(active) => Ok(format!("the active wrapper key is {}", active.key.id)),
+                None => self.runtime.block_on(self.first_wrapper_key(config)),
+            }),
+            Step::RegisteredWrapperKeys => {
+                let used = self.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
+                used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
+            }
+            Step::ConfiguredWrapperKey => match (self.active(), &self.providers) {
+                (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, &active.key)) {
+                    Ok(None) => Ok("[wrapper] reference names the active wrapper key".to_owned()),
+                    Ok(Some(sentence)) => Err(sentence),
+                    Err(error) => Err(format!("the wrapper key of the configuration cannot be compared with the active one: {error}")),
+                }),
+                _ => Vec::new(),
+            },
+        }
     }
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    if let (Ok(found), Ok(providers)) = (inspect(&config.storage.path), Providers::new(config.wrapper.clone(), random)) {
-        let registered = found.wrapper_keys.into_iter().map(|used| used.key).collect::<Vec<_>>();
-        warnings.extend(warnings::of_wrapper_keys(&providers, &registered));
+
+    fn active(&self) -> Option<&WrapperKeyUse> {
+        self.facts.as_ref()?.wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active)
     }
-    Ok((checks, warnings))
+
+    fn storage(&self, config: &Config) -> Result<String, String> {
+        let path = &config.storage.path;
+        if !path.exists() {
+            return Ok(format!("{} will be created at the first start", path.display()));
+        }
+        let found = inspect(path, &config.vault.id, Mode::Production).map_err(|error| error.to_string())?;
+        if let Some(damage) = found.damage.first() {
+            return Err(format!("{} is damaged ({damage}). Restore a backup", path.display()));
+        }
+        let in_use = if self.in_use { "; a vault uses it now" } else { "" };
+        Ok(format!("{} keys in {}{in_use}", found.keys, path.display()))
+    }
+
+    /// Listens for a moment.
+    fn listen(&self, address: std::net::SocketAddr) -> Result<String, String> {
+        match self.runtime.block_on(async { listen(address) }) {
+            Ok(_) => Ok(format!("{address} is free")),
+            Err(_) if self.in_use => Ok(format!("{address} is in use. A vault uses the database now, and this may be its address")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The configured wrapper key wraps and unwraps with the permissions of this process.
+    async fn first_wrapper_key(&self, config: &Config) -> Result<String, String> {
+        let Some(providers) = &self.providers else { return Err("[wrapper] is not valid".to_owned()) };
+        let sentence = |error: WrapperError| no_first_wrapper_key(&VaultError::Wrapper(error));
+        let found = providers.resolve(config.wrapper.provider, &config.wrapper.reference, &[]).await.map_err(sentence)?;
+        let key = WrapperKey {
+            id: WrapperKeyId::from_random([0; 6]),
+            provider: config.wrapper.provider,
+            identity: found.identity.clone(),
+            reference: found.reference,
+            regions: found.regions,
+            state: WrapperState::Standby,
+            canary: Vec::new(),
+            created_at: Timestamp::from_micros(0),
+        };
+        let connected = providers.connect(&key).await.map_err(sentence)?;
+        let tried = round_trip(connected.as_ref(), config, key.provider).await;
+        tried.map_err(|(error, permission)| format!("{}. Required permission: {permission}", sentence(error)))?;
+        Ok(format!("{} wraps and unwraps", found.identity))
+    }
+
+    /// A registered wrapper key opens its canary, and the configuration allows it. The active one also wraps.
+    async fn registered(&self, config: &Config, WrapperKeyUse { key, keys, .. }: &WrapperKeyUse) -> Result<String, String> {
+        let Some(providers) = &self.providers else { return Err("[wrapper] is not valid".to_owned()) };
+        let sentence = |error: WrapperError| error.of_registered();
+        let wrapper = providers.connect(key).await.map_err(sentence)?;
+        wrapper.unwrap(&key.canary, &canary_context(&config.vault.id, key.id)).await.map_err(sentence)?;
+        if key.state == WrapperState::Active {
+            let tried = round_trip(wrapper.as_ref(), config, key.provider).await;
+            tried.map_err(|(error, permission)| format!("{}. Required permission: {permission}", sentence(error)))?;
+        }
+        Ok(format!("{} ({}, {}) opens its canary; {keys} keys have a wrap under it", key.id, key.identity, key.state))
+    }
 }
 
-/// Certificates and revocation lists are valid, and no certificate expires within 30 days. With the warnings about them.
-fn certificates(config: &Config) -> Result<(Result<String, String>, Vec<String>), String> {
-    const SOON: i64 = 30 * 24 * 3600;
-    let files = Files::read(config.tls.files()).map_err(|error| error.to_string())?;
-    let material = TlsMaterial::new(&config.tls, &files, &clock()).map_err(|error| error.to_string())?;
-    let trust = Trust::new(material, clock());
-    let (expiries, warnings) = (trust.expiries(), warnings::of_trust_and_grants(config, &trust));
-    let mut validity = String::new();
-    for (kind, seconds) in &expiries {
-        let _ =
-            write!(validity, "{}{} valid for {} days", if validity.is_empty() { "" } else { ", " }, kind.as_str(), seconds / (24 * 3600));
-    }
-    // A revocation list is renewed more often than every 30 days.
-    if expiries.iter().any(|(kind, seconds)| *kind != ExpiryKind::Crl && *seconds < SOON) {
-        let fault = format!("{validity}. Fix: renew what expires within 30 days. The vault reads the new files without a restart");
-        return Ok((Err(fault), warnings));
-    }
-    Ok((Ok(validity), warnings))
+/// The faults of a check, or what it examined.
+fn of_findings(check: &'static Check, findings: &[Finding]) -> Vec<Line> {
+    let result = if check.severity == Severity::Warn { Outcome::Warn } else { Outcome::Fail };
+    let faults = findings.iter().filter(|finding| finding.check.name == check.name);
+    let lines = faults.map(|finding| Line { check: check.name, result, detail: finding.sentence.clone() }).collect::<Vec<_>>();
+    if lines.is_empty() { vec![Line { check: check.name, result: Outcome::Ok, detail: check.examines.to_owned() }] } else { lines }
 }
 
-/// Only the owner can read the file.
-fn private(path: &Path) -> Result<String, String> {
-    let mode = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.permissions().mode() & 0o777;
-    if mode.trailing_zeros() >= 6 {
-        Ok(format!("only its owner can read {} (mode {mode:04o})", path.display()))
-    } else {
-        Err(format!("mode {mode:04o} lets others read it. Fix: chmod 600 {}", path.display()))
-    }
+/// How long certificates and revocation lists are valid.
+fn validity(trust: &Trust) -> String {
+    let days = |(kind, seconds): (crate::mtls::ExpiryKind, i64)| format!("{} valid for {} days", kind.as_str(), seconds / (24 * 3600));
+    trust.expiries().into_iter().map(days).collect::<Vec<_>>().join(", ")
 }
 
-fn storage(config: &Config) -> Result<String, String> {
-    let path = &config.storage.path;
-    if !path.exists() {
-        let folder = path.parent().filter(|folder| folder.is_dir());
-        return folder.map_or_else(
-            || Err(format!("the folder of {} does not exist. Fix: create it, owned by the user that runs the vault", path.display())),
-            |_| Ok(format!("{} will be created at the first start", path.display())),
-        );
-    }
-    private(path)?;
-    let found = inspect(path).map_err(|error| error.to_string())?;
-    if found.vault != config.vault.id.as_str() {
-        return Err(format!(
-            "{} belongs to the vault {}, but [vault] id is {}. Fix: correct the id or the path",
-            path.display(),
-            found.vault,
-            config.vault.id
-        ));
-    }
-    if found.mode != "production" {
-        return Err(format!("{} was created by {}, and serve refuses it. Fix: choose another path", path.display(), found.mode));
-    }
-    if let Some(damage) = found.damage.first() {
-        return Err(format!("{} is damaged ({damage}). Fix: restore a backup", path.display()));
-    }
-    Ok(format!("{} keys in {}", found.keys, path.display()))
-}
-
-/// Every configured KMS server answers, is unsealed, and accepts the login of the vault.
-async fn kms_servers(config: &Config) -> Vec<Result<String, String>> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    match Providers::new(config.wrapper.clone(), random) {
-        Ok(providers) => providers.check_servers().await,
-        // The check of the wrapper key reports the error.
-        Err(_) => Vec::new(),
-    }
-}
-
-/// The configured wrapper key wraps and unwraps with the permissions of this process.
-async fn wrapper(config: &Config) -> Result<String, String> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;
-    let wrapper = &config.wrapper;
-    let found = providers.resolve(wrapper.provider, &wrapper.reference, &wrapper.regions).await.map_err(|error| error.with_remedy())?;
-    if !found.usable {
-        return Err(format!("{} is disabled. Fix: enable it, or configure another one", found.reference));
-    }
-    let key = WrapperKey {
-        id: WrapperKeyId::from_random([0; 6]),
-        provider: wrapper.provider,
-        identity: found.identity.clone(),
-        reference: found.reference.clone(),
-        regions: found.regions.clone(),
-        state: WrapperState::Standby,
-        canary: Vec::new(),
-        created_at: Timestamp::from_micros(0),
-    };
-    let connected = providers.connect(&key).await.map_err(|error| error.to_string())?;
-    round_trip(connected.as_ref(), config).await?;
-    let warning = wrapper.warning().map_or_else(String::new, |warning| format!("; {warning}"));
-    Ok(format!("{} wraps and unwraps{warning}", found.identity))
-}
-
-async fn round_trip(wrapper: &dyn Wrapper, config: &Config) -> Result<(), String> {
+/// Wraps and unwraps a random value. The error has the permission in the KMS that the failed call needs.
+async fn round_trip(wrapper: &dyn Wrapper, config: &Config, provider: ProviderKind) -> Result<(), (WrapperError, &'static str)> {
     let context = EncryptionContext::new(vec![("version", "1".into()), ("vault", config.vault.id.to_string()), ("canary", "check".into())]);
-    let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| error.to_string())?;
     // The names of the permissions in the KMS.
-    let (wraps, unwraps) = match config.wrapper.provider {
+    let (wraps, unwraps) = match provider {
         ProviderKind::Local => ("read the file", "read the file"),
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
     };
-    let made = wrapper
-        .wrap(&data_key, &context)
-        .await
-        .map_err(|error| format!("it does not wrap: {}. Required permission: {wraps}", error.with_remedy()))?;
-    let unwrapped = wrapper
-        .unwrap(&made.bytes, &context)
-        .await
-        .map_err(|error| format!("it does not unwrap: {}. Required permission: {unwraps}", error.with_remedy()))?;
-    if unwrapped.data_key.same(&data_key) { Ok(()) } else { Err("it unwrapped another data key".into()) }
-}
-
-/// A registered wrapper key opens its canary, and the configuration allows it.
-async fn registered(config: &Config, key: &WrapperKey, keys: u64) -> Result<String, String> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let providers = Providers::new(config.wrapper.clone(), random).map_err(|error| error.to_string())?;
-    let wrapper = providers.connect(key).await.map_err(|error| format!("{}: {error}", key.id))?;
-    let context = crate::vault::canary_context(&config.vault.id, key.id);
-    wrapper.unwrap(&key.canary, &context).await.map_err(|error| format!("{}: {}", key.id, error.with_remedy()))?;
-    Ok(format!("{} ({}, {}) opens its canary; {keys} keys have a wrap under it", key.id, key.identity, key.state))
+    let unusable = |what: &str| WrapperError::Misconfigured { reference: provider.to_string(), what: what.to_owned() };
+    let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| (unusable(&error.to_string()), wraps))?;
+    let made = wrapper.wrap(&data_key, &context).await.map_err(|error| (error, wraps))?;
+    let unwrapped = wrapper.unwrap(&made.bytes, &context).await.map_err(|error| (error, unwraps))?;
+    if unwrapped.data_key.same(&data_key) { Ok(()) } else { Err((unusable("it unwrapped another data key"), unwraps)) }
 }

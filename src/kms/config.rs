@@ -49,6 +49,10 @@ pub struct WrapperConfig {
     /// purpose.
     #[serde(default)]
     pub failover_on_denied: bool,
+    /// The longest time without a call after which a wrapper key that works is asked to open its canary, so that a disabled one is noticed.
+    /// 1 s to 1 h. Randomized between half of it and all of it.
+    #[serde(default = "probe_interval", with = "humantime_serde")]
+    pub probe_interval: Duration,
     /// Time limits, retries and quotas of KMS calls.
     #[serde(default)]
     pub limits: CallLimits,
@@ -84,6 +88,10 @@ pub struct CallLimits {
     /// How long a call waits until a new replica can be used.
     #[serde(with = "humantime_serde")]
     pub replica_timeout: Duration,
+}
+
+const fn probe_interval() -> Duration {
+    Duration::from_mins(1)
 }
 
 impl Default for CallLimits {
@@ -148,6 +156,9 @@ impl WrapperConfig {
         let times = [connect_timeout, attempt_timeout, timeout, breaker_cooldown, replica_timeout];
         if times.iter().any(|time| time.is_zero()) || *max_concurrency == 0 || *rate_limit == 0 || *breaker_failures == 0 {
             return wrong("under [wrapper.limits] only retries may be 0".to_owned());
+        }
+        if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&self.probe_interval) {
+            return wrong("[wrapper] probe_interval is not between 1s and 1h".to_owned());
         }
         let mut addresses = BTreeSet::new();
         for cluster in &self.openbao {
@@ -242,6 +253,7 @@ mod tests {
             ("provider = 'local'\nreference = '/k'", "must be allowed"),
             ("provider = 'aws-kms'\nreference = 'alias/x'", "alias"),
             ("provider = 'aws-kms'\nreference = ''", "empty"),
+            ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\nprobe_interval = '500ms'", "probe_interval"),
             ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\nregions = ['evil.example/']", "region"),
             ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\n[limits]\nrate_limit = 0", "limits"),
         ] {

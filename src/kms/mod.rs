@@ -9,6 +9,7 @@ mod allowlist;
 mod aws_kms;
 mod config;
 mod connections;
+mod cure;
 mod local;
 mod openbao;
 mod provider;
@@ -30,6 +31,7 @@ use crate::{
 pub use self::aws_kms::CantonStoreDecryption;
 pub use self::config::{CallLimits, EndpointUrl, WrapperConfig};
 pub use self::connections::Connections;
+pub use self::cure::Cure;
 pub use self::local::create_key_file;
 pub use self::openbao::OpenbaoConfig;
 pub use self::providers::{CreateOptions, Providers};
@@ -84,6 +86,14 @@ pub trait Wrapper: Send + Sync {
     /// # Errors
     /// [`WrapperError`].
     async fn describe(&self) -> Result<Description, WrapperError>;
+
+    /// Whether the key is what was connected to, as far as that costs no call to a KMS: the file of a key may have been removed or replaced.
+    ///
+    /// # Errors
+    /// [`WrapperError`], as a new connection would give it.
+    async fn still_there(&self) -> Result<(), WrapperError> {
+        Ok(())
+    }
 
     /// Asks the KMS how it rotates the key material. `None` if the KMS does not report it.
     ///

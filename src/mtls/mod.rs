@@ -25,6 +25,7 @@ mod refusal;
 mod refusal_log;
 mod revocation;
 mod server;
+mod server_certificate;
 mod tls;
 mod trust;
 mod trust_anchors;

@@ -22,6 +22,7 @@ use super::{
     identity,
     peer::Peer,
     refusal_log::{RefusalLog, Stage},
+    server_certificate,
     trust_anchors::TrustAnchors,
 };
 use crate::{
@@ -36,6 +37,8 @@ pub struct TlsMaterial {
     pub(super) anchors: Arc<TrustAnchors>,
     pub(super) expiries: Vec<(ExpiryKind, Timestamp)>,
     pub(super) refusals: Arc<RefusalLog>,
+    /// What clients would refuse of the server certificate.
+    pub(super) server_faults: Vec<String>,
 }
 
 impl TlsMaterial {
@@ -53,6 +56,7 @@ impl TlsMaterial {
     /// The first file that is not valid: unreadable, a key that does not belong to the certificate, an expired server certificate, no CA, …
     pub fn new(config: &TlsConfig, files: &Files, clock: &Clock) -> Result<Self, FileError> {
         let anchors = Arc::new(TrustAnchors::read(config, files)?);
+        valid_already(config, files, clock())?;
         let mut expiries = expiries(config, files)?;
         if expiries.iter().any(|(kind, at)| *kind == ExpiryKind::Server && *at <= clock()) {
             return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired. Renew it"));
@@ -62,7 +66,9 @@ impl TlsMaterial {
         let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock), Arc::clone(&refusals))?;
         let api = server_config(config, files, Some(Arc::new(verifier)))?;
         let ops = server_config(config, files, None)?;
-        Ok(Self { api: Arc::new(api), ops: Arc::new(ops), anchors, expiries, refusals })
+        let chain = read_certificates(&config.certificate, files)?;
+        let server_faults = chain.first().map(|first| server_certificate::faults(&config.certificate, first)).unwrap_or_default();
+        Ok(Self { api: Arc::new(api), ops: Arc::new(ops), anchors, expiries, refusals, server_faults })
     }
 }
 
@@ -182,6 +188,21 @@ impl std::fmt::Debug for DebugClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clock")
     }
+}
+
+/// Refuses a server certificate that is not valid yet, like one that has expired: a reload then keeps the former one.
+fn valid_already(config: &TlsConfig, files: &Files, now: Timestamp) -> Result<(), FileError> {
+    for certificate in read_certificates(&config.certificate, files)? {
+        let fields = identity::read(&certificate).map_err(|error| FileError::new(&config.certificate, error))?;
+        if fields.not_before > now.seconds() {
+            let from = Timestamp::from_micros(fields.not_before.saturating_mul(1_000_000));
+            let problem = format!(
+                "the server certificate, or an intermediate of it, is not valid before {from}. Check the clock, or use one that is valid now"
+            );
+            return Err(FileError::new(&config.certificate, problem));
+        }
+    }
+    Ok(())
 }
 
 fn expiries(config: &TlsConfig, files: &Files) -> Result<Vec<(ExpiryKind, Timestamp)>, FileError> {

@@ -93,6 +93,11 @@ impl Trust {
         self.snapshot.load().material.warnings(self.now())
     }
 
+    /// What clients would refuse of the server certificate.
+    pub fn server_certificate_faults(&self) -> Vec<String> {
+        self.snapshot.load().material.server_faults.clone()
+    }
+
     /// Whether a client CA may issue certificates for this name.
     pub fn vouches(&self, identity: &Identity) -> bool {
         self.snapshot.load().material.anchors.vouch(identity)

@@ -111,6 +111,16 @@ pub const METRICS: &[Metric] = &[
          there are keys.",
     ),
     gauge(
+        "keyvault_wrapper_keys",
+        &[("state", LabelValues::WrapperStates), ("health", LabelValues::These(&["ok", "failing", "unknown"]))],
+        "Registered wrapper keys by state and health, as the last call or probe found it.",
+    ),
+    gauge(
+        "keyvault_keys_without_active_wrap",
+        &[],
+        "Keys without a verified wrap under the active wrapper key. A running rotation lowers it to 0; without one, start one.",
+    ),
+    gauge(
         "keyvault_job_keys",
         &[("kind", LabelValues::These(&["rotation", "reseal"])), ("progress", LabelValues::These(&["done", "left", "failed"]))],
         "Keys of the running job; 0 without one.",

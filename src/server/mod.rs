@@ -1,11 +1,10 @@
 //! The server process: it assembles the parts into a running vault, reloads trust and grants, hardens the process and exports metrics.
 
+pub mod checks;
 mod free_disk;
 pub mod hardening;
 pub mod limits;
 pub(crate) mod log;
 pub mod metrics;
-mod open_files;
 pub mod reload;
 pub mod run;
-pub(crate) mod warnings;

@@ -23,7 +23,7 @@ use crate::{
     mtls::{DenyConfig, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
 };
 
-use super::warnings;
+use super::checks;
 
 /// What a running vault reads from its configuration: the sections as they were at start, and the current trust and policy.
 pub struct Live {
@@ -150,8 +150,8 @@ impl Reloader {
                     said = None;
                     self.tell_taken_over();
                     tracing::info!(revision = %change.revision, parts = ?change.parts, "configuration reloaded");
-                    for warning in warnings::of_trust_and_grants(&self.current.config, &self.trust) {
-                        tracing::warn!("{warning}");
+                    for finding in checks::of_settings(&self.current.config, &self.trust) {
+                        tracing::warn!(check = finding.check.name, "{}", finding.sentence);
                     }
                     on_change(change).await;
                 }
@@ -279,20 +279,18 @@ fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
         metrics::gauge!("keyvault_certificate_expiry_seconds", "kind" => kind.as_str()).set(seconds as f64);
         let expired = seconds <= 0;
-        // Revocation lists are valid for days, so only their expiry is logged.
-        let soon = kind != ExpiryKind::Crl && seconds < SOON;
-        if !(expired || soon) {
-            told.retain(|(of, _)| *of != kind);
-        } else if !told.contains(&(kind, expired)) {
-            told.push((kind, expired));
-            let kind = kind.as_str();
-            match (expired, kind) {
-                (true, "crl") => tracing::error!(
-                    "a revocation list has passed its next update: clients of its CA are refused until a new one is in place"
-                ),
-                (true, _) => tracing::error!(kind, "a certificate has expired: replace the file; the vault reloads it at once"),
-                (false, _) => tracing::warn!(kind, seconds, "a certificate expires soon: replace the file; the vault reloads it at once"),
+        match checks::of_expiry(kind, seconds) {
+            None => told.retain(|(of, _)| *of != kind),
+            Some(finding) if !told.contains(&(kind, expired)) => {
+                told.push((kind, expired));
+                let check = finding.check.name;
+                if expired {
+                    tracing::error!(check, "{}", finding.sentence);
+                } else {
+                    tracing::warn!(check, "{}", finding.sentence);
+                }
             }
+            Some(_) => {}
         }
     }
 }
@@ -301,4 +299,3 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for the comparison that runs.
 const GRACE: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(30);
-const SOON: i64 = 7 * 24 * 3600;

@@ -16,18 +16,18 @@ use crate::{
     config::{Config, StorageConfig},
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
-    kms::Providers,
+    kms::{Cure, Providers},
     mtls::{ConnectionLimits, MayFreeze, SOCKET_BUFFER, Trust, serve, serve_ops},
-    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
-    vault::{Vault, VaultConfig, background},
+    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore, StoreFacts, facts},
+    vault::{Vault, VaultConfig, VaultError, background},
 };
 
 use super::{
+    checks::{self, Severity},
     free_disk,
     hardening::harden,
-    log, metrics, open_files,
+    log, metrics,
     reload::{self, Live, Reloader},
-    warnings,
 };
 
 /// Serves until SIGTERM or SIGINT. The log is set up first: a failure is its last line.
@@ -79,16 +79,19 @@ impl Server {
         let metrics = metrics::install()?;
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
-        open_files::raise_limit(&config.connections);
-        if let Some(warning) = config.wrapper.warning().filter(|_| mode == Mode::Production) {
-            tracing::warn!("{warning}");
-        }
-        for warning in warnings::of_trust_and_grants(&config, &trust) {
-            tracing::warn!("{warning}");
-        }
+        checks::raise_open_file_limit();
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-        let store = Arc::new(open_store(&config, mode, accept_state, random.as_ref())?);
         let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+        let mut findings = checks::of_machine(&config);
+        findings.extend(checks::of_settings(&config, &trust));
+        // A development vault has its wrapper key in a file on purpose.
+        findings.retain(|finding| mode == Mode::Production || finding.check.severity == Severity::Fail);
+        checks::enforce(findings)?;
+        let store = Arc::new(open_store(&config, mode, accept_state, random.as_ref())?);
+        // Before the entry of the start, which is the newest one then.
+        let found = facts(&config.storage.path)?;
+        // A start that ends here leaves no entry.
+        let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -103,11 +106,13 @@ impl Server {
         })
         .await
         .map_err(anyhow::Error::from)?;
-        first_wrapper_key(&vault).await;
-        for warning in warnings::of_wrapper_keys(&providers, &store.wrapper_keys().await?) {
-            tracing::warn!("{warning}");
+        if let Err(error) = first_wrapper_key(&vault).await {
+            vault.stop().await;
+            store.close().await;
+            return Err(error);
         }
-        let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
+        let found = StoreFacts { wrapper_keys: store.keys_by_wrapper_key().await?, ..found };
+        checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
         server.spawn((api, ops), trust, (config.connections, may_freeze(policy)), random, metrics, reloader);
@@ -164,16 +169,26 @@ impl Server {
     }
 }
 
-/// Registers the first wrapper key of an empty store. If that fails, a job retries, and calls are refused until it succeeds.
-async fn first_wrapper_key(vault: &Vault) {
+/// Registers the first wrapper key of an empty store. If the KMS does not answer or does not permit it, a background task retries, and calls
+/// are refused until it succeeds.
+///
+/// # Errors
+/// A mistake in the configuration, without which the vault could use no key.
+async fn first_wrapper_key(vault: &Vault) -> anyhow::Result<()> {
     match tokio::time::timeout(Duration::from_secs(2), vault.bootstrap()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            let reason = error.reason().map(tracing::field::display);
-            tracing::warn!(reason, %error, "there is no wrapper key yet; the vault retries");
+        Ok(Err(error)) if error.needs_configuration() => Err(anyhow::anyhow!(no_first_wrapper_key(&error))),
+        // The vault logs other errors itself.
+        Ok(_) => Ok(()),
+        Err(_) => {
+            tracing::warn!("there is no wrapper key yet: the KMS does not answer; {}", Cure::Time.awaited());
+            Ok(())
         }
-        Err(_) => tracing::warn!("the KMS did not answer in time for the first wrapper key; the vault retries"),
     }
+}
+
+/// The sentence about a first wrapper key that cannot be registered, with the fix.
+pub(crate) fn no_first_wrapper_key(error: &VaultError) -> String {
+    format!("{}. {}", error.without_wrapper_key(), api::Problem::of(error, "").remedy)
 }
 
 /// The store of a configuration. With `accept_state`, a store whose chain of state changes is broken is opened too.
@@ -210,7 +225,10 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// A listener whose connections have small buffers in the kernel: they count towards the memory limit of a container.
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+///
+/// # Errors
+/// The sentence about an address that is in use or not of this machine.
+pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
@@ -219,5 +237,8 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.bind(address)?;
         socket.listen(1024)
     };
-    bind().map_err(|error: std::io::Error| anyhow::anyhow!("cannot listen on {address}: {error}"))
+    let fault = |error: std::io::Error| {
+        anyhow::anyhow!("cannot listen on {address}: {error}. Stop the program that uses it, or configure another address")
+    };
+    bind().map_err(fault)
 }

@@ -23,6 +23,22 @@ impl KeyRequirement {
     }
 }
 
+/// How many keys meet a requirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coverage {
+    /// All keys with sealed bytes.
+    pub total: u64,
+    /// Those of them that meet it.
+    pub done: u64,
+}
+
+impl Coverage {
+    /// The number of keys that do not meet the requirement.
+    pub const fn left(self) -> u64 {
+        self.total.saturating_sub(self.done)
+    }
+}
+
 /// A new data key: the sealed bytes and their first wrap. All wraps of the previous generation are deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reseal {

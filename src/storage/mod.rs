@@ -22,8 +22,11 @@ use crate::{
 pub use commit::{
     Change, Commit, CommitError, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, Receipt,
 };
-pub use jobs::{Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
-pub use sqlite::{BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, backup_head, copy, inspect};
+pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
+pub use sqlite::{
+    BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, backup_head, copy, facts, free_disk,
+    inspect, is_in_use,
+};
 pub use verified_state::{CHAIN_START, ChainError, LoggedUse, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
 /// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
@@ -99,6 +102,12 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`].
     async fn keys_missing(&self, requirement: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError>;
+
+    /// How many keys meet a requirement, including keys whose rows cannot be read. The time grows with the number of keys.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn coverage(&self, requirement: KeyRequirement) -> Result<Coverage, StoreError>;
 
     /// What would be lost if the wraps under a wrapper key were deleted and only those under `holders` stayed.
     ///

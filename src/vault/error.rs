@@ -5,7 +5,7 @@ use crate::{
     domain::{
         Algorithm, Denied, IdError, JobId, JobState, KeyId, KeyState, MissingRole, NodeName, TransitionError, WrapperState, text_enum,
     },
-    kms::{Outage, Reason, WrapperError},
+    kms::{Cure, Outage, Reason, WrapperError},
     storage::{CommitError, LoggedUse, StoreError},
 };
 
@@ -76,6 +76,8 @@ text_enum!(
         InvalidWrapperKeyState = "invalid_wrapper_key_state",
         /// Keys depend on the wrapper key.
         WrapperKeyInUse = "wrapper_key_in_use",
+        /// Keys have no verified wrap under the active wrapper key, and no rotation runs. A reason of the status, which no call gets.
+        RotationIncomplete = "rotation_incomplete",
         /// A job over all keys is running.
         JobRunning = "job_running",
         /// The job has ended.
@@ -358,6 +360,18 @@ impl VaultError {
         matches!(self, Self::KeyNotFound(_) | Self::NotFound(_) | Self::Forbidden(_) | Self::UndeclaredNode(_))
     }
 
+    /// The sentence about a vault that cannot register its first wrapper key, and what it waits for.
+    pub fn without_wrapper_key(&self) -> String {
+        let awaited = if let Self::Wrapper(error) = self { error.cure() } else { Cure::Time }.awaited();
+        let remedy = self.reason().map_or_else(String::new, |reason| format!(". Fix: {}", reason.remedy()));
+        format!("there is no wrapper key yet: {self}; {awaited}{remedy}")
+    }
+
+    /// Whether only another configuration cures the error, which a running vault does not read.
+    pub const fn needs_configuration(&self) -> bool {
+        matches!(self, Self::Wrapper(error) if matches!(error.cure(), Cure::Configuration))
+    }
+
     /// Whether a retry can cure the error.
     pub(super) const fn retry_can_cure(&self) -> bool {
         if let Self::Wrapper(WrapperError::Unavailable { outage, .. }) = self {
@@ -384,8 +398,8 @@ impl VaultError {
     }
 
     /// The fault, for the status of the vault.
-    pub(super) const fn fault(&self) -> Fault {
-        Fault { code: self.code(), reason: self.reason() }
+    pub(super) const fn fault(&self, detail: String) -> Fault {
+        Fault { code: self.code(), reason: self.reason(), detail: Some(detail) }
     }
 
     /// The KMS request id of the error, for the audit entry.

@@ -66,7 +66,10 @@ pub use self::{
     start::VaultConfig,
     status::{Fault, Status},
     topology::DecodedTopology,
-    wrapper_keys::{KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, canary_context},
+    wrapper_keys::{
+        KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, active_coverage_fault, canary_context,
+        compare_with_configuration,
+    },
 };
 pub use crate::{kms::Reason, storage::PageRequest};
 

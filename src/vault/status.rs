@@ -24,17 +24,31 @@ pub struct Status {
 }
 
 /// A fault of the vault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The code that calls get.
     pub code: Code,
     /// The reason of the KMS.
     pub reason: Option<Reason>,
+    /// What has the fault, and what the vault waits for. Without the names of keys in a KMS and without paths, because `/readyz` shows it to
+    /// everybody.
+    pub detail: Option<String>,
+}
+
+impl Fault {
+    /// Adds the detail of another fault with the same code and reason.
+    pub(super) fn add(&mut self, detail: &str) {
+        let before = self.detail.get_or_insert_default();
+        if !before.is_empty() {
+            before.push_str("; ");
+        }
+        before.push_str(detail);
+    }
 }
 
 impl From<Code> for Fault {
     fn from(code: Code) -> Self {
-        Self { code, reason: None }
+        Self { code, reason: None, detail: None }
     }
 }
 

@@ -17,10 +17,10 @@ use crate::support::{
 };
 
 /// A file system of a few megabytes. Fails, and says why, where it cannot be made.
-struct SmallDisk(TempDir);
+pub(crate) struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs"]).arg(folder.path()).status();
         let ok = mounted.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -28,12 +28,12 @@ impl SmallDisk {
         Self(folder)
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
     /// Writes until nothing more fits, not even what SQLite would still find in a half-used page.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut filler = File::create(self.path("filler")).unwrap();
         while filler.write_all(&[0; 4096]).is_ok() {}
     }

@@ -97,8 +97,8 @@ async fn a_failed_request_has_code_reason_key_node_and_cause() {
     ] {
         assert_eq!(line[field], expected, "{field}: {line}");
     }
-    until("its canary", || async { aws.logged(&["a wrapper key fails"]) }).await;
-    let failing = find(&aws.vault.log(), "a wrapper key fails");
+    until("its canary", || async { aws.logged(&["a registered wrapper key does not work"]) }).await;
+    let failing = find(&aws.vault.log(), "a registered wrapper key does not work");
     assert_eq!((&failing["reason"], failing["remedy"].is_string()), (&json!("access_denied"), true), "{failing}");
     assert_all_are_events(&aws.vault.log());
 }

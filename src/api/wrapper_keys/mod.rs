@@ -50,6 +50,12 @@ pub struct WrapperKeyResponse {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_remedy: Option<String>,
+    /// How many keys have no verified wrap under it. Only of the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+    /// How to complete it, if keys are left and no rotation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -138,7 +144,7 @@ impl From<KmsStatus> for Kms {
 impl From<WrapperKeyView> for WrapperKeyResponse {
     fn from(view: WrapperKeyView) -> Self {
         let fault_reason = view.fault_reason();
-        let WrapperKeyView { key, keys, last_used_at, health, fault } = view;
+        let WrapperKeyView { key, keys, last_used_at, health, fault, left, incomplete } = view;
         let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
         let fault_remedy = fault_reason.map(|reason| reason.remedy().to_owned());
         let fault = fault.map(|fault| fault.to_string());
@@ -154,6 +160,8 @@ impl From<WrapperKeyView> for WrapperKeyResponse {
             fault,
             fault_reason,
             fault_remedy,
+            left,
+            incomplete,
             created_at,
             last_used_at,
             kms: None,

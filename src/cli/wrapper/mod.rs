@@ -15,7 +15,7 @@ use super::{
 use crate::client::Call;
 use crate::domain::WrapperKeyId;
 
-const COLUMNS: &[&str] = &["id", "provider", "state", "keys", "regions", "reference", "created_at"];
+const COLUMNS: &[&str] = &["id", "provider", "state", "health", "keys", "left", "regions", "reference", "created_at"];
 
 /// Commands about wrapper keys.
 #[derive(Debug, Subcommand)]

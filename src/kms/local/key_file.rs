@@ -75,6 +75,12 @@ impl Wrapper for LocalWrapper {
         Ok(Unwrapped { data_key: data_key.into(), receipt: KmsReceipt::default() })
     }
 
+    /// Reads the file again.
+    async fn still_there(&self) -> Result<(), WrapperError> {
+        let found = self.describe().await?;
+        if found.usable { Ok(()) } else { Err(misconfigured(&self.path, &other_key(&found.identity, &self.identity))) }
+    }
+
     /// Reads the file again, because it may have been removed or replaced.
     async fn describe(&self) -> Result<Description, WrapperError> {
         let path = self.path.clone();
@@ -171,6 +177,11 @@ fn parse_key(text: &[u8]) -> Option<SecretBytes> {
         _ => Zeroizing::new(STANDARD.decode(key).ok()?),
     };
     (bytes.len() == KEY_LENGTH).then(|| bytes.into())
+}
+
+/// The fault of a file whose key is not the registered one.
+pub(super) fn other_key(found: &str, registered: &str) -> String {
+    format!("the file contains another key, {found}, than the registered {registered}")
 }
 
 fn misconfigured(path: &Path, what: &str) -> WrapperError {

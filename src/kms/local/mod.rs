@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::domain::{ProviderKind, WrapperKey};
 
-use self::key_file::{LocalWrapper, create_key_file_in, in_background};
+use self::key_file::{LocalWrapper, create_key_file_in, in_background, other_key};
 use super::{
     CreateOptions, Description, Wrapper, WrapperError,
     allowlist::Allowlist,
@@ -35,8 +35,7 @@ fn own_pattern(_: &str) -> Result<String, String> {
 
 fn warning(reference: &str) -> String {
     format!(
-        "THE WRAPPER KEY IS A FILE ({reference}). Every user who can read the file and the database has every key, and the wrapper key cannot be disabled. \
-         Use provider = \"aws-kms\" or \"openbao-transit\" in production."
+        "THE WRAPPER KEY IS A FILE ({reference}). Every user who can read the file and the database has every key, and the wrapper key cannot be disabled"
     )
 }
 
@@ -58,8 +57,7 @@ impl Provider for LocalProvider {
         let path = absolute_path(&key.reference)?;
         let wrapper = self.open(&path).await?;
         if wrapper.identity() != key.identity {
-            let what = format!("the file contains another key, {}, than the registered {}", wrapper.identity(), key.identity);
-            return Err(misconfigured(&key.reference, &what));
+            return Err(misconfigured(&key.reference, &other_key(wrapper.identity(), &key.identity)));
         }
         let regional = RegionalWrapper {
             region: "local".into(),

@@ -102,6 +102,14 @@ impl Wrapper for ResilientWrapper {
         self.call("describe", &self.everywhere(), |wrapper| wrapper.describe()).await
     }
 
+    /// Without limits and circuit breakers, because no KMS is called.
+    async fn still_there(&self) -> Result<(), WrapperError> {
+        for regional in &self.regional_wrappers {
+            regional.wrapper.still_there().await?;
+        }
+        Ok(())
+    }
+
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
         self.call("rotation", &self.everywhere(), |wrapper| wrapper.rotation()).await
     }

@@ -5,40 +5,69 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{
-    Mode, OpenStoreError, StoreError, WrapperKeyUse, backup,
+    Coverage, KeyRequirement, Mode, OpenStoreError, StoreError, WrapperKeyUse, backup,
     error::corrupt,
-    open::{check_structure, connect, looks_like_sqlite},
+    jobs,
+    open::{check_openable, check_structure, connect, looks_like_sqlite},
     read,
     rows::unsigned,
 };
-use crate::audit::leaf_hash;
+use crate::{
+    audit::leaf_hash,
+    domain::{JobKind, Timestamp, VaultId, WrapperState},
+};
 
 /// The content of the file of a store.
 #[derive(Debug)]
 pub struct Inspection {
-    /// The vault that the file belongs to.
-    pub vault: String,
-    /// `dev` or `production`.
-    pub mode: String,
     /// The number of keys, including destroyed ones.
     pub keys: u64,
-    /// The wrapper keys with their use.
-    pub wrapper_keys: Vec<WrapperKeyUse>,
-    /// The findings of SQLite's `quick_check`, of the check of the structure, and of the chain of state changes. Empty if there are none.
+    /// The findings of SQLite's `quick_check`. Empty if there are none.
     pub damage: Vec<String>,
 }
 
-/// Inspects the file of a store.
+/// Inspects the file of a store, whether it is in use or not.
 ///
 /// # Errors
-/// [`StoreError`] if it is none, or cannot be read.
-pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
+/// Why a start would not open it.
+pub fn inspect(path: &Path, vault: &VaultId, mode: Mode) -> Result<Inspection, OpenStoreError> {
+    if !looks_like_sqlite(path).map_err(|source| OpenStoreError::Io { path: path.to_owned(), source })? {
+        return Err(OpenStoreError::NotAVault(path.to_owned()));
+    }
     let db = connect(path, None, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let (vault, mode) = db.query_row("SELECT vault, mode FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let keys: i64 = db.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
-    let mut damage = damaged_pages(&db)?;
-    damage.extend(check_structure(&db, path).err().map(|error| error.to_string()));
-    Ok(Inspection { vault, mode, keys: u64::try_from(keys).unwrap_or(0), wrapper_keys: read::keys_by_wrapper_key(&db)?, damage })
+    if !check_openable(&db, path, vault, mode)? {
+        return Ok(Inspection { keys: 0, damage: Vec::new() });
+    }
+    let keys: i64 = db.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).map_err(StoreError::from)?;
+    Ok(Inspection { keys: unsigned(keys)?, damage: damaged_pages(&db)? })
+}
+
+/// What the file of a store says about its wrapper keys and its age. For reports, not for decisions: the log is not consulted.
+#[derive(Debug, Default)]
+pub struct StoreFacts {
+    /// The wrapper keys with their use.
+    pub wrapper_keys: Vec<WrapperKeyUse>,
+    /// The keys with a verified wrap under the active wrapper key. `None` without an active one.
+    pub active_coverage: Option<Coverage>,
+    /// Whether a rotation runs.
+    pub rotating: bool,
+    /// The time of the newest audit entry.
+    pub newest_entry_at: Option<Timestamp>,
+}
+
+/// Reads the facts of a store, whether it is in use or not. The time grows with the number of keys.
+///
+/// # Errors
+/// [`StoreError`] if the file cannot be read.
+pub fn facts(path: &Path) -> Result<StoreFacts, StoreError> {
+    let db = connect(path, None, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let wrapper_keys = read::keys_by_wrapper_key(&db)?;
+    let active = wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active);
+    let active_coverage = active.map(|used| jobs::coverage(&db, KeyRequirement::WrapUnder(used.key.id))).transpose()?;
+    let rotating = jobs::running(&db)?.is_some_and(|job| job.work.kind() == JobKind::Rotation);
+    let newest = "SELECT at FROM audit_entries ORDER BY sequence DESC LIMIT 1";
+    let newest_entry_at = db.query_row(newest, [], |row| row.get(0)).optional()?.map(Timestamp::from_micros);
+    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at })
 }
 
 /// What identifies the content of a backup.

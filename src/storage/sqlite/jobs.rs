@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
 
 use super::{
-    CommitError, Dependents, KeyRequirement, PageRequest, Positioned, StoreError,
+    CommitError, Coverage, Dependents, KeyRequirement, PageRequest, Positioned, StoreError,
     apply::{active_wrapper_key, execute, exists, update_key},
     error::{corrupt, signed},
     rows::{self, unsigned},
@@ -53,11 +53,11 @@ fn count(db: &Connection, condition: &str, values: impl rusqlite::Params) -> Res
     unsigned(db.prepare_cached(&format!("SELECT count(*) FROM keys WHERE {condition}"))?.query_row(values, |row| row.get(0))?)
 }
 
-/// The number of keys of a job, and the number of those that are done.
-fn numbers(db: &Connection, wanted: KeyRequirement) -> Result<(u64, u64), StoreError> {
+/// How many keys meet a requirement.
+pub(super) fn coverage(db: &Connection, wanted: KeyRequirement) -> Result<Coverage, StoreError> {
     let (is_left, about) = is_left(wanted);
     let (total, left) = (count(db, ALL, [])?, count(db, &is_left, [about])?);
-    Ok((total, total.saturating_sub(left)))
+    Ok(Coverage { total, done: total.saturating_sub(left) })
 }
 
 /// What would be lost if the wraps under a wrapper key were deleted.
@@ -113,7 +113,7 @@ fn first(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Op
 
 fn with_numbers(db: &Connection, mut job: Job) -> Result<Job, StoreError> {
     if job.state == JobState::Running {
-        (job.total, job.done) = numbers(db, KeyRequirement::by(job.work, job.started_at))?;
+        Coverage { total: job.total, done: job.done } = coverage(db, KeyRequirement::by(job.work, job.started_at))?;
     }
     Ok(job)
 }
@@ -172,8 +172,8 @@ pub(super) fn end(db: &Connection, end: &JobEnd) -> Result<(), CommitError> {
     let JobEnd { id, state, errors, at } = end;
     let Some(job) = running(db)?.filter(|job| job.id == *id) else { return Err(CommitError::LostRace) };
     let wanted = KeyRequirement::by(job.work, job.started_at);
-    let (total, done) = numbers(db, wanted)?;
-    let left = total - done;
+    let found = coverage(db, wanted)?;
+    let (Coverage { total, done }, left) = (found, found.left());
     if *state == JobState::Succeeded && left > 0 {
         return Err(CommitError::KeysLeft(left));
     }

@@ -58,15 +58,16 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement, KeyStore,
-    LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState,
+    Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
+    KeyStore, LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState,
     WrapperKeyUse,
 };
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
-pub use self::inspect::{BackupHead, Inspection, backup_head, copy, inspect};
+pub use self::inspect::{BackupHead, Inspection, StoreFacts, backup_head, copy, facts, inspect};
 pub use self::list::KeyRows;
+pub use self::open::is_in_use;
 
 /// How often a read is repeated that meets a commit. Each commit lets it move at most once.
 const SNAPSHOT_ATTEMPTS: u64 = 60;
@@ -107,9 +108,7 @@ impl SqliteStore {
 
     /// Free bytes on the disk of the store. `None` if the operating system does not say.
     pub fn free_disk(&self) -> Option<u64> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let disk = rustix::fs::statvfs(folder).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        free_disk(&self.path)
     }
 
     /// A read that is compared with the verified state. It is repeated until both are of the same moment, which takes no longer than a commit.
@@ -135,6 +134,13 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         self.readers.run(Lane::Lists, read).await
     }
+}
+
+/// Free bytes on the disk of a store. `None` if the operating system does not say.
+pub fn free_disk(path: &Path) -> Option<u64> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[async_trait]
@@ -183,6 +189,10 @@ impl KeyStore for SqliteStore {
 
     async fn keys_missing(&self, requirement: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.list(move |db| jobs::keys_missing(db, requirement, page)).await
+    }
+
+    async fn coverage(&self, requirement: KeyRequirement) -> Result<Coverage, StoreError> {
+        self.list(move |db| jobs::coverage(db, requirement)).await
     }
 
     async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {

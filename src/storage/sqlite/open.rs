@@ -51,16 +51,9 @@ impl SqliteStore {
             return Err(OpenStoreError::NotAVault(path));
         }
         let mut db = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let found = schema_of(&db, &path)?;
         let migrations = migrations::migrations::runner();
         let schema = newest(&migrations);
-        if found > schema {
-            return Err(OpenStoreError::NewerSchema { found, known: schema });
-        }
-        if found > 0 {
-            schema::check(&db, &migrations, found)?;
-        }
-        let introduced = found > 0 && check_identity(&db, vault, mode)?;
+        let (found, introduced) = recognize(&db, &path, vault, mode, &migrations)?;
         prepare_writing(&db, wal_pages)?;
         if found < schema {
             migrate(&mut db, &path, found, &migrations)?;
@@ -100,6 +93,35 @@ fn establish(db: &Connection, source: &Source, now: Timestamp, accept_state: boo
         tracing::error!(what, "the database disagrees with the audit log, which counts");
     }
     Ok(state)
+}
+
+/// The schema of the file (0 for a new one), and whether the file belongs to a vault: this one, or none yet. Writes nothing.
+fn recognize(db: &Connection, path: &Path, vault: &VaultId, mode: Mode, migrations: &Runner) -> Result<(u32, bool), OpenStoreError> {
+    let (found, known) = (schema_of(db, path)?, newest(migrations));
+    if found > known {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    if found == 0 {
+        return Ok((0, false));
+    }
+    schema::check(db, migrations, found)?;
+    Ok((found, check_identity(db, vault, mode)?))
+}
+
+/// Whether a start would open the file, as far as that can be known without writing. `false` if the file belongs to no vault yet.
+pub(super) fn check_openable(db: &Connection, path: &Path, vault: &VaultId, mode: Mode) -> Result<bool, OpenStoreError> {
+    let migrations = migrations::migrations::runner();
+    let (found, introduced) = recognize(db, path, vault, mode, &migrations)?;
+    if found >= newest(&migrations) && introduced && !chain::is_older(db)? {
+        chain::verify(db)?;
+    }
+    Ok(introduced)
+}
+
+/// Whether another process uses the store. Creates no file.
+pub fn is_in_use(path: &Path) -> bool {
+    let Ok(file) = File::open(with_suffix(path, ".lock")) else { return false };
+    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// Whether the file has the structure of its schema and an unbroken chain of state changes. Writes nothing.

@@ -89,6 +89,7 @@ impl Background {
         } else {
             tracing::warn!(operation = operation.as_str(), job = %job.id, %state, failed, "a job over all keys ended");
         }
+        self.job_tracker.wake();
         Ok(())
     }
 }

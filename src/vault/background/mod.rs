@@ -27,9 +27,6 @@ pub use self::rate_limit::JobsConfig;
 /// Interval of cache maintenance and of the retries of failed audit writes.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval in which wrapper keys with a fault or of unknown health are checked. A healthy wrapper key is checked less often.
-const WRAPPER_KEY_INTERVAL: Duration = Duration::from_secs(2);
-
 /// Interval in which gauges are read from the store and due keys are destroyed.
 const SLOW_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -68,6 +65,7 @@ pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(background.clone().run_maintenance(stop.clone()));
     tasks.spawn(background.clone().run_slow_tasks(stop.clone()));
     tasks.spawn(background.clone().run_wrapper_key_monitor(stop.clone()));
+    tasks.spawn(background.clone().watch_coverage(stop.clone()));
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
     // The limits belong to callers, so that this task is the only one that gets the whole vault.
@@ -86,12 +84,21 @@ impl Background {
 
     /// A separate task, because a KMS that does not answer would delay the maintenance of the cache.
     async fn run_wrapper_key_monitor(self, stop: CancellationToken) {
-        let mut ticks = ticks(WRAPPER_KEY_INTERVAL);
+        let mut ticks = ticks(self.wrapper_keys.monitor_interval());
         while next_tick(&mut ticks, &stop).await {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wrapper_keys.monitor() => {}
             }
+        }
+    }
+
+    /// Counts the keys without a wrap under the active wrapper key at start, after a job starts or ends, and after other state changes.
+    async fn watch_coverage(self, stop: CancellationToken) {
+        let (mut wakeup, mut wait) = (self.job_tracker.subscribe(), Duration::ZERO);
+        while next_wakeup(&stop, &mut wakeup, wait).await {
+            self.wrapper_keys.measure_coverage().await;
+            wait = SLOW_INTERVAL;
         }
     }
 

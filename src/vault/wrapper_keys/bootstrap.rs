@@ -1,10 +1,12 @@
 //! The first wrapper key of an empty store, and the recovery of wrapper keys after a fault.
 
+use std::time::Instant;
+
 use futures_util::future::join_all;
 
 use crate::{
     domain::{Operation, WrapperKey, WrapperState},
-    kms::WrapperError,
+    kms::{Providers, WrapperError},
     storage::Change,
 };
 
@@ -28,8 +30,13 @@ impl WrapperKeys {
             self.verify_new(config.provider, found, &mut event.kms).await
         };
         let verified = verified.await;
-        if let Err(VaultError::Wrapper(error)) = &verified {
-            self.health.record_bootstrap_fault(error);
+        if let Err(error) = &verified {
+            if let VaultError::Wrapper(error) = error {
+                self.health.record_bootstrap_fault(error);
+            }
+            if self.fault_log.is_due(None, error.reason(), Instant::now()) {
+                tracing::warn!(reason = error.reason().map(tracing::field::display), "{}", error.without_wrapper_key());
+            }
         }
         let key = verified?;
         let id = key.id;
@@ -37,52 +44,75 @@ impl WrapperKeys {
         self.gate.record_change(Change::InsertWrapperKey(Box::new(key)), event).await?;
         self.registered().await?;
         self.health.record_canary(id, &Ok(()));
+        self.fault_log.ended(None);
+        tracing::info!(wrapper_key = %id, "the first wrapper key is registered");
         Ok(())
     }
 
-    /// Registers the first wrapper key if there is none, opens the canaries of wrapper keys whose health is not known, and compares the
+    /// Registers the first wrapper key if there is none, probes the wrapper keys in use when it is due, logs their faults, and compares the
     /// active one with the configuration once.
     pub(in crate::vault) async fn monitor(&self) {
         let Ok(keys) = self.registered().await else { return };
         let Some(active) = keys.iter().find(|key| key.state == WrapperState::Active) else {
-            if let Err(error) = self.bootstrap().await {
-                let reason = error.reason().map(tracing::field::display);
-                tracing::warn!(reason, %error, "the first wrapper key could not be registered; the vault retries");
-            }
+            // It logs its fault itself.
+            let _ = self.bootstrap().await;
             return;
         };
-        let unknown = keys.iter().filter(|key| key.state != WrapperState::Retired && self.health.needs_canary(key.id));
-        join_all(unknown.map(|key| self.check_canary(key))).await;
+        let in_use = || keys.iter().filter(|key| key.state != WrapperState::Retired);
+        let probes = in_use().filter(|key| self.health.needs_probe(key.id)).map(async |key| {
+            let result = self.probe(key).await;
+            self.health.record_canary(key.id, &result);
+        });
+        join_all(probes).await;
+        in_use().for_each(|key| self.log_fault(key));
+        self.set_gauge(&keys);
         if self.health.fault(active.id).is_none() && self.health.needs_comparison() {
-            match self.differs_from_configured(active).await {
+            match compare_with_configuration(&self.providers, active).await {
                 Ok(None) => {}
-                Ok(Some(warning)) => tracing::warn!("{warning}"),
+                Ok(Some(sentence)) => tracing::warn!("{sentence}"),
                 // The next run repeats the comparison.
-                Err(VaultError::Wrapper(WrapperError::Unavailable { .. })) => return,
-                Err(error) => tracing::warn!(
-                    active = %active.reference,
-                    "the wrapper key of the configuration cannot be resolved ({error}); the vault uses the active wrapper key of the store"
-                ),
+                Err(_) => return,
             }
             self.health.record_comparison();
         }
     }
 
-    async fn check_canary(&self, key: &WrapperKey) {
-        let result = self.connect_and_open_canary(key).await;
-        self.health.record_canary(key.id, &result);
+    fn log_fault(&self, key: &WrapperKey) {
+        match self.health.fault(key.id) {
+            Some(fault) => {
+                let (sentence, reason) = (fault.of_registered(), fault.reason());
+                let code = VaultError::Wrapper(fault).code();
+                if self.fault_log.is_due(Some(key.id), Some(reason), Instant::now()) {
+                    tracing::warn!(wrapper_key = %key.id, state = %key.state, %code, %reason, remedy = reason.remedy(), "{sentence}");
+                }
+            }
+            None => {
+                if self.fault_log.ended(Some(key.id)) {
+                    tracing::info!(wrapper_key = %key.id, "the wrapper key works again");
+                }
+            }
+        }
     }
+}
 
-    /// A warning that names both wrapper keys, if the configuration names another one than the active one.
-    async fn differs_from_configured(&self, active: &WrapperKey) -> Result<Option<String>, VaultError> {
-        let config = self.providers.config();
-        let configured = self.providers.identity(config.provider, &config.reference).await?;
-        Ok((configured != active.identity).then(|| {
-            format!(
-                "[wrapper] in the configuration names {} ({configured}), but the active wrapper key of the store is {}, {} ({}). The vault \
-                 uses the one of the store. To change it, register the other one and start a rotation to it",
-                config.reference, active.id, active.reference, active.identity
-            )
-        }))
+/// The sentence about a configuration that does not name the active wrapper key of the store. `None` if it does.
+///
+/// # Errors
+/// `Unavailable`, if the reference must be resolved and the KMS does not answer.
+pub async fn compare_with_configuration(providers: &Providers, active: &WrapperKey) -> Result<Option<String>, WrapperError> {
+    let config = providers.config();
+    match providers.identity(config.provider, &config.reference).await {
+        Ok(configured) if configured == active.identity => Ok(None),
+        Ok(configured) => Ok(Some(format!(
+            "[wrapper] in the configuration names {} ({configured}), but the active wrapper key of the store is {}, {} ({}). The vault uses \
+             the one of the store. To change it, register the other one and start a rotation to it; after a rotation, set reference to the \
+             new one",
+            config.reference, active.id, active.reference, active.identity
+        ))),
+        Err(error @ WrapperError::Unavailable { .. }) => Err(error),
+        Err(error) => Ok(Some(format!(
+            "the wrapper key of the configuration cannot be resolved ({error}); the vault uses the active wrapper key of the store, {}",
+            active.reference
+        ))),
     }
 }

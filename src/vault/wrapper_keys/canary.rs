@@ -4,7 +4,7 @@
 use crate::{
     crypto::SecretBytes,
     domain::{EncryptionContext, KmsUse, VaultId, WrapperKey, WrapperKeyId},
-    kms::{Unwrapped, Wrapped, Wrapper, WrapperError},
+    kms::{Cure, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
 use super::WrapperKeys;
@@ -23,13 +23,21 @@ impl WrapperKeys {
         wrapper.unwrap(&key.canary, &canary_context(&self.env.vault_id, key.id)).await.map(drop)
     }
 
-    /// Opens the canary of a wrapper key over its connection.
+    /// Probes a wrapper key: opens its canary over its connection. In the log of the KMS, the call has the context of a canary. After a
+    /// denial, the next use connects again, so that a key file that was removed or replaced is no longer used.
     ///
     /// # Errors
     /// The error of the KMS.
-    pub(super) async fn connect_and_open_canary(&self, key: &WrapperKey) -> Result<(), WrapperError> {
+    pub(super) async fn probe(&self, key: &WrapperKey) -> Result<(), WrapperError> {
         let wrapper = self.connections.get(key).await?;
-        self.open_canary(key, &*wrapper).await
+        let opened = match wrapper.still_there().await {
+            Ok(()) => self.open_canary(key, &*wrapper).await,
+            Err(error) => Err(error),
+        };
+        if opened.as_ref().is_err_and(|error| error.cure() != Cure::Time) {
+            self.connections.forget(key.id);
+        }
+        opened
     }
 }
 

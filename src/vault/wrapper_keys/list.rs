@@ -21,6 +21,10 @@ pub struct WrapperKeyView {
     pub health: WrapperHealth,
     /// The error of the last call, if that call failed.
     pub fault: Option<WrapperError>,
+    /// The number of keys without a verified wrap under it. Only of the active wrapper key, and only if they were counted.
+    pub left: Option<u64>,
+    /// What to do about these keys, if no rotation runs.
+    pub incomplete: Option<String>,
 }
 
 impl WrapperKeyView {

@@ -4,6 +4,8 @@
 
 mod bootstrap;
 mod canary;
+mod coverage;
+mod fault_log;
 mod health;
 mod list;
 mod register;
@@ -15,7 +17,7 @@ mod unwrap;
 mod wrap;
 mod wrap_order;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -25,12 +27,18 @@ use crate::{
     storage::WrapperKeyUse,
 };
 
-use self::health::HealthTracker;
-use super::{Fault, VaultError, audit_gate::AuditGate, environment::Environment};
+use self::{
+    coverage::{ActiveCoverage, CoverageTracker},
+    fault_log::FaultLog,
+    health::HealthTracker,
+};
+use super::{Code, Fault, VaultError, audit_gate::AuditGate, environment::Environment};
 
 pub(super) use self::unwrap::DataKey;
 pub use self::{
+    bootstrap::compare_with_configuration,
     canary::canary_context,
+    coverage::active_coverage_fault,
     health::WrapperHealth,
     list::WrapperKeyView,
     register::NewWrapperKey,
@@ -47,17 +55,22 @@ pub(super) struct WrapperKeys {
     /// The registered wrapper keys at a revision of the store.
     snapshot: ArcSwap<(u64, Arc<Vec<WrapperKey>>)>,
     health: HealthTracker,
+    fault_log: FaultLog,
+    coverage: CoverageTracker,
 }
 
 impl WrapperKeys {
     pub(super) fn new(env: Arc<Environment>, gate: Arc<AuditGate>, providers: Arc<Providers>) -> Self {
+        let health = HealthTracker::new(providers.config().probe_interval, Arc::clone(&env.random));
         Self {
             env,
             gate,
             connections: Connections::new(Arc::clone(&providers)),
             providers,
             snapshot: ArcSwap::from_pointee((0, Arc::default())),
-            health: HealthTracker::default(),
+            health,
+            fault_log: FaultLog::default(),
+            coverage: CoverageTracker::default(),
         }
     }
 
@@ -112,24 +125,49 @@ impl WrapperKeys {
     fn view(&self, found: WrapperKeyUse) -> WrapperKeyView {
         let WrapperKeyUse { key, keys, last_used_at } = found;
         let (health, fault) = (self.health.of(key.id), self.health.fault(key.id));
-        WrapperKeyView { key, keys, last_used_at, health, fault }
+        let coverage = self.active_coverage().filter(|coverage| coverage.wrapper_key == key.id);
+        let (left, incomplete) = (coverage.map(|coverage| coverage.keys.left()), coverage.and_then(ActiveCoverage::fault));
+        WrapperKeyView { key, keys, last_used_at, health, fault, left, incomplete }
     }
 
-    /// All known faults of wrapper keys in use, each once, and whether no wrapper key in use works.
+    /// All known faults of wrapper keys in use, each code and reason once, and whether no wrapper key in use works.
     pub(super) fn faults(&self) -> (Vec<Fault>, bool) {
         let keys = Arc::clone(&self.snapshot.load().1);
         let in_use = || keys.iter().filter(|key| key.state != WrapperState::Retired);
         let all_failing = in_use().all(|key| self.health.fault(key.id).is_some());
-        let mut faults = Vec::new();
-        for fault in in_use().filter_map(|key| self.health.fault(key.id)) {
-            let fault = VaultError::Wrapper(fault).fault();
-            if !faults.contains(&fault) {
-                faults.push(fault);
+        let mut faults: Vec<Fault> = Vec::new();
+        for (key, fault) in in_use().filter_map(|key| Some((key, self.health.fault(key.id)?))) {
+            let detail = format!("{} ({}): {}; {}", key.id, key.state, fault.cause(), fault.cure().awaited());
+            let fault = VaultError::Wrapper(fault).fault(detail);
+            match faults.iter_mut().find(|other| (other.code, other.reason) == (fault.code, fault.reason)) {
+                Some(other) => other.add(fault.detail.as_deref().unwrap_or_default()),
+                None => faults.push(fault),
             }
         }
         if faults.is_empty() && self.known_active().is_none() {
-            faults.push(self.no_wrapper_key().fault());
+            let detail = self.health.bootstrap_fault().map_or_else(
+                || "no wrapper key is registered yet".to_owned(),
+                |fault| format!("no wrapper key is registered yet: {}; {}", fault.cause(), fault.cure().awaited()),
+            );
+            faults.push(self.no_wrapper_key().fault(detail));
+        }
+        if let Some(detail) = self.active_coverage().and_then(ActiveCoverage::fault) {
+            faults.push(Fault { code: Code::RotationIncomplete, reason: None, detail: Some(detail) });
         }
         (faults, all_failing)
+    }
+
+    /// How often [`WrapperKeys::monitor`] is to be called.
+    pub(super) fn monitor_interval(&self) -> Duration {
+        self.health.look_interval()
+    }
+
+    /// Sets the gauge of wrapper keys by state and health.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge does not need the precision")]
+    fn set_gauge(&self, keys: &[WrapperKey]) {
+        for (state, health) in WrapperState::ALL.iter().flat_map(|state| WrapperHealth::ALL.iter().map(move |health| (*state, *health))) {
+            let number = keys.iter().filter(|key| key.state == state && self.health.of(key.id) == health).count();
+            metrics::gauge!("keyvault_wrapper_keys", "state" => state.as_str(), "health" => health.as_str()).set(number as f64);
+        }
     }
 }

@@ -97,7 +97,15 @@ impl WrapperKeys {
             self.wait_until_usable(&key, region).await.map_err(|error| created_but_not_registered(error, &key, region))?;
         }
         event.subject = Some(format!("{} {}", key.id, key.identity));
-        let view = WrapperKeyView { key: key.clone(), keys: 0, last_used_at: None, health: WrapperHealth::Ok, fault: None };
+        let view = WrapperKeyView {
+            key: key.clone(),
+            keys: 0,
+            last_used_at: None,
+            health: WrapperHealth::Ok,
+            fault: None,
+            left: None,
+            incomplete: None,
+        };
         let idempotency = self.gate.idempotency_record(idempotent, &key.id);
         Ok(Completed { idempotency, ..Completed::changed(permit, view, Change::InsertWrapperKey(Box::new(key))) })
     }

@@ -143,7 +143,7 @@ impl WrapperKeys {
         let (mut answering, mut not_answering) = (Vec::new(), Vec::new());
         let stays = |key: &&WrapperKey| matches!(key.state, WrapperState::Active | WrapperState::Standby | WrapperState::Draining);
         for key in keys.iter().filter(stays).filter(|key| key.id != leaving) {
-            let answers = self.connect_and_open_canary(key).await.is_ok();
+            let answers = self.probe(key).await.is_ok();
             if answers { answering.push(key.id) } else { not_answering.push(key.id) }
         }
         (answering, not_answering)

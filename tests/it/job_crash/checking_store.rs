@@ -16,8 +16,8 @@ use canton_keyvault::{
         WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
-        Change, Commit, CommitError, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
-        KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey,
+        Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
+        KeyRequirement, KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey,
         WrapperKeyUse,
     },
 };
@@ -385,6 +385,10 @@ impl KeyStore for Watched {
 
     async fn keys_missing(&self, wanted: KeyRequirement, page: PageRequest) -> Result<Vec<Positioned<KeyId>>, StoreError> {
         self.store.keys_missing(wanted, page).await
+    }
+
+    async fn coverage(&self, requirement: KeyRequirement) -> Result<Coverage, StoreError> {
+        self.store.coverage(requirement).await
     }
 
     async fn dependents(&self, wrapper_key: WrapperKeyId, holders: &[WrapperKeyId]) -> Result<Dependents, StoreError> {

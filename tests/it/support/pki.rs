@@ -162,7 +162,8 @@ impl Ca {
         self.issuer.key().serialize_pem()
     }
 
-    fn params(name: &str) -> (CertificateParams, KeyPair) {
+    /// What a CA of this name is made of.
+    pub(crate) fn params(name: &str) -> (CertificateParams, KeyPair) {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct TestVault {
     dir: Arc<TempDir>,
     environment: Vec<(String, String)>,
+    /// A command that runs the binary with its arguments, such as `setpriv …`.
+    prefix: Vec<String>,
     running: Option<Running>,
 }
 
@@ -63,7 +65,7 @@ impl TestVault {
         let any = "127.0.0.1:0".parse().unwrap();
         let config = edit(pki::dev_config(any, any)).replace("format = \"text\"", "format = \"json\"");
         fs::write(dir.path().join("keyvault.toml"), config).unwrap();
-        Self { dir: Arc::new(dir), environment: Vec::new(), running: None }
+        Self { dir: Arc::new(dir), environment: Vec::new(), prefix: Vec::new(), running: None }
     }
 
     /// Sets an environment variable of the process, for the next start.
@@ -74,6 +76,11 @@ impl TestVault {
     /// Takes an environment variable away, for the next start.
     pub(crate) fn without_env(&mut self, name: &str) {
         self.environment.retain(|(set, _)| set != name);
+    }
+
+    /// Runs the binary from now on by this command, which gets it with its arguments.
+    pub(crate) fn run_by(&mut self, prefix: &[&str]) {
+        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts the process and waits until it listens.
@@ -112,18 +119,40 @@ impl TestVault {
 
     /// A `canton-keyvault` command with this vault's environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_canton-keyvault"));
-        command.args(arguments).envs(self.environment.iter().cloned()).current_dir(self.dir.path()).stdin(Stdio::null());
+        let binary = env!("CARGO_BIN_EXE_canton-keyvault").to_owned();
+        let mut words = self.prefix.iter().chain([&binary]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(arguments).envs(self.environment.iter().cloned()).current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
 
     /// Runs `serve` where it must refuse to start, and gives the reason in its last log line.
     pub(crate) fn refuses_to_serve(&self) -> String {
-        let output = self.command(&["serve", "--config"]).arg(self.path("keyvault.toml")).output().unwrap();
-        assert!(!output.status.success());
-        let lines = String::from_utf8(output.stderr).unwrap();
-        let last: Value = lines.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("{lines}"));
-        last["cause"].as_str().unwrap_or_else(|| panic!("{lines}")).to_owned()
+        let mut serve = self.command(&["serve", "--config"]);
+        let mut child = serve.arg(self.path("keyvault.toml")).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let printed = thread::spawn(move || {
+            let mut printed = String::new();
+            stderr.read_to_string(&mut printed).unwrap();
+            let last: Value = printed.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("{printed}"));
+        last["cause"].as_str().unwrap_or_else(|| panic!("{printed}")).to_owned()
+        });
+        let began = Instant::now();
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if began.elapsed() > PATIENCE => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    break None;
+                }
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let printed = printed.join().unwrap();
+        assert!(status.is_some_and(|status| !status.success()), "serve did not refuse: {status:?}: {printed}");
+        let last: Value = printed.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("{printed}"));
+        last["cause"].as_str().unwrap_or_else(|| panic!("{printed}")).to_owned()
     }
 
     /// Commits to the store of a vault that does not run.

@@ -1,0 +1,64 @@
+//! Checks of `[tls]`, `nodes` and `[[grants]]`: settings that have no effect, or with which nobody can connect. They are valid, so that the
+//! vault starts with them.
+
+use crate::{
+    config::Config,
+    mtls::{ExpiryKind, Trust, identity::Identity},
+};
+
+/// What clients would refuse of the server certificate.
+pub(super) fn server_certificate(_: &Config, trust: &Trust) -> Vec<String> {
+    trust.server_certificate_faults()
+}
+
+/// Revocation lists that are not used, and deny entries that deny nobody.
+pub(super) fn revocation(_: &Config, trust: &Trust) -> Vec<String> {
+    trust.warnings()
+}
+
+/// Grants that nobody can use.
+pub(super) fn grants(config: &Config, trust: &Trust) -> Vec<String> {
+    if config.grants.is_empty() {
+        return vec!["there are no [[grants]], so that every call is refused".to_owned()];
+    }
+    let principals = config.grants.iter().filter_map(|grant| Some((grant, grant.principal.parse::<Identity>().ok()?)));
+    let useless = principals.filter(|(_, identity)| !trust.vouches(identity));
+    let fault = |grant: &crate::config::GrantConfig| {
+        format!(
+            "the grant of the role {} to {} has no effect: no entry of client_cas may issue certificates for this name",
+            grant.role, grant.principal
+        )
+    };
+    useless.map(|(grant, _)| fault(grant)).collect()
+}
+
+/// Names of client CAs that no grant uses.
+pub(super) fn client_cas(config: &Config, _: &Trust) -> Vec<String> {
+    let principals = config.grants.iter().filter_map(|grant| grant.principal.parse().ok()).collect::<Vec<Identity>>();
+    let fault = |file: &std::path::Path, name: &str| {
+        format!("the entry of client_cas with {} may issue certificates for {name}, but no grant names a principal there", file.display())
+    };
+    let cas = config.tls.client_cas.iter();
+    cas.flat_map(|ca| ca.names_without(&principals).into_iter().map(|name| fault(&ca.file, &name))).collect()
+}
+
+/// What expires `seconds` from now, if that is soon or past. Revocation lists are valid for days, so that only their end is a fault.
+pub(super) fn expiry_fault(kind: ExpiryKind, seconds: i64) -> Option<String> {
+    let days = seconds.unsigned_abs() / DAY;
+    let what = match kind {
+        ExpiryKind::Server => "the server certificate, or an intermediate of it,",
+        ExpiryKind::ClientCa => "a client CA",
+        ExpiryKind::Crl if seconds <= 0 => {
+            return Some("a revocation list has passed its next update, so that clients of its CA are refused".to_owned());
+        }
+        ExpiryKind::Crl => return None,
+    };
+    match seconds {
+        ..=0 => Some(format!("{what} has expired")),
+        _ if seconds.unsigned_abs() < SOON => Some(format!("{what} expires in {days} days")),
+        _ => None,
+    }
+}
+
+const DAY: u64 = 24 * 3600;
+const SOON: u64 = 30 * DAY;
