@@ -62,6 +62,9 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
     let id = create(&vault).await;
 
     server.set_policy(&policy, &["encrypt", "keys"]).await;
+    // Nobody calls: a probe finds it out.
+    let reasons = async || vault.client("auditor").get("/v1/status").await.unwrap()["reasons"].clone();
+    until("a probe is denied", || async { reasons().await[0]["code"] == "wrapper_denied" }).await;
     let denied = problem(sign(&vault, &id).await);
     assert_eq!((denied.code.as_str(), denied.retryable), ("wrapper_denied", false));
     assert!(denied.document["reason"] == "access_denied" && denied.detail.contains("update on decrypt/"), "{}", denied.document);
@@ -107,7 +110,7 @@ async fn an_ended_token_has_a_reason_of_its_own_and_a_new_one_is_used_at_once() 
 /// A vault whose first wrapper key is this one of the server.
 fn start(server: &Openbao, login: &NamedTempFile, name: &str) -> TestVault {
     let wrapper = format!("provider = 'openbao-transit'\nreference = {:?}", server.url(name));
-    let allowed = format!("allowed = [{:?}]", server.url("*"));
+    let allowed = format!("allowed = [{:?}]\nprobe_interval = '2s'", server.url("*"));
     let limits = "[wrapper.limits]\nattempt_timeout = '1500ms'\ntimeout = '4s'\nretries = 1\nbreaker_cooldown = '300ms'";
     let cluster = format!(
         "[[wrapper.openbao]]\naddresses = [{:?}]\nca = '{}'\n{}",
