@@ -125,13 +125,14 @@ mod tests {
 
     use super::*;
 
-    /// Starts computations that run until the sender is dropped.
-    fn start(
-        work: &Arc<HeavyWork>,
-        own: &Arc<HeavyShare>,
-        heavy: Heavy,
-        number: usize,
-    ) -> (Arc<AtomicUsize>, Vec<mpsc::Sender<()>>, Vec<tokio::task::JoinHandle<Result<(), VaultError>>>) {
+    /// Computations that run until `ends` is dropped.
+    struct Started {
+        running: Arc<AtomicUsize>,
+        ends: Vec<mpsc::Sender<()>>,
+        tasks: Vec<tokio::task::JoinHandle<Result<(), VaultError>>>,
+    }
+
+    fn start(work: &Arc<HeavyWork>, own: &Arc<HeavyShare>, heavy: Heavy, number: usize) -> Started {
         let running = Arc::new(AtomicUsize::new(0));
         let (mut ends, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..number {
@@ -146,7 +147,7 @@ mod tests {
             tasks.push(tokio::spawn(async move { work.run(&own, heavy, computation).await }));
             ends.push(end);
         }
-        (running, ends, tasks)
+        Started { running, ends, tasks }
     }
 
     async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -163,7 +164,7 @@ mod tests {
     async fn another_principal_gets_a_slot_at_once() {
         let work = Arc::new(HeavyWork::with_slots(4));
         let (one, other) = (Arc::new(work.share(16)), Arc::new(work.share(16)));
-        let (running, ends, tasks) = start(&work, &one, Heavy::Computation, 16);
+        let Started { running, ends, tasks } = start(&work, &one, Heavy::Computation, 16);
         until("a principal uses its share", || running.load(Ordering::SeqCst) == 2 && one.admitted.available_permits() == 0).await;
         assert!(matches!(work.run(&one, Heavy::Computation, || Ok(())).await, Err(VaultError::TooMany { .. })));
         let done = tokio::time::timeout(Duration::from_mins(1), work.run(&other, Heavy::Computation, || Ok(7))).await;
@@ -181,7 +182,7 @@ mod tests {
         let work = Arc::new(HeavyWork::with_slots(64));
         let principals: Vec<_> = (0..4).map(|_| Arc::new(work.share(16))).collect();
         let started: Vec<_> = principals.iter().map(|own| start(&work, own, Heavy::PasswordDerivation, 4)).collect();
-        let running = || started.iter().map(|(running, ..)| running.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        let running = || started.iter().map(|started| started.running.load(Ordering::SeqCst)).collect::<Vec<_>>();
         until("two principals derive", || running().iter().sum::<usize>() == DERIVATIONS).await;
         // Time in which more would start.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -189,9 +190,11 @@ mod tests {
         assert!(running().iter().all(|number| *number <= 1), "one for each principal: {:?}", running());
         let free = Arc::new(work.share(16));
         assert_eq!(work.run(&free, Heavy::Computation, || Ok(7)).await.unwrap(), 7, "other computations go on");
-        for (_, ends, tasks) in started {
-            drop(ends);
-            tasks.into_iter().for_each(|task| task.abort());
+        let (ends, tasks): (Vec<_>, Vec<_>) = started.into_iter().map(|Started { ends, tasks, .. }| (ends, tasks)).unzip();
+        // All of them, because some wait for others.
+        drop(ends);
+        for task in tasks.into_iter().flatten() {
+            task.await.unwrap().unwrap();
         }
     }
 }

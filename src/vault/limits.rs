@@ -427,7 +427,7 @@ mod tests {
         Principal { name: name.into(), certificate: None }
     }
 
-    fn too_many<T>(result: Result<T, VaultError>) -> bool {
+    fn too_many<T>(result: &Result<T, VaultError>) -> bool {
         matches!(result, Err(VaultError::TooMany { .. }))
     }
 
@@ -435,11 +435,11 @@ mod tests {
     async fn a_principal_at_its_limit_does_not_affect_others() {
         let limits = Limits::new(LimitsConfig { concurrent: 1, ..LimitsConfig::default() });
         let held = limits.enter(&principal("dns:a"), Operation::Sign).await.unwrap();
-        assert!(too_many(limits.enter(&principal("dns:a"), Operation::Sign).await));
+        assert!(too_many(&limits.enter(&principal("dns:a"), Operation::Sign).await));
         assert!(limits.enter(&principal("dns:b"), Operation::Sign).await.is_ok());
         limits.forget_idle();
         assert!(
-            too_many(limits.enter(&principal("dns:a"), Operation::Sign).await),
+            too_many(&limits.enter(&principal("dns:a"), Operation::Sign).await),
             "a principal with a request in progress is not removed"
         );
         drop(held);
@@ -459,7 +459,7 @@ mod tests {
             held.extend(limits.enter(caller, Operation::Sign).await);
         }
         for operation in [Operation::EnableKey, Operation::EnableKey, Operation::CreateKey, Operation::CreateKey, Operation::ShowKey] {
-            assert!(too_many(limits.enter(&admin, operation).await), "{operation}");
+            assert!(too_many(&limits.enter(&admin, operation).await), "{operation}");
         }
         for _ in 0..10_000 {
             limits.enter(&admin, Operation::Freeze).await.unwrap();
@@ -468,7 +468,7 @@ mod tests {
         drop(held);
         assert!(limits.enter(&admin, Operation::ShowKey).await.is_ok());
         assert!(limits.enter(&admin, Operation::EnableKey).await.is_ok());
-        assert!(too_many(limits.enter(&admin, Operation::EnableKey).await), "the rate of changes");
+        assert!(too_many(&limits.enter(&admin, Operation::EnableKey).await), "the rate of changes");
         assert!(limits.enter(&admin, Operation::DisableKey).await.is_ok());
     }
 

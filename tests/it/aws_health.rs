@@ -5,7 +5,7 @@ use canton_keyvault::{crypto::SystemRandom, kms::create_key_file};
 use serde_json::{Value, json};
 
 use crate::support::{
-    aws_vault::{AwsVault, Setup, ops},
+    aws_vault::{AwsVault, Setup, ops, reasons},
     vault::{TestVault, problem, until},
     wrapper::CENTRAL,
 };
@@ -136,8 +136,8 @@ async fn a_key_file_that_is_removed_or_replaced_is_reported_and_no_longer_used()
     let create = async || client.create("/v1/keys", &json!({ "node": "participant1", "purpose": "symmetric", "spec": "aes-256" })).await;
     create().await.unwrap();
     let codes = async || {
-        let status = client.get("/v1/status").await.unwrap();
-        status["reasons"].as_array().unwrap().iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let found = reasons(&vault).await;
+        found.as_array().unwrap().iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let (file, aside) = (vault.path("wrapper.key"), vault.path("aside"));
     std::fs::rename(&file, &aside).unwrap();

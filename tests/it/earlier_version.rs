@@ -40,6 +40,15 @@ fn restored() -> TestVault {
     vault
 }
 
+/// The algorithm of a signing key.
+fn algorithm(key: &Value) -> Algorithm {
+    match key["spec"].as_str().unwrap() {
+        "ec-curve25519" => Algorithm::Ed25519,
+        "ec-p384" => Algorithm::EcdsaSha384,
+        _ => Algorithm::EcdsaSha256,
+    }
+}
+
 #[test]
 fn every_key_of_an_earlier_version_opens() {
     let vault = restored();
@@ -48,6 +57,23 @@ fn every_key_of_an_earlier_version_opens() {
     let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert!(verified.status.success(), "{report}");
     assert_eq!((&report["failed"], &report["opened"]), (&json!([]), &json!(expected()["keys"].as_array().unwrap().len())));
+}
+
+/// A key that an earlier version imported: its entries, which are in no chain, prove that it was never used.
+#[tokio::test]
+async fn an_imported_key_of_an_earlier_version_is_withdrawn() {
+    let mut vault = restored();
+    vault.serve();
+    let expected = expected();
+    let key = expected["keys"].as_array().unwrap().iter().find(|key| key["origin"] == "imported").unwrap();
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    let admin = vault.client("key-admin");
+    assert_eq!(admin.post(&format!("{path}/withdraw"), &json!({})).await.unwrap()["state"], "pending-deletion");
+    assert_eq!(admin.post(&format!("{path}/cancel-deletion"), &json!({})).await.unwrap()["state"], "active");
+    let sign = json!({ "algorithm": algorithm(key).as_str(), "message": "aGVsbG8=" });
+    vault.client("participant2").post(&format!("{path}/sign"), &sign).await.unwrap();
+    let refused = admin.post(&format!("{path}/withdraw"), &json!({})).await.unwrap_err();
+    assert!(refused.to_string().contains("key_was_used"), "{refused}");
 }
 
 #[tokio::test]
@@ -88,11 +114,7 @@ async fn keys_of_an_earlier_version_sign_and_decrypt() {
     let mut signed = 0;
     for key in expected["keys"].as_array().unwrap() {
         let (id, node) = (key["id"].as_str().unwrap(), key["node"].as_str().unwrap());
-        let algorithm = match key["spec"].as_str().unwrap() {
-            "ec-curve25519" => Algorithm::Ed25519,
-            "ec-p384" => Algorithm::EcdsaSha384,
-            _ => Algorithm::EcdsaSha256,
-        };
+        let algorithm = algorithm(key);
         if key["purpose"] != "signing" {
             continue;
         }

@@ -175,9 +175,9 @@ async fn the_memory_stays_below_the_documented_worst_case_and_does_not_grow_with
         node.signing_key("participant1").await;
     }
     let body = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "usage": ["protocol"], "exportable": true });
-    let exported = id(&admin.post("/v1/keys", &body).await.success());
+    let key = id(&admin.post("/v1/keys", &body).await.success());
     let export = json!({ "format": "canton-key-pair", "password": "hello world" });
-    let file = exporter.post(&format!("/v1/keys/{exported}/export"), &export).await.success();
+    let file = exporter.post(&format!("/v1/keys/{key}/export"), &export).await.success();
     // The key exists, which the vault sees only after it has read the file.
     let import =
         json!({ "node": "participant1", "format": "canton-key-pair", "material": file["material"], "password": "hello world" }).to_string();

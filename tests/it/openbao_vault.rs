@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::support::{
+    aws_vault::reasons,
     openbao::{LEAST, Openbao, token_line, write_token},
     vault::{TestVault, problem, until},
 };
@@ -63,8 +64,7 @@ async fn a_right_that_is_taken_is_wrapper_denied_and_a_sealed_server_is_wrapper_
 
     server.set_policy(&policy, &["encrypt", "keys"]).await;
     // Nobody calls: a probe finds it out.
-    let reasons = async || vault.client("auditor").get("/v1/status").await.unwrap()["reasons"].clone();
-    until("a probe is denied", || async { reasons().await[0]["code"] == "wrapper_denied" }).await;
+    until("a probe is denied", || async { reasons(&vault).await[0]["code"] == "wrapper_denied" }).await;
     let denied = problem(sign(&vault, &id).await);
     assert_eq!((denied.code.as_str(), denied.retryable), ("wrapper_denied", false));
     assert!(denied.document["reason"] == "access_denied" && denied.detail.contains("update on decrypt/"), "{}", denied.document);

@@ -1,24 +1,14 @@
 //! A rotation that ended before every key was done leaves the vault degraded, with the way to go on, until another rotation completes it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
-    aws_vault::ops,
+    aws_vault::{ops, reasons},
     jobs::{ended, new_wrapper_key, rotate},
     vault::{TestVault, until},
 };
 
 const KEYS: usize = 6;
-
-/// The faults of `/readyz` and of `/v1/status`, which are the same.
-async fn reasons(vault: &TestVault) -> Value {
-    let (status, ready) = ops(vault, "/readyz").await;
-    let ready: Value = serde_json::from_str(&ready).unwrap();
-    assert_eq!(status, 200, "every key opens: {ready}");
-    let shown = vault.client("wrapper-admin").get("/v1/status").await.unwrap();
-    assert_eq!(shown["degraded"], json!(!shown["reasons"].as_array().unwrap().is_empty()));
-    shown["reasons"].clone()
-}
 
 async fn gauge(vault: &TestVault) -> u64 {
     let text = ops(vault, "/metrics").await.1;
@@ -56,6 +46,10 @@ async fn an_aborted_rotation_is_reported_until_another_one_completes_it() {
     let shown = admin.get(&format!("/v1/wrapper-keys/{to}")).await.unwrap();
     assert_eq!(shown["left"], json!(KEYS - done), "{shown}");
     assert!(shown["incomplete"].as_str().unwrap().contains(&to), "{shown}");
+
+    let status = admin.get("/v1/status").await.unwrap();
+    assert_eq!((&status["ready"], &status["degraded"]), (&json!(true), &json!(true)), "every key opens");
+    assert_eq!(status["reasons"][0]["code"], "rotation_incomplete");
 
     // The commands show it.
     let url = vault.url().to_owned();

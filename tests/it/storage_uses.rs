@@ -9,7 +9,7 @@ use canton_keyvault::{
 };
 use rusqlite::Connection;
 
-use crate::storage_fixtures::{at, change, event, id, insert, open, record, register, sign, step};
+use crate::storage_fixtures::{at, change, event, id, insert, open, page, record, register, sign, step};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -131,6 +131,26 @@ async fn of_a_use_and_a_withdrawal_at_the_same_time_one_happens() {
         assert!(used.is_ok() != withdrawn.is_ok(), "{number}: {used:?} {withdrawn:?}");
         assert_eq!(scene.used(id(number)).await.is_some(), used.is_ok());
     }
+}
+
+/// A key that is looked at often and never used. The reads take several parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_entries_about_a_key_do_not_prevent_its_withdrawal() {
+    let scene = Scene::new().await;
+    let key = imported(1);
+    scene.commit(import(&key, None)).await.unwrap();
+    for _ in 0..20 {
+        let shows = (0..500).map(|_| scene.commit(Commit::entry(event(Operation::ShowKey, Some(id(1))))));
+        futures_util::future::join_all(shows).await.into_iter().for_each(|shown| drop(shown.unwrap()));
+    }
+    let disabled = Lifecycle::ACTIVE.after(Transition::Disable).unwrap();
+    scene.commit(change(&step(&key, disabled))).await.unwrap();
+    assert_eq!(scene.used(id(1)).await, None);
+    let sequence = scene.store.entries(&crate::storage_fixtures::all_entries(), page(9_999, 1)).await.unwrap().entries[0].entry.sequence;
+    let scene = scene
+        .edited(|db| drop(db.execute("DELETE FROM audit_entries WHERE sequence = ?1", [i64::try_from(sequence).unwrap()]).unwrap()))
+        .await;
+    assert!(scene.unproven(id(1)).await.contains("1 of its entries"));
 }
 
 /// Entries without a place in the chain, as an earlier program wrote them.

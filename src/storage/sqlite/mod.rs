@@ -54,7 +54,7 @@ use rusqlite::Connection;
 use self::{
     read::Snapshot,
     readers::{Lane, Readers},
-    uses::SinceImport,
+    uses::{Entries, Position},
     writer::Writer,
 };
 use super::{
@@ -223,11 +223,18 @@ impl KeyStore for SqliteStore {
     }
 
     async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
-        let (import, newest) = match self.verified(Lane::Log, move |db, state| uses::since_import(db, state, id)).await? {
-            SinceImport::Used(found) => return Ok(Some(found)),
-            SinceImport::Unused { import, newest } => (import, newest),
+        let in_chain = self.verified(Lane::Log, move |db, state| uses::in_chain(db, state, id)).await?;
+        if in_chain.first_use.is_some() {
+            return Ok(in_chain.first_use);
+        }
+        let (newest, mut position) = (in_chain.newest, Position::newest(&in_chain));
+        let import = loop {
+            match self.readers.run(Lane::Log, move |db| uses::before(db, id, position)).await? {
+                Entries::Use(found) => return Ok(Some(found)),
+                Entries::Import(sequence) => break sequence,
+                Entries::More(older) => position = older,
+            }
         };
-        // In parts, so that no read of a long log takes longer than a read may.
         let mut after = import;
         while after < newest {
             let last = after.saturating_add(uses::COUNTED_AT_ONCE).min(newest);

@@ -23,65 +23,91 @@ use crate::{
     storage::{LoggedUse, verified_state::is_import},
 };
 
-/// Maximum number of entries about a key that are read. Far fewer are about a key that nobody uses.
-const MAX_ENTRIES: usize = 50_000;
-/// How many entries one read counts. It takes some tens of milliseconds.
-pub(super) const COUNTED_AT_ONCE: u64 = 1 << 17;
+/// How many entries about a key one read decodes, and how many entries of the log one read counts. Each takes about 60 ms on two busy cores, so
+/// that other reads of the log have their turn.
+const READ_AT_ONCE: usize = 1 << 12;
+pub(super) const COUNTED_AT_ONCE: u64 = 1 << 15;
 
-/// What the entries about a key say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SinceImport {
-    /// The key was used.
-    Used(LoggedUse),
-    /// They have no use. It remains to count the entries from the import up to the newest entry of the log.
-    Unused {
-        /// The sequence number of the import.
-        import: u64,
-        /// The sequence number of the newest entry.
-        newest: u64,
-    },
+/// What the chain says about the uses of a key, and where the entries of the log end.
+pub(super) struct InChain {
+    /// The first use since the import.
+    pub(super) first_use: Option<LoggedUse>,
+    /// The revision of the key.
+    pub(super) revision: Option<u64>,
+    /// The sequence number of the newest entry of the log.
+    pub(super) newest: u64,
 }
 
-/// Looks for a use of the key since its import: in the chain, then in the entries about the key.
-pub(super) fn since_import(db: &Connection, state: &RwLock<VerifiedState>, id: KeyId) -> Result<Snapshot<SinceImport>, StoreError> {
-    let (first_use, logged) = {
-        let state = state.read().unwrap_or_else(PoisonError::into_inner);
-        let Snapshot::Read(revision) = read::snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
-        let key = state.key(id);
-        if key.is_some_and(|key| key.state_revision > revision) {
-            return Ok(Snapshot::Moved);
-        }
-        (state.first_use(id), key.map(|key| key.change.revision))
-    };
-    if let Some(first_use) = first_use {
-        return Ok(Snapshot::Read(SinceImport::Used(first_use)));
+/// Looks for a use of the key in the chain.
+pub(super) fn in_chain(db: &Connection, state: &RwLock<VerifiedState>, id: KeyId) -> Result<Snapshot<InChain>, StoreError> {
+    let state = state.read().unwrap_or_else(PoisonError::into_inner);
+    let Snapshot::Read(revision) = read::snapshot_revision(db, &state)? else { return Ok(Snapshot::Moved) };
+    let key = state.key(id);
+    if key.is_some_and(|key| key.state_revision > revision) {
+        return Ok(Snapshot::Moved);
     }
     let newest = unsigned(db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?)?;
-    let mut sql = db.prepare(&format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE key_id = ?1 ORDER BY sequence DESC"))?;
-    let mut rows = sql.query([id.to_string()])?;
-    let mut later: Option<u64> = None;
-    for _ in 0..MAX_ENTRIES {
+    Ok(Snapshot::Read(InChain { first_use: state.first_use(id), revision: key.map(|key| key.change.revision), newest }))
+}
+
+/// How far the entries about a key were read, from the newest one back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    /// The entries up to this one remain.
+    pub(super) up_to: u64,
+    /// The revision that the next older state change of the key must lead to: that of the chain, or of the state change read last.
+    revision: Option<u64>,
+    /// Whether no state change of the key was read yet.
+    is_newest: bool,
+}
+
+impl Position {
+    /// Before the first read.
+    pub(super) const fn newest(in_chain: &InChain) -> Self {
+        Self { up_to: in_chain.newest, revision: in_chain.revision, is_newest: true }
+    }
+
+    /// Goes back to a state change of the key. `None` if one between is missing.
+    fn back_to(self, found: u64) -> Option<Self> {
+        let step = self.revision?.checked_sub(found)?;
+        // The newest one is that of the chain. A restated state has the revision of the state before it.
+        let follows = step == 0 || (step == 1 && !self.is_newest);
+        follows.then_some(Self { revision: Some(found), is_newest: false, ..self })
+    }
+}
+
+/// What some of the entries about a key say.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Entries {
+    /// The key was used.
+    Use(LoggedUse),
+    /// They go back to the import, the entry with this number, and have no use.
+    Import(u64),
+    /// They have neither. Older ones remain.
+    More(Position),
+}
+
+/// Reads some of the entries about a key, from `position` back.
+pub(super) fn before(db: &Connection, id: KeyId, mut position: Position) -> Result<Entries, StoreError> {
+    let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE key_id = ?1 AND sequence <= ?2 ORDER BY sequence DESC");
+    let mut sql = db.prepare_cached(&sql)?;
+    let mut rows = sql.query((id.to_string(), signed(position.up_to)?))?;
+    for _ in 0..READ_AT_ONCE {
         let Some(row) = rows.next()? else { return Err(unproven("it has no entry of the import of this key")) };
         let (entry, _) = checked_entry(row)?;
-        if let Some(used) = LoggedUse::of(&entry) {
-            return Ok(Snapshot::Read(SinceImport::Used(used)));
+        if let Some(found) = LoggedUse::of(&entry) {
+            return Ok(Entries::Use(found));
         }
         if let Some(revision) = entry.revision {
-            let follows = match later {
-                None => logged == Some(revision),
-                // A restated state has the revision of the state before it.
-                Some(later) => later.checked_sub(revision).is_some_and(|step| step <= 1),
-            };
-            if !follows {
-                return Err(unproven(format_args!("a state change of the key is missing after entry {}", entry.sequence)));
-            }
-            later = Some(revision);
+            let missing = || unproven(format_args!("a state change of the key is missing after entry {}", entry.sequence));
+            position = position.back_to(revision).ok_or_else(missing)?;
         }
         if is_import(&entry) {
-            return Ok(Snapshot::Read(SinceImport::Unused { import: entry.sequence, newest }));
+            return Ok(Entries::Import(entry.sequence));
         }
+        position.up_to = entry.sequence.saturating_sub(1);
     }
-    Err(unproven(format_args!("more than {MAX_ENTRIES} entries are about this key")))
+    Ok(Entries::More(position))
 }
 
 /// Checks that no entry after `after` up to `last` is missing.

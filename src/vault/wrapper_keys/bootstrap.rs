@@ -20,6 +20,21 @@ impl WrapperKeys {
     /// # Errors
     /// The error of the KMS or of the commit. [`WrapperKeys::monitor`] retries, so that a vault that started without its KMS recovers.
     pub(in crate::vault) async fn bootstrap(&self) -> Result<(), VaultError> {
+        let result = self.try_bootstrap().await;
+        match &result {
+            Ok(()) => {
+                self.fault_log.ended(None);
+            }
+            Err(error) => {
+                if self.fault_log.is_due(None, error.reason(), Instant::now()) {
+                    tracing::warn!(reason = error.reason().map(tracing::field::display), "{}", error.without_wrapper_key());
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_bootstrap(&self) -> Result<(), VaultError> {
         if self.registered().await?.iter().any(|key| key.state == WrapperState::Active) {
             return Ok(());
         }
@@ -30,13 +45,8 @@ impl WrapperKeys {
             self.verify_new(config.provider, found, &mut event.kms).await
         };
         let verified = verified.await;
-        if let Err(error) = &verified {
-            if let VaultError::Wrapper(error) = error {
-                self.health.record_bootstrap_fault(error);
-            }
-            if self.fault_log.is_due(None, error.reason(), Instant::now()) {
-                tracing::warn!(reason = error.reason().map(tracing::field::display), "{}", error.without_wrapper_key());
-            }
+        if let Err(VaultError::Wrapper(error)) = &verified {
+            self.health.record_bootstrap_fault(error);
         }
         let key = verified?;
         let id = key.id;
@@ -44,7 +54,6 @@ impl WrapperKeys {
         self.gate.record_change(Change::InsertWrapperKey(Box::new(key)), event).await?;
         self.registered().await?;
         self.health.record_canary(id, &Ok(()));
-        self.fault_log.ended(None);
         tracing::info!(wrapper_key = %id, "the first wrapper key is registered");
         Ok(())
     }

@@ -189,6 +189,7 @@ impl ConcurrentCaller {
                     | Code::WrapperUnavailable
                     | Code::Conflict
                     | Code::InvalidKeyState
+                    | Code::KeyHasSuccessor
                     | Code::KeyDisabled
                     | Code::KeySuperseded
                     | Code::KeyPendingDeletion

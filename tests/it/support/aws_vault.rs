@@ -139,6 +139,12 @@ impl AwsVault {
     }
 }
 
+/// The reasons of `/readyz`, which may be asked as often as a test wants.
+pub(crate) async fn reasons(vault: &TestVault) -> Value {
+    let ready: Value = serde_json::from_str(&ops(vault, "/readyz").await.1).unwrap();
+    ready["reasons"].clone()
+}
+
 /// `GET` of the operations listener, over plain HTTP.
 pub(crate) async fn ops(vault: &TestVault, path: &str) -> (u16, String) {
     let authority = vault.ops_url().strip_prefix("http://").unwrap();
