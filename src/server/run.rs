@@ -188,7 +188,7 @@ async fn first_wrapper_key(vault: &Vault) -> anyhow::Result<()> {
 
 /// The sentence about a first wrapper key that cannot be registered, with the fix.
 pub(crate) fn no_first_wrapper_key(error: &VaultError) -> String {
-    format!("{}. {}", error.without_wrapper_key(), api::Problem::of(error, "").remedy)
+    format!("{}. Fix: {}", error.without_wrapper_key(), api::Problem::of(error, "").remedy)
 }
 
 /// The store of a configuration. With `accept_state`, a store whose chain of state changes is broken is opened too.

@@ -363,8 +363,7 @@ impl VaultError {
     /// The sentence about a vault that cannot register its first wrapper key, and what it waits for.
     pub fn without_wrapper_key(&self) -> String {
         let awaited = if let Self::Wrapper(error) = self { error.cure() } else { Cure::Time }.awaited();
-        let remedy = self.reason().map_or_else(String::new, |reason| format!(". Fix: {}", reason.remedy()));
-        format!("there is no wrapper key yet: {self}; {awaited}{remedy}")
+        format!("there is no wrapper key yet: {self}; {awaited}")
     }
 
     /// Whether only another configuration cures the error, which a running vault does not read.

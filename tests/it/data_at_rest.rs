@@ -74,8 +74,8 @@ fn assert_refused(vault: &TestVault, line: &str) {
     let before = fs::read(vault.path("keyvault.db")).unwrap();
     let (code, said) = refused(vault);
     assert_eq!(code, Some(1), "{said}");
-    let last = said.lines().last().unwrap();
-    assert!(last.starts_with("error: ") && last.contains(line), "{said}");
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert!(last["level"] == "ERROR" && last["cause"].as_str().unwrap().contains(line), "{said}");
     assert_eq!(fs::read(vault.path("keyvault.db")).unwrap(), before, "what is refused is left as it was");
 }
 
