@@ -66,7 +66,7 @@ impl Outcome {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let lines = Examined::new(&args.config)?.lines()?;
+    let lines = Examined::new(&args.config)?.lines();
     let failed = lines.iter().filter(|line| line.result == Outcome::Fail).count();
     let mut out = std::io::stdout();
     match args.output {
@@ -114,11 +114,11 @@ impl Examined {
         Ok(Self { runtime: runtime()?, configuration, trust, providers, facts, in_use: path.is_some_and(|path| is_in_use(&path)) })
     }
 
-    fn lines(&self) -> Result<Vec<Line>, Failure> {
+    fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         let Ok(config) = &self.configuration else {
             let detail = self.configuration.as_ref().err().cloned().unwrap_or_default();
-            return Ok(vec![Line { check: "configuration", result: Outcome::Fail, detail }]);
+            return vec![Line { check: "configuration", result: Outcome::Fail, detail }];
         };
         let mut findings = checks::of_machine(config);
         if let Ok(trust) = &self.trust {
@@ -136,7 +136,7 @@ impl Examined {
                 (Run::Settings(_) | Run::Expiry(_) | Run::Machine(_) | Run::Store(_), _) => lines.extend(of_findings(check, &findings)),
             }
         }
-        Ok(lines)
+        lines
     }
 
     /// The lines of a step of the start.

@@ -20,7 +20,9 @@ impl WrapperError {
         match self {
             Self::Unavailable { .. } => Cure::Time,
             Self::Denied { denial, .. } => match denial {
-                Denial::AccessDenied | Denial::Credentials(_) | Denial::Disabled | Denial::InvalidState | Denial::OldVersion => Cure::Administrator,
+                Denial::AccessDenied | Denial::Credentials(_) | Denial::Disabled | Denial::InvalidState | Denial::OldVersion => {
+                    Cure::Administrator
+                }
                 // A key of another region is not found either.
                 Denial::NotFound | Denial::WrongKind | Denial::Exportable => Cure::Configuration,
             },

@@ -19,6 +19,7 @@ pub(super) fn faults(file: &Path, der: &[u8]) -> Vec<String> {
         (certificate.is_ca(), "is the certificate of a CA, so that clients may refuse it"),
     ]
     .into_iter()
-    .filter_map(|(wrong, what)| wrong.then(|| name(what)))
+    .filter(|(wrong, _)| *wrong)
+    .map(|(_, what)| name(what))
     .collect()
 }

@@ -169,7 +169,7 @@ async fn a_crash_on_a_full_disk_is_harmless() {
     let ended = serve.arg(vault.path("keyvault.toml")).stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("is full. Free some space"), "{said}");
+    assert!(said.contains("the disk of the store is full"), "{said}");
 
     disk.free();
     vault.serve();

@@ -141,14 +141,17 @@ async fn many_entries_about_a_key_do_not_prevent_its_withdrawal() {
     scene.commit(import(&key, None)).await.unwrap();
     for _ in 0..20 {
         let shows = (0..500).map(|_| scene.commit(Commit::entry(event(Operation::ShowKey, Some(id(1))))));
-        futures_util::future::join_all(shows).await.into_iter().for_each(|shown| assert!(shown.unwrap() > 0));
+        futures_util::future::join_all(shows).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
     }
     let disabled = Lifecycle::ACTIVE.after(Transition::Disable).unwrap();
     scene.commit(change(&step(&key, disabled))).await.unwrap();
     assert_eq!(scene.used(id(1)).await, None);
     let sequence = scene.store.entries(&crate::storage_fixtures::all_entries(), page(9_999, 1)).await.unwrap().entries[0].entry.sequence;
     let scene = scene
-        .edited(|db| assert_eq!(db.execute("DELETE FROM audit_entries WHERE sequence = ?1", [i64::try_from(sequence).unwrap()]), Ok(1)))
+        .edited(|db| {
+            let removed = db.execute("DELETE FROM audit_entries WHERE sequence = ?1", [i64::try_from(sequence).unwrap()]);
+            assert_eq!(removed, Ok(1));
+        })
         .await;
     assert!(scene.unproven(id(1)).await.contains("1 of its entries"));
 }

@@ -40,7 +40,7 @@ pub(super) fn folder(config: &Config) -> Vec<String> {
 /// A full disk. The entry of the start could not be written.
 pub(super) fn full_disk(config: &Config) -> Vec<String> {
     let full = storage::free_disk(&config.storage.path) == Some(0);
-    full.then(|| format!("the disk of {} is full", config.storage.path.display())).into_iter().collect()
+    full.then(|| format!("the disk of the store is full ({})", config.storage.path.display())).into_iter().collect()
 }
 
 /// A disk that is nearly full.

@@ -17,8 +17,8 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
-        KeyRequirement, KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey, UnreadableKey,
-        WrapperKeyUse,
+        KeyRequirement, KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey,
+        UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
