@@ -21,8 +21,8 @@ fn refused(vault: &TestVault, sentence: &str, fix: &str) {
 #[tokio::test]
 async fn a_mistake_in_the_configuration_ends_the_start() {
     for (from, to, sentence, fix) in [
-        ("allowed = [\"wrapper.key\", ", "allowed = [", "matches no pattern of [wrapper] allowed", "add it to `[wrapper] allowed`"),
-        ("reference = \"wrapper.key\"", "reference = \"wrapper-1.key\"", "the key does not exist", "Check the reference"),
+        ("allowed = [\"wrapper.key\", ", "allowed = [", "matches no pattern of [wrapper] allowed", "add it to [wrapper] allowed"),
+        ("reference = \"wrapper.key\"", "reference = \"wrapper-1.key\"", "the key does not exist", "the name in the reference"),
         // The key of another provider.
         ("reference = \"wrapper.key\"", "reference = \"arn:aws:kms:eu-central-1:123456789012:key/1\"", "is not allowed", "add it to"),
     ] {
@@ -64,7 +64,7 @@ async fn a_denial_is_waited_for_with_few_log_lines() {
     let mut aws = AwsVault::prepare(Setup::default()).await;
     aws.kms.fault(json!({ "mode": "denied", "key": aws.arn })).await;
     aws.vault.serve();
-    let waiting = "access denied. Check the policy of the key; the vault tries again until the KMS permits it";
+    let waiting = "a policy denies the call; the vault tries again until the KMS permits it";
     assert!(aws.is_ready(503, &["wrapper_denied"]).await, "{:?}", aws.readyz().await);
     assert_eq!(aws.readyz().await.1["reasons"][0]["detail"], format!("no wrapper key is registered yet: {waiting}"));
     let tries = || aws.kms.log(&aws.arn).len();

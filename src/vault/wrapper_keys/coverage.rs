@@ -89,7 +89,7 @@ impl WrapperKeys {
             // At start, the check of the store has reported it.
             Some(fault) if before.is_some() && !had_fault => tracing::warn!("{fault}"),
             None if had_fault && keys.left() == 0 => {
-                tracing::info!(wrapper_key = %active.wrapper_key, "every key has a verified wrap under the active wrapper key again")
+                tracing::info!(wrapper_key = %active.wrapper_key, "every key has a verified wrap under the active wrapper key again");
             }
             _ => {}
         }
