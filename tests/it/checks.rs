@@ -337,7 +337,7 @@ fn now() -> OffsetDateTime {
 fn small_disk(vault: &TestVault) -> SmallDisk {
     let disk = SmallDisk::new();
     let path = disk.path("keyvault.db");
-    edit(vault, "path = \"keyvault.db\"", &format!("path = {path:?}"));
+    edit(vault, "path = \"keyvault.db\"", &format!("path = \"{}\"", path.display()));
     disk
 }
 
@@ -350,7 +350,9 @@ fn as_nobody(vault: &mut TestVault) {
 fn own(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).unwrap_or_else(|error| panic!("this test needs root to change owners: {error}"));
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path(), user));
+        for entry in fs::read_dir(path).unwrap() {
+            own(&entry.unwrap().path(), user);
+        }
     }
 }
 
