@@ -11,6 +11,7 @@ use axum::{Router, extract::Request};
 use hyper::body::Incoming;
 use rustls::server::Acceptor;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::{Instant, sleep, timeout_at},
 };
@@ -121,7 +122,14 @@ impl Listener {
         };
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
         arrival.reach(Stage::Heard);
-        let mut stream = hello.into_stream(self.trust.api_tls()).await.map_err(failed)?;
+        let mut stream = match hello.into_stream(self.trust.api_tls()).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                let refused = failed(error);
+                linger(stream).await;
+                return Err(refused);
+            }
+        };
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         // A second check: a connection without a certificate is never served.
         let peer = Peer::read(stream.get_ref().1.peer_certificates().unwrap_or_default()).map_err(|_| "refused")?;
@@ -211,6 +219,20 @@ where
     tasks.close();
     tasks.wait().await;
 }
+
+/// Lets the client read the alert of a refused handshake. In TLS 1.3 the client may have sent its first request by then: closing a socket with unread
+/// bytes resets the connection, and the client would lose the alert. The caller limits the time of the whole handshake too.
+async fn linger(mut stream: TcpStream) {
+    let read_to_the_end = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    let _ = timeout_at(Instant::now() + LINGER, read_to_the_end).await;
+}
+
+/// How long, and for how many bytes, a refused connection stays open for its alert to be read.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 pub(super) fn protocol_of(stream: &TlsStream<TcpStream>) -> Protocol {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 }

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use rustls::{ClientConfig, version::TLS13};
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     listener::connect,
@@ -64,6 +64,25 @@ async fn a_refused_handshake_is_logged_with_the_certificate_and_the_reason() {
     let line = lines(&vault, "handshake failed").pop().unwrap();
     assert_eq!((line["code"].as_str(), line["level"].as_str()), (Some("no_certificate"), Some("INFO")), "{line}");
     assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}
+
+/// A client that has sent its first request already still learns that its certificate is refused: a reset connection would look like an outage,
+/// which clients repeat.
+#[tokio::test]
+async fn a_refused_client_gets_the_alert_after_its_first_request() {
+    let ca = Ca::new("Other CA");
+    let mut vault = vault_with(&ca);
+    vault.serve();
+    let stranger = client(&vault, Some(&Ca::new("Stranger CA").issue(Spec::client(vec![uri("spiffe://example.org/p1")]))));
+    let address = vault.url().trim_start_matches("https://").parse().unwrap();
+    for _ in 0..20 {
+        let mut stream = connect(address, &stranger).await.unwrap();
+        // 4 KiB, so that the request does not arrive with the handshake.
+        let sent = stream.write_all(&[b'x'; 4096]).await;
+        let read = stream.read(&mut [0]).await;
+        let told = [sent.err(), read.err()].into_iter().flatten().map(|error| error.to_string()).collect::<Vec<_>>();
+        assert!(told.iter().any(|error| error.contains("UnknownCA")), "{told:?}");
+    }
 }
 
 #[tokio::test]
