@@ -231,7 +231,7 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// How long, and for how many bytes, a refused connection stays open for its alert to be read.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 * 1024;
 
 pub(super) fn protocol_of(stream: &TlsStream<TcpStream>) -> Protocol {
