@@ -18,6 +18,7 @@ use crate::domain::{Operation, Principal, WorkKind};
 use super::{
     VaultError,
     heavy_work::{Heavy, HeavyShare, HeavyWork},
+    token_bucket::TokenBucket,
 };
 
 /// `[limits]`: limits for each principal, and of the process where it says so. A call beyond a limit is answered with 429. No value may be 0.
@@ -382,43 +383,6 @@ async fn in_time(semaphore: Arc<Semaphore>, number: u32, what: &'static str) -> 
     }
 }
 
-/// A token bucket: it gains `per_second` tokens each second, up to `capacity`.
-struct TokenBucket {
-    per_second: f64,
-    capacity: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl TokenBucket {
-    fn new(per_second: f64, burst_seconds: f64) -> Self {
-        let capacity = (per_second * burst_seconds).max(1.0);
-        Self { per_second, capacity, tokens: capacity, at: Instant::now() }
-    }
-
-    /// Takes a token, or says in how many whole seconds there is one.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of seconds, at most one hour")]
-    fn take(&mut self, now: Instant) -> Result<(), u32> {
-        self.refill(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
-        }
-        Err(((1.0 - self.tokens) / self.per_second).ceil().clamp(1.0, 3600.0) as u32)
-    }
-
-    fn is_full(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        self.tokens >= self.capacity
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.per_second).min(self.capacity);
-        self.at = now;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,17 +478,5 @@ mod tests {
         assert_eq!(held.len(), LONG_ANSWERS_TOTAL);
         let (waiting, ()) = tokio::join!(list("dns:f"), async { drop(held) });
         assert!(waiting.is_ok(), "it waits for the others");
-    }
-
-    #[test]
-    fn a_token_bucket_refills_up_to_its_capacity() {
-        let mut bucket = TokenBucket::new(2.0, 1.0);
-        let start = bucket.at;
-        assert_eq!([bucket.take(start), bucket.take(start), bucket.take(start)], [Ok(()), Ok(()), Err(1)]);
-        assert!(bucket.take(start + Duration::from_millis(500)).is_ok());
-        let later = start + Duration::from_secs(100);
-        assert_eq!([bucket.take(later), bucket.take(later), bucket.take(later)], [Ok(()), Ok(()), Err(1)]);
-        let mut slow = TokenBucket::new(2.0 / 60.0, 60.0);
-        assert_eq!([slow.take(slow.at), slow.take(slow.at), slow.take(slow.at)], [Ok(()), Ok(()), Err(30)]);
     }
 }

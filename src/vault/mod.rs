@@ -34,6 +34,7 @@ mod quarantine;
 mod rejected_request;
 mod start;
 mod status;
+mod token_bucket;
 mod topology;
 mod wrapper_keys;
 

@@ -1,4 +1,4 @@
-//! Where the AWS credentials of the process come from. Environment and files are read anew at every load, so that a change needs no restart.
+//! Where the AWS credentials of the process come from. Environment and files are read again at every load, so that a change needs no restart.
 //!
 //! The order is that of every AWS SDK: environment, profile, web identity, container, instance metadata. `aws-config` implements them, except
 //! `credential_process`, which the vault runs itself: the SDK would log its messages, and would not end it.

@@ -19,6 +19,8 @@ const CHANGES: &[(Operation, Level, &str)] = &[
     (Operation::RestrictSigning, Level::INFO, "the signing restriction of a key was changed"),
     (Operation::Quarantine, Level::ERROR, "quarantined"),
     (Operation::DeleteKey, Level::WARN, "the deletion of a key was scheduled"),
+    (Operation::WithdrawKey, Level::WARN, "the withdrawal of a key was scheduled"),
+    (Operation::RenameKey, Level::INFO, "a key was renamed"),
     (Operation::CancelDeletion, Level::INFO, "the deletion of a key was cancelled"),
     (Operation::DestroyKey, Level::WARN, "a key was destroyed"),
     (Operation::BootstrapWrapperKey, Level::INFO, "the first wrapper key is registered"),
@@ -68,6 +70,22 @@ impl ChangeLine {
             Level::ERROR => line!(error),
             Level::WARN => line!(warn),
             _ => line!(info),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// New keys and single re-seals are everyday work of nodes; the end of a job has a line of its own.
+    const WITHOUT_LINE: [Operation; 3] = [Operation::CreateKey, Operation::CreateExportableKey, Operation::ResealKey];
+
+    #[test]
+    fn every_call_that_changes_state_has_one_line() {
+        for operation in Operation::ALL.iter().filter(|operation| operation.changes_state()) {
+            let lines = CHANGES.iter().filter(|(of, ..)| of == operation).count();
+            assert_eq!(lines, usize::from(!WITHOUT_LINE.contains(operation)), "{operation}");
         }
     }
 }

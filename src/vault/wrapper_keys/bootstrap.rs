@@ -54,7 +54,6 @@ impl WrapperKeys {
         self.gate.record_change(Change::InsertWrapperKey(Box::new(key)), event).await?;
         self.registered().await?;
         self.health.record_canary(id, &Ok(()));
-        tracing::info!(wrapper_key = %id, "the first wrapper key is registered");
         Ok(())
     }
 
