@@ -23,8 +23,8 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
-    middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    middleware,
+    response::IntoResponse as _,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -63,21 +63,11 @@ pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> 
     routes::router()
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), detach))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), place::take_place))
         .layer(middleware::from_fn_with_state(admission, admit))
         .layer(CatchPanicLayer::custom(trace::on_panic))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), trace::trace))
         .with_state(api)
-}
-
-/// Runs every call that can change state in a task of its own, so that a lost connection interrupts no change.
-async fn detach(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    if !place::operation(&api, &request).changes_state() {
-        return next.run(request).await;
-    }
-    let answer = api.vault.detached(next.run(request)).await;
-    answer.unwrap_or_else(|error| Anonymous::new(error.code(), error.to_string()).into_response())
 }
 
 async fn no_route(State(api): State<Arc<Api>>, request: Request) -> Problem {

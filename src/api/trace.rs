@@ -47,10 +47,8 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
     // Labels from closed sets: operations of the route table, and classes of status.
     let name = operation.map_or("none", |operation| operation.as_str());
-    let span = tracing::error_span!("request", request_id = id.as_str(), operation = name, key = Empty, node = Empty);
-    if let Some(key) = key_in(request.uri().path()) {
-        span.record("key", display(key));
-    }
+    let key = key_in(request.uri().path()).map(display);
+    let span = tracing::error_span!("request", request_id = id.as_str(), operation = name, key, node = Empty);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(refused) = response.extensions_mut().remove::<RefusedClient>() {
         refused.record(id.as_str());

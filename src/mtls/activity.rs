@@ -2,7 +2,7 @@
 //! a client must read its answers.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,7 +28,7 @@ struct State {
     /// When the headers of the next request began.
     headers_since: Option<Instant>,
     /// When the answers were ready that are not sent completely, oldest first.
-    unread: BTreeMap<u64, Instant>,
+    unread: VecDeque<(u64, Instant)>,
     answers: u64,
     /// Since when bytes wait that were written.
     unflushed_since: Option<Instant>,
@@ -55,7 +55,7 @@ impl Activity {
             used: false,
             quiet_since: Instant::now(),
             headers_since: None,
-            unread: BTreeMap::new(),
+            unread: VecDeque::new(),
             answers: 0,
             unflushed_since: None,
         };
@@ -104,7 +104,7 @@ impl Activity {
             Some(since) => (since + limits.header_timeout, Quiet::Headers),
             None => (state.quiet_since + limits.idle_timeout, Quiet::Idle),
         };
-        let unread = state.unread.values().next().into_iter().chain(&state.unflushed_since).min();
+        let unread = state.unread.front().map(|(_, since)| since).into_iter().chain(&state.unflushed_since).min();
         match unread.map(|since| *since + limits.answer_timeout) {
             Some(at) if at < quiet.0 => (at, Quiet::Unread),
             _ => quiet,
@@ -139,7 +139,7 @@ impl InProgress {
         let mut state = self.0.lock();
         let number = state.answers;
         state.answers += 1;
-        state.unread.insert(number, Instant::now());
+        state.unread.push_back((number, Instant::now()));
         drop(state);
         UnreadAnswer { number, activity: Arc::clone(&self.0) }
     }
@@ -153,7 +153,8 @@ pub(super) struct UnreadAnswer {
 
 impl Drop for UnreadAnswer {
     fn drop(&mut self) {
-        self.activity.lock().unread.remove(&self.number);
+        // Mostly the first one, and never more than the streams of a connection.
+        self.activity.lock().unread.retain(|(number, _)| *number != self.number);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The body of an answer, which counts as unread until its bytes have left the buffers of the protocol.
 
 use std::{
+    any::Any,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,16 +12,26 @@ use hyper::body::{Bytes, Frame, SizeHint};
 
 use super::activity::UnreadAnswer;
 
+/// What an answer holds until its bytes have left the buffers of the protocol: its place within limits. A handler puts it into the extensions of
+/// the response.
+#[derive(Clone)]
+pub struct HeldByAnswer(pub Arc<dyn Any + Send + Sync>);
+
 /// A body whose bytes hold a mark on their connection. HTTP/2 takes the bytes of a body at once, and keeps them until the client has a window
 /// for them: the mark lasts as long as the bytes, not only as long as the body.
 pub(super) struct MarkedBody {
     body: Body,
-    mark: Arc<UnreadAnswer>,
+    mark: Arc<Mark>,
+}
+
+struct Mark {
+    _unread: UnreadAnswer,
+    _held: Option<HeldByAnswer>,
 }
 
 impl MarkedBody {
-    pub(super) fn new(body: Body, mark: UnreadAnswer) -> Self {
-        Self { body, mark: Arc::new(mark) }
+    pub(super) fn new(body: Body, unread: UnreadAnswer, held: Option<HeldByAnswer>) -> Self {
+        Self { body, mark: Arc::new(Mark { _unread: unread, _held: held }) }
     }
 }
 
@@ -47,7 +58,7 @@ impl hyper::body::Body for MarkedBody {
 
 struct MarkedBytes {
     bytes: Bytes,
-    _mark: Arc<UnreadAnswer>,
+    _mark: Arc<Mark>,
 }
 
 impl AsRef<[u8]> for MarkedBytes {

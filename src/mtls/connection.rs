@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use super::{
     ConnectionLimits,
     activity::{Activity, Quiet, Watched},
-    answer::MarkedBody,
+    answer::{HeldByAnswer, MarkedBody},
     body::TimedBody,
     limits::{CONNECTION_WINDOW, HEADER_BUFFER, HEADERS, STREAM_WINDOW},
 };
@@ -45,8 +45,9 @@ where
             prepare(&mut request);
             let answer = router.clone().oneshot(request.map(|body| Body::new(TimedBody::new(body, body_timeout))));
             async move {
-                let answer = answer.await.unwrap_or_else(|never| match never {});
-                Ok::<_, Infallible>(answer.map(|body| MarkedBody::new(body, in_progress.answered())))
+                let mut answer = answer.await.unwrap_or_else(|never| match never {});
+                let held = answer.extensions_mut().remove::<HeldByAnswer>();
+                Ok::<_, Infallible>(answer.map(|body| MarkedBody::new(body, in_progress.answered(), held)))
             }
         }
     });

@@ -31,6 +31,7 @@ mod trust;
 mod trust_anchors;
 
 pub use self::admission::{Admission, admit};
+pub use self::answer::HeldByAnswer;
 pub use self::body::BodyTimeout;
 pub use self::certificate::ExpiryKind;
 pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfig, TlsConfig, TlsVersion};

@@ -13,15 +13,19 @@ use serde_json::{Map, Value};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
+    span::Record,
 };
 use tracing_subscriber::{
-    EnvFilter,
+    field::RecordFields,
+    filter::Targets,
     fmt::{
-        FmtContext, FormatEvent, FormatFields, FormattedFields,
-        format::{JsonFields, Writer},
+        self as lines, FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::Writer,
         time::{FormatTime, SystemTime},
     },
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{
@@ -55,9 +59,9 @@ pub(crate) fn section_of(file: &Path) -> LogConfig {
 /// If the log of the process is set up already.
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
     // An unusable filter is a fault of the configuration, which the lines must be able to report.
-    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    let installed = lines.fmt_fields(JsonFields::new()).event_format(Lines(config.format)).try_init();
+    let filter = config.filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let lines = lines::layer().with_writer(std::io::stderr).with_ansi(false).fmt_fields(SpanFields).event_format(Lines(config.format));
+    let installed = tracing_subscriber::registry().with(filter).with(lines).try_init();
     installed.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
     panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -88,7 +92,8 @@ where
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
             let Some(of_span) = extensions.get::<FormattedFields<N>>() else { continue };
-            for (name, value) in serde_json::from_str::<Map<String, Value>>(of_span).unwrap_or_default() {
+            let object = format!("{{{}}}", of_span.fields.trim_end_matches(','));
+            for (name, value) in serde_json::from_str::<Map<String, Value>>(&object).unwrap_or_default() {
                 fields.entry(name).or_insert(value);
             }
         }
@@ -129,6 +134,57 @@ where
                 writeln!(writer)
             }
         }
+    }
+}
+
+/// Writes the fields of a span as parts of a JSON object, `"name":value,`. A request gets a span and mostly no line, so that a field that is added
+/// later must not cost the parsing of the others.
+struct SpanFields;
+
+impl<'writer> FormatFields<'writer> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut parts = Parts { writer, result: Ok(()) };
+        fields.record(&mut parts);
+        parts.result
+    }
+
+    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
+        self.format_fields(current.as_writer(), fields)
+    }
+}
+
+struct Parts<'writer> {
+    writer: Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl Parts<'_> {
+    fn part(&mut self, field: &Field, value: impl fmt::Display) {
+        if self.result.is_ok() {
+            self.result = write!(self.writer, "\"{}\":{value},", field.name());
+        }
+    }
+}
+
+impl Visit for Parts<'_> {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.part(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.part(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.part(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.part(field, Value::from(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.part(field, Value::from(format!("{value:?}")));
     }
 }
 
@@ -223,7 +279,7 @@ mod tests {
     fn logged(format: LogFormat, events: impl FnOnce()) -> Vec<String> {
         let memory = Memory::default();
         let writer = memory.clone();
-        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).fmt_fields(JsonFields::new()).event_format(Lines(format));
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).fmt_fields(SpanFields).event_format(Lines(format));
         with_default(lines.finish(), events);
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
