@@ -33,6 +33,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
         let store = Arc::new(SqliteStore::open(sqlite, source, &config.vault.id, random.as_ref(), clock())?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
+            instance: "fill".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             store: Arc::clone(&store) as _,
             providers: Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random))?),
@@ -42,6 +43,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
             cache: config.cache.clone(),
             limits: LimitsConfig { creations_per_minute: u32::MAX, ..config.limits.clone() },
             jobs: JobsConfig::default(),
+            checkpoint_sinks: Vec::new(),
         })
         .await?;
         let left = Arc::new(AtomicU32::new(keys));

@@ -37,7 +37,7 @@ use self::{problem::Anonymous, routes::Operations};
 use crate::mtls::{Admission, NotAdmitted, Trust, admit};
 
 pub use self::{
-    audit::AuditEntry,
+    audit::entries::AuditEntry,
     extract::BODY_LIMIT,
     keys::{
         Key, KeyWrap,

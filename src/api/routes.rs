@@ -17,7 +17,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::domain::Operation;
 
 use super::{
-    Api, Problem, audit, authorization, docs, freeze,
+    Api, Problem,
+    audit::{checkpoints, entries},
+    authorization, docs, freeze,
     keys::{self, corrections, lifecycle, operations, reseal},
     status, topology,
     wrapper_keys::{self, rotations},
@@ -93,7 +95,12 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(rotations::start, rotations::list))
         .routes(routes!(rotations::show))
         .routes(routes!(rotations::abort))
-        .routes(routes!(audit::entries))
+        .routes(routes!(entries::entries))
+        .routes(routes!(checkpoints::show))
+        .routes(routes!(checkpoints::make))
+        .routes(routes!(checkpoints::verifier_keys, checkpoints::rotate))
+        .routes(routes!(checkpoints::inclusion))
+        .routes(routes!(checkpoints::consistency))
         .routes(routes!(authorization::whoami))
         .routes(routes!(authorization::authorize))
         .routes(routes!(status::status))

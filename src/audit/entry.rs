@@ -46,6 +46,8 @@ pub struct StatePosition {
     pub wrapper_keys: Vec<WrapperKeyChange>,
     /// The digest of the idempotency record that was stored with the change.
     pub idempotency: Option<[u8; 32]>,
+    /// The incarnation of the log that begins with the change.
+    pub incarnation: Option<u64>,
 }
 
 impl StatePosition {
@@ -60,12 +62,12 @@ impl StatePosition {
     }
 }
 
-/// An audit entry, version 3. The fields are in the order of the stored bytes. Absent fields are omitted. Version 2 has nothing after
-/// `request_id`, and version 1 has no `client` either.
+/// An audit entry, version 4. The fields are in the order of the stored bytes. Absent fields are omitted. Version 3 has no `incarnation` and no
+/// `note`, version 2 has nothing after `request_id`, and version 1 has no `client` either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The version of this form: 3, or a lower one in entries of earlier programs.
+    /// The version of this form: 4, or a lower one in entries of earlier programs.
     pub v: u32,
     /// The sequence number, from 1, without gaps.
     pub sequence: u64,
@@ -153,6 +155,12 @@ pub struct Entry {
     /// SHA-256, hex, of the idempotency record that was stored with this change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<String>,
+    /// The incarnation of the log that begins with this entry, after an operator accepted an older or changed store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// Of the rotation of the key that signs checkpoints: the signed note (C2SP) that both keys sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Why stored bytes are not a valid entry.
@@ -171,11 +179,11 @@ pub enum EntryError {
 
 impl Entry {
     /// The version that this program writes.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 
     /// The entry of an event, with its sequence number and its place in the chain of state changes.
     pub fn new(sequence: u64, source: &Source, event: &AuditEvent, position: StatePosition) -> Self {
-        let StatePosition { revision, previous, frozen, wrapper_keys, idempotency } = position;
+        let StatePosition { revision, previous, frozen, wrapper_keys, idempotency, incarnation } = position;
         // The event is destructured, so that a new field cannot be forgotten here.
         let AuditEvent {
             at,
@@ -195,6 +203,7 @@ impl Entry {
             change,
             subject,
             count,
+            note,
         } = event;
         Self {
             v: Self::VERSION,
@@ -228,6 +237,8 @@ impl Entry {
             frozen,
             wrapper_keys,
             idempotency: idempotency.map(|digest| Hex(&digest).to_string()),
+            incarnation,
+            note: note.clone(),
         }
     }
 
@@ -318,6 +329,17 @@ mod tests {
         r#"{"id":"wk-000000000001","state":"draining"}],"idempotency":"efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef"}"#
     );
 
+    const VERSION_4: &str = concat!(
+        r#"{"v":4,"sequence":7,"at":"2026-01-01T00:00:00.000001Z","vault":"v","instance":"i","version":"0.1.0","#,
+        r#""principal":"dns:participant1","certificate":"abababababababababababababababababababababababababababababababab","#,
+        r#""client":"canton-keyvault-driver/0.1.0","#,
+        r#""operation":"keys.sign","key_id":"sym-01010101010101010101010101010101","node":"participant1","algorithm":"ed25519","#,
+        r#""digest":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","outcome":"ok","revision":2,"state":"active","#,
+        r#""policy_revision":"p-1","state_revision":9,"previous":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
+        r#""frozen":false,"wrapper_keys":[{"id":"wk-000000000001","state":"active","identity":"local:0011"},"#,
+        r#"{"id":"wk-000000000001","state":"draining"}],"idempotency":"efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef","incarnation":2}"#
+    );
+
     #[test]
     fn version_1_is_read() {
         let read = Entry::decode(VERSION_1.as_bytes()).unwrap();
@@ -331,6 +353,13 @@ mod tests {
     }
 
     #[test]
+    fn version_3_is_read() {
+        let read = Entry::decode(VERSION_3.as_bytes()).unwrap();
+        assert_eq!((read.v, read.incarnation, read.state_revision), (3, None, Some(9)));
+        assert_eq!(String::from_utf8(read.encode().unwrap()).unwrap(), VERSION_3);
+    }
+
+    #[test]
     fn version_2_is_read() {
         let read = Entry::decode(VERSION_2.as_bytes()).unwrap();
         assert_eq!((read.v, read.client.as_deref(), read.changes_state()), (2, Some("canton-keyvault-driver/0.1.0"), false));
@@ -338,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn version_3_is_frozen() {
+    fn version_4_is_frozen() {
         let event = AuditEvent { client: Some("canton-keyvault-driver/0.1.0".into()), ..event() };
         let wrapper_keys = [(Some("local:0011".to_owned()), "active"), (None, "draining")].map(|(identity, state)| WrapperKeyChange {
             id: "wk-000000000001".parse().unwrap(),
@@ -349,10 +378,11 @@ mod tests {
             frozen: Some(false),
             wrapper_keys: wrapper_keys.into(),
             idempotency: Some([0xef; 32]),
+            incarnation: Some(2),
             ..StatePosition::change(9, [0xaa; 32])
         };
         let bytes = Entry::new(7, &source(), &event, position).encode().unwrap();
-        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), VERSION_3);
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), VERSION_4);
         assert!(Entry::decode(&bytes).unwrap().changes_state());
         let unchanged = Entry::new(7, &source(), &event, StatePosition::unchanged(9));
         assert!(!unchanged.changes_state() && unchanged.state_revision == Some(9));
@@ -360,7 +390,7 @@ mod tests {
 
     #[test]
     fn later_versions_are_refused() {
-        let later = VERSION_3.replacen("\"v\":3", "\"v\":4", 1);
-        assert!(matches!(Entry::decode(later.as_bytes()), Err(EntryError::Version(4))));
+        let later = VERSION_4.replacen("\"v\":4", "\"v\":5", 1);
+        assert!(matches!(Entry::decode(later.as_bytes()), Err(EntryError::Version(5))));
     }
 }

@@ -1,5 +1,12 @@
-//! Audit entries as bytes: one event becomes one canonical, versioned entry with one leaf hash. Pure functions.
+//! The audit log as bytes: canonical entries, the Merkle tree over them, and signed checkpoints of the tree. Pure functions.
 
+mod checkpoint;
 mod entry;
+mod key_rotation;
+pub mod merkle;
+mod note;
 
+pub use self::checkpoint::{Checkpoint, NotACheckpoint};
 pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, leaf_hash};
+pub use self::key_rotation::{KeyRotation, NotARotation, checkpoint_key_rotation};
+pub use self::note::{KeyType, MAX_NOTE, NoteError, NoteSignature, SignedNote, VerifierKey};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
-use crate::server;
+use crate::server::{self, run::Accept};
 
 /// Serve a vault with the given configuration
 #[derive(Debug, Args)]
@@ -17,9 +17,14 @@ pub struct ServeArgs {
     /// what happened: the log no longer shows every change
     #[arg(long)]
     accept_state: bool,
+    /// Start although the store is older than the newest checkpoint of the audit log, or has another history. A new incarnation of the log then
+    /// begins, and the log says so. Find out first what happened: changes after the copy are lost, a disabled key may be active again
+    #[arg(long)]
+    accept_rollback: bool,
 }
 
 /// Runs the server until SIGTERM or SIGINT.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    server::run::run(&args.config, args.accept_state).map_err(|(error, is_logged)| if is_logged { Failure::Logged } else { error.into() })
+    let accept = Accept { state: args.accept_state, rollback: args.accept_rollback };
+    server::run::run(&args.config, accept).map_err(|(error, is_logged)| if is_logged { Failure::Logged } else { error.into() })
 }

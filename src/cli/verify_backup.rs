@@ -22,10 +22,13 @@ use crate::{
 
 use self::{
     private_copy::PrivateCopy,
-    report::{FailedKey, Report},
+    report::{FailedKey, LogComparison, Report},
 };
 use super::{Failure, Format, progress::Progress};
-use crate::server::run::{clock, open_store, runtime};
+use crate::server::{
+    high_water_mark::HighWaterMark,
+    run::{clock, open_store, rollback, runtime},
+};
 
 /// Open every key of a backup to verify it. Nothing is imported
 #[derive(Debug, Args)]
@@ -69,7 +72,11 @@ pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
     report.end(clock()(), worked.is_ok());
     report.print(args.output)?;
     worked?;
-    if report.is_good() { Ok(()) } else { Err(anyhow::anyhow!("not every key of the backup opens").into()) }
+    if report.is_good() {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("not every key of the backup opens, or its audit log is not that of the checkpoints").into())
+    }
 }
 
 async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: SharedReport) -> Result<(), Failure> {
@@ -86,9 +93,13 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
         open_store(&for_store, mode, false, source.as_ref()).map_err(|error| of_file(error, &copied, &file))
     });
     let store = Arc::new(store.await.map_err(|stopped| anyhow::anyhow!("the backup cannot be read: {stopped}"))??);
+    let mark = config.audit.high_water_mark.clone().map(HighWaterMark::new);
+    let rollback = rollback(&config, store.as_ref(), mark.as_ref()).await?;
+    locked(&report).log = Some(LogComparison::of(rollback.as_ref()));
     let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
     let vault = Vault::start(VaultConfig {
         id: config.vault.id.clone(),
+        instance: config.vault.instance().to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
         store: Arc::clone(&store) as _,
         providers,
@@ -98,6 +109,7 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
         cache: config.cache.clone(),
         limits: config.limits.clone(),
         jobs: config.jobs.clone(),
+        checkpoint_sinks: Vec::new(),
     })
     .await?;
     let rows = store.key_rows().await.map_err(anyhow::Error::from)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::policy::{GrantConfig, NodesConfig};
-pub use self::sections::{LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection};
+pub use self::sections::{AuditConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection};
 
 use crate::{
     domain::{NodeName, Policy},
@@ -50,6 +50,9 @@ pub struct Config {
     /// `[jobs]`: the rate of jobs over all keys. Needs a restart.
     #[serde(default)]
     pub jobs: JobsConfig,
+    /// `[audit]`: checkpoints of the audit log. Needs a restart.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// `[log]`: the log lines of the process. Needs a restart.
     #[serde(default)]
     pub log: LogConfig,
@@ -145,8 +148,23 @@ impl Config {
 
     /// The sections in which `new` differs and which need a restart.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let Self { vault, listen, tls: _, storage, wrapper, connections, cache, limits, jobs, log, memory, nodes: _, grants: _, file: _ } =
-            self;
+        let Self {
+            vault,
+            listen,
+            tls: _,
+            storage,
+            wrapper,
+            connections,
+            cache,
+            limits,
+            jobs,
+            audit,
+            log,
+            memory,
+            nodes: _,
+            grants: _,
+            file: _,
+        } = self;
         [
             ("[vault]", *vault != new.vault),
             ("[listen]", *listen != new.listen),
@@ -156,6 +174,7 @@ impl Config {
             ("[cache]", *cache != new.cache),
             ("[limits]", *limits != new.limits),
             ("[jobs]", *jobs != new.jobs),
+            ("[audit]", *audit != new.audit),
             ("[log]", *log != new.log),
             ("[memory]", *memory != new.memory),
         ]
@@ -168,6 +187,7 @@ impl Config {
         let folder = self.folder().to_owned();
         self.tls.resolve(&folder);
         self.storage.path = folder.join(&self.storage.path);
+        self.audit.high_water_mark = self.audit.high_water_mark.take().map(|path| folder.join(path));
         self.wrapper.resolve(&folder);
     }
 
@@ -190,6 +210,7 @@ impl Config {
             cache_problem(&self.cache),
             limits_problem(&self.limits),
             jobs_problem(&self.jobs),
+            self.audit.problem(),
             self.log.problem(),
         ];
         if let Some((option, problem)) = sections.into_iter().flatten().next() {

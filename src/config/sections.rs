@@ -72,6 +72,31 @@ pub enum LogFormat {
     Text,
 }
 
+/// `[audit]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// How often a checkpoint of the log is signed, if the log grew. 1 s to 1 day; default `1m`.
+    #[serde(with = "humantime_serde")]
+    pub checkpoint_interval: Duration,
+    /// A file that gets the newest checkpoint. `serve` refuses to start with a store that is older than it. Put it on another disk than the
+    /// database, where a restored or replaced database does not replace it too. Default: none.
+    pub high_water_mark: Option<PathBuf>,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { checkpoint_interval: Duration::from_mins(1), high_water_mark: None }
+    }
+}
+
+impl AuditConfig {
+    pub(super) fn problem(&self) -> InvalidOption {
+        let intervals = Duration::from_secs(1)..=Duration::from_hours(24);
+        first([(!intervals.contains(&self.checkpoint_interval), "[audit] checkpoint_interval", "is not between 1s and 1day")])
+    }
+}
+
 /// `[memory]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -23,7 +23,7 @@ pub use self::key_file::{read_certificate_file, read_pkcs8_file, read_private_ke
 pub use self::pem::{PemSection, pem_sections};
 pub use self::random::{Random, RandomFailed, SystemRandom};
 pub use self::read_pkcs8::read_pkcs8;
-pub use self::scheme::{MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ecies_sender, scheme};
+pub use self::scheme::{MAX_MESSAGE, PrivateKey, SCHEMES, Scheme, ecies_sender, scheme, verify_ed25519};
 pub use self::secret::SecretBytes;
 pub use self::self_test::self_test;
 pub use self::stack_wipe::with_wiped_stack;

@@ -97,6 +97,8 @@ pub struct AuditEvent {
     pub subject: Option<String>,
     /// The number of refusals that this entry represents, if it is more than one.
     pub count: Option<u64>,
+    /// A signed note, of the rotation of the key that signs checkpoints.
+    pub note: Option<String>,
 }
 
 impl AuditEvent {
@@ -120,6 +122,7 @@ impl AuditEvent {
             change: None,
             subject: None,
             count: None,
+            note: None,
         }
     }
 }

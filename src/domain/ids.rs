@@ -153,7 +153,7 @@ macro_rules! text_id {
 
 text_id!(
     /// The Canton node (participant, sequencer, mediator) that a key belongs to: the unit of isolation.
-    NodeName, IdError::NodeName, is_plain_name
+    NodeName, IdError::NodeName, |text| is_plain_name(text) || text == THE_VAULT
 );
 text_id!(
     /// The id of a vault, from its configuration. It prevents that a staging vault accepts rows of a production vault.
@@ -163,6 +163,21 @@ text_id!(
     /// The name of a key, up to 300 characters as in Canton. It is neither authenticated nor unique.
     KeyName, IdError::KeyName, |text| (1..=300).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 );
+
+/// The name of the vault itself, which no configuration can declare.
+const THE_VAULT: &str = "$vault";
+
+impl NodeName {
+    /// The vault itself, as the owner of the key that signs checkpoints of the log. It is no node: no grant covers it.
+    pub fn vault() -> Self {
+        Self(THE_VAULT.into())
+    }
+
+    /// Whether this is the vault itself.
+    pub fn is_vault(&self) -> bool {
+        self.as_str() == THE_VAULT
+    }
+}
 
 fn is_plain_name(text: &str) -> bool {
     text.len() <= 128

@@ -73,6 +73,18 @@ text_enum!(
         AbortReseal = "reseals.abort",
         /// `GET /v1/audit/entries`
         QueryAudit = "audit.query",
+        /// `GET /v1/audit/checkpoint`
+        ShowCheckpoint = "audit.show-checkpoint",
+        /// `POST /v1/audit/checkpoints`
+        MakeCheckpoint = "audit.make-checkpoint",
+        /// `GET /v1/audit/verifier-keys`
+        ListVerifierKeys = "audit.list-verifier-keys",
+        /// `POST /v1/audit/verifier-keys`
+        RotateCheckpointKey = "audit.rotate-checkpoint-key",
+        /// `GET /v1/audit/proofs/inclusion`
+        ProveInclusion = "audit.prove-inclusion",
+        /// `GET /v1/audit/proofs/consistency`
+        ProveConsistency = "audit.prove-consistency",
         /// `POST /v1/freeze`
         Freeze = "vault.freeze",
         /// `POST /v1/unfreeze`
@@ -97,6 +109,12 @@ text_enum!(
         Reload = "vault.reload",
         /// The store of an earlier program was opened, or an operator accepted a broken chain: the state is restated in a new chain.
         RestateState = "vault.restate-state",
+        /// The key that signs checkpoints of the audit log was created.
+        CreateCheckpointKey = "audit.create-checkpoint-key",
+        /// The key that signs checkpoints of the audit log was opened.
+        OpenCheckpointKey = "audit.open-checkpoint-key",
+        /// An operator accepted a store that is older than the newest checkpoint: a new incarnation of the log begins.
+        AcceptRollback = "audit.accept-rollback",
         /// The vault quarantined a key or a wrap.
         Quarantine = "keys.quarantine",
         /// The deletion of a key was due, and the vault destroyed it.
@@ -166,6 +184,7 @@ impl Operation {
                 | Self::AbortReseal
                 | Self::Freeze
                 | Self::Unfreeze
+                | Self::RotateCheckpointKey
         )
     }
 }
@@ -226,6 +245,8 @@ impl Role {
                 O::ListRotations,
                 O::ShowRotation,
                 O::AbortRotation,
+                O::ListVerifierKeys,
+                O::RotateCheckpointKey,
                 O::Freeze,
                 O::Unfreeze,
             ],
@@ -239,6 +260,11 @@ impl Role {
                 O::ListReseals,
                 O::ShowReseal,
                 O::QueryAudit,
+                O::ShowCheckpoint,
+                O::MakeCheckpoint,
+                O::ListVerifierKeys,
+                O::ProveInclusion,
+                O::ProveConsistency,
                 O::AuthorizeOther,
             ],
         }
@@ -269,6 +295,12 @@ impl Operation {
                 | Self::Freeze
                 | Self::Unfreeze
                 | Self::AuthorizeOther
+                | Self::ShowCheckpoint
+                | Self::MakeCheckpoint
+                | Self::ListVerifierKeys
+                | Self::RotateCheckpointKey
+                | Self::ProveInclusion
+                | Self::ProveConsistency
         )
     }
 }

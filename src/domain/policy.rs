@@ -177,6 +177,9 @@ pub enum PolicyError {
         /// The principal.
         principal: Arc<str>,
     },
+    /// The name of the vault itself is declared as a node.
+    #[error("$vault is the name of the vault itself. Give the node another name")]
+    VaultAsNode,
     /// A principal is neither `spiffe://…` nor `dns:…`.
     #[error("{principal:?} is not a principal. Write spiffe://… or dns:…")]
     NoPrincipal {
@@ -199,6 +202,9 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`].
     pub fn new(nodes: BTreeSet<NodeName>, grants: Vec<Grant>, revision: Arc<str>) -> Result<Self, PolicyError> {
+        if nodes.iter().any(NodeName::is_vault) {
+            return Err(PolicyError::VaultAsNode);
+        }
         let mut by_principal: HashMap<Arc<str>, Vec<Grant>> = HashMap::new();
         for grant in grants {
             let principal = Arc::clone(&grant.principal);
@@ -243,6 +249,8 @@ impl Policy {
         let allowed = |node: &NodeName| nodes.as_ref().is_some_and(|scope| scope.includes(node));
         let (key, node) = match target {
             Target::UnknownKey(_) => return Err(Denied::NotFound),
+            // Nobody uses or changes the key that signs checkpoints.
+            Target::Key(_, node) if node.is_vault() && operation != Operation::ShowKey => return Err(Denied::NotFound),
             Target::Key(_, node) if !self.sees(&principal.name, node) => return Err(Denied::NotFound),
             Target::Key(key, node) if allowed(node) => (Some(key), Some(node.clone())),
             Target::Node(node) if allowed(node) && !self.nodes.contains(node) => return Err(Denied::UndeclaredNode),

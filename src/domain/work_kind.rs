@@ -52,13 +52,19 @@ impl Operation {
             | Self::AbortRotation
             | Self::StartReseal
             | Self::AbortReseal
-            | Self::Unfreeze => WorkKind::Change,
+            | Self::Unfreeze
+            | Self::RotateCheckpointKey => WorkKind::Change,
             Self::Freeze | Self::DisableKey => WorkKind::Incident,
             Self::SignTopology => WorkKind::Topology,
             Self::DecodeTopology => WorkKind::Decoding,
-            Self::QueryAudit => WorkKind::Query,
+            Self::QueryAudit | Self::MakeCheckpoint | Self::ProveInclusion | Self::ProveConsistency => WorkKind::Query,
             Self::ListKeys | Self::ListWrapperKeys | Self::ListRotations | Self::ListReseals => WorkKind::List,
-            Self::ShowKey | Self::ShowWrapperKey | Self::ShowRotation | Self::ShowReseal => WorkKind::Show,
+            Self::ShowKey
+            | Self::ShowWrapperKey
+            | Self::ShowRotation
+            | Self::ShowReseal
+            | Self::ShowCheckpoint
+            | Self::ListVerifierKeys => WorkKind::Show,
             Self::Status | Self::Whoami | Self::Authorize | Self::AuthorizeOther => WorkKind::Information,
             Self::NoSuchCall => WorkKind::NoRoute,
             Self::Start
@@ -70,7 +76,10 @@ impl Operation {
             | Self::BootstrapWrapperKey
             | Self::RewrapKey
             | Self::EndRotation
-            | Self::EndReseal => return None,
+            | Self::EndReseal
+            | Self::CreateCheckpointKey
+            | Self::OpenCheckpointKey
+            | Self::AcceptRollback => return None,
         })
     }
 }

@@ -3,6 +3,7 @@
 pub mod checks;
 mod free_disk;
 pub mod hardening;
+pub(crate) mod high_water_mark;
 pub mod limits;
 pub(crate) mod log;
 pub mod metrics;

@@ -19,35 +19,52 @@ use crate::{
     kms::{Cure, Providers},
     mtls::{ConnectionLimits, MayFreeze, SOCKET_BUFFER, Trust, serve, serve_ops},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore, StoreFacts, facts},
-    vault::{Vault, VaultConfig, VaultError, background},
+    vault::{Rollback, Vault, VaultConfig, VaultError, background, compare},
 };
 
 use super::{
     checks::{self, Severity},
     free_disk,
     hardening::harden,
+    high_water_mark::HighWaterMark,
     log, metrics,
     reload::{self, Live, Reloader},
 };
+
+/// What an operator accepts at this start, after finding out what happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Accept {
+    /// Rows and entries that the audit log does not confirm.
+    pub(crate) state: bool,
+    /// A store that is older than the newest checkpoint, or has another history.
+    pub(crate) rollback: bool,
+}
+
+impl Accept {
+    /// Whether the operator accepts this disagreement. A start that accepts a state begins a later log itself.
+    const fn covers(self, rollback: &Rollback) -> bool {
+        self.rollback || self.state && matches!(rollback, Rollback::LaterIncarnation { .. })
+    }
+}
 
 /// Serves until SIGTERM or SIGINT. The log is set up first: a failure is its last line.
 ///
 /// # Errors
 /// Why the vault does not start or ended. The flag is whether a log line says so.
-pub(crate) fn run(config: &Path, accept_state: bool) -> Result<(), (anyhow::Error, bool)> {
+pub(crate) fn run(config: &Path, accept: Accept) -> Result<(), (anyhow::Error, bool)> {
     log::start(&log::section_of(config)).map_err(|error| (error, false))?;
-    try_run(config, accept_state).map_err(|error| {
+    try_run(config, accept).map_err(|error| {
         tracing::error!(cause = format!("{error:#}"), "the vault ends with an error");
         (error, tracing::enabled!(tracing::Level::ERROR))
     })
 }
 
-fn try_run(config: &Path, accept_state: bool) -> anyhow::Result<()> {
+fn try_run(config: &Path, accept: Accept) -> anyhow::Result<()> {
     gather_entropy();
     let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let server = Server::start(live, Mode::Production, accept_state).await?;
+        let server = Server::start(live, Mode::Production, accept).await?;
         server.until_stopped().await
     });
     // A file system that does not answer keeps a thread. The end does not wait for it.
@@ -72,7 +89,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Opens the store, starts the vault and its jobs, and listens. Does not need the KMS.
-    pub(crate) async fn start(live: Live, mode: Mode, accept_state: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn start(live: Live, mode: Mode, accept: Accept) -> anyhow::Result<Self> {
         // First, because a signal that arrives before this would end the process without a graceful shutdown.
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Live { config, trust, policy, reloader } = live;
@@ -87,13 +104,19 @@ impl Server {
         // A development vault has its wrapper key in a file on purpose.
         findings.retain(|finding| mode == Mode::Production || finding.check.severity == Severity::Fail);
         checks::enforce(findings)?;
-        let store = Arc::new(open_store(&config, mode, accept_state, random.as_ref())?);
+        let store = Arc::new(open_store(&config, mode, accept.state, random.as_ref())?);
+        let mark = config.audit.high_water_mark.clone().map(|path| Arc::new(HighWaterMark::new(path)));
+        let rollback = rollback(&config, store.as_ref(), mark.as_deref()).await?;
+        if let Some(rollback) = rollback.as_ref().filter(|rollback| !accept.covers(rollback)) {
+            anyhow::bail!("{rollback}. Restore the newest backup, or find out what happened and start once with serve --accept-rollback");
+        }
         // Before the entry of the start, which is the newest one then.
         let found = facts(&config.storage.path)?;
         // A start that ends here leaves no entry.
         let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
+            instance: config.vault.instance().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             store: Arc::clone(&store) as _,
             providers: Arc::clone(&providers),
@@ -103,10 +126,11 @@ impl Server {
             cache: config.cache.clone(),
             limits: config.limits.clone(),
             jobs: config.jobs.clone(),
+            checkpoint_sinks: mark.into_iter().map(|mark| mark as _).collect(),
         })
         .await
         .map_err(anyhow::Error::from)?;
-        if let Err(error) = first_wrapper_key(&vault).await {
+        if let Err(error) = begin(&vault, rollback.as_ref(), accept).await {
             vault.stop().await;
             store.close().await;
             return Err(error);
@@ -115,7 +139,8 @@ impl Server {
         checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
-        server.spawn((api, ops), trust, (config.connections, may_freeze(policy)), random, metrics, reloader);
+        let limits = (config.connections, may_freeze(policy));
+        server.spawn((api, ops), trust, limits, random, metrics, (reloader, config.audit.checkpoint_interval));
         Ok(server)
     }
 
@@ -126,14 +151,14 @@ impl Server {
         (limits, may_freeze): (ConnectionLimits, MayFreeze),
         random: Arc<dyn Random>,
         metrics: PrometheusHandle,
-        reloader: Reloader,
+        (reloader, checkpoint_interval): (Reloader, Duration),
     ) {
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), may_freeze, self.stop.clone()));
         self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
         let looks = api::ops::router(Arc::clone(&self.vault), metrics);
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
-        background::run(&self.vault, &self.tasks, &self.stop);
+        background::run(&self.vault, checkpoint_interval, &self.tasks, &self.stop);
         self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
@@ -201,6 +226,30 @@ pub(crate) fn open_store(config: &Config, mode: Mode, accept_state: bool, random
     let StorageConfig { path, commit_timeout, query_time } = &config.storage;
     let sqlite = SqliteConfig { commit_timeout: *commit_timeout, query_time: *query_time, accept_state, ..SqliteConfig::new(path, mode) };
     SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
+}
+
+/// Begins a new log if the operator accepts a disagreement, and registers the first wrapper key.
+async fn begin(vault: &Vault, rollback: Option<&Rollback>, accept: Accept) -> anyhow::Result<()> {
+    if let Some(rollback) = rollback {
+        tracing::error!(%rollback, "the operator accepts this store");
+        if accept.rollback {
+            vault.accept_rollback(rollback).await.map_err(anyhow::Error::from)?;
+        }
+    }
+    first_wrapper_key(vault).await?;
+    if rollback.is_some() {
+        // From now on, a start compares the store with a checkpoint of the new log.
+        vault.make_checkpoint(true).await.map_err(anyhow::Error::from)?;
+    }
+    Ok(())
+}
+
+/// How the store disagrees with its newest checkpoint or with the high-water mark.
+pub(crate) async fn rollback(config: &Config, store: &SqliteStore, mark: Option<&HighWaterMark>) -> anyhow::Result<Option<Rollback>> {
+    let outside = mark.map(HighWaterMark::read).transpose();
+    let outside = outside.map_err(|error| anyhow::anyhow!("[audit] high_water_mark cannot be read: {error}"))?.flatten();
+    let compared = compare(store, &config.vault.id, config.vault.instance(), outside.as_deref()).await;
+    compared.map_err(anyhow::Error::from)
 }
 
 /// The clock of the process. There is one.

@@ -108,6 +108,8 @@ pub enum Change {
     },
     /// A freeze or an unfreeze.
     SetFrozen(bool),
+    /// A new incarnation of the log, because an operator accepted a store that is older than the newest checkpoint.
+    BeginIncarnation(u64),
 }
 
 /// A compare-and-swap on the mutable state of a key.

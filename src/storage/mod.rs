@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    audit::Entry,
+    audit::{Entry, merkle::Hash},
     domain::{
         Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose,
         StateChange, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
@@ -155,6 +155,33 @@ pub trait KeyStore: Send + Sync {
     /// Otherwise as [`KeyStore::key`].
     async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError>;
 
+    /// The end of the durable log, from memory: what a checkpoint states.
+    fn log_head(&self) -> LogHead;
+
+    /// Hashes and proofs of the Merkle tree over the log. The time is logarithmic in the number of entries.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`]. [`StoreError::Corrupt`] if an entry or hash is missing.
+    async fn tree(&self, query: TreeQuery) -> Result<Vec<Hash>, StoreError>;
+
+    /// The stored bytes of `count` entries after the first `from`, at most 256.
+    ///
+    /// # Errors
+    /// As [`KeyStore::tree`].
+    async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Stores a checkpoint, or replaces the one with the same origin and size.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError>;
+
+    /// The checkpoint of a log with the most entries.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn newest_checkpoint(&self, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError>;
+
     /// 32 random bytes, created with the store, for keyed hashes of request bodies. They have no other use.
     ///
     /// # Errors
@@ -184,8 +211,71 @@ pub struct StoreState {
     pub revision: u64,
     /// Whether the vault is frozen.
     pub frozen: bool,
+    /// The incarnation of the log, from 1.
+    pub incarnation: u64,
+    /// The key that signs checkpoints of the log.
+    pub checkpoint_key: Option<KeyId>,
     /// The running job, without its progress.
     pub running_job: Option<Job>,
+}
+
+/// The end of the durable log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogHead {
+    /// The number of entries.
+    pub size: u64,
+    /// The root of the tree over them.
+    pub root: Hash,
+    /// The number of the newest state change.
+    pub state_revision: u64,
+    /// Its leaf hash.
+    pub state_head: Hash,
+}
+
+/// A question about the Merkle tree over the log. Leaf `i` is the entry with the sequence number `i + 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TreeQuery {
+    /// The root of the first `size` entries: one hash.
+    Root {
+        /// The number of entries.
+        size: u64,
+    },
+    /// The inclusion proof of a leaf, from the leaf to the root.
+    Inclusion {
+        /// The leaf.
+        leaf: u64,
+        /// The number of entries.
+        size: u64,
+    },
+    /// The consistency proof between two sizes.
+    Consistency {
+        /// The smaller number of entries.
+        old: u64,
+        /// The larger number of entries.
+        size: u64,
+    },
+    /// The hashes of a tile: leaves at level 0, roots of 256^level leaves at others.
+    Hashes {
+        /// The level.
+        level: u32,
+        /// The first position in the level.
+        from: u64,
+        /// The number of hashes, at most 256.
+        count: u64,
+    },
+}
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The log: `<vault>/<instance>/<incarnation>`.
+    pub origin: String,
+    /// The number of entries.
+    pub size: u64,
+    /// The signed note. It alone is authenticated.
+    pub note: String,
+    /// The time of the checkpoint.
+    pub at: Timestamp,
 }
 
 /// A stored key, and its newest state change in the audit log.
@@ -231,7 +321,7 @@ pub struct PageRequest {
 pub struct KeyFilter {
     /// The nodes that the caller may see.
     pub nodes: NodeScope,
-    /// The node.
+    /// The node. `None`: all nodes, without the keys of the vault itself.
     pub node: Option<NodeName>,
     /// The purpose.
     pub purpose: Option<Purpose>,

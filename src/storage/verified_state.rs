@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     audit::Entry,
-    domain::{Hex, KeyId, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperState},
+    domain::{Hex, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperState},
 };
 
 use super::{IdempotencyRecord, IdempotencyScope};
@@ -97,6 +97,10 @@ pub struct VerifiedState {
     pub head: [u8; 32],
     /// Whether the vault is frozen.
     pub frozen: bool,
+    /// The incarnation of the log, from 1.
+    pub incarnation: u64,
+    /// The key that signs checkpoints of the log.
+    pub checkpoint_key: Option<KeyId>,
     keys: HashMap<KeyId, VerifiedKey>,
     /// The first use of each imported key since its import.
     uses: HashMap<KeyId, LoggedUse>,
@@ -112,6 +116,8 @@ impl VerifiedState {
             revision,
             head: CHAIN_START,
             frozen: false,
+            incarnation: 1,
+            checkpoint_key: None,
             keys: HashMap::new(),
             uses: HashMap::new(),
             wrapper_keys: HashMap::new(),
@@ -181,6 +187,13 @@ impl VerifiedState {
             _ => {}
         }
         if let (Some(id), Some(change)) = (entry.key_id, change) {
+            if entry.node.as_ref().is_some_and(NodeName::is_vault) {
+                self.checkpoint_key = match self.checkpoint_key {
+                    _ if change.lifecycle.can_sign() => Some(id),
+                    Some(current) if current == id => None,
+                    other => other,
+                };
+            }
             self.keys.insert(id, VerifiedKey { change, state_revision: expected });
         }
         for wrapper_key in &entry.wrapper_keys {
@@ -192,6 +205,7 @@ impl VerifiedState {
             self.wrapper_keys.insert(wrapper_key.id, VerifiedWrapperKey { identity, state: wrapper_key.state });
         }
         self.frozen = entry.frozen.unwrap_or(self.frozen);
+        self.incarnation = entry.incarnation.unwrap_or(self.incarnation);
         if let Some(digest) = digest {
             self.idempotency.insert(digest, entry.at);
         }

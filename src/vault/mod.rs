@@ -3,7 +3,7 @@
 //! A folder may use only those before it (held by `tests/it/layers.rs`):
 //!
 //! ```text
-//! audit_gate → wrapper_keys → key_cache → keys → jobs → background
+//! audit_gate → wrapper_keys → key_cache → keys → checkpoints → jobs → background
 //! ```
 //!
 //! | part | guarantees |
@@ -12,6 +12,7 @@
 //! | `WrapperKeys` | Data keys are wrapped and verified under registered, allowed wrapper keys only. |
 //! | `KeyCache` | A private key is opened only after all checks, and wiped when it is evicted. |
 //! | `KeyLifecycle` | Every state change of a key has a new revision and a row tag. |
+//! | `Checkpoints` | Signed statements of the log cover durable entries only. |
 //! | `Limits` | One caller cannot exhaust the resources of others. Background tasks have no access to it. |
 
 mod audit_gate;
@@ -19,6 +20,7 @@ mod audit_query;
 mod authorize;
 pub mod background;
 mod call;
+mod checkpoints;
 mod detached;
 mod environment;
 mod error;
@@ -41,8 +43,8 @@ mod wrapper_keys;
 use std::sync::Arc;
 
 use self::{
-    audit_gate::AuditGate, background::Background, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker,
-    key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    audit_gate::AuditGate, background::Background, checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment,
+    job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
 pub use self::{
@@ -51,6 +53,7 @@ pub use self::{
     authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
     background::JobsConfig,
     call::CallContext,
+    checkpoints::{CheckpointSink, InclusionProof, Proof, Rollback, VerifierKeyView, compare},
     error::{Code, VaultError},
     freeze::Effective,
     heavy_work::DERIVATIONS,
@@ -72,7 +75,10 @@ pub use self::{
         compare_with_configuration,
     },
 };
-pub use crate::{kms::Reason, storage::PageRequest};
+pub use crate::{
+    kms::Reason,
+    storage::{PageRequest, StoredCheckpoint},
+};
 
 /// A running vault.
 pub struct Vault {
@@ -82,6 +88,7 @@ pub struct Vault {
     wrapper_keys: Arc<WrapperKeys>,
     key_cache: Arc<KeyCache>,
     key_lifecycle: Arc<KeyLifecycle>,
+    checkpoints: Checkpoints,
     job_tracker: Arc<JobTracker>,
     limits: Limits,
     background: Background,

@@ -1,6 +1,6 @@
 //! Start and stop of a vault.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -12,14 +12,20 @@ use crate::{
 };
 
 use super::{
-    CacheConfig, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background, detached::DetachedCalls,
-    environment::Environment, job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background,
+    checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache,
+    keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
+
+/// How long a stop waits for the last checkpoint.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
 /// What a vault is made of.
 pub struct VaultConfig {
     /// The id of the vault. Every ciphertext is bound to it.
     pub id: VaultId,
+    /// The process, as in the entries. It is a part of the name of the log.
+    pub instance: String,
     /// The version of the program.
     pub version: String,
     /// The store of keys and of the audit log.
@@ -38,6 +44,8 @@ pub struct VaultConfig {
     pub limits: LimitsConfig,
     /// `[jobs]`.
     pub jobs: JobsConfig,
+    /// Where checkpoints of the log are published.
+    pub checkpoint_sinks: Vec<Arc<dyn CheckpointSink>>,
 }
 
 impl Vault {
@@ -46,7 +54,7 @@ impl Vault {
     /// # Errors
     /// `StorageUnavailable` or `AuditUnavailable`.
     pub async fn start(config: VaultConfig) -> Result<Arc<Self>, VaultError> {
-        let VaultConfig { id, version, store, providers, clock, random, policy, cache, limits, jobs } = config;
+        let VaultConfig { id, instance, version, store, providers, clock, random, policy, cache, limits, jobs, checkpoint_sinks } = config;
         let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
         let env = Arc::new(Environment { vault_id: id, store, clock, random });
         let gate = Arc::new(AuditGate::new(Arc::clone(&env), policy, limits.refusals_per_second, frozen, hash_key));
@@ -71,6 +79,7 @@ impl Vault {
             wrapper_keys,
             key_cache,
             key_lifecycle,
+            checkpoints: Checkpoints::new(instance, checkpoint_sinks),
             job_tracker,
             limits: Limits::new(limits),
             background,
@@ -89,6 +98,13 @@ impl Vault {
         self.gate.write_counted_refusals().await;
         if let Err(error) = self.gate.record(self.gate.system_event(Operation::Stop)).await {
             tracing::warn!(%error, "the audit entry of the stop could not be written");
+            return;
+        }
+        // A vault that has not signed a checkpoint yet needs its KMS for the first one. The end does not wait for that.
+        match tokio::time::timeout(LAST_CHECKPOINT, self.make_checkpoint(false)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint of the audit log could not be made"),
+            Err(_) => tracing::warn!("the last checkpoint of the audit log was not made in time"),
         }
     }
 

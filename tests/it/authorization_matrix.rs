@@ -125,6 +125,13 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         no_job("reseals.abort", &["key-admin"]),
         call("reseals.start", Value::Null, &["key-admin"], (202, "")),
         call("audit.query", Value::Null, &["auditor"], OK),
+        call("audit.show-checkpoint", Value::Null, &["auditor"], (404, "not_found")),
+        call("audit.make-checkpoint", Value::Null, &["auditor"], OK),
+        call("audit.show-checkpoint", Value::Null, &["auditor"], OK),
+        call("audit.list-verifier-keys", Value::Null, &["wrapper-admin", "auditor"], OK),
+        call("audit.rotate-checkpoint-key", Value::Null, &["wrapper-admin"], (201, "")),
+        call("audit.prove-inclusion", Value::Null, &["auditor"], OK),
+        call("audit.prove-consistency", Value::Null, &["auditor"], OK),
         call("topology.decode", body("keys.sign-topology", &Held { id: String::new(), ciphertext: None }), everybody, OK),
         call("vault.whoami", Value::Null, everybody, OK),
         call("vault.status", Value::Null, everybody, OK),
@@ -136,6 +143,9 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         call("vault.unfreeze", Value::Null, &["wrapper-admin"], OK),
     ]
 }
+
+/// The parameters of calls that need some.
+const QUERIES: &[(&str, &str)] = &[("audit.prove-inclusion", "?sequence=1"), ("audit.prove-consistency", "?from=1")];
 
 /// The role that a principal has towards a node.
 fn role(who: &'static str, node: &str) -> &'static str {
@@ -258,7 +268,8 @@ impl World {
 
     fn target(&self, operation: &str, id: &str) -> (&str, String) {
         let (method, path) = &self.routes[operation];
-        (method, path.replace("{id}", id))
+        let query = QUERIES.iter().find(|(of, _)| *of == operation).map_or("", |(_, query)| query);
+        (method, path.replace("{id}", id) + query)
     }
 }
 

@@ -149,7 +149,7 @@ async fn facts_and_algorithms_that_do_not_go_together() {
         ("a spec that is none", new("signing", "rsa-4096"), invalid),
         ("a purpose that is none", new("decryption", "ec-p256"), invalid),
         ("a node that is not declared", with("node", json!("participant9")), (422, "unknown_node")),
-        ("a node that is the vault's own", with("node", json!("$vault")), invalid),
+        ("a node that is the vault's own", with("node", json!("$vault")), (422, "unknown_node")),
         ("a node with a path", with("node", json!("../participant1")), invalid),
         ("no node", with("node", json!("")), invalid),
         ("a name too long", with("name", json!("n".repeat(301))), invalid),

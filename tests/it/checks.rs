@@ -81,6 +81,12 @@ const MISTAKES: &[Mistake] = &[
         fs::write(vault.path("keyvault.toml"), text.split_once("[[grants]]").unwrap().0).unwrap();
         None
     }),
+    fresh("high-water mark", "is in the folder of the database", |vault| {
+        edit(vault, "[audit]", "[audit]\nhigh_water_mark = \"high-water-mark\"")
+    }),
+    started("high-water mark", "is compared with nothing outside of it", |vault| {
+        edit(vault, "[audit]", "[audit]\nhigh_water_mark = \"pki/high-water-mark\"")
+    }),
     fresh("client CAs", "for the trust domain unused.org, but no grant", |vault| {
         edit(vault, "trust_domains = [", "trust_domains = [\"unused.org\", ")
     }),

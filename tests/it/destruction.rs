@@ -55,6 +55,7 @@ impl Timed {
         let clock = Arc::clone(&time);
         let vault = Vault::start(VaultConfig {
             id,
+            instance: "test".into(),
             version: "0".into(),
             store: Arc::clone(&store) as _,
             providers: Arc::new(Providers::new(toml::from_str(&wrapper).unwrap(), Arc::clone(&random)).unwrap()),
@@ -64,6 +65,7 @@ impl Timed {
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
             jobs: JobsConfig::default(),
+            checkpoint_sinks: Vec::new(),
         })
         .await
         .unwrap();

@@ -64,6 +64,7 @@ fn calls() -> Vec<ChangeCall> {
         call("wrapper-keys.retire", "wrapper-admin", "/v1/wrapper-keys/{wrapper}/retire", Value::Null),
         call("rotations.start", "wrapper-admin", "/v1/wrapper-keys/rotations", json!({ "to": "{wrapper}" })),
         call("rotations.abort", "wrapper-admin", "/v1/wrapper-keys/rotations/{rotation}/abort", Value::Null),
+        call("audit.rotate-checkpoint-key", "wrapper-admin", "/v1/audit/verifier-keys", Value::Null),
         call("vault.freeze", "wrapper-admin", "/v1/freeze", Value::Null),
         ChangeCall { before: Some(("POST", "/v1/freeze")), ..call("vault.unfreeze", "wrapper-admin", "/v1/unfreeze", Value::Null) },
     ]
@@ -199,7 +200,8 @@ impl Scene {
         let auditor = self.caller("auditor");
         let wrapper_keys = auditor.get("/v1/wrapper-keys").await.success()["items"].as_array().unwrap().clone();
         let states: Vec<Value> = wrapper_keys.iter().map(|key| json!([key["id"], key["state"]])).collect();
-        json!([self.keys().await, states, self.frozen().await])
+        let verifier_keys = auditor.get("/v1/audit/verifier-keys").await.success();
+        json!([self.keys().await, states, verifier_keys, self.frozen().await])
     }
 
     async fn frozen(&self) -> bool {
@@ -246,7 +248,8 @@ async fn try_calls(operations: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_interrupts_no_creation() {
-    try_calls(&["keys.create", "keys.import", "keys.rotate", "wrapper-keys.add", "wrapper-keys.replicate"]).await;
+    try_calls(&["keys.create", "keys.import", "keys.rotate", "wrapper-keys.add", "wrapper-keys.replicate", "audit.rotate-checkpoint-key"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("VaultSection", "src/config/sections.rs", "vault"),
     ("StorageConfig", "src/config/sections.rs", "storage"),
     ("LogConfig", "src/config/sections.rs", "log"),
+    ("AuditConfig", "src/config/sections.rs", "audit"),
     ("MemoryConfig", "src/config/sections.rs", "memory"),
     ("GrantConfig", "src/config/policy.rs", "grants"),
     ("ListenConfig", "src/mtls/config.rs", "listen"),
@@ -25,7 +26,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// Options without a default. The example shows an example value.
-const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "[[wrapper.openbao]]"];
+const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "high_water_mark", "[[wrapper.openbao]]"];
 
 #[test]
 fn the_example_is_valid() {

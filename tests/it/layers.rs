@@ -37,7 +37,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 ];
 
 /// The folders inside `vault/` in their order: each may name only those before it.
-const VAULT_PARTS: &[&str] = &["audit_gate", "wrapper_keys", "key_cache", "keys", "jobs", "background"];
+const VAULT_PARTS: &[&str] = &["audit_gate", "wrapper_keys", "key_cache", "keys", "checkpoints", "jobs", "background"];
 
 /// The parts of the vault whose fields are private to their folder, and the only files outside that may name the type: those that assemble
 /// the vault.

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod lists;
+mod tree;
 
 use std::{future::Future, sync::Arc};
 
@@ -29,6 +30,7 @@ use self::jobs::{
     a_wrapper_key_remembers_its_last_use,
 };
 use self::lists::{due_keys_are_found, entries_are_filtered, keys_are_listed_in_pages, pages_stay_where_they_are_while_keys_come};
+use self::tree::{checkpoints_are_stored, the_tree_grows_with_each_entry_alone};
 
 /// A test for every behaviour, on every store.
 macro_rules! conformance {
@@ -75,6 +77,8 @@ conformance!(
     a_reseal_replaces_sealed_bytes_tag_and_wraps,
     a_wrapper_key_is_retired_only_when_every_key_is_held_without_it,
     a_wrapper_key_remembers_its_last_use,
+    the_tree_grows_with_each_entry_alone,
+    checkpoints_are_stored,
 );
 
 async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
@@ -93,7 +97,7 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
     assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
-    assert_eq!(store.schema(), 5);
+    assert_eq!(store.schema(), 6);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {

@@ -102,7 +102,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(Connection::open(path(bench.folder.path())).unwrap().execute(newer, []), Ok(1));
     let before = fs::read(path(bench.folder.path())).unwrap();
     let refused = try_open(config(bench.folder.path())).err().unwrap();
-    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 5 }), "{refused}");
+    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 6 }), "{refused}");
     assert_eq!(fs::read(path(bench.folder.path())).unwrap(), before);
 }
 
@@ -525,4 +525,46 @@ async fn a_destroyed_key_leaves_no_ciphertext_in_the_closed_file() {
     store.close().await;
     assert!(!found(&file));
     assert!(store.entries(&all_entries(), page(0, 1)).await.is_err());
+}
+
+/// The tree of a store of an earlier schema, or after a crash, is the one that the writer would have made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_hashes_of_the_tree_are_made_at_the_opening() {
+    let bench = Bench::new(None, |_| {}).await;
+    for _ in 0..600 {
+        bench.store.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
+    }
+    let (before, rows) = (bench.store.log_head(), |db: &Connection| -> Vec<(i64, i64, Vec<u8>)> {
+        let mut sql = db.prepare("SELECT level, position, hash FROM audit_tree ORDER BY level, position").unwrap();
+        sql.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect()
+    });
+    let mut written = Vec::new();
+    let bench = bench
+        .edited(|db| {
+            written = rows(db);
+            db.execute_batch("DELETE FROM audit_tree").unwrap();
+        })
+        .await;
+    assert_eq!((written.len(), bench.store.log_head()), (2, before));
+    bench.store.close().await;
+    assert_eq!(rows(&Connection::open(path(bench.folder.path())).unwrap()), written);
+}
+
+/// An entry that no stored hash covers yet is hashed again at the opening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_entry_at_the_end_of_the_log_ends_the_opening() {
+    let bench = Bench::new(None, |_| {}).await;
+    bench.store.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
+    bench.store.close().await;
+    let db = Connection::open(path(bench.folder.path())).unwrap();
+    let changed =
+        "UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'keys.show', 'keys.sign') AS BLOB) WHERE sequence = 2";
+    assert_eq!(db.execute(changed, []).unwrap(), 1);
+    drop(db);
+    let refused = try_open(config(bench.folder.path())).err().unwrap();
+    assert!(matches!(&refused, OpenStoreError::BrokenLog(_)), "{refused}");
+    let accepted = open(SqliteConfig { accept_state: true, ..config(bench.folder.path()) });
+    assert_eq!(accepted.state().await.unwrap().incarnation, 2);
+    accepted.close().await;
+    assert_eq!(open(config(bench.folder.path())).state().await.unwrap().incarnation, 2);
 }

@@ -96,7 +96,10 @@ async fn the_report_identifies_the_backup_and_its_kms_calls() {
         .query_row(newest, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .unwrap();
     let leaf = base16ct::lower::encode_string(&leaf_hash(&entry));
-    assert_eq!(report["log"], json!({ "sequence": sequence, "leaf": leaf, "store_revision": revision }));
+    assert_eq!(
+        report["log"],
+        json!({ "sequence": sequence, "leaf": leaf, "store_revision": revision, "compared": "complete", "difference": null })
+    );
 
     // Each Decrypt of the verification is in the report, and no other.
     let mut decrypts: Vec<String> = Vec::new();

@@ -12,7 +12,7 @@ use crate::{
     cli::{Failure, Format, progress::Counts},
     domain::{Hex, KeyId, NodeName, Timestamp},
     storage::BackupHead,
-    vault::Code,
+    vault::{Code, Rollback},
 };
 
 /// A key that does not open.
@@ -32,6 +32,42 @@ pub(super) struct Fingerprint {
     pub(super) bytes: u64,
 }
 
+/// How the audit log of the backup compares with known checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LogComparison {
+    /// It contains, unchanged, every entry of every known checkpoint.
+    Complete,
+    /// It is the beginning of the log, as every backup after the next checkpoint. A start with it needs `--accept-rollback`.
+    Older(String),
+    /// It is not the log of the checkpoints, or it was changed.
+    Differs(String),
+}
+
+impl LogComparison {
+    pub(super) fn of(rollback: Option<&Rollback>) -> Self {
+        match rollback {
+            None => Self::Complete,
+            Some(older @ (Rollback::Older { .. } | Rollback::OlderIncarnation { .. })) => Self::Older(older.to_string()),
+            Some(other) => Self::Differs(other.to_string()),
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Older(_) => "older",
+            Self::Differs(_) => "differs",
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Complete => None,
+            Self::Older(reason) | Self::Differs(reason) => Some(reason),
+        }
+    }
+}
+
 /// What is known so far.
 pub(super) struct Report {
     path: PathBuf,
@@ -39,6 +75,8 @@ pub(super) struct Report {
     ended: Option<(Timestamp, bool)>,
     pub(super) file: Option<Fingerprint>,
     pub(super) head: Option<BackupHead>,
+    /// How its audit log compares with the newest checkpoint in it and with the high-water mark.
+    pub(super) log: Option<LogComparison>,
     pub(super) opened: u64,
     pub(super) destroyed: u64,
     /// Keys that the log knows and that have no row. They are among the failed ones.
@@ -55,6 +93,7 @@ impl Report {
             ended: None,
             file: None,
             head: None,
+            log: None,
             opened: 0,
             destroyed: 0,
             missing: 0,
@@ -80,9 +119,11 @@ impl Report {
         Counts { done: self.opened + self.destroyed, failed: self.failures(), total: self.total() }
     }
 
-    /// Whether every row of the table was read, and every key opens or was destroyed.
+    /// Whether the log is not another one, every row of the table was read, and every key opens or was destroyed.
     pub(super) fn is_good(&self) -> bool {
-        self.failed.is_empty() && self.opened + self.destroyed == self.total()
+        !matches!(self.log, None | Some(LogComparison::Differs(_)))
+            && self.failed.is_empty()
+            && self.opened + self.destroyed == self.total()
     }
 
     pub(super) fn print(&self, format: Format) -> Result<(), Failure> {
@@ -111,6 +152,10 @@ impl Report {
             "vault {}, newest audit entry {} with leaf hash {leaf}, store revision {}",
             head.vault, head.sequence, head.store_revision
         )?;
+        if let Some(log) = &self.log {
+            let reason = log.reason().map_or_else(String::new, |reason| format!(": {reason}"));
+            writeln!(out, "audit log compared with checkpoints: {}{reason}", log.name())?;
+        }
         let (ended_at, complete) = self.ended.unwrap_or((self.started_at, false));
         writeln!(out, "{} to {ended_at}, {} KMS requests", self.started_at, self.kms_request_ids.len())?;
         let not_tried = self.total().saturating_sub(self.opened + self.destroyed + self.failures());
@@ -136,6 +181,8 @@ impl Report {
                 "sequence": head.sequence,
                 "leaf": head.leaf.map(|leaf| Hex(&leaf).to_string()),
                 "store_revision": head.store_revision,
+                "compared": self.log.as_ref().map(LogComparison::name),
+                "difference": self.log.as_ref().and_then(LogComparison::reason),
             },
             "started_at": self.started_at,
             "finished_at": self.ended.map(|(at, _)| at),

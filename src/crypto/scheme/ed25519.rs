@@ -10,6 +10,11 @@ use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message}
 /// `SubjectPublicKeyInfo` up to the 32 bytes of the key (RFC 8410 §4).
 pub(in crate::crypto) const SPKI_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// Whether the signature (64 bytes) of the message is by the owner of the public key (32 bytes). `false` for any other length.
+pub fn verify_ed25519(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    ParsedPublicKey::new(&ED25519, public_key).is_ok_and(|key| key.verify_sig(message, signature).is_ok())
+}
+
 /// Keys that sign with Ed25519.
 pub(super) struct Ed25519;
 

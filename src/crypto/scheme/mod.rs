@@ -12,6 +12,8 @@ pub mod ecies_sender;
 pub(super) mod ed25519;
 mod rsa_oaep;
 
+pub use self::ed25519::verify_ed25519;
+
 /// All schemes.
 pub const SCHEMES: &[&dyn Scheme] = &[
     &ed25519::Ed25519,

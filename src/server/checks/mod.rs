@@ -178,6 +178,14 @@ pub static CHECKS: &[Check] = &[
         run: Run::Settings(settings::revocation),
     },
     Check {
+        name: "high-water mark",
+        examines: "the file of `[audit] high_water_mark` exists and is not in the folder of the database",
+        severity: Severity::Warn,
+        remedy: "Put the file on another disk than the database. If it was lost, compare the database with a checkpoint that an auditor kept. \
+                 The next checkpoint writes the file",
+        run: Run::Settings(settings::high_water_mark),
+    },
+    Check {
         name: "grants",
         examines: "there are grants, and a client CA may issue certificates for the principal of each",
         severity: Severity::Warn,

@@ -1,5 +1,7 @@
-//! Checks of `[tls]`, `nodes` and `[[grants]]`: settings that have no effect, or with which nobody can connect. They are valid, so that the
+//! Checks of `[tls]`, `nodes`, `[[grants]]` and `[audit]`: settings that have no effect, or with which nobody can connect. They are valid, so that the
 //! vault starts with them.
+
+use std::{fs, path::Path};
 
 use crate::{
     config::Config,
@@ -40,6 +42,20 @@ pub(super) fn client_cas(config: &Config, _: &Trust) -> Vec<String> {
     };
     let cas = config.tls.client_cas.iter();
     cas.flat_map(|ca| ca.names_without(&principals).into_iter().map(|name| fault(&ca.file, &name))).collect()
+}
+
+/// A high-water mark that does not do its work.
+pub(super) fn high_water_mark(config: &Config, _: &Trust) -> Vec<String> {
+    let Some(mark) = &config.audit.high_water_mark else { return Vec::new() };
+    let folder = |file: &Path| file.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    let mut faults = Vec::new();
+    if folder(mark).is_some_and(|of_mark| Some(of_mark) == folder(&config.storage.path)) {
+        faults.push(format!("[audit] high_water_mark {} is in the folder of the database, so that one copy restores both", mark.display()));
+    }
+    if config.storage.path.exists() && !mark.exists() {
+        faults.push(format!("{} does not exist, so that the database is compared with nothing outside of it", mark.display()));
+    }
+    faults
 }
 
 /// What expires `seconds` from now, if that is soon or past. Revocation lists are valid for days, so that only their end is a fault.

@@ -11,7 +11,7 @@ use super::{
     rows::{self, revision_of},
 };
 use crate::{
-    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
+    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash, merkle::Hash},
     domain::{AuditEvent, KeyId, KeyName, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
     storage::{
         Change, Commit, KeyPrecondition, KeyUpdate, LoggedUse, NewIdempotencyRecord, VerifiedState, idempotency_digest,
@@ -44,24 +44,32 @@ impl Head {
 /// The state changes of the open transaction: entries and their leaf hashes.
 pub(super) type Pending = Vec<(Entry, [u8; 32])>;
 
+/// The entries of the open transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) pending: Pending,
+    /// The leaf hashes of all entries.
+    pub(super) leaves: Vec<Hash>,
+}
+
 /// What a commit is checked against: the verified state, and the changes of the open transaction after it.
 pub(super) struct Verified<'a> {
     pub(super) state: &'a VerifiedState,
-    pub(super) pending: &'a mut Pending,
+    pub(super) batch: &'a mut Batch,
     pub(super) newest_block: &'a mut NewestBlock,
 }
 
 impl Verified<'_> {
     /// The newest state of a key.
     fn key(&self, id: KeyId) -> Option<StateChange> {
-        let mut pending = self.pending.iter().rev().filter(|(entry, _)| entry.key_id == Some(id));
+        let mut pending = self.batch.pending.iter().rev().filter(|(entry, _)| entry.key_id == Some(id));
         let pending = pending.find_map(|(entry, _)| entry.state_change().ok().flatten());
         pending.or_else(|| self.state.key(id).map(|key| key.change))
     }
 
     /// Whether an imported key was used since its newest import.
     fn is_used(&self, id: KeyId) -> bool {
-        let of_key = self.pending.iter().rev().map(|(entry, _)| entry).filter(|entry| entry.key_id == Some(id));
+        let of_key = self.batch.pending.iter().rev().map(|(entry, _)| entry).filter(|entry| entry.key_id == Some(id));
         let mut decides = of_key.filter_map(|entry| LoggedUse::of(entry).map(|_| true).or_else(|| is_import(entry).then_some(false)));
         decides.next().unwrap_or_else(|| self.state.first_use(id).is_some())
     }
@@ -73,7 +81,7 @@ impl Verified<'_> {
 
     /// The newest state of a wrapper key.
     fn wrapper_key(&self, id: WrapperKeyId) -> Option<WrapperState> {
-        let pending = self.pending.iter().rev().flat_map(|(entry, _)| &entry.wrapper_keys).find(|change| change.id == id);
+        let pending = self.batch.pending.iter().rev().flat_map(|(entry, _)| &entry.wrapper_keys).find(|change| change.id == id);
         pending.map(|change| change.state).or_else(|| self.state.wrapper_key(id).map(|key| key.state))
     }
 
@@ -105,12 +113,13 @@ pub(super) fn isolated(
         // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
         return whole(db, source, head, verified, commit);
     }
-    let before = (*head, verified.pending.len());
+    let before = (*head, verified.batch.pending.len(), verified.batch.leaves.len());
     run(db, "SAVEPOINT one")?;
     let result = whole(db, source, head, verified, commit);
     if result.is_err() {
         *head = before.0;
-        verified.pending.truncate(before.1);
+        verified.batch.pending.truncate(before.1);
+        verified.batch.leaves.truncate(before.2);
         verified.newest_block.forget();
         // Some errors end the whole transaction. Then there is no savepoint to roll back.
         if !db.is_autocommit() {
@@ -153,10 +162,10 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
     }
     let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
     let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
-    log(db, source, head, event, position, verified.pending, verified.newest_block)?;
+    log(db, source, head, event, position, verified.batch, verified.newest_block)?;
     let sequence = head.sequence;
     if let Some(link) = link {
-        log(db, source, head, link, Some(StatePosition::default()), verified.pending, verified.newest_block)?;
+        log(db, source, head, link, Some(StatePosition::default()), verified.batch, verified.newest_block)?;
     }
     Ok(Receipt { sequence, store_revision: head.store_revision })
 }
@@ -167,6 +176,7 @@ fn position(verified: &Verified<'_>, change: Option<&Change>) -> StatePosition {
     let mut position = StatePosition::default();
     match change {
         Some(Change::SetFrozen(frozen)) => position.frozen = Some(*frozen),
+        Some(Change::BeginIncarnation(incarnation)) => position.incarnation = Some(*incarnation),
         Some(Change::InsertWrapperKey(key)) => {
             position.wrapper_keys = vec![WrapperKeyChange { identity: Some(key.identity.clone()), ..wrapper_key(key.id, key.state) }];
         }
@@ -209,7 +219,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
         change,
         Change::UpdateKey(_) | Change::Withdraw(_) | Change::Rename { .. } | Change::SetAside { .. } | Change::QuarantineWrap { .. }
     );
-    if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_)) {
+    if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_) | Change::BeginIncarnation(_)) {
         verified.check_wrapper_keys(db)?;
     }
     match change {
@@ -270,6 +280,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
             execute_one(db, "UPDATE meta SET frozen = ?1", [frozen])?;
             head.frozen = *frozen;
         }
+        Change::BeginIncarnation(_) => {}
     }
     Ok(None)
 }
@@ -361,7 +372,7 @@ pub(super) fn log(
     head: &mut Head,
     event: &AuditEvent,
     position: Option<StatePosition>,
-    pending: &mut Pending,
+    batch: &mut Batch,
     newest_block: &mut NewestBlock,
 ) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
@@ -396,9 +407,10 @@ pub(super) fn log(
         execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;
     }
     head.sequence = sequence;
+    batch.leaves.push(leaf);
     if let Some(revision) = state_revision {
         (head.store_revision, head.chain) = (revision, leaf);
-        pending.push((entry, leaf));
+        batch.pending.push((entry, leaf));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     OpenStoreError, StoreError,
-    apply::{self, Head},
+    apply::{self, Batch, Head},
     blocks::NewestBlock,
     error::corrupt,
     read,
@@ -125,16 +125,28 @@ pub(super) fn is_older(db: &Connection) -> Result<bool, StoreError> {
     }
 }
 
+/// The incarnation after the newest one that any entry names.
+pub(super) fn next_incarnation(db: &Connection) -> Result<u64, StoreError> {
+    let mut sql = db.prepare("SELECT entry FROM audit_entries WHERE instr(entry, CAST('\"incarnation\":' AS BLOB)) > 0")?;
+    let mut rows = sql.query([])?;
+    let mut newest = 1;
+    while let Some(row) = rows.next()? {
+        let named = Entry::decode(row.get_ref(0)?.as_blob().unwrap_or_default()).ok().and_then(|entry| entry.incarnation);
+        newest = newest.max(named.unwrap_or(1));
+    }
+    Ok(newest.saturating_add(1))
+}
+
 /// Begins a chain, in one transaction: one entry restates the wrapper keys and the freeze, and one entry each key. States of keys are those of
 /// the newest entries, whatever the index columns say. `reason` says why.
-pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &str) -> Result<(), StoreError> {
+pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
-    let result = restate(db, source, now, reason);
+    let result = restate(db, source, now, reason, incarnation);
     db.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     result
 }
 
-fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str) -> Result<(), StoreError> {
+fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
     let numbered: Option<i64> = db.query_row("SELECT max(state_revision) FROM audit_entries", [], |row| row.get(0))?;
     let revision = store_revision(db)?.max(unsigned(numbered.unwrap_or(0))?);
     db.execute("UPDATE audit_entries SET state_revision = NULL WHERE state_revision IS NOT NULL", [])?;
@@ -144,19 +156,19 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str) -> Re
     let frozen: bool = db.query_row("SELECT frozen FROM meta", [], |row| row.get(0))?;
     let sequence: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?;
     let mut head = Head { sequence: unsigned(sequence)?, store_revision: revision, frozen, chain: CHAIN_START };
-    let (mut pending, mut newest_block) = (Vec::new(), NewestBlock::default());
+    let (mut batch, mut newest_block) = (Batch::default(), NewestBlock::default());
     let event = || AuditEvent {
         reason: Some(reason.to_owned()),
         ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-"))
     };
     let wrapper_keys = read::wrapper_keys(db)?.into_iter();
     let wrapper_keys = wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) }).collect();
-    let position = StatePosition { frozen: Some(frozen), wrapper_keys, ..StatePosition::default() };
-    apply::log(db, source, &mut head, &event(), Some(position), &mut pending, &mut newest_block)?;
+    let position = StatePosition { frozen: Some(frozen), wrapper_keys, incarnation, ..StatePosition::default() };
+    apply::log(db, source, &mut head, &event(), Some(position), &mut batch, &mut newest_block)?;
     for (id, (node, change)) in keys {
         let event = AuditEvent { key: Some(id), node, change: Some(change), ..event() };
-        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut pending, &mut newest_block)?;
-        pending.clear();
+        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut batch, &mut newest_block)?;
+        batch = Batch::default();
     }
     apply::write_revision(db, head.store_revision)
 }

@@ -110,6 +110,11 @@ pub enum OpenStoreError {
         /// What is wrong.
         why: String,
     },
+    /// An entry at the end of the log, or the tree over the log, is not as it was written.
+    #[error(
+        "the audit log is not complete or was changed: {0}. Restore a backup, or find out what happened and start once with serve --accept-state"
+    )]
+    BrokenLog(String),
     /// The file has tables, indexes, views or triggers that this program did not make, or lacks some.
     #[error("the database has another structure than this program made: {0}. Restore a backup")]
     ForeignSchema(String),

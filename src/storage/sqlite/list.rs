@@ -91,6 +91,10 @@ impl Conditions {
         let KeyFilter { nodes, node, purpose, state, class, created_before } = filter;
         self.nodes(nodes);
         self.equal("node", node.as_ref().map(NodeName::as_str));
+        if node.is_none() {
+            // The keys of the vault itself are in no list of keys of nodes.
+            self.push("node IS NOT ?", [Value::Text(NodeName::vault().to_string())]);
+        }
         self.equal("purpose", purpose.map(Purpose::as_str));
         match state {
             // Also the rows whose state is not a valid text.

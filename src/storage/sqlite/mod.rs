@@ -8,6 +8,7 @@
 //! | `chain` | the chain of state changes: verified at the opening, begun for an earlier schema |
 //! | `schema` | the file has the tables and indexes of this program, and nothing else |
 //! | `apply` | what one commit does inside the batch's transaction |
+//! | `tree` | the Merkle tree over the log: hashes, proofs |
 //! | `blocks` | the summary of the log by blocks of entries, which the writer keeps |
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys |
@@ -36,13 +37,14 @@ mod read;
 mod readers;
 mod rows;
 mod schema;
+mod tree;
 mod uses;
 mod writer;
 
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -55,13 +57,14 @@ use self::{
     read::Snapshot,
     readers::{Lane, Readers},
     uses::{Entries, Position},
-    writer::Writer,
+    writer::{TreeHead, Writer},
 };
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
-    KeyStore, LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredEntry, StoredKey, UnreadableKey, VerifiedState,
-    WrapperKeyUse,
+    KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredCheckpoint, StoredEntry, StoredKey,
+    TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
+use crate::audit::merkle::Hash;
 use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
@@ -79,6 +82,7 @@ pub struct SqliteStore {
     schema: u32,
     hash_key: [u8; 32],
     state: Arc<RwLock<VerifiedState>>,
+    tree_head: Arc<RwLock<TreeHead>>,
     revision: Arc<AtomicU64>,
     writer: Writer,
     readers: Readers,
@@ -242,6 +246,28 @@ impl KeyStore for SqliteStore {
             after = last;
         }
         Ok(None)
+    }
+
+    fn log_head(&self) -> LogHead {
+        let TreeHead { frontier, state_revision, state_head } = self.tree_head.read().unwrap_or_else(PoisonError::into_inner).clone();
+        LogHead { size: frontier.size(), root: frontier.root(), state_revision, state_head }
+    }
+
+    async fn tree(&self, query: TreeQuery) -> Result<Vec<Hash>, StoreError> {
+        self.readers.run(Lane::Log, move |db| tree::query(db, query)).await
+    }
+
+    async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.readers.run(Lane::Log, move |db| tree::entry_bytes(db, from, count)).await
+    }
+
+    async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        self.writer.store_checkpoint(checkpoint).await
+    }
+
+    async fn newest_checkpoint(&self, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
+        let origin = origin.to_owned();
+        self.list(move |db| read::newest_checkpoint(db, &origin)).await
     }
 
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {

@@ -13,11 +13,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
-    Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, VerifiedState, backup, chain,
+    Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreError, VerifiedState,
+    apply::Head,
+    backup, chain,
     error::corrupt,
     readers::Readers,
-    schema,
-    writer::{WalBound, Writer, WriterThread},
+    schema, tree,
+    writer::{Shared, TreeHead, WalBound, Writer, WriterThread},
 };
 use crate::{
     audit::Source,
@@ -61,8 +63,9 @@ impl SqliteStore {
         if !introduced {
             introduce(&db, vault, mode, random, now)?;
         }
-        let state = establish(&db, &source, now, accept_state)?;
+        let (state, tree_head) = establish(&db, &source, now, accept_state)?;
         let hash_key = db.query_row("SELECT hash_key FROM meta", [], |row| row.get(0)).map_err(StoreError::from)?;
+        let tree_head = Arc::new(RwLock::new(tree_head));
         let revision = Arc::new(AtomicU64::new(state.revision));
         let state = Arc::new(RwLock::new(state));
         let connections = (0..Readers::connections(readers))
@@ -70,29 +73,49 @@ impl SqliteStore {
             .collect::<Result<Vec<_>, _>>()?;
         let wal = WalBound::new(&path, wal_pages);
         let readers = Readers::start(connections, commit_timeout).map_err(io)?;
-        let writer = WriterThread::new(db, source, Arc::clone(&state), Arc::clone(&revision), wal);
+        let shared = Shared { state: Arc::clone(&state), tree_head: Arc::clone(&tree_head), revision: Arc::clone(&revision) };
+        let writer = WriterThread::new(db, source, shared, wal);
         let writer = Writer::start(writer, lock, queue, commit_timeout).map_err(io)?;
-        Ok(Self { path, vfs, schema, hash_key, state, revision, writer, readers, query_time })
+        Ok(Self { path, vfs, schema, hash_key, state, tree_head, revision, writer, readers, query_time })
     }
 }
 
-/// The verified state. A store of an earlier schema begins its chain here; a broken chain begins again if the operator accepts the state.
-fn establish(db: &Connection, source: &Source, now: Timestamp, accept_state: bool) -> Result<VerifiedState, OpenStoreError> {
-    if chain::is_older(db)? {
-        chain::begin(db, source, now, "the store is of an earlier schema")?;
-    }
-    let state = match chain::verify(db) {
-        Err(OpenStoreError::BrokenChain { revision, why }) if accept_state => {
-            tracing::error!(revision, why, "the operator accepts a state that the audit log does not confirm");
-            chain::begin(db, source, now, "the operator accepted the state of a broken chain")?;
-            chain::verify(db)?
+/// The verified state and the end of the log. A store of an earlier schema begins its chain here. A broken log begins a new chain and a new
+/// incarnation if the operator accepts the state.
+fn establish(db: &Connection, source: &Source, now: Timestamp, accept_state: bool) -> Result<(VerifiedState, TreeHead), OpenStoreError> {
+    let established = match verify_log(db, source, now) {
+        Err(error @ (OpenStoreError::BrokenChain { .. } | OpenStoreError::BrokenLog(_))) if accept_state => {
+            tracing::error!(%error, "the operator accepts a state that the audit log does not confirm");
+            tree::repair(db, source, now)?;
+            let incarnation = chain::next_incarnation(db)?;
+            chain::begin(db, source, now, "the operator accepted the state of a broken chain", Some(incarnation))?;
+            verify_log(db, source, now)
         }
-        verified => verified?,
+        verified => verified,
     };
+    let (state, end) = established?;
     for what in chain::repair_columns(db, &state)? {
         tracing::error!(what, "the database disagrees with the audit log, which counts");
     }
-    Ok(state)
+    Ok((state, end))
+}
+
+/// Verifies the chain, and adds the hashes of the tree that a store of an earlier schema lacks.
+fn verify_log(db: &Connection, source: &Source, now: Timestamp) -> Result<(VerifiedState, TreeHead), OpenStoreError> {
+    if chain::is_older(db)? {
+        chain::begin(db, source, now, "the store is of an earlier schema", None)?;
+    }
+    let state = chain::verify(db)?;
+    let end_of_log = || -> Result<TreeHead, StoreError> {
+        let size = Head::read(db, &state)?.sequence;
+        tree::complete(db, size)?;
+        Ok(TreeHead { frontier: tree::frontier(db, size)?, state_revision: state.revision, state_head: state.head })
+    };
+    match end_of_log() {
+        Ok(end) => Ok((state, end)),
+        Err(StoreError::Corrupt { what, .. }) => Err(OpenStoreError::BrokenLog(what)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The schema of the file (0 for a new one), and whether the file belongs to a vault: this one, or none yet. Writes nothing.

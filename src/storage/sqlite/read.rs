@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{KeyId, KeyState, ProviderKind, StateChange, Timestamp, UnknownText, WrapperKey, WrapperState},
-    storage::{VerifiedState, idempotency_digest},
+    storage::{StoredCheckpoint, VerifiedState, idempotency_digest},
 };
 
 /// What a read found, or that the snapshot and the verified state are not of the same moment: read again.
@@ -201,6 +201,16 @@ pub(super) fn idempotency_record(
 pub(super) fn state(db: &Connection, state: &RwLock<VerifiedState>) -> Result<Snapshot<StoreState>, StoreError> {
     let running_job = jobs::running(db)?;
     let state = state.read().unwrap_or_else(PoisonError::into_inner);
-    let frozen = state.frozen;
-    Ok(snapshot_revision(db, &state)?.map(|revision| StoreState { revision, frozen, running_job }))
+    let VerifiedState { frozen, incarnation, checkpoint_key, .. } = *state;
+    Ok(snapshot_revision(db, &state)?.map(|revision| StoreState { revision, frozen, incarnation, checkpoint_key, running_job }))
+}
+
+/// The checkpoint of a log with the most entries.
+pub(super) fn newest_checkpoint(db: &Connection, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let sql = "SELECT size, note, at FROM audit_checkpoints WHERE origin = ?1 ORDER BY size DESC LIMIT 1";
+    let found: Option<(i64, Vec<u8>, i64)> =
+        db.prepare_cached(sql)?.query_row([origin], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let Some((size, note, at)) = found else { return Ok(None) };
+    let note = String::from_utf8(note).map_err(|error| corrupt("audit_checkpoints", error))?;
+    Ok(Some(StoredCheckpoint { origin: origin.to_owned(), size: unsigned(size)?, note, at: Timestamp::from_micros(at) }))
 }

@@ -25,11 +25,17 @@ use tokio::sync::{
 
 use super::{
     Commit, CommitError, Receipt, StoreError,
-    apply::{self, Head, Pending, Verified},
+    apply::{self, Batch, Head, Verified},
     blocks::NewestBlock,
     chain,
+    error::signed,
+    tree,
 };
-use crate::{audit::Source, domain::Timestamp, storage::VerifiedState};
+use crate::{
+    audit::{Source, merkle::Frontier},
+    domain::Timestamp,
+    storage::{StoredCheckpoint, VerifiedState},
+};
 
 /// The queue of the writer thread.
 pub(super) struct Writer {
@@ -40,6 +46,7 @@ pub(super) struct Writer {
 
 enum WriterMessage {
     Commit(QueuedCommit),
+    Checkpoint(Box<StoredCheckpoint>, oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
 
@@ -96,6 +103,20 @@ impl Writer {
         answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
+    /// Stores a checkpoint.
+    ///
+    /// # Errors
+    /// As [`crate::storage::KeyStore::store_checkpoint`].
+    pub(super) async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let message = WriterMessage::Checkpoint(Box::new(checkpoint), answer);
+        self.queue.try_send(message).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
+            TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     /// How long a commit may take before its caller should get an answer.
     pub(super) const fn timeout(&self) -> Duration {
         self.timeout
@@ -120,6 +141,8 @@ pub(super) struct WriterThread {
     newest_block: NewestBlock,
     /// The verified state. This thread is the only one that changes it.
     state: Arc<RwLock<VerifiedState>>,
+    /// The right edge of the tree over the durable entries, and the chain at that moment. This thread is the only one that changes it.
+    tree_head: Arc<RwLock<TreeHead>>,
     revision: Arc<AtomicU64>,
     /// When expired idempotency records were last deleted.
     purged: Option<Timestamp>,
@@ -156,25 +179,51 @@ impl WalBound {
     }
 }
 
+/// The end of the durable log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TreeHead {
+    /// The right edge of the tree.
+    pub(super) frontier: Frontier,
+    /// The number of the newest state change.
+    pub(super) state_revision: u64,
+    /// Its leaf hash.
+    pub(super) state_head: [u8; 32],
+}
+
+/// What the writer shares with readers.
+pub(super) struct Shared {
+    /// The verified state, extended by each durable state change.
+    pub(super) state: Arc<RwLock<VerifiedState>>,
+    /// The end of the durable log.
+    pub(super) tree_head: Arc<RwLock<TreeHead>>,
+    /// The number of the newest state change.
+    pub(super) revision: Arc<AtomicU64>,
+}
+
 impl WriterThread {
-    /// A writer that extends `state` by each durable state change, and publishes its number in `revision`.
-    pub(super) fn new(db: Connection, source: Source, state: Arc<RwLock<VerifiedState>>, revision: Arc<AtomicU64>, wal: WalBound) -> Self {
-        Self { db, source, head: None, newest_block: NewestBlock::default(), state, revision, purged: None, wal }
+    /// A writer that publishes what is durable in `shared`.
+    pub(super) fn new(db: Connection, source: Source, shared: Shared, wal: WalBound) -> Self {
+        let Shared { state, tree_head, revision } = shared;
+        Self { db, source, head: None, newest_block: NewestBlock::default(), state, tree_head, revision, purged: None, wal }
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            let mut batch = Vec::with_capacity(jobs.len());
+            let (mut batch, mut checkpoints) = (Vec::with_capacity(jobs.len()), Vec::new());
             for job in jobs.drain(..) {
                 match job {
                     // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
                     WriterMessage::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
                     WriterMessage::Commit(_) => {}
+                    WriterMessage::Checkpoint(checkpoint, answer) => checkpoints.push((checkpoint, answer)),
                     WriterMessage::Close => queue.close(),
                 }
             }
             self.answer(batch);
+            for (checkpoint, answer) in checkpoints {
+                drop(answer.send(self.store_checkpoint(&checkpoint)));
+            }
             if self.wal.is_exceeded() {
                 self.restart_wal();
             }
@@ -190,6 +239,19 @@ impl WriterThread {
         if let Err(error) = restarted.and_then(|()| self.db.busy_timeout(BUSY_TIMEOUT)) {
             tracing::warn!(%error, "the write-ahead log could not be started anew");
         }
+    }
+
+    /// In a transaction of its own: a checkpoint belongs to entries that are durable.
+    fn store_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+        let StoredCheckpoint { origin, size, note, at } = checkpoint;
+        let sql = "INSERT INTO audit_checkpoints (origin, size, note, at) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (origin, size) DO UPDATE SET note = excluded.note, at = excluded.at";
+        apply::execute_one(&self.db, sql, rusqlite::params![origin, signed(*size)?, note.as_bytes(), at.micros()])?;
+        // One a day is kept of those that are older than a day, so that the table stays small.
+        let sql = "DELETE FROM audit_checkpoints WHERE origin = ?1 AND at < ?2 AND size NOT IN
+                   (SELECT max(size) FROM audit_checkpoints WHERE origin = ?1 AND at < ?2 GROUP BY at / ?3)";
+        apply::execute(&self.db, sql, rusqlite::params![origin, at.micros().saturating_sub(MICROS_PER_DAY), MICROS_PER_DAY])?;
+        Ok(())
     }
 
     fn answer(&mut self, batch: Vec<QueuedCommit>) {
@@ -223,15 +285,18 @@ impl WriterThread {
             chain::catch_up(&self.db, &mut state.write().unwrap_or_else(PoisonError::into_inner))?;
         }
         let verified = state.read().unwrap_or_else(PoisonError::into_inner);
-        let before = match self.head {
-            Some(head) => head,
-            None => Head::read(&self.db, &verified)?,
+        let (before, mut frontier) = match self.head {
+            Some(head) => (head, self.tree_head.read().unwrap_or_else(PoisonError::into_inner).frontier.clone()),
+            None => {
+                let head = Head::read(&self.db, &verified)?;
+                (head, tree::frontier(&self.db, head.sequence)?)
+            }
         };
         let mut head = before;
-        let (mut answers, mut now, mut doubtful, mut pending) = (Vec::new(), None, false, Pending::new());
+        let (mut answers, mut now, mut doubtful, mut batch) = (Vec::new(), None, false, Batch::default());
         for commit in commits {
             now = now.max(Some(commit.event.at));
-            let mut context = Verified { state: &verified, pending: &mut pending, newest_block: &mut self.newest_block };
+            let mut context = Verified { state: &verified, batch: &mut batch, newest_block: &mut self.newest_block };
             let answer = apply::isolated(&self.db, &self.source, &mut head, &mut context, commit);
             if let Err(CommitError::Unavailable(error)) = &answer {
                 // A full disk or a failed write also rolls back the earlier commits of the transaction.
@@ -244,6 +309,11 @@ impl WriterThread {
             answers.push(answer);
         }
         drop(verified);
+        let mut completed = Vec::new();
+        for leaf in batch.leaves {
+            frontier.append(leaf, |hash| completed.push(hash));
+        }
+        completed.iter().try_for_each(|hash| tree::insert(&self.db, hash))?;
         if let Some(now) = now {
             self.purge(now)?;
         }
@@ -251,13 +321,15 @@ impl WriterThread {
             apply::write_revision(&self.db, head.store_revision)?;
         }
         self.db.prepare_cached("COMMIT")?.execute([])?;
-        if !pending.is_empty() {
+        if !batch.pending.is_empty() {
             let mut verified = state.write().unwrap_or_else(PoisonError::into_inner);
-            for (entry, leaf) in pending {
+            for (entry, leaf) in batch.pending {
                 verified.extend(&entry, leaf).map_err(|error| StoreError::Failed(error.to_string()))?;
             }
         }
         self.head = (!doubtful).then_some(head);
+        *self.tree_head.write().unwrap_or_else(PoisonError::into_inner) =
+            TreeHead { frontier, state_revision: head.store_revision, state_head: head.chain };
         // After the commit, so that the new revision can be read by every caller that sees it.
         self.revision.store(head.store_revision, Ordering::Release);
         Ok(answers)
@@ -290,5 +362,6 @@ const WAIT_FOR_READERS: Duration = Duration::from_millis(50);
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the digests of idempotency records stay in memory: longer than the records, 48 h.
 const IDEMPOTENCY_MICROS: i64 = 48 * 3600 * 1_000_000;
+const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
 /// Maximum number of expired records that one batch deletes.
 const PURGE_AT_ONCE: u32 = 256;

@@ -60,7 +60,7 @@ impl Background {
 }
 
 /// Starts the background tasks. They run until `stop` is cancelled.
-pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
+pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracker, stop: &CancellationToken) {
     let background = &vault.background;
     tasks.spawn(background.clone().run_maintenance(stop.clone()));
     tasks.spawn(background.clone().run_slow_tasks(stop.clone()));
@@ -68,8 +68,9 @@ pub fn run(vault: &Arc<Vault>, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(background.clone().watch_coverage(stop.clone()));
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
-    // The limits belong to callers, so that this task is the only one that gets the whole vault.
+    // The limits belong to callers, and a checkpoint needs a key of the vault: only these two tasks get the whole vault.
     tasks.spawn(forget_idle_principals(Arc::clone(vault), stop.clone()));
+    tasks.spawn(make_checkpoints(Arc::clone(vault), checkpoint_interval, stop.clone()));
 }
 
 impl Background {
@@ -115,6 +116,21 @@ async fn forget_idle_principals(vault: Arc<Vault>, stop: CancellationToken) {
     let mut ticks = ticks(SLOW_INTERVAL);
     while next_tick(&mut ticks, &stop).await {
         vault.limits.forget_idle();
+    }
+}
+
+/// Makes a checkpoint at each interval in which the log grew. The first one is made after one interval.
+async fn make_checkpoints(vault: Arc<Vault>, interval: Duration, stop: CancellationToken) {
+    let mut ticks = ticks(interval);
+    ticks.reset();
+    while next_tick(&mut ticks, &stop).await {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            made = vault.make_checkpoint(true) => match made {
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a checkpoint of the audit log could not be made; the vault retries"),
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::{self, Scheme, SecretBytes, envelope, with_wiped_stack},
+    crypto::{self, PrivateKey, Scheme, SecretBytes, envelope, with_wiped_stack},
     domain::{
         AuditEvent, Class, KeyAttributes, KeyId, KeyName, KeyRecord, KeySpec, Lifecycle, Principal, Purpose, Usage, Usages, Wrap,
         WrapperKeyId,
@@ -40,7 +40,7 @@ pub(super) struct Replaced {
 }
 
 /// The first row of a key, and the wrapper key of its wrap, which must still be active at the commit.
-pub(super) struct SealedNewKey {
+pub(in crate::vault) struct SealedNewKey {
     pub record: KeyRecord,
     pub active: WrapperKeyId,
 }
@@ -69,6 +69,23 @@ impl Vault {
         } else {
             on_blocking_thread(computation).await
         }
+    }
+
+    /// A new Ed25519 key of the vault itself, sealed, and open.
+    ///
+    /// # Errors
+    /// As [`identify`] and [`Vault::seal_new_key`].
+    pub(in crate::vault) async fn new_vault_key(
+        &self,
+        event: &mut AuditEvent,
+        attributes: impl FnOnce(KeyId) -> KeyAttributes,
+    ) -> Result<(SealedNewKey, Box<dyn PrivateKey>), VaultError> {
+        let (spec, purpose) = (KeySpec::EcCurve25519, Purpose::Signing);
+        let material = with_wiped_stack(|| scheme_of(spec, purpose)?.generate(self.env.random.as_ref()).map_err(VaultError::from))?;
+        let KeyIdentity { id, public_key } = identify(&self.env, spec, purpose, &material)?;
+        let to_seal = KeyToSeal { attributes: attributes(id), public_key, name: None, predecessor: None, replaces: None };
+        let private = scheme_of(spec, purpose)?.parse(&material)?;
+        Ok((self.seal_new_key(event, to_seal, &material).await?, private))
     }
 
     /// Seals new material under a new data key, and wraps the data key under the active wrapper key.

@@ -17,8 +17,8 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
-        KeyRequirement, KeyStore, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState, StoredKey,
-        UnreadableKey, WrapperKeyUse,
+        KeyRequirement, KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState,
+        StoredCheckpoint, StoredKey, TreeQuery, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -239,6 +239,7 @@ fn step(change: Option<&Change>) -> &'static str {
         Some(Change::InsertWrapperKey(_)) => "insert wrapper key",
         Some(Change::SetWrapperKeyRegions { .. }) => "set regions",
         Some(Change::SetFrozen(_)) => "freeze",
+        Some(Change::BeginIncarnation(_)) => "incarnation",
     }
 }
 
@@ -417,6 +418,26 @@ impl KeyStore for Watched {
 
     async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
         self.store.use_since_import(id).await
+    }
+
+    fn log_head(&self) -> LogHead {
+        self.store.log_head()
+    }
+
+    async fn tree(&self, query: TreeQuery) -> Result<Vec<[u8; 32]>, StoreError> {
+        self.store.tree(query).await
+    }
+
+    async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entry_bytes(from, count).await
+    }
+
+    async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        self.store.store_checkpoint(checkpoint).await
+    }
+
+    async fn newest_checkpoint(&self, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.store.newest_checkpoint(origin).await
     }
 
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {

@@ -112,6 +112,7 @@ impl VaultProcess {
         let clock = Arc::clone(world);
         let parts = VaultConfig {
             id,
+            instance: "test".into(),
             version: "0".into(),
             store: Arc::clone(&watched) as _,
             providers: Arc::new(world.providers(&random)),
@@ -126,9 +127,10 @@ impl VaultProcess {
                 ..LimitsConfig::default()
             },
             jobs: JobsConfig { keys_per_second, retry_backoff: Duration::from_millis(1), ..JobsConfig::default() },
+            checkpoint_sinks: Vec::new(),
         };
         let vault = runtime.block_on(Vault::start(parts)).unwrap();
-        runtime.block_on(async { background::run(&vault, &TaskTracker::new(), &CancellationToken::new()) });
+        runtime.block_on(async { background::run(&vault, Duration::from_hours(24), &TaskTracker::new(), &CancellationToken::new()) });
         Self { runtime, vault, watched, disk }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     vault::{EntryQuery, ItemPage, LoggedEntry, VaultError},
 };
 
-use super::{
+use crate::api::{
     Api, Problem,
     base64::Base64,
     extract::{ApiRequest, Nothing},
@@ -72,7 +72,7 @@ impl TryFrom<LoggedEntry> for AuditEntry {
 /// The `after` of a query: the sequence number of an entry.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Sequence(u64);
+pub(in crate::api) struct Sequence(u64);
 
 impl TryFrom<String> for Sequence {
     type Error = &'static str;
@@ -87,7 +87,7 @@ impl TryFrom<String> for Sequence {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct EntriesQuery {
+pub(in crate::api) struct EntriesQuery {
     #[param(value_type = Option<String>)]
     key_id: Option<KeyId>,
     #[param(value_type = Option<String>)]
@@ -120,7 +120,7 @@ pub(super) struct EntriesQuery {
 /// checked: the schema `AuditEntry` has the rule. A page can have fewer entries than requested, or none, and a `next_cursor` all the same,
 /// because a query takes a bounded time.
 #[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>, description = "A page of audit entries"), Problems))]
-pub(super) async fn entries(
+pub(in crate::api) async fn entries(
     State(api): State<Arc<Api>>,
     ask: ApiRequest<Nothing, EntriesQuery>,
 ) -> Result<Json<List<AuditEntry>>, Problem> {

@@ -1,8 +1,8 @@
 //! `audit query`: lists audit entries, filtered by key, node, principal, operation, result and time.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::{
+use crate::cli::{
     Failure,
     connection::Remote,
     output::ListArgs,
@@ -12,13 +12,6 @@ use crate::client::Call;
 use crate::domain::{KeyId, NodeName, Operation, Outcome, Timestamp};
 
 const COLUMNS: &[&str] = &["sequence", "at", "principal", "operation", "outcome", "reason", "node", "key_id"];
-
-/// Commands about the audit log.
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// List entries, oldest first
-    Query(QueryArgs),
-}
 
 /// The filters.
 #[derive(Debug, Args)]
@@ -52,8 +45,8 @@ pub struct QueryArgs {
 }
 
 /// Runs the command.
-pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Failure> {
-    let AuditCommand::Query(QueryArgs { key_id, node, principal, operation, outcome, from, to, after, page }) = &command;
+pub(super) async fn run(args: &QueryArgs, remote: &Remote) -> Result<(), Failure> {
+    let QueryArgs { key_id, node, principal, operation, outcome, from, to, after, page } = args;
     let call = || {
         Call::get("/v1/audit/entries")
             .query_if("key_id", *key_id)

@@ -1,0 +1,4 @@
+//! `/v1/audit`: the log of every call, and what proves that it was not changed.
+
+pub(super) mod checkpoints;
+pub(super) mod entries;

@@ -1,0 +1,70 @@
+//! The Merkle tree over the log, and its checkpoints.
+
+use std::sync::Arc;
+
+use canton_keyvault::{
+    audit::{
+        leaf_hash,
+        merkle::{Frontier, Hash, verify_consistency, verify_inclusion},
+    },
+    domain::{Operation, WrapperState},
+    storage::{CommitError, KeyStore, StoredCheckpoint, TreeQuery},
+};
+
+use crate::storage_fixtures::{at, commit, freeze, id, insert, log, page, record, register};
+
+/// The leaf hashes of all entries, from their bytes.
+async fn leaves(store: &Arc<dyn KeyStore>) -> Vec<Hash> {
+    log(store).await.iter().map(|stored| leaf_hash(&stored.bytes)).collect()
+}
+
+fn root(leaves: &[Hash]) -> Hash {
+    let mut frontier = Frontier::default();
+    leaves.iter().for_each(|leaf| frontier.append(*leaf, |_| {}));
+    frontier.root()
+}
+
+pub(super) async fn the_tree_grows_with_each_entry_alone(store: Arc<dyn KeyStore>) {
+    assert_eq!(store.log_head().size, 0);
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    // A refused commit is no leaf, also between others of its batch.
+    for number in 0..300 {
+        if number % 50 == 0 {
+            assert_eq!(store.commit(insert(&record(1))).await, Err(CommitError::KeyExists));
+        }
+        store.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
+    }
+    store.commit(freeze(true)).await.unwrap();
+    let (head, leaves) = (store.log_head(), leaves(&store).await);
+    assert_eq!((head.size, head.root), (303, root(&leaves)));
+    let newest = store.entries(&crate::storage_fixtures::all_entries(), page(302, 1)).await.unwrap().entries.remove(0);
+    assert_eq!((head.state_revision, head.state_head), (newest.entry.state_revision.unwrap(), leaf_hash(&newest.bytes)));
+
+    for (size, leaf) in [(1, 0), (2, 1), (256, 255), (257, 256), (303, 0), (303, 255), (303, 302)] {
+        let of_size = store.tree(TreeQuery::Root { size }).await.unwrap()[0];
+        assert_eq!(of_size, root(&leaves[..size as usize]), "{size}");
+        let proof = store.tree(TreeQuery::Inclusion { leaf, size }).await.unwrap();
+        assert!(verify_inclusion(&proof, leaf, leaves[leaf as usize], size, &of_size), "{leaf} of {size}");
+        let proof = store.tree(TreeQuery::Consistency { old: size, size: head.size }).await.unwrap();
+        assert!(verify_consistency(&proof, size, &of_size, head.size, &head.root), "{size}");
+    }
+    assert_eq!(store.tree(TreeQuery::Hashes { level: 0, from: 256, count: 47 }).await.unwrap(), leaves[256..]);
+    assert_eq!(store.tree(TreeQuery::Hashes { level: 1, from: 0, count: 1 }).await.unwrap(), [root(&leaves[..256])]);
+    assert!(store.tree(TreeQuery::Hashes { level: 1, from: 0, count: 2 }).await.is_err(), "the second tile is not complete");
+    assert!(store.tree(TreeQuery::Root { size: 304 }).await.is_err(), "there are 303 entries");
+    let bundle = store.entry_bytes(256, 47).await.unwrap();
+    assert_eq!(bundle.iter().map(|entry| leaf_hash(entry)).collect::<Vec<_>>(), leaves[256..]);
+}
+
+pub(super) async fn checkpoints_are_stored(store: Arc<dyn KeyStore>) {
+    assert_eq!(store.newest_checkpoint("v1/i1/1").await, Ok(None));
+    let checkpoint =
+        |size, note: &str| StoredCheckpoint { origin: "v1/i1/1".into(), size, note: note.into(), at: at(i64::try_from(size).unwrap()) };
+    for (size, note) in [(3, "first"), (9, "third"), (5, "second"), (9, "third with a cosignature")] {
+        store.store_checkpoint(checkpoint(size, note)).await.unwrap();
+    }
+    let other = StoredCheckpoint { origin: "v1/i1/2".into(), ..checkpoint(100, "of another log") };
+    store.store_checkpoint(other).await.unwrap();
+    assert_eq!(store.newest_checkpoint("v1/i1/1").await, Ok(Some(checkpoint(9, "third with a cosignature"))));
+}
