@@ -43,6 +43,16 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// The edge of a tree with `size` leaves and these roots, largest first. `None` if their number does not fit.
+    pub fn of(size: u64, roots: Vec<Hash>) -> Option<Self> {
+        (roots.len() as u64 == u64::from(size.count_ones())).then_some(Self { size, roots })
+    }
+
+    /// The roots of the complete subtrees, largest first.
+    pub fn roots(&self) -> &[Hash] {
+        &self.roots
+    }
+
     /// The number of leaves.
     pub const fn size(&self) -> u64 {
         self.size

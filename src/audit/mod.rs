@@ -5,6 +5,7 @@ mod entry;
 mod key_rotation;
 pub mod merkle;
 mod note;
+pub mod verify;
 
 pub use self::checkpoint::{Checkpoint, NotACheckpoint};
 pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, leaf_hash};

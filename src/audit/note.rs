@@ -79,6 +79,14 @@ impl VerifierKey {
         &self.name
     }
 
+    /// The same key under the name of another log.
+    ///
+    /// # Errors
+    /// As [`VerifierKey::log`].
+    pub fn for_log(&self, name: &str) -> Result<Self, NoteError> {
+        Self::new(name, self.key_type, self.public_key)
+    }
+
     /// What the key signs.
     pub const fn key_type(&self) -> KeyType {
         self.key_type
