@@ -24,8 +24,8 @@ pub use commit::{
 };
 pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use sqlite::{
-    BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, backup_head, copy, facts, free_disk,
-    inspect, is_in_use,
+    BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
+    free_disk, inspect, is_in_use, verify_log,
 };
 pub use verified_state::{CHAIN_START, ChainError, LoggedUse, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Entries in a block. The migration that made the table has the same number.
-const BLOCK: u64 = 1024;
+pub(super) const BLOCK: u64 = 1024;
 
 /// The block of an entry.
 pub(super) const fn block_of(sequence: u64) -> u64 {
@@ -46,13 +46,7 @@ impl NewestBlock {
         if self.block != block {
             *self = Self { block, ..Self::default() };
         }
-        let fields = [
-            ("principal", Some(entry.principal.as_str())),
-            ("operation", Some(entry.operation.as_str())),
-            ("node", entry.node.as_ref().map(NodeName::as_str)),
-            ("outcome", Some(entry.outcome.as_str())),
-        ];
-        for ((field, value), known) in fields.into_iter().zip(&mut self.texts) {
+        for ((field, value), known) in texts_of(entry).into_iter().zip(&mut self.texts) {
             if let Some(value) = value.filter(|value| !known.contains(*value)) {
                 insert(db, block, field, &value)?;
                 known.insert(value.to_owned());
@@ -70,6 +64,16 @@ impl NewestBlock {
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
+}
+
+/// The values of an entry in the summary, besides its minute.
+pub(super) fn texts_of(entry: &Entry) -> [(&'static str, Option<&str>); 4] {
+    [
+        ("principal", Some(entry.principal.as_str())),
+        ("operation", Some(entry.operation.as_str())),
+        ("node", entry.node.as_ref().map(NodeName::as_str)),
+        ("outcome", Some(entry.outcome.as_str())),
+    ]
 }
 
 fn insert(db: &Connection, block: u64, field: &str, value: &dyn rusqlite::ToSql) -> Result<(), StoreError> {

@@ -88,18 +88,22 @@ pub(super) fn checked_entry(row: &Row<'_>) -> Result<(Entry, [u8; 32]), StoreErr
         return Err(wrong(&"its hash is not that of its bytes"));
     }
     let entry = Entry::decode(bytes).map_err(|error| wrong(&error))?;
+    if columns_agree(row, &entry) { Ok((entry, leaf)) } else { Err(wrong(&"its index columns do not agree with its bytes")) }
+}
+
+/// Whether the index columns of a row of [`CHECKED_COLUMNS`] are those of its entry.
+pub(super) fn columns_agree(row: &Row<'_>, entry: &Entry) -> bool {
     let text = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_str().ok());
     let number = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_i64().ok());
     let (key_id, node) = (entry.key_id.map(|id| id.to_string()), entry.node.as_ref().map(NodeName::as_str));
-    let columns_agree = u64::try_from(sequence) == Ok(entry.sequence)
+    number("sequence").map(u64::try_from) == Some(Ok(entry.sequence))
         && number("at") == Some(entry.at.micros())
         && text("principal") == Some(entry.principal.as_str())
         && text("operation") == Some(entry.operation.as_str())
         && text("key_id") == key_id.as_deref()
         && text("node") == node
         && text("outcome") == Some(entry.outcome.as_str())
-        && number("key_revision").map(u64::try_from).transpose().ok() == Some(entry.revision);
-    if columns_agree { Ok((entry, leaf)) } else { Err(wrong(&"its index columns do not agree with its bytes")) }
+        && number("key_revision").map(u64::try_from).transpose().ok() == Some(entry.revision)
 }
 
 /// The newest entry of the log.

@@ -17,6 +17,7 @@
 //! | `jobs` | jobs over all keys: which keys are left, starting, ending, retiring |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
+//! | `verify_log` | the log of a file against its checkpoints, offline |
 //! | `inspect` | looking at a file, and copying it, from outside |
 //!
 //! **Size.** The entry of a signature has about 630 bytes of JSON and takes about 940 bytes of the file, including its indexes (`cargo
@@ -39,6 +40,7 @@ mod rows;
 mod schema;
 mod tree;
 mod uses;
+mod verify_log;
 mod writer;
 
 use std::{
@@ -71,6 +73,7 @@ pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{BackupHead, Inspection, StoreFacts, backup_head, copy, facts, inspect};
 pub use self::list::KeyRows;
 pub use self::open::is_in_use;
+pub use self::verify_log::{VerifyLogError, verify_log};
 
 /// How often a read is repeated that meets a commit. Each commit lets it move at most once.
 const SNAPSHOT_ATTEMPTS: u64 = 60;

@@ -147,6 +147,20 @@ pub fn is_in_use(path: &Path) -> bool {
     matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
 }
 
+/// Whether the file has the newest schema and its structure. Writes nothing, and reads no entry.
+pub(super) fn check_newest_schema(db: &Connection, path: &Path) -> Result<(), OpenStoreError> {
+    let migrations = migrations::migrations::runner();
+    let (found, known) = (schema_of(db, path)?, newest(&migrations));
+    if found > known {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    if found < known {
+        let what = format!("the database has schema {found}, which has no tree over the log: start the vault once with this version");
+        return Err(StoreError::Failed(what).into());
+    }
+    schema::check(db, &migrations, found)
+}
+
 /// Whether the file has the structure of its schema and an unbroken chain of state changes. Writes nothing.
 pub(super) fn check_structure(db: &Connection, path: &Path) -> Result<(), OpenStoreError> {
     let migrations = migrations::migrations::runner();
