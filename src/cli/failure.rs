@@ -25,6 +25,14 @@ pub enum Failure {
         /// For people, over several lines: the progress, and the keys that failed.
         detail: String,
     },
+    /// The log is not the one that was signed. The text names the first bad entry and the reason.
+    #[error("not verified: {detail}")]
+    NotVerified {
+        /// For a program.
+        code: &'static str,
+        /// For people.
+        detail: String,
+    },
     /// Ctrl-C ended the waiting. The text says what continues, and how to show it.
     #[error("{0}")]
     Interrupted(String),
@@ -40,7 +48,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1: the vault refused, or the work failed. 2: an argument is not valid. 3: the vault did not answer. 130 (128 and SIGINT, as in
+    /// 1: the vault refused, or the work failed. 2: an argument is not valid. 3: the vault did not answer. 4: the audit log is
+    /// not the one that was signed. 130 (128 and SIGINT, as in
     /// shells): Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -52,6 +61,7 @@ impl Failure {
             | Self::Write(_)
             | Self::Logged
             | Self::Other(_) => 1,
+            Self::NotVerified { .. } => 4,
             Self::Interrupted(_) => 130,
         }
     }
@@ -75,7 +85,7 @@ impl Failure {
     const fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Job { code, .. } => code,
+            Self::Job { code, .. } | Self::NotVerified { code, .. } => code,
             Self::Interrupted(_) => "interrupted",
             Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Logged | Self::Other(_) => "failed",
         }

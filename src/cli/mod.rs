@@ -44,7 +44,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line cannot be used, 3 the vault cannot be reached or did not answer, 130 Ctrl-C.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 the command line cannot be used, 3 the vault cannot be reached or did not answer, 4 the audit log is not the one that was signed, 130 Ctrl-C.";
 
 /// The subcommand.
 #[derive(Debug, Subcommand)]
@@ -67,7 +67,7 @@ pub enum Command {
     Wrapper(Group<wrapper::WrapperCommand>),
     /// Configure Canton nodes, move their keys in and out, show and sign their topology transactions
     Canton(Group<canton::CantonCommand>),
-    /// Read the audit log
+    /// Read and verify the audit log
     Audit(Group<audit::AuditCommand>),
     /// Wipe every open key and refuse every use, until `unfreeze`
     Freeze(SingleCommand<NoArgs>),
@@ -128,7 +128,7 @@ impl Command {
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Canton(Group { connection, command }) => run_on_one_thread(canton::run(command, connection)),
-            Self::Audit(Group { connection, command }) => on(&connection, |remote| audit::run(command, remote)),
+            Self::Audit(Group { connection, command }) => run_on_one_thread(audit::run(command, connection)),
             Self::Freeze(SingleCommand { connection, .. }) => on(&connection, admin::freeze),
             Self::Unfreeze(SingleCommand { connection, .. }) => on(&connection, admin::unfreeze),
             Self::Status(SingleCommand { connection, .. }) => on(&connection, admin::status),
@@ -233,6 +233,12 @@ mod tests {
             "wrapper retire wk-001122334455 --dry-run",
             "wrapper replicate wk-001122334455 --region eu-central-1",
             "audit query --key-id ID --operation keys.sign --outcome denied --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z",
+            "audit verify log.ndjson --verifier-key f --verifier-key g --checkpoint c --output json",
+            "audit verify --database keyvault.db --verifier-key f",
+            "audit checkpoint --new",
+            "audit verifier-keys",
+            "audit prove --sequence 7 --size 9",
+            "audit prove --from 7",
             "freeze",
             "unfreeze",
             "status --output json",
@@ -285,6 +291,11 @@ mod tests {
             ("wrapper rotation show wk-001122334455", ValueValidation),
             ("wrapper replicate wk-001122334455", MissingRequiredArgument),
             ("audit query --from yesterday", ValueValidation),
+            ("audit verify log.ndjson", MissingRequiredArgument),
+            ("audit verify --verifier-key f", MissingRequiredArgument),
+            ("audit verify log.ndjson --database d --verifier-key f", ArgumentConflict),
+            ("audit prove --sequence 7 --from 7", ArgumentConflict),
+            ("audit prove", MissingRequiredArgument),
             ("authorize --operation keys.sign --key-id ID --node n", ArgumentConflict),
             ("bench --rate 0", ValueValidation),
             ("bench --keys 2", MissingRequiredArgument),

@@ -1,6 +1,7 @@
 //! All integration tests in one binary, because every further binary would link all dependencies again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
+mod audit_mutations;
 mod audit_query;
 mod authorization_matrix;
 mod aws_allowlist;
@@ -82,6 +83,7 @@ mod storage_sqlite;
 mod storage_uses;
 mod support;
 mod tamper;
+mod tlog;
 mod topology_rules;
 mod topology_signing;
 mod topology_vectors;

@@ -1,21 +1,37 @@
 //! `audit`: commands for those who review the log.
 
+mod checkpoint;
+mod keys;
+mod prove;
 mod query;
+mod verify;
 
 use clap::Subcommand;
 
-use super::{Failure, connection::Remote};
+use super::{Failure, connection::ConnectionArgs};
 
 /// Commands about the audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// List entries, oldest first
     Query(query::QueryArgs),
+    /// Verify an export or the database of a vault: whether it is the log that was signed. Needs no vault
+    Verify(verify::VerifyArgs),
+    /// Print the newest checkpoint of the log, a signed note
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// List the keys that verify checkpoints, newest last
+    VerifierKeys(super::NoArgs),
+    /// Print the proof that an entry is in the log, or that the log continues an earlier one
+    Prove(prove::ProveArgs),
 }
 
 /// Runs the command.
-pub(super) async fn run(command: AuditCommand, remote: Remote) -> Result<(), Failure> {
+pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Result<(), Failure> {
     match command {
-        AuditCommand::Query(args) => query::run(&args, &remote).await,
+        AuditCommand::Query(args) => query::run(&args, &connection.remote()?).await,
+        AuditCommand::Verify(args) => verify::run(&args, connection.output),
+        AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,
+        AuditCommand::VerifierKeys(_) => keys::list(&connection.remote()?).await,
+        AuditCommand::Prove(args) => prove::run(&args, &connection.remote()?).await,
     }
 }

@@ -1,0 +1,104 @@
+//! The verifier keys of a log: `audit verifier-keys` lists them, and other commands read them from arguments and files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    audit::{
+        Checkpoint, MAX_NOTE, SignedNote, VerifierKey,
+        verify::{Finding, Reason, TrustedKeys},
+    },
+    cli::{Failure, Format, connection::Remote},
+    client::Call,
+    files,
+};
+
+/// The options that name trusted keys, and checkpoints that were seen before.
+#[derive(Debug, Args)]
+pub(super) struct TrustArgs {
+    /// The verifier key of the log, or a file with one on each line. From a place that whoever can change the log cannot change
+    #[arg(long = "verifier-key", value_name = "KEY|FILE", required = true)]
+    verifier_keys: Vec<String>,
+    /// A file with a checkpoint that was seen before, such as the high-water mark: the log must continue it
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+}
+
+impl TrustArgs {
+    /// The trusted keys.
+    pub(super) fn keys(&self) -> Result<TrustedKeys, Failure> {
+        let mut keys = Vec::new();
+        for given in &self.verifier_keys {
+            match given.parse::<VerifierKey>() {
+                Ok(key) => keys.push(key),
+                Err(_) => keys.extend(read_keys(given)?),
+            }
+        }
+        TrustedKeys::new(keys).ok_or_else(|| Failure::Usage("--verifier-key: there is no key of a log among them".into()))
+    }
+
+    /// The checkpoints that were seen before. A trusted key must have signed each of them.
+    pub(super) fn checkpoints(&self, keys: &TrustedKeys) -> Result<Vec<Checkpoint>, Failure> {
+        self.checkpoints.iter().map(|path| known_checkpoint(path, keys)).collect()
+    }
+}
+
+/// The keys in a file, one on each line. Empty lines and those that begin with # are ignored.
+fn read_keys(path: &str) -> Result<Vec<VerifierKey>, Failure> {
+    let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("--verifier-key {path}: {why}"));
+    let bytes = files::read(path.as_ref(), files::MAX_FILE).map_err(|error| unusable(&error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(&"not UTF-8"))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.parse().map_err(|error| unusable(&error))).collect()
+}
+
+fn known_checkpoint(path: &PathBuf, keys: &TrustedKeys) -> Result<Checkpoint, Failure> {
+    let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("--checkpoint {}: {why}", path.display()));
+    let bytes = files::read(path, MAX_NOTE as u64).map_err(|error| unusable(&error))?;
+    let note = SignedNote::parse(&bytes).map_err(|error| unusable(&error))?;
+    let checkpoint = Checkpoint::parse(note.text()).map_err(|error| unusable(&error))?;
+    match keys.signer(&note, &checkpoint.origin, checkpoint.size) {
+        Ok(_) => Ok(checkpoint),
+        Err(reason) => Err(not_verified(&Finding::of_log(reason), &format!("--checkpoint {}: ", path.display()))),
+    }
+}
+
+/// The failure of a verification.
+pub(super) fn not_verified(finding: &Finding, prefix: &str) -> Failure {
+    Failure::NotVerified { code: Reason::code(&finding.reason), detail: format!("{prefix}{finding}") }
+}
+
+/// Lists the verifier keys of the vault, in the form that `--verifier-key FILE` reads.
+pub(super) async fn list(remote: &Remote) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Keys {
+        items: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        verifier_key: VerifierKeyText,
+        state: String,
+        created_at: String,
+    }
+    let answer = remote.client.success(Call::get("/v1/audit/verifier-keys")).await?;
+    if remote.format == Format::Json {
+        return remote.print(&answer.parse::<Value>()?);
+    }
+    let Keys { items } = answer.parse()?;
+    for Item { verifier_key: VerifierKeyText(key), state, created_at } in items {
+        println!("# {}, created {}\n{key}", crate::cli::output::printable(&state), crate::cli::output::printable(&created_at));
+    }
+    Ok(())
+}
+
+/// A verifier key in an answer.
+struct VerifierKeyText(VerifierKey);
+
+impl<'de> Deserialize<'de> for VerifierKeyText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,95 @@
+//! A real log that the binary made, with three checkpoints, and what the tests need to know of it.
+
+use std::fs;
+
+use canton_keyvault::audit::leaf_hash;
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+
+use crate::support::{api::Caller, vault::TestVault};
+
+/// Where the interesting entries are.
+pub(super) struct Facts {
+    /// The sizes of the first and the second checkpoint.
+    pub(super) first: u64,
+    pub(super) second: u64,
+    /// The number of entries, which the last checkpoint covers.
+    pub(super) size: u64,
+    /// A signature between the first and the second checkpoint.
+    pub(super) used: u64,
+    /// A state change between them, and not the last one.
+    pub(super) changed: u64,
+}
+
+/// A vault that ended in order. Its verifier keys are in the file `keys`.
+pub(super) struct Log {
+    pub(super) vault: TestVault,
+    pub(super) facts: Facts,
+}
+
+impl Log {
+    /// More than 256 entries, so that the tree has a stored hash.
+    pub(super) async fn make() -> Self {
+        let mut vault = TestVault::start_with(|config| format!("{config}\n[audit]\ncheckpoint_interval = \"1day\"\n"));
+        let [auditor, node] = ["auditor", "participant1"].map(|who| Caller::new(&vault, who));
+        let checkpoint = async || auditor.post("/v1/audit/checkpoints", &json!({})).await.success()["size"].as_u64().unwrap();
+        let first = checkpoint().await;
+        let key = node.signing_key("participant1").await;
+        node.sign(&key).await.success();
+        node.sign(&key).await.success();
+        node.signing_key("participant1").await;
+        let second = checkpoint().await;
+        for _ in second..260 {
+            auditor.get("/v1/audit/entries?limit=1").await.success();
+        }
+        let keys = auditor.get("/v1/audit/verifier-keys").await.success();
+        let keys = keys["items"].as_array().unwrap().iter().map(|item| item["verifier_key"].as_str().unwrap());
+        fs::write(vault.path("keys"), keys.collect::<Vec<_>>().join("\n")).unwrap();
+        assert!(vault.terminate());
+        let db = vault.database();
+        let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned();
+        let facts = Facts {
+            first,
+            second,
+            size: number("SELECT max(sequence) FROM audit_entries"),
+            used: number("SELECT min(sequence) FROM audit_entries WHERE operation = 'keys.sign'"),
+            changed: number("SELECT min(sequence) FROM audit_entries WHERE operation = 'keys.create'"),
+        };
+        drop(db);
+        Self { vault, facts }
+    }
+}
+
+impl Facts {
+    /// The lines of an export of the log, as `GET /v1/audit/export` writes it.
+    pub(super) fn export(&self, vault: &TestVault) -> Vec<Vec<u8>> {
+        let db = vault.database();
+        let line = |value: Value| format!("{value}\n").into_bytes();
+        let note = |size: u64| -> String {
+            let note =
+                db.query_row("SELECT note FROM audit_checkpoints WHERE size = ?1", [size.cast_signed()], |row| row.get::<_, Vec<u8>>(0));
+            String::from_utf8(note.unwrap()).unwrap()
+        };
+        let header = json!({ "export": 1, "origin": "dev/main/1", "checkpoint": note(self.size), "after": 0, "frontier": [] });
+        let mut lines = vec![line(header)];
+        for sequence in 1..=self.size {
+            lines.push([entry(&db, sequence).as_slice(), b"\n"].concat());
+            if [self.first, self.second].contains(&sequence) {
+                lines.push(line(json!({ "checkpoint": note(sequence) })));
+            }
+        }
+        lines.push(line(json!({ "end": { "last": self.size, "entries": self.size } })));
+        lines
+    }
+}
+
+/// The stored bytes of an entry.
+pub(super) fn entry(db: &Connection, sequence: u64) -> Vec<u8> {
+    db.query_row("SELECT entry FROM audit_entries WHERE sequence = ?1", [sequence.cast_signed()], |row| row.get(0)).unwrap()
+}
+
+/// Replaces the bytes of an entry, with their hash.
+pub(super) fn set_entry(db: &Connection, sequence: u64, bytes: &[u8]) {
+    let sql = "UPDATE audit_entries SET entry = ?2, leaf = ?3 WHERE sequence = ?1";
+    assert_eq!(db.execute(sql, params![sequence.cast_signed(), bytes, leaf_hash(bytes)]).unwrap(), 1);
+}
