@@ -18,7 +18,7 @@ use crate::domain::Operation;
 
 use super::{
     Api, Problem,
-    audit::{checkpoints, entries},
+    audit::{checkpoints, entries, tiles},
     authorization, docs, freeze,
     keys::{self, corrections, lifecycle, operations, reseal},
     status, topology,
@@ -50,7 +50,8 @@ use super::{
     ),
     security(("client_certificate" = [])),
     modifiers(&ClientCertificate),
-    components(schemas(Problem))
+    components(schemas(Problem)),
+    paths(tiles::read)
 )]
 struct Document;
 
@@ -112,6 +113,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
 pub(super) fn router() -> Router<Arc<Api>> {
     let (router, document) = table().split_for_parts();
     router
+        .route(tiles::ROUTE, get(tiles::read))
         .route("/openapi.json", page("application/json", serde_json::to_vec(&document).unwrap_or_default()))
         .route("/docs", page("text/html; charset=utf-8", docs::page().into()))
         .route("/docs/errors", page("text/html; charset=utf-8", docs::errors().into()))
@@ -179,7 +181,12 @@ impl Operations {
     fn find(&self, method: &Method, matched: &str) -> Option<(Operation, TakesIdempotencyKey)> {
         // A HEAD is answered by the route of its GET.
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        self.0.get(matched)?.iter().find(|(of, ..)| of == method).map(|(_, operation, takes)| (*operation, *takes))
+        // A path that takes the rest of the URL has another form in the document.
+        self.0
+            .get(matched.replace("{*", "{").as_str())?
+            .iter()
+            .find(|(of, ..)| of == method)
+            .map(|(_, operation, takes)| (*operation, *takes))
     }
 }
 

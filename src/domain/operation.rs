@@ -85,6 +85,8 @@ text_enum!(
         ProveInclusion = "audit.prove-inclusion",
         /// `GET /v1/audit/proofs/consistency`
         ProveConsistency = "audit.prove-consistency",
+        /// `GET /v1/audit/tlog/…`: the log as C2SP tlog-tiles. One entry covers the reads of a principal in one minute.
+        ReadTiles = "audit.read-tiles",
         /// `POST /v1/freeze`
         Freeze = "vault.freeze",
         /// `POST /v1/unfreeze`
@@ -265,6 +267,7 @@ impl Role {
                 O::ListVerifierKeys,
                 O::ProveInclusion,
                 O::ProveConsistency,
+                O::ReadTiles,
                 O::AuthorizeOther,
             ],
         }
@@ -301,6 +304,7 @@ impl Operation {
                 | Self::RotateCheckpointKey
                 | Self::ProveInclusion
                 | Self::ProveConsistency
+                | Self::ReadTiles
         )
     }
 }

@@ -57,7 +57,7 @@ impl Operation {
             Self::Freeze | Self::DisableKey => WorkKind::Incident,
             Self::SignTopology => WorkKind::Topology,
             Self::DecodeTopology => WorkKind::Decoding,
-            Self::QueryAudit | Self::MakeCheckpoint | Self::ProveInclusion | Self::ProveConsistency => WorkKind::Query,
+            Self::QueryAudit | Self::MakeCheckpoint | Self::ProveInclusion | Self::ProveConsistency | Self::ReadTiles => WorkKind::Query,
             Self::ListKeys | Self::ListWrapperKeys | Self::ListRotations | Self::ListReseals => WorkKind::List,
             Self::ShowKey
             | Self::ShowWrapperKey

@@ -53,7 +53,7 @@ pub use self::{
     authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
     background::JobsConfig,
     call::CallContext,
-    checkpoints::{CheckpointSink, InclusionProof, Proof, Rollback, VerifierKeyView, compare},
+    checkpoints::{CheckpointSink, InclusionProof, Proof, Rollback, Tile, TileKind, VerifierKeyView, compare},
     error::{Code, VaultError},
     freeze::Effective,
     heavy_work::DERIVATIONS,

@@ -12,6 +12,7 @@ use crate::support::{
 fn filled(path: &str, key: &str) -> String {
     let id = match path {
         path if path.contains("rotations/{id}") || path.contains("reseals/{id}") => "job-000000000000",
+        path if path.contains("tlog/{id}") => "checkpoint",
         path if path.contains("wrapper-keys/{id}") => "wk-000000000000",
         _ => key,
     };

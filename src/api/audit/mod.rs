@@ -2,3 +2,4 @@
 
 pub(super) mod checkpoints;
 pub(super) mod entries;
+pub(super) mod tiles;

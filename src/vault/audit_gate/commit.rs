@@ -123,6 +123,29 @@ impl AuditGate {
         }
     }
 
+    /// Concludes a read that a program repeats many times: the entry of one read covers those of the same caller in the next minute. It is durable
+    /// before each of their results leaves.
+    ///
+    /// # Errors
+    /// As [`AuditGate::run`]. Refusals have their entries like any other.
+    pub(in crate::vault) async fn conclude_repeated<T>(
+        &self,
+        event: AuditEvent,
+        result: Result<Completed<T>, VaultError>,
+    ) -> Result<AuditedResult<T>, VaultError> {
+        let result = match (result, self.repeated_reads.covering(&event)) {
+            (Ok(Completed { permit: _, value, change: None, .. }), Some(Receipt { sequence, store_revision })) => {
+                return Ok(AuditedResult { value, sequence, store_revision });
+            }
+            (result, _) => result,
+        };
+        let read = event.clone();
+        let concluded = self.conclude(event, result).await?;
+        let AuditedResult { sequence, store_revision, .. } = concluded;
+        self.repeated_reads.wrote(&read, Receipt { sequence, store_revision });
+        Ok(concluded)
+    }
+
     async fn settle<T>(&self, (event, result): Attempt<T>) -> Result<Settled<T>, VaultError> {
         let completed = match result {
             Ok(completed) => completed,

@@ -7,6 +7,7 @@
 //! | `commit` | A result leaves the vault only after its audit entry is durable. |
 //! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
 //! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
+//! | `repeated_reads` | A program that follows the log writes one entry each minute, not one for each tile. |
 //! | `pending_audit` | A disable or freeze takes effect while the audit log is unavailable, and is recorded later. |
 
 mod authorization;
@@ -15,6 +16,7 @@ mod commit;
 mod idempotency;
 mod pending_audit;
 mod refusal_throttle;
+mod repeated_reads;
 
 use std::sync::{
     Arc,
@@ -26,7 +28,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::{AuditEvent, Operation, Policy, Principal};
 
-use self::refusal_throttle::RefusalThrottle;
+use self::{refusal_throttle::RefusalThrottle, repeated_reads::RepeatedReads};
 use super::{CallContext, VaultError, environment::Environment};
 
 pub use self::commit::AuditedResult;
@@ -42,6 +44,7 @@ pub(super) struct AuditGate {
     /// Replaced when the configuration is reloaded.
     policy: Arc<ArcSwap<Policy>>,
     refusal_throttle: RefusalThrottle,
+    repeated_reads: RepeatedReads,
     pending_audit: PendingAudit,
     /// Key of the keyed hashes of request bodies, from the store.
     idempotency_hash_key: [u8; 32],
@@ -66,6 +69,7 @@ impl AuditGate {
             env,
             policy,
             refusal_throttle: RefusalThrottle::new(refusals_per_second),
+            repeated_reads: RepeatedReads::default(),
             pending_audit: PendingAudit::default(),
             idempotency_hash_key,
             frozen: AtomicBool::new(frozen),

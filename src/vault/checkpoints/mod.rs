@@ -6,6 +6,7 @@
 //! | `make` | A checkpoint states entries that are durable, and is published only after it is stored. |
 //! | `rotate_key` | A rotation is an entry that the old and the new key sign. |
 //! | `compare` | A start with a store that is older than a checkpoint, or has another history, is refused. |
+//! | `tiles` | The log as C2SP tlog-tiles: stored hashes and entries, as they are. |
 //! | `calls` | What auditors ask for: the newest checkpoint, verifier keys, proofs. |
 
 mod calls;
@@ -13,6 +14,7 @@ mod compare;
 mod make;
 mod rotate_key;
 mod signing_key;
+mod tiles;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use super::key_cache::OpenKey;
 pub use self::{
     calls::{InclusionProof, Proof, VerifierKeyView},
     compare::{Rollback, compare},
+    tiles::{Tile, TileKind},
 };
 
 /// Where a new checkpoint is published after it is stored: a place that whoever can write to the store cannot write to.
