@@ -239,6 +239,7 @@ mod tests {
             "audit verifier-keys",
             "audit prove --sequence 7 --size 9",
             "audit prove --from 7",
+            "audit watch --state s --verifier-key f --interval 30s --max-age 5m --webhook http://127.0.0.1:9/x --once",
             "freeze",
             "unfreeze",
             "status --output json",

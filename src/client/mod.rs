@@ -4,6 +4,7 @@ mod call;
 pub mod connector;
 mod endpoint;
 mod error;
+mod post;
 
 use std::{error::Error as _, time::Duration};
 
@@ -19,6 +20,7 @@ pub use self::call::Call;
 pub use self::connector::Connection;
 pub use self::endpoint::{ConnectOptions, Endpoint};
 pub use self::error::{ClientError, Problem};
+pub use self::post::PostTarget;
 
 use self::error::chain;
 
@@ -57,6 +59,11 @@ impl Answer {
 }
 
 impl Client {
+    /// The URL of the vault, as given.
+    pub fn url(&self) -> &str {
+        self.endpoint.url()
+    }
+
     /// Checks the options; the first call connects.
     ///
     /// # Errors

@@ -4,9 +4,9 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Write as _},
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,22 @@ pub fn open(path: &Path) -> io::Result<RegularFile> {
 /// As [`open`] and [`RegularFile::read`].
 pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     open(path)?.read(limit)
+}
+
+/// Replaces a file as a whole with one that its owner only can read: a crash leaves the old or the new content.
+///
+/// # Errors
+/// The error of the system.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 impl RegularFile {
@@ -133,6 +149,19 @@ mod tests {
         assert!(read(&path("file"), 4).unwrap_err().to_string().contains("has 5 bytes"));
         assert_eq!(open(&path("file")).unwrap().read_start(2).unwrap(), b"12");
         assert_eq!(read(&path("missing"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for content in ["first", "2"] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(*read(&path, 100).unwrap(), content.as_bytes());
+        }
+        assert_eq!(open(&path).unwrap().mode(), 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(replace(&folder.path().join("missing/file"), b"").is_err());
     }
 
     #[test]

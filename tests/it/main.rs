@@ -3,6 +3,7 @@
 
 mod audit_mutations;
 mod audit_query;
+mod audit_watch;
 mod authorization_matrix;
 mod aws_allowlist;
 mod aws_credentials;

@@ -131,6 +131,14 @@ pub enum Reason {
         /// That of the entries.
         found: u64,
     },
+    /// An operator accepted an older or changed store since the last look.
+    #[error("the log is of incarnation {now}, and the last checkpoint was of {before}: an operator accepted an older or changed store")]
+    NewIncarnation {
+        /// That of the last checkpoint.
+        before: u64,
+        /// That of the newest one.
+        now: u64,
+    },
     /// The frontier of the export does not fit.
     #[error("the hashes of the entries before the export were changed")]
     Frontier,
@@ -192,6 +200,7 @@ impl Reason {
             Self::Replaced(_) => "replaced",
             Self::NotCompared(_) => "not_compared",
             Self::OtherIncarnation { .. } => "other_incarnation",
+            Self::NewIncarnation { .. } => "new_incarnation",
             Self::Frontier => "wrong_frontier",
             Self::Leaf => "wrong_leaf_hash",
             Self::IndexColumns => "wrong_index_columns",

@@ -1,6 +1,6 @@
 //! The verifier keys of a log: `audit verifier-keys` lists them, and other commands read them from arguments and files.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
@@ -16,18 +16,15 @@ use crate::{
     files,
 };
 
-/// The options that name trusted keys, and checkpoints that were seen before.
+/// The option that names the trusted keys.
 #[derive(Debug, Args)]
-pub(super) struct TrustArgs {
+pub(super) struct VerifierKeyArgs {
     /// The verifier key of the log, or a file with one on each line. From a place that whoever can change the log cannot change
     #[arg(long = "verifier-key", value_name = "KEY|FILE", required = true)]
     verifier_keys: Vec<String>,
-    /// A file with a checkpoint that was seen before, such as the high-water mark: the log must continue it
-    #[arg(long = "checkpoint", value_name = "FILE")]
-    checkpoints: Vec<PathBuf>,
 }
 
-impl TrustArgs {
+impl VerifierKeyArgs {
     /// The trusted keys.
     pub(super) fn keys(&self) -> Result<TrustedKeys, Failure> {
         let mut keys = Vec::new();
@@ -38,11 +35,6 @@ impl TrustArgs {
             }
         }
         TrustedKeys::new(keys).ok_or_else(|| Failure::Usage("--verifier-key: there is no key of a log among them".into()))
-    }
-
-    /// The checkpoints that were seen before. A trusted key must have signed each of them.
-    pub(super) fn checkpoints(&self, keys: &TrustedKeys) -> Result<Vec<Checkpoint>, Failure> {
-        self.checkpoints.iter().map(|path| known_checkpoint(path, keys)).collect()
     }
 }
 
@@ -55,7 +47,8 @@ fn read_keys(path: &str) -> Result<Vec<VerifierKey>, Failure> {
     lines.map(|line| line.parse().map_err(|error| unusable(&error))).collect()
 }
 
-fn known_checkpoint(path: &PathBuf, keys: &TrustedKeys) -> Result<Checkpoint, Failure> {
+/// A checkpoint that was seen before. A trusted key must have signed it.
+pub(super) fn known_checkpoint(path: &Path, keys: &TrustedKeys) -> Result<Checkpoint, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("--checkpoint {}: {why}", path.display()));
     let bytes = files::read(path, MAX_NOTE as u64).map_err(|error| unusable(&error))?;
     let note = SignedNote::parse(&bytes).map_err(|error| unusable(&error))?;

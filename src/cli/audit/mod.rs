@@ -5,6 +5,7 @@ mod keys;
 mod prove;
 mod query;
 mod verify;
+mod watch;
 
 use clap::Subcommand;
 
@@ -23,6 +24,8 @@ pub enum AuditCommand {
     VerifierKeys(super::NoArgs),
     /// Print the proof that an entry is in the log, or that the log continues an earlier one
     Prove(prove::ProveArgs),
+    /// Follow the log of a vault, and raise an alarm if it was rewritten, truncated or forked, or if checkpoints stop
+    Watch(watch::WatchArgs),
 }
 
 /// Runs the command.
@@ -33,5 +36,6 @@ pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Re
         AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,
         AuditCommand::VerifierKeys(_) => keys::list(&connection.remote()?).await,
         AuditCommand::Prove(args) => prove::run(&args, &connection.remote()?).await,
+        AuditCommand::Watch(args) => watch::run(&args, &connection.remote()?).await,
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     storage::{VerifyLogError, verify_log},
 };
 
-use super::keys::TrustArgs;
+use super::keys::{VerifierKeyArgs, known_checkpoint};
 
 /// The longest line that is read: a header with a note. An entry has some kilobytes at most.
 const MAX_LINE: u64 = 4 << 20;
@@ -32,13 +32,16 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "export")]
     database: Option<PathBuf>,
     #[command(flatten)]
-    trust: TrustArgs,
+    keys: VerifierKeyArgs,
+    /// A file with a checkpoint that was seen before, such as the high-water mark: the log must continue it
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &VerifyArgs, format: Format) -> Result<(), Failure> {
-    let trust = args.trust.keys()?;
-    let known = args.trust.checkpoints(&trust)?;
+    let trust = args.keys.keys()?;
+    let known = args.checkpoints.iter().map(|path| known_checkpoint(path, &trust)).collect::<Result<Vec<_>, _>>()?;
     let began = Instant::now();
     let result = match (&args.database, &args.export) {
         (Some(database), _) => match verify_log(database, trust, known) {
