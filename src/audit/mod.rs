@@ -6,6 +6,7 @@ mod key_rotation;
 pub mod merkle;
 mod note;
 pub mod verify;
+pub mod witness;
 
 pub use self::checkpoint::{Checkpoint, NotACheckpoint};
 pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, leaf_hash};

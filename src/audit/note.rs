@@ -70,6 +70,14 @@ impl VerifierKey {
         Self::new(name, KeyType::Log, public_key)
     }
 
+    /// The key of a witness.
+    ///
+    /// # Errors
+    /// As [`VerifierKey::log`].
+    pub fn witness(name: &str, public_key: [u8; 32]) -> Result<Self, NoteError> {
+        Self::new(name, KeyType::Witness, public_key)
+    }
+
     fn new(name: &str, key_type: KeyType, public_key: [u8; 32]) -> Result<Self, NoteError> {
         if is_name(name) { Ok(Self { name: name.to_owned(), key_type, public_key }) } else { Err(NoteError::VerifierKey) }
     }
@@ -104,6 +112,12 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = [&[self.key_type.byte()], self.public_key.as_slice()].concat();
         write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id()), BASE64_STANDARD.encode(key))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for VerifierKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -198,6 +212,14 @@ impl SignedNote {
                 self.signatures.push(signature.clone());
             }
         }
+    }
+
+    /// Adds the signatures by a key that another copy of the same note has. Nothing is verified.
+    pub fn add_signatures_by(&mut self, key: &VerifierKey, other: &Self) {
+        let id = key.id();
+        let by_key = |signature: &&NoteSignature| signature.name == key.name && signature.key_id == id;
+        let signatures = other.signatures.iter().filter(by_key).cloned().collect();
+        self.add_signatures_of(&Self { text: other.text.clone(), signatures });
     }
 
     /// Verifies the signature by a key. Returns the time of a cosignature, in seconds since 1970.

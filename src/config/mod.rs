@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::policy::{GrantConfig, NodesConfig};
-pub use self::sections::{AuditConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection};
+pub use self::sections::{AuditConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection, WitnessConfig};
 
 use crate::{
     domain::{NodeName, Policy},
@@ -188,6 +188,9 @@ impl Config {
         self.tls.resolve(&folder);
         self.storage.path = folder.join(&self.storage.path);
         self.audit.high_water_mark = self.audit.high_water_mark.take().map(|path| folder.join(path));
+        for witness in &mut self.audit.witnesses {
+            witness.ca = witness.ca.take().map(|path| folder.join(path));
+        }
         self.wrapper.resolve(&folder);
     }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use crate::{
+    audit::{KeyType, VerifierKey},
     domain::VaultId,
     mtls::ConnectionLimits,
     vault::{CacheConfig, JobsConfig, LimitsConfig},
@@ -82,18 +83,43 @@ pub struct AuditConfig {
     /// A file that gets the newest checkpoint. `serve` refuses to start with a store that is older than it. Put it on another disk than the
     /// database, where a restored or replaced database does not replace it too. Default: none.
     pub high_water_mark: Option<PathBuf>,
+    /// Who cosigns checkpoints, at most 16. Default: nobody.
+    pub witnesses: Vec<WitnessConfig>,
 }
+
+/// `[[audit.witnesses]]`: a witness of the log (C2SP tlog-witness).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessConfig {
+    /// The URL before `/add-checkpoint`, http or https.
+    pub url: String,
+    /// The verifier key of the witness, as C2SP tlog-cosignature has it.
+    pub verifier_key: VerifierKey,
+    /// PEM: the CAs that may sign the server certificate. Required for https.
+    pub ca: Option<PathBuf>,
+    /// Whether a missing cosignature is an error in the log instead of a warning. Default `false`.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// The most witnesses.
+const MAX_WITNESSES: usize = 16;
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { checkpoint_interval: Duration::from_mins(1), high_water_mark: None }
+        Self { checkpoint_interval: Duration::from_mins(1), high_water_mark: None, witnesses: Vec::new() }
     }
 }
 
 impl AuditConfig {
     pub(super) fn problem(&self) -> InvalidOption {
         let intervals = Duration::from_secs(1)..=Duration::from_hours(24);
-        first([(!intervals.contains(&self.checkpoint_interval), "[audit] checkpoint_interval", "is not between 1s and 1day")])
+        let is_witness = |witness: &WitnessConfig| witness.verifier_key.key_type() == KeyType::Witness;
+        first([
+            (!intervals.contains(&self.checkpoint_interval), "[audit] checkpoint_interval", "is not between 1s and 1day"),
+            (self.witnesses.len() > MAX_WITNESSES, "[[audit.witnesses]]", "are more than 16"),
+            (!self.witnesses.iter().all(is_witness), "[[audit.witnesses]] verifier_key", "is the key of a log, not of a witness"),
+        ])
     }
 }
 

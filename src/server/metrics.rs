@@ -183,6 +183,11 @@ pub const METRICS: &[Metric] = &[
         )],
         "Requests whose client certificate was not accepted.",
     ),
+    counter(
+        "keyvault_witness_requests_total",
+        &[("outcome", LabelValues::These(&["cosigned", "refused", "unreachable", "rolled_back", "forked"]))],
+        "Requests for cosignatures of checkpoints. `rolled_back` and `forked` mean that a witness knows another history of the audit log: find out why.",
+    ),
     counter("keyvault_panics_total", &[], "Panics: faults of the vault. Report each of them."),
 ];
 

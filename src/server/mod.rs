@@ -9,3 +9,4 @@ pub(crate) mod log;
 pub mod metrics;
 pub mod reload;
 pub mod run;
+mod witnesses;

@@ -29,6 +29,7 @@ use super::{
     high_water_mark::HighWaterMark,
     log, metrics,
     reload::{self, Live, Reloader},
+    witnesses::Witnesses,
 };
 
 /// What an operator accepts at this start, after finding out what happened.
@@ -106,6 +107,7 @@ impl Server {
         checks::enforce(findings)?;
         let store = Arc::new(open_store(&config, mode, accept.state, random.as_ref())?);
         let mark = config.audit.high_water_mark.clone().map(|path| Arc::new(HighWaterMark::new(path)));
+        let witnesses = Witnesses::new(&config.audit.witnesses)?;
         let rollback = rollback(&config, store.as_ref(), mark.as_deref()).await?;
         if let Some(rollback) = rollback.as_ref().filter(|rollback| !accept.covers(rollback)) {
             anyhow::bail!("{rollback}. Restore the newest backup, or find out what happened and start once with serve --accept-rollback");
@@ -126,7 +128,7 @@ impl Server {
             cache: config.cache.clone(),
             limits: config.limits.clone(),
             jobs: config.jobs.clone(),
-            checkpoint_sinks: mark.into_iter().map(|mark| mark as _).collect(),
+            checkpoint_sinks: mark.into_iter().map(|mark| mark as _).chain(witnesses.clone().map(|witnesses| witnesses as _)).collect(),
         })
         .await
         .map_err(anyhow::Error::from)?;
@@ -140,6 +142,9 @@ impl Server {
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
         let limits = (config.connections, may_freeze(policy));
+        if let Some(witnesses) = witnesses {
+            server.tasks.spawn(witnesses.run(Arc::clone(&server.store) as _, server.stop.clone()));
+        }
         server.spawn((api, ops), trust, limits, random, metrics, (reloader, config.audit.checkpoint_interval));
         Ok(server)
     }

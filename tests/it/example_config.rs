@@ -9,6 +9,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("Config", "src/config/mod.rs", ""),
     ("VaultSection", "src/config/sections.rs", "vault"),
     ("StorageConfig", "src/config/sections.rs", "storage"),
+    ("WitnessConfig", "src/config/sections.rs", "audit.witnesses"),
     ("LogConfig", "src/config/sections.rs", "log"),
     ("AuditConfig", "src/config/sections.rs", "audit"),
     ("MemoryConfig", "src/config/sections.rs", "memory"),
@@ -26,7 +27,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// Options without a default. The example shows an example value.
-const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "high_water_mark", "[[wrapper.openbao]]"];
+const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "high_water_mark", "[[wrapper.openbao]]", "[[audit.witnesses]]"];
 
 #[test]
 fn the_example_is_valid() {

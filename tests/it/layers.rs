@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mtls", &["domain", "files", "crypto"]),
     ("api", &["domain", "crypto", "topology", "audit", "vault", "mtls"]),
     ("config", &["domain", "files", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
-    ("server", &["domain", "files", "crypto", "audit", "storage", "kms", "vault", "mtls", "api", "config"]),
+    ("server", &["domain", "files", "crypto", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config"]),
     ("cli", &["domain", "files", "crypto", "topology", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
 ];
 

@@ -92,4 +92,5 @@ mod transport;
 mod vault_smoke;
 mod verify_backup;
 mod without_wrapper_key;
+mod witnesses;
 mod wycheproof;

@@ -72,7 +72,7 @@ pub(super) async fn list(remote: &Remote) -> Result<(), Failure> {
     }
     #[derive(Deserialize)]
     struct Item {
-        verifier_key: VerifierKeyText,
+        verifier_key: VerifierKey,
         state: String,
         created_at: String,
     }
@@ -81,17 +81,8 @@ pub(super) async fn list(remote: &Remote) -> Result<(), Failure> {
         return remote.print(&answer.parse::<Value>()?);
     }
     let Keys { items } = answer.parse()?;
-    for Item { verifier_key: VerifierKeyText(key), state, created_at } in items {
-        println!("# {}, created {}\n{key}", crate::cli::output::printable(&state), crate::cli::output::printable(&created_at));
+    for Item { verifier_key, state, created_at } in items {
+        println!("# {}, created {}\n{verifier_key}", crate::cli::output::printable(&state), crate::cli::output::printable(&created_at));
     }
     Ok(())
-}
-
-/// A verifier key in an answer.
-struct VerifierKeyText(VerifierKey);
-
-impl<'de> Deserialize<'de> for VerifierKeyText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
-    }
 }
