@@ -97,6 +97,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(rotations::show))
         .routes(routes!(rotations::abort))
         .routes(routes!(entries::entries))
+        .routes(routes!(entries::export))
         .routes(routes!(checkpoints::show))
         .routes(routes!(checkpoints::make))
         .routes(routes!(checkpoints::verifier_keys, checkpoints::rotate))

@@ -97,16 +97,41 @@ pub trait HashReader {
     /// # Errors
     /// If a hash cannot be read or is missing.
     fn hashes(&self, level: u32, from: u64, count: u64) -> Result<Vec<Hash>, Self::Error>;
+
+    /// The root of the complete subtree of 2^`height` leaves with this index in its height.
+    ///
+    /// # Errors
+    /// As [`HashReader::hashes`].
+    fn node(&self, height: u32, index: u64) -> Result<Hash, Self::Error> {
+        let below = height % TILE_HEIGHT;
+        let mut hashes = self.hashes(height / TILE_HEIGHT, index << below, 1 << below)?;
+        while hashes.len() > 1 {
+            hashes = level_above(&hashes);
+        }
+        Ok(hashes.first().copied().unwrap_or_else(empty_root))
+    }
 }
 
-/// The root of the complete subtree of 2^`height` leaves with this index in its height.
-fn node<R: HashReader>(reader: &R, height: u32, index: u64) -> Result<Hash, R::Error> {
+/// The nodes over neighbours.
+fn level_above(hashes: &[Hash]) -> Vec<Hash> {
+    hashes.chunks(2).map(|pair| if let [left, right] = pair { node_hash(left, right) } else { empty_root() }).collect()
+}
+
+/// A node and all nodes below it down to the stored hashes, each with its height and index.
+///
+/// # Errors
+/// Those of the reader.
+pub fn nodes_below<R: HashReader>(reader: &R, height: u32, index: u64) -> Result<Vec<((u32, u64), Hash)>, R::Error> {
     let below = height % TILE_HEIGHT;
     let mut hashes = reader.hashes(height / TILE_HEIGHT, index << below, 1 << below)?;
-    while hashes.len() > 1 {
-        hashes = hashes.chunks(2).map(|pair| if let [left, right] = pair { node_hash(left, right) } else { empty_root() }).collect();
+    let (mut at, mut nodes) = (height - below, Vec::with_capacity(2 << below));
+    loop {
+        nodes.extend((index << (height - at)..).zip(&hashes).map(|(index, hash)| ((at, index), *hash)));
+        if at == height {
+            return Ok(nodes);
+        }
+        (at, hashes) = (at + 1, level_above(&hashes));
     }
-    Ok(hashes.first().copied().unwrap_or_else(empty_root))
 }
 
 /// The roots of the complete subtrees that make the leaves `from` to `to - 1`, largest first. `from` is a multiple of the largest.
@@ -114,7 +139,7 @@ fn complete_subtrees<R: HashReader>(reader: &R, from: u64, to: u64) -> Result<Ve
     let (mut at, mut roots) = (from, Vec::new());
     while at < to {
         let height = (to - at).ilog2();
-        roots.push(node(reader, height, at >> height)?);
+        roots.push(reader.node(height, at >> height)?);
         at += 1 << height;
     }
     Ok(roots)

@@ -50,11 +50,22 @@ impl Remote {
 
     /// Prints a list, page by page: to its end, or up to `limit` items.
     pub(super) async fn print_list(&self, columns: &[&str], page: &ListArgs, call: impl Fn() -> Call) -> Result<(), Failure> {
+        self.print_pages(columns, page, LARGEST_PAGE, call).await
+    }
+
+    /// As [`Remote::print_list`], with at most `largest` items in a request.
+    pub(super) async fn print_pages(
+        &self,
+        columns: &[&str],
+        page: &ListArgs,
+        largest: u32,
+        call: impl Fn() -> Call,
+    ) -> Result<(), Failure> {
         let mut list = ListPrinter::new(std::io::stdout(), self.format, columns);
         let mut cursor = page.cursor.clone();
         let mut left = page.limit;
         loop {
-            let size = left.map(|left| left.min(LARGEST_PAGE));
+            let size = left.map(|left| left.min(largest));
             let answer = self.client.success(call().query_if("cursor", cursor.as_ref()).query_if("limit", size)).await?;
             let Page { items, next_cursor: next } = answer.parse()?;
             list.items(&items)?;
@@ -79,10 +90,10 @@ const LARGEST_PAGE: u32 = 100;
 pub struct ListArgs {
     /// The maximum number of items; if absent, all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
     /// Continue where a list with --limit ended
     #[arg(long)]
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// A page of a list. The items stay as the vault sent them: an entry of the log is hashed with its fields in their order.
@@ -158,7 +169,7 @@ fn parsed(item: &RawValue) -> Result<Value, ClientError> {
 }
 
 /// A list while it is printed: a table with a header, or `{"items": […], "next_cursor": …}` with one item per line.
-struct ListPrinter<'a, W> {
+pub(super) struct ListPrinter<'a, W> {
     out: W,
     format: Format,
     columns: &'a [&'a str],
@@ -167,11 +178,12 @@ struct ListPrinter<'a, W> {
 }
 
 impl<'a, W: Write> ListPrinter<'a, W> {
-    fn new(out: W, format: Format, columns: &'a [&'a str]) -> Self {
+    pub(super) fn new(out: W, format: Format, columns: &'a [&'a str]) -> Self {
         Self { out, format, columns, widths: columns.iter().map(|name| name.len()).collect(), count: 0 }
     }
 
-    fn items(&mut self, items: &[&RawValue]) -> Result<(), Failure> {
+    /// Prints the items of a page.
+    pub(super) fn items(&mut self, items: &[&RawValue]) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(items),
             Format::Text => self.table(&items.iter().map(|item| parsed(item)).collect::<Result<Vec<_>, _>>()?),
@@ -214,7 +226,8 @@ impl<'a, W: Write> ListPrinter<'a, W> {
         Ok(())
     }
 
-    fn end(mut self, next: Option<&str>) -> Result<(), Failure> {
+    /// Ends the list. `next` is the cursor of the next page.
+    pub(super) fn end(mut self, next: Option<&str>) -> Result<(), Failure> {
         match (self.format, next) {
             (Format::Json, _) => {
                 let before = if self.count == 0 { "{\"items\": [" } else { "\n" };

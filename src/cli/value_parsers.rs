@@ -32,6 +32,27 @@ pub(super) fn words<T: ClosedSet>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::all()).try_map(|word| word.parse::<T>())
 }
 
+/// A parser of times and dates.
+pub(super) fn time_or_date(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse_time_or_date(text).ok_or("write an RFC 3339 time or a date, such as 2026-01-31T12:00:00Z or 2026-01-31")
+}
+
+/// A check of a duration, which is sent as it is.
+pub(super) fn age(text: &str) -> Result<String, &'static str> {
+    humantime::parse_duration(text).map(|_| text.to_owned()).map_err(|_| "write a duration, such as 1d or 12h")
+}
+
+/// A check of SHA-256 in hex, with or without colons, which is sent as it is.
+pub(super) fn certificate(text: &str) -> Result<String, &'static str> {
+    let hex = text.replace(':', "");
+    let good = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if good {
+        Ok(hex.to_ascii_lowercase())
+    } else {
+        Err("write SHA-256 of the certificate in hex: openssl x509 -noout -fingerprint -sha256")
+    }
+}
+
 /// A parser of RFC 3339 times.
 pub(super) fn time(text: &str) -> Result<Timestamp, &'static str> {
     Timestamp::parse(text).ok_or("write an RFC 3339 time, such as 2026-01-31T12:00:00Z")

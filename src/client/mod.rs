@@ -5,6 +5,7 @@ pub mod connector;
 mod endpoint;
 mod error;
 mod post;
+mod stream;
 
 use std::{error::Error as _, time::Duration};
 
@@ -21,6 +22,7 @@ pub use self::connector::Connection;
 pub use self::endpoint::{ConnectOptions, Endpoint};
 pub use self::error::{ClientError, Problem};
 pub use self::post::PostTarget;
+pub use self::stream::Lines;
 
 use self::error::chain;
 
@@ -131,11 +133,7 @@ impl Client {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let status = answer.status.as_u16();
-        Err(Problem::decode(status, &answer.body).map_or_else(
-            || ClientError::Unreadable { status, reason: "no problem document".into() },
-            |problem| ClientError::Problem(Box::new(problem)),
-        ))
+        Err(problem(answer.status.as_u16(), &answer.body))
     }
 
     /// Makes a call and returns the answer, whatever its status. A kept connection that turns out to be closed is replaced once, if nothing
@@ -190,6 +188,14 @@ impl Client {
     fn no_answer(&self, lost: Lost) -> ClientError {
         ClientError::NoAnswer { url: self.endpoint.url().to_owned(), reason: lost.reason }
     }
+}
+
+/// The error of an answer that is no success.
+fn problem(status: u16, body: &[u8]) -> ClientError {
+    Problem::decode(status, body).map_or_else(
+        || ClientError::Unreadable { status, reason: "no problem document".into() },
+        |problem| ClientError::Problem(Box::new(problem)),
+    )
 }
 
 /// A call that ended without an answer.

@@ -73,6 +73,8 @@ text_enum!(
         AbortReseal = "reseals.abort",
         /// `GET /v1/audit/entries`
         QueryAudit = "audit.query",
+        /// `GET /v1/audit/export`
+        ExportAudit = "audit.export",
         /// `GET /v1/audit/checkpoint`
         ShowCheckpoint = "audit.show-checkpoint",
         /// `POST /v1/audit/checkpoints`
@@ -195,7 +197,9 @@ impl Operation {
     /// What the operation is about.
     pub fn concerns(self) -> Concern {
         match self {
-            Self::CreateKey | Self::CreateExportableKey | Self::ImportKey | Self::ListKeys | Self::QueryAudit => Concern::Node,
+            Self::CreateKey | Self::CreateExportableKey | Self::ImportKey | Self::ListKeys | Self::QueryAudit | Self::ExportAudit => {
+                Concern::Node
+            }
             key if key.as_str().starts_with("keys.") => Concern::Key,
             _ => Concern::Vault,
         }
@@ -262,6 +266,7 @@ impl Role {
                 O::ListReseals,
                 O::ShowReseal,
                 O::QueryAudit,
+                O::ExportAudit,
                 O::ShowCheckpoint,
                 O::MakeCheckpoint,
                 O::ListVerifierKeys,

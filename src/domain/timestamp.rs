@@ -45,6 +45,13 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Parses an RFC 3339 time, or a date such as 2026-01-31, which is its beginning in UTC. `None` if it is neither.
+    pub fn parse_time_or_date(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| Self::parse(&format!("{text}T00:00:00Z")))
+    }
+}
+
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
         let micros = time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros());
@@ -85,5 +92,7 @@ mod tests {
         assert_eq!(at.to_string(), "2026-01-01T00:00:00.123456Z");
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("yesterday"), None);
+        assert_eq!(Timestamp::parse_time_or_date("2026-01-01"), Some(Timestamp::from_micros(1_767_225_600_000_000)));
+        assert_eq!(Timestamp::parse_time_or_date("2026-01-01T00"), None);
     }
 }

@@ -19,6 +19,8 @@ text_enum!(
         Decoding = "decoding",
         /// A query of the audit log.
         Query = "query",
+        /// An export of the audit log, whose answer is a stream.
+        Export = "export",
         /// A list of objects.
         List = "list",
         /// One object.
@@ -58,6 +60,7 @@ impl Operation {
             Self::SignTopology => WorkKind::Topology,
             Self::DecodeTopology => WorkKind::Decoding,
             Self::QueryAudit | Self::MakeCheckpoint | Self::ProveInclusion | Self::ProveConsistency | Self::ReadTiles => WorkKind::Query,
+            Self::ExportAudit => WorkKind::Export,
             Self::ListKeys | Self::ListWrapperKeys | Self::ListRotations | Self::ListReseals => WorkKind::List,
             Self::ShowKey
             | Self::ShowWrapperKey

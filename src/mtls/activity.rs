@@ -27,7 +27,7 @@ struct State {
     quiet_since: Instant,
     /// When the headers of the next request began.
     headers_since: Option<Instant>,
-    /// When the answers were ready that are not sent completely, oldest first.
+    /// Since when the client has read nothing of each answer that is not sent completely. Few, in the order of their numbers.
     unread: VecDeque<(u64, Instant)>,
     answers: u64,
     /// Since when bytes wait that were written.
@@ -104,7 +104,7 @@ impl Activity {
             Some(since) => (since + limits.header_timeout, Quiet::Headers),
             None => (state.quiet_since + limits.idle_timeout, Quiet::Idle),
         };
-        let unread = state.unread.front().map(|(_, since)| since).into_iter().chain(&state.unflushed_since).min();
+        let unread = state.unread.iter().map(|(_, since)| since).chain(&state.unflushed_since).min();
         match unread.map(|since| *since + limits.answer_timeout) {
             Some(at) if at < quiet.0 => (at, Quiet::Unread),
             _ => quiet,
@@ -149,6 +149,15 @@ impl InProgress {
 pub(super) struct UnreadAnswer {
     number: u64,
     activity: Arc<Activity>,
+}
+
+impl UnreadAnswer {
+    /// The client has read what was sent of the answer, so that more of it is asked for.
+    pub(super) fn is_read(&self) {
+        if let Some((_, since)) = self.activity.lock().unread.iter_mut().find(|(number, _)| *number == self.number) {
+            *since = Instant::now();
+        }
+    }
 }
 
 impl Drop for UnreadAnswer {

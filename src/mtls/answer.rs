@@ -25,13 +25,13 @@ pub(super) struct MarkedBody {
 }
 
 struct Mark {
-    _unread: UnreadAnswer,
+    unread: UnreadAnswer,
     _held: Option<HeldByAnswer>,
 }
 
 impl MarkedBody {
     pub(super) fn new(body: Body, unread: UnreadAnswer, held: Option<HeldByAnswer>) -> Self {
-        Self { body, mark: Arc::new(Mark { _unread: unread, _held: held }) }
+        Self { body, mark: Arc::new(Mark { unread, _held: held }) }
     }
 }
 
@@ -40,6 +40,8 @@ impl hyper::body::Body for MarkedBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        // The connection has room for more: the client reads. A body that is made while it is sent may last longer than one answer may be unread.
+        self.mark.unread.is_read();
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         frame.map(|frame| {
             let mark = |bytes| Bytes::from_owner(MarkedBytes { bytes, _mark: Arc::clone(&self.mark) });

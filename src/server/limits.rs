@@ -10,8 +10,9 @@ use crate::{
     domain::WorkKind,
     mtls::{CONNECTION_WINDOW, ConnectionLimits, HEADER_BUFFER, HEADERS, OPS_STREAMS, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER},
     vault::{
-        BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, Code, DERIVATIONS, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, MAX_TRANSACTIONS,
-        PATIENCE, REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, SMALL_BODY, limits_of,
+        BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, Code, DERIVATIONS, EXPORT_TIME, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS,
+        LONG_ANSWERS_TOTAL, LimitsConfig, MAX_TRANSACTIONS, PATIENCE, REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, SMALL_BODY,
+        limits_of,
     },
 };
 
@@ -173,6 +174,16 @@ pub const LIMITS: &[Limit] = &[
         |_, _| LONG_ANSWERS_TOTAL.to_string(),
         None,
         Beyond::WaitsThenRefused,
+    ),
+    limit("exports", "exports of the audit log, each until its end was sent", Scope::Principal, |_, _| EXPORTS.to_string(), None, TOO_MANY),
+    limit("exports of all", "the same", Scope::Process, |_, _| EXPORTS_TOTAL.to_string(), None, TOO_MANY),
+    limit(
+        "export",
+        "time of one export of the audit log",
+        Scope::Request,
+        |_, _| time(EXPORT_TIME),
+        None,
+        Beyond::Other("it ends without its last line, and is resumed with `after`"),
     ),
     limit("body", "bytes of a body", Scope::Request, |_, _| kib(BODY_LIMIT), None, Beyond::Refused(Code::TooLarge)),
     limit(

@@ -4,6 +4,7 @@
 
 mod commit;
 mod jobs;
+mod log_query;
 mod sqlite;
 mod verified_state;
 
@@ -12,10 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    audit::{Entry, merkle::Hash},
+    audit::merkle::Hash,
     domain::{
-        Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose,
-        StateChange, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
+        Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, ProviderKind, Purpose, StateChange, Timestamp,
+        WrapperKey, WrapperKeyId, WrapperState,
     },
 };
 
@@ -23,6 +24,7 @@ pub use commit::{
     Change, Commit, CommitError, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, Receipt,
 };
 pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
+pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
 pub use sqlite::{
     BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
     free_disk, inspect, is_in_use, verify_log,
@@ -139,12 +141,25 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn idempotency_record(&self, scope: &IdempotencyScope, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError>;
 
-    /// Audit entries in the order of the log. A query takes a bounded time, however long the log is and whatever the filter is: then it gives
-    /// the entries found so far and the place where it stopped.
+    /// Audit entries in the order of the filter. `page.after` is the sequence number of the last entry of the page before. A query takes a bounded
+    /// time, however long the log is and whatever the filter is: then it gives the entries found so far and the place where it stopped.
     ///
     /// # Errors
     /// As [`KeyStore::key`].
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError>;
+
+    /// Digests a few complete blocks of the log that no digest has yet: filters for [`KeyStore::entries`], and totals. Returns whether more are
+    /// left. For a background task: nothing waits for it, and a query reads the blocks without a digest.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`]. Nothing was written then.
+    async fn digest_log(&self) -> Result<bool, StoreError>;
+
+    /// The ids of keys with this name, or whose id begins with this text: at most `limit`.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn find_keys(&self, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError>;
 
     /// A use of an imported key since its newest import, if there is one. The chain of state changes has the first use, if a program made it that
     /// writes first uses into the chain. For uses by earlier programs, the entries about the key are read. The time grows with the number of
@@ -163,6 +178,12 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`]. [`StoreError::Corrupt`] if an entry or hash is missing.
     async fn tree(&self, query: TreeQuery) -> Result<Vec<Hash>, StoreError>;
+
+    /// The inclusion proofs of `leaves` in the tree of `size` entries, in their order. Leaves that are neighbours cost little more than one.
+    ///
+    /// # Errors
+    /// As [`KeyStore::tree`].
+    async fn inclusion_proofs(&self, leaves: Vec<u64>, size: u64) -> Result<Vec<Vec<Hash>>, StoreError>;
 
     /// The stored bytes of `count` entries after the first `from`, at most 256.
     ///
@@ -254,6 +275,11 @@ pub enum TreeQuery {
         /// The larger number of entries.
         size: u64,
     },
+    /// The roots of the complete subtrees that the first `size` entries make, largest first.
+    Subtrees {
+        /// The number of entries.
+        size: u64,
+    },
     /// The hashes of a tile: leaves at level 0, roots of 256^level leaves at others.
     Hashes {
         /// The level.
@@ -338,47 +364,6 @@ impl KeyFilter {
     pub const fn all() -> Self {
         Self { nodes: NodeScope::All, node: None, purpose: None, state: None, class: None, created_before: None }
     }
-}
-
-/// Filters of a list of audit entries. All given filters must match.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryFilter {
-    /// The nodes that the caller may see. Entries without a node are included for [`NodeScope::All`] only.
-    pub nodes: NodeScope,
-    /// The key.
-    pub key: Option<KeyId>,
-    /// The node.
-    pub node: Option<NodeName>,
-    /// The principal.
-    pub principal: Option<String>,
-    /// The operation.
-    pub operation: Option<Operation>,
-    /// The outcome.
-    pub outcome: Option<Outcome>,
-    /// From this time, inclusive.
-    pub from: Option<Timestamp>,
-    /// Up to this time, exclusive.
-    pub to: Option<Timestamp>,
-}
-
-/// An audit entry with its stored bytes and their hash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    /// The decoded entry.
-    pub entry: Entry,
-    /// The stored bytes. Only they are hashed.
-    pub bytes: Vec<u8>,
-    /// The stored leaf hash.
-    pub leaf: [u8; 32],
-}
-
-/// A page of audit entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EntryPage {
-    /// The entries.
-    pub entries: Vec<StoredEntry>,
-    /// The last entry looked at, if the time of the query ended first. The next page starts after it.
-    pub stopped_at: Option<u64>,
 }
 
 /// Why the store cannot be read or written.

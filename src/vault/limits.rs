@@ -70,6 +70,10 @@ pub const RESERVED_REQUESTS: usize = 8;
 pub const LONG_ANSWERS: usize = 2;
 /// The same, of all principals.
 pub const LONG_ANSWERS_TOTAL: usize = 8;
+/// Exports of the audit log at the same time, of one principal.
+pub const EXPORTS: usize = 1;
+/// The same, of all principals.
+pub const EXPORTS_TOTAL: usize = 4;
 /// Bytes of a body that count as part of the request. Only the rest takes from the memory for bodies.
 pub const SMALL_BODY: usize = 8 * 1024;
 /// Memory for the bodies of one principal, in bytes.
@@ -141,6 +145,8 @@ enum Answer {
     Long,
     /// A further query of the audit log is refused, because it keeps a reader of the store busy.
     Query,
+    /// A further export is refused, because it lasts as long as its reader reads.
+    Export,
 }
 
 /// The limits of every kind of work. A kind without a row does not compile.
@@ -154,6 +160,7 @@ const fn rule(kind: WorkKind) -> Rule {
         WorkKind::Decoding => Rule { rate: Some(Rate::Information), answer: Answer::Long, ..ORDINARY },
         WorkKind::Topology | WorkKind::List => Rule { answer: Answer::Long, ..ORDINARY },
         WorkKind::Query => Rule { answer: Answer::Query, ..ORDINARY },
+        WorkKind::Export => Rule { answer: Answer::Export, ..ORDINARY },
         WorkKind::Incident => Rule { places: Places::Incident, ..ORDINARY },
     }
 }
@@ -170,13 +177,20 @@ pub fn limits_of(kind: WorkKind) -> Vec<&'static str> {
         Answer::Short => &[],
         Answer::Long => &["long answers", "long answers of all"],
         Answer::Query => &["queries", "long answers of all"],
+        Answer::Export => &["exports", "exports of all"],
     });
     names.extend_from_slice(match kind {
         WorkKind::Use => &["keys opened", "heavy work", "heavy work in parallel", "derivations"],
         WorkKind::Creation => &["heavy work", "heavy work in parallel", "derivations", "bodies", "bodies of all"],
         WorkKind::Topology | WorkKind::Decoding => &["heavy work", "heavy work in parallel", "bodies", "bodies of all"],
         WorkKind::Incident => &["repeated freezes"],
-        WorkKind::Change | WorkKind::Query | WorkKind::List | WorkKind::Show | WorkKind::Information | WorkKind::NoRoute => &[],
+        WorkKind::Change
+        | WorkKind::Query
+        | WorkKind::Export
+        | WorkKind::List
+        | WorkKind::Show
+        | WorkKind::Information
+        | WorkKind::NoRoute => &[],
     });
     names.push("refusals");
     names
@@ -196,6 +210,7 @@ struct Process {
     /// Requests of principals with few in progress.
     reserve: Arc<Semaphore>,
     long_answers: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
 }
@@ -206,6 +221,7 @@ struct PrincipalLimits {
     heavy: HeavyShare,
     queries: Arc<Semaphore>,
     long_answers: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
     rates: [Mutex<TokenBucket>; Rate::ALL.len()],
@@ -225,6 +241,7 @@ impl Limits {
             requests: Arc::new(Semaphore::new(config.concurrent_total - reserve)),
             reserve: Arc::new(Semaphore::new(reserve)),
             long_answers: Arc::new(Semaphore::new(LONG_ANSWERS_TOTAL)),
+            exports: Arc::new(Semaphore::new(EXPORTS_TOTAL)),
             bodies: Arc::new(Semaphore::new(BODIES_TOTAL / 1024)),
         };
         Self { config, process: Arc::new(process), heavy_work: HeavyWork::new(), principals: Mutex::default() }
@@ -260,6 +277,10 @@ impl Limits {
             Answer::Query => {
                 slot.hold(place(&slot.of_principal.queries, "concurrent queries of the audit log")?);
                 slot.hold(in_time(Arc::clone(&self.process.long_answers), 1, LONG_OF_ALL).await?);
+            }
+            Answer::Export => {
+                slot.hold(place(&slot.of_principal.exports, "concurrent exports of the audit log")?);
+                slot.hold(place(&self.process.exports, "concurrent exports of the audit log of all principals")?);
             }
         }
         Ok(slot)
@@ -318,6 +339,7 @@ impl Limits {
             heavy: self.heavy_work.share(self.config.concurrent_heavy),
             queries: Arc::new(Semaphore::new(self.config.concurrent_queries)),
             long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             bodies: Arc::new(Semaphore::new(BODIES / 1024)),
             rates: Rate::ALL.map(|rate| {
                 let (_, per_second, burst) = rate.row(&self.config);

@@ -15,6 +15,7 @@
 //! | `Checkpoints` | Signed statements of the log cover durable entries only. |
 //! | `Limits` | One caller cannot exhaust the resources of others. Background tasks have no access to it. |
 
+mod audit_export;
 mod audit_gate;
 mod audit_query;
 mod authorize;
@@ -48,8 +49,9 @@ use self::{
 };
 
 pub use self::{
+    audit_export::{EXPORT_TIME, Export},
     audit_gate::AuditedResult,
-    audit_query::{EntryQuery, LoggedEntry},
+    audit_query::{EntryQuery, KeySelector, LoggedEntry},
     authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
     background::JobsConfig,
     call::CallContext,
@@ -63,8 +65,8 @@ pub use self::{
         Signature, TopologySigned, VerifiedBackupKey,
     },
     limits::{
-        BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE, REPEATED_FREEZES_PER_MINUTE,
-        RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
+        BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE,
+        REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
     },
     pagination::ItemPage,
     start::VaultConfig,
@@ -77,7 +79,7 @@ pub use self::{
 };
 pub use crate::{
     kms::Reason,
-    storage::{PageRequest, StoredCheckpoint},
+    storage::{Order, PageRequest, StoredCheckpoint},
 };
 
 /// A running vault.

@@ -290,6 +290,75 @@ async fn filters_and_pages_give_exactly_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn entries_are_found_by_what_a_reviewer_has() {
+    let cast = Cast::start();
+    let named = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519", "name": "orders 2026" });
+    let key = id(&cast.admin.post("/v1/keys", &named).await.success());
+    let twin = json!({ "node": "participant2", "purpose": "signing", "spec": "ec-curve25519", "name": "orders 2027" });
+    let other = id(&cast.admin.post("/v1/keys", &twin).await.success());
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let body = json!({ "algorithm": "ed25519", "message": "aGVsbG8=" }).to_string();
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let signed = cast.node.send("POST", &format!("/v1/keys/{key}/sign"), &[("traceparent", &parent)], body).await;
+    signed.success();
+    let request = signed.headers["x-request-id"].to_str().unwrap();
+    let entry = cast.last("keys.sign").await;
+    let digest = entry["certificate"].as_str().unwrap();
+    let colons = digest.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap().to_uppercase()).collect::<Vec<_>>().join("%3A");
+    let found = |query: String| {
+        let auditor = &cast.auditor;
+        async move { auditor.log(&query).await }
+    };
+    for query in [format!("&request_id={request}"), format!("&trace_id={trace}"), format!("&certificate={digest}&operation=keys.sign")] {
+        assert_eq!(found(query.clone()).await, std::slice::from_ref(&entry), "{query}");
+    }
+    assert_eq!(found(format!("&certificate={digest}")).await, found(format!("&certificate={colons}")).await);
+    assert!(found(format!("&certificate={}", "0".repeat(64))).await.is_empty());
+    let wrapper = cast.auditor.get("/v1/wrapper-keys").await.success()["items"][0]["id"].as_str().unwrap().to_owned();
+    let about = found(format!("&wrapper_key={wrapper}")).await;
+    assert!(about.iter().any(|entry| entry["operation"] == "wrapper-keys.bootstrap"), "{about:?}");
+
+    // A key by its name, by the beginning of its id, and by the whole id.
+    let by_id = found(format!("&key_id={key}")).await;
+    assert_eq!(by_id.len(), 2);
+    for text in ["orders%202026", &key[..20], &key] {
+        assert_eq!(found(format!("&key={text}")).await, by_id, "{text}");
+    }
+    for unclear in ["orders", "1220", "%25"] {
+        let problem = cast.auditor.get(&format!("/v1/audit/entries?key={unclear}")).await.refused(400, "invalid_request");
+        assert!(problem["detail"].as_str().unwrap().starts_with("key: "), "{problem}");
+    }
+    cast.auditor.get(&format!("/v1/audit/entries?key={key}&key_id={other}")).await.refused(400, "invalid_request");
+
+    // Times as people write them.
+    let day = &entry["at"].as_str().unwrap()[..10];
+    assert!(found(format!("&from={day}&operation=keys.sign")).await.contains(&entry));
+    assert!(!found(format!("&to={day}&operation=keys.sign")).await.contains(&entry));
+    assert!(found("&since=1h&operation=keys.sign".into()).await.contains(&entry));
+    assert!(found("&since=0s&operation=keys.sign".into()).await.is_empty());
+    for (parameter, bad) in
+        [("from", "yesterday"), ("since", "long"), ("certificate", "ab"), ("order", "up"), ("job", "7"), ("wrapper_key", "wk")]
+    {
+        let problem = cast.auditor.get(&format!("/v1/audit/entries?{parameter}={bad}")).await.refused(400, "invalid_request");
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("{parameter}: ").replace("from: ", "from, to: ")), "{problem}");
+    }
+
+    // Newest first, over pages.
+    let oldest = found(String::new()).await;
+    let last = oldest.last().unwrap()["sequence"].as_u64().unwrap();
+    let (mut newest, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = cast.auditor.get(&format!("/v1/audit/entries?order=newest&limit=3{cursor}")).await.success();
+        newest.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    newest.retain(|entry| entry["sequence"].as_u64().unwrap() <= last);
+    newest.reverse();
+    assert_eq!(newest, oldest);
+}
+
+#[tokio::test]
 async fn an_auditor_of_one_node_sees_the_entries_of_that_node() {
     let grant = |name: &str| format!("\n[[grants]]\nprincipal = \"{}\"\nrole = \"auditor\"\nnodes = [\"participant1\"]\n", principal(name));
     let cast = Cast::start_with(|config| config + &grant("local-auditor"));

@@ -133,6 +133,7 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         call("audit.prove-inclusion", Value::Null, &["auditor"], OK),
         call("audit.prove-consistency", Value::Null, &["auditor"], OK),
         OtherCall { id: "checkpoint".into(), ..call("audit.read-tiles", Value::Null, &["auditor"], OK) },
+        call("audit.export", Value::Null, &["auditor"], OK),
         call("topology.decode", body("keys.sign-topology", &Held { id: String::new(), ciphertext: None }), everybody, OK),
         call("vault.whoami", Value::Null, everybody, OK),
         call("vault.status", Value::Null, everybody, OK),

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use canton_keyvault::{
     domain::{AuditEvent, Operation, Outcome, Principal, Timestamp},
-    storage::{Commit, EntryFilter, KeyStore, Mode, SqliteConfig, SqliteStore},
+    storage::{Commit, EntryFilter, KeyStore, Mode, Order, SqliteConfig, SqliteStore},
 };
 use rusqlite::Connection;
 use serde_json::Value;
@@ -131,7 +131,7 @@ async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
     let written = read(&db);
     db.execute_batch(
         "DROP TABLE audit_blocks; CREATE INDEX audit_entries_by_time ON audit_entries (at);
-         DROP TABLE audit_tree; DELETE FROM refinery_schema_history WHERE version >= 5;",
+         DROP TABLE audit_tree; DROP TABLE audit_digests; DROP TABLE audit_totals; DROP TABLE policies; DELETE FROM refinery_schema_history WHERE version >= 5;",
     )
     .unwrap();
     drop(db);
@@ -141,6 +141,91 @@ async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
     }
     migrated.close().await;
     assert_eq!(read(&Connection::open(folder.path().join("keyvault.db")).unwrap()), written, "the migration makes the rows of the writer");
+}
+
+/// Values that differ in almost every entry have no summary: the digests skip blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digests_skip_blocks_and_lose_no_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), Duration::ZERO);
+    let call = |number: u64| AuditEvent {
+        request_id: Some(format!("request-{number}")),
+        trace_id: Some(format!("trace-{}", number / 2)),
+        subject: (number == 3_500).then(|| "wk-000000000001 to wk-000000000002, job-00000000000a".into()),
+        principal: Principal { name: "dns:a".into(), certificate: Some([u8::from(number == 700); 32]) },
+        ..numbered(number)
+    };
+    let commits = (1..=ENTRIES).map(|number| store.commit(Commit::entry(call(number))));
+    futures_util::future::join_all(commits).await.into_iter().for_each(|result| {
+        result.unwrap();
+    });
+    let filters = [
+        (EntryFilter { request_id: Some("request-2500".into()), ..all_entries() }, vec![2_500]),
+        (EntryFilter { request_id: Some("request-3900".into()), ..all_entries() }, vec![3_900]),
+        (EntryFilter { trace_id: Some("trace-1000".into()), ..all_entries() }, vec![2_000, 2_001]),
+        (EntryFilter { certificate: Some([1; 32]), ..all_entries() }, vec![700]),
+        (EntryFilter { job: "job-00000000000a".parse().ok(), ..all_entries() }, vec![3_500]),
+        (EntryFilter { wrapper_key: "wk-000000000002".parse().ok(), ..all_entries() }, vec![3_500]),
+        (EntryFilter { request_id: Some("nothing".into()), ..all_entries() }, vec![]),
+        (EntryFilter { request_id: Some("request-2500".into()), outcome: Some(Outcome::Failed), ..all_entries() }, vec![]),
+    ];
+    // Four blocks, of which the last one is not complete: without time, each page reads one block.
+    let pages = |store: &Arc<dyn KeyStore>| {
+        let store = Arc::clone(store);
+        let filters = filters.clone();
+        async move {
+            for (filter, expected) in filters {
+                let newest = EntryFilter { order: Order::Newest, ..filter.clone() };
+                assert_eq!(all(&store, &filter, 100).await.0, expected, "{filter:?}");
+                assert_eq!(all_newest(&store, &newest, 100).await, expected.into_iter().rev().collect::<Vec<_>>(), "{filter:?}");
+            }
+        }
+    };
+    pages(&store).await;
+    while store.digest_log().await.unwrap() {}
+    let db = Connection::open(folder.path().join("keyvault.db")).unwrap();
+    let digests: (i64, i64) =
+        db.query_row("SELECT count(*), max(length(filter)) FROM audit_digests", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(digests.0, 3, "the complete blocks");
+    assert!(digests.1 < 4 * 1024, "{} bytes for 1024 entries", digests.1);
+    pages(&store).await;
+    // A digest without the value hides an entry, so that the digests are what is read.
+    db.execute("UPDATE audit_digests SET filter = zeroblob(8)", []).unwrap();
+    assert_eq!(all(&store, &filters[0].0, 100).await.0, [0; 0]);
+    assert_eq!(all(&store, &filters[1].0, 100).await.0, [3_900], "the last block has no digest");
+}
+
+/// The numbers of all matching entries, newest first.
+async fn all_newest(store: &Arc<dyn KeyStore>, filter: &EntryFilter, limit: u32) -> Vec<u64> {
+    let (mut found, mut before) = (Vec::new(), 0);
+    loop {
+        let read = store.entries(filter, page(before, limit)).await.unwrap();
+        found.extend(read.entries.iter().map(|stored| stored.entry.sequence));
+        let last = read.entries.last().map(|stored| stored.entry.sequence).filter(|_| read.entries.len() == limit as usize);
+        let Some(next) = read.stopped_at.or(last) else { return found };
+        assert!(before == 0 || next < before, "each page goes on");
+        before = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newest_first_is_the_reverse_of_oldest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    for time in [Duration::ZERO, Duration::from_mins(1)] {
+        let folder = folder.path().join(format!("{time:?}"));
+        std::fs::create_dir(&folder).unwrap();
+        let store = store(&folder, time);
+        fill(&store, 1).await;
+        let odd = || EntryFilter { key: Some(id(1)), ..all_entries() };
+        for filter in [all_entries(), who("dns:odd"), who("dns:rare"), odd(), EntryFilter { after: 1_500, last: Some(2_500), ..odd() }] {
+            let mut expected = all(&store, &filter, 1_000).await.0;
+            expected.reverse();
+            for limit in [99, 1_000] {
+                let newest = EntryFilter { order: Order::Newest, ..filter.clone() };
+                assert_eq!(all_newest(&store, &newest, limit).await, expected, "{filter:?}");
+            }
+        }
+    }
 }
 
 /// What was undone with a transaction is not known to the writer any more.
@@ -161,7 +246,7 @@ async fn the_summary_survives_refused_commits() {
 // The API
 
 /// A vault whose log already has many entries, and whose queries end after a millisecond.
-async fn long_log() -> TestVault {
+pub(crate) async fn long_log() -> TestVault {
     let mut vault = TestVault::prepare(|config| config.replace("[storage]", "[storage]\nquery_time = \"1ms\""));
     let source = canton_keyvault::audit::Source { vault: "dev".into(), instance: "main".into(), version: "test".into() };
     let config = SqliteConfig::new(vault.path("keyvault.db"), Mode::Production);

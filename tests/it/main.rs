@@ -1,6 +1,7 @@
 //! All integration tests in one binary, because every further binary would link all dependencies again.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic; clippy.toml covers test functions, not their helpers")]
 
+mod audit_export;
 mod audit_mutations;
 mod audit_query;
 mod audit_watch;

@@ -19,6 +19,18 @@ fn filled(path: &str, key: &str) -> String {
     path.replace("{id}", id)
 }
 
+/// A valid value of a required parameter.
+fn example(name: &str) -> String {
+    let value = match name {
+        "by" => "day",
+        "key" => "name",
+        "at" => "2026-01-31",
+        "sequence" | "from" => "1",
+        other => panic!("an example of {other}"),
+    };
+    format!("{name}={value}")
+}
+
 /// Every route of the OpenAPI document, whether it takes a body or parameters or not.
 #[tokio::test]
 async fn every_route_refuses_a_field_a_parameter_and_a_header_that_it_does_not_have() {
@@ -33,7 +45,11 @@ async fn every_route_refuses_a_field_a_parameter_and_a_header_that_it_does_not_h
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let idempotent = parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key");
             let json = [("content-type", "application/json")];
-            let with_parameter = format!("{target}?unknown_parameter=1");
+            let required = parameters.iter().filter(|parameter| parameter["in"] == "query" && parameter["required"] == true);
+            let required: Vec<String> = required.map(|parameter| example(parameter["name"].as_str().unwrap())).collect();
+            let target = if required.is_empty() { target } else { format!("{target}?{}", required.join("&")) };
+            let joint = if required.is_empty() { '?' } else { '&' };
+            let with_parameter = format!("{target}{joint}unknown_parameter=1");
             let mut tries = vec![
                 ("unknown_field", admin.send(&method, &target, &json, r#"{"unknown_field":1}"#).await),
                 ("unknown_parameter", admin.send(&method, &with_parameter, &[], "").await),
@@ -48,7 +64,7 @@ async fn every_route_refuses_a_field_a_parameter_and_a_header_that_it_does_not_h
             // A parameter twice: one of the two would be dropped.
             for parameter in parameters.iter().filter(|parameter| parameter["in"] == "query") {
                 let name = parameter["name"].as_str().unwrap();
-                let reply = admin.send(&method, &format!("{target}?{name}=7&{name}=7"), &[], "").await;
+                let reply = admin.send(&method, &format!("{target}{joint}{name}=7&{name}=7"), &[], "").await;
                 reply.refused(400, "invalid_request");
             }
             routes += 1;

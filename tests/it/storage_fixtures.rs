@@ -195,7 +195,7 @@ pub(crate) fn all_keys() -> KeyFilter {
 }
 
 pub(crate) const fn all_entries() -> EntryFilter {
-    EntryFilter { nodes: NodeScope::All, key: None, node: None, principal: None, operation: None, outcome: None, from: None, to: None }
+    EntryFilter::all()
 }
 
 /// The whole log, page by page.

@@ -3,3 +3,4 @@
 pub(super) mod checkpoints;
 pub(super) mod entries;
 pub(super) mod tiles;
+mod filters;

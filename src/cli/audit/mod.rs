@@ -1,9 +1,15 @@
 //! `audit`: commands for those who review the log.
 
 mod checkpoint;
+mod csv;
+mod export;
+mod export_stream;
+mod filters;
 mod keys;
+mod ocsf;
 mod prove;
 mod query;
+mod resume;
 mod verify;
 mod watch;
 
@@ -16,6 +22,8 @@ use super::{Failure, connection::ConnectionArgs};
 pub enum AuditCommand {
     /// List entries, oldest first
     Query(query::QueryArgs),
+    /// Write the log to a file, for the archive, for verification, or for other programs
+    Export(export::ExportArgs),
     /// Verify an export or the database of a vault: whether it is the log that was signed. Needs no vault
     Verify(verify::VerifyArgs),
     /// Print the newest checkpoint of the log, a signed note
@@ -32,6 +40,7 @@ pub enum AuditCommand {
 pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Result<(), Failure> {
     match command {
         AuditCommand::Query(args) => query::run(&args, &connection.remote()?).await,
+        AuditCommand::Export(args) => export::run(&args, &connection.remote()?).await,
         AuditCommand::Verify(args) => verify::run(&args, connection.output),
         AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,
         AuditCommand::VerifierKeys(_) => keys::list(&connection.remote()?).await,

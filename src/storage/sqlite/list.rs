@@ -36,6 +36,18 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Re
     Ok(keys)
 }
 
+/// The ids of keys with this name, or whose id begins with this text.
+pub(super) fn find_keys(db: &Connection, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+    let mut conditions = Conditions::after("position", 0)?;
+    conditions.keys(&KeyFilter { nodes: nodes.clone(), ..KeyFilter::all() });
+    conditions.push("(name = ? OR substr(id, 1, length(?)) = ?)", [text; 3].map(|text| Value::Text(text.to_owned())));
+    let sql = format!("SELECT id FROM keys {conditions} ORDER BY position LIMIT {limit}");
+    let mut sql = db.prepare(&sql)?;
+    let rows = sql.query_map(params_from_iter(conditions.values), |row| row.get::<_, String>(0))?;
+    let ids = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
 /// The ids of all rows of keys, and of the keys that have no row.
 #[derive(Debug, Default)]
 pub struct KeyRows {

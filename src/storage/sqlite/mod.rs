@@ -10,6 +10,7 @@
 //! | `apply` | what one commit does inside the batch's transaction |
 //! | `tree` | the Merkle tree over the log: hashes, proofs |
 //! | `blocks` | the summary of the log by blocks of entries, which the writer keeps |
+//! | `digests` | filters and totals of complete blocks, which a background task makes |
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys |
 //! | `entries` | queries of the log, block by block, within a time |
@@ -28,6 +29,7 @@ mod backup;
 mod blocks;
 mod chain;
 mod config;
+mod digests;
 mod entries;
 mod error;
 mod inspect;
@@ -67,7 +69,9 @@ use super::{
     TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::audit::merkle::Hash;
-use crate::domain::{Job, JobId, JobKind, KeyId, KeyRecord, KeyState, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState};
+use crate::domain::{
+    Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeScope, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
+};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{BackupHead, Inspection, StoreFacts, backup_head, copy, facts, inspect};
@@ -229,6 +233,19 @@ impl KeyStore for SqliteStore {
         self.readers.run(Lane::Log, move |db| entries::entries(db, &filter, page, time)).await
     }
 
+    async fn digest_log(&self) -> Result<bool, StoreError> {
+        let digests = self.readers.run(Lane::Log, digests::make).await?;
+        if digests.is_empty() {
+            return Ok(false);
+        }
+        self.writer.aside(move |db| digests::write(db, &digests)).await.map(|()| true)
+    }
+
+    async fn find_keys(&self, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+        let (text, nodes) = (text.to_owned(), nodes.clone());
+        self.list(move |db| list::find_keys(db, &text, &nodes, limit)).await
+    }
+
     async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
         let in_chain = self.verified(Lane::Log, move |db, state| uses::in_chain(db, state, id)).await?;
         if in_chain.first_use.is_some() {
@@ -258,6 +275,10 @@ impl KeyStore for SqliteStore {
 
     async fn tree(&self, query: TreeQuery) -> Result<Vec<Hash>, StoreError> {
         self.readers.run(Lane::Log, move |db| tree::query(db, query)).await
+    }
+
+    async fn inclusion_proofs(&self, leaves: Vec<u64>, size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
+        self.readers.run(Lane::Log, move |db| tree::inclusion_proofs(db, &leaves, size)).await
     }
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {

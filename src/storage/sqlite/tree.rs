@@ -1,11 +1,14 @@
 //! The Merkle tree over the log in the database: leaves beside their entries, hashes of complete subtrees in `audit_tree`.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use rusqlite::{Connection, params};
 
 use super::{
     StoreError,
     apply::{self, Batch, Head, execute_one},
     blocks::NewestBlock,
+    digests,
     error::{corrupt, signed},
 };
 use crate::{
@@ -48,7 +51,44 @@ pub(super) fn query(db: &Connection, query: TreeQuery) -> Result<Vec<Hash>, Stor
         TreeQuery::Root { size } => Ok(vec![merkle::root(&tree, size)?]),
         TreeQuery::Inclusion { leaf, size } => merkle::inclusion_proof(&tree, leaf, size),
         TreeQuery::Consistency { old, size } => merkle::consistency_proof(&tree, old, size),
+        TreeQuery::Subtrees { size } => Ok(merkle::frontier(&tree, size)?.roots().to_vec()),
         TreeQuery::Hashes { level, from, count } => tree.hashes(level, from, count.min(TILE)),
+    }
+}
+
+/// The inclusion proofs of leaves in the tree of `size` entries. Proofs share the nodes that they have in common.
+pub(super) fn inclusion_proofs(db: &Connection, leaves: &[u64], size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
+    let tree = RememberedTree { tree: Tree(db), nodes: RefCell::default() };
+    leaves.iter().map(|leaf| merkle::inclusion_proof(&tree, *leaf, size)).collect()
+}
+
+/// A tree that computes each node once.
+struct RememberedTree<'a> {
+    tree: Tree<'a>,
+    nodes: RefCell<HashMap<(u32, u64), Hash>>,
+}
+
+/// Nodes that are remembered at the same time: 6 MiB.
+const REMEMBERED_NODES: usize = 65_536;
+
+impl HashReader for RememberedTree<'_> {
+    type Error = StoreError;
+
+    fn hashes(&self, level: u32, from: u64, count: u64) -> Result<Vec<Hash>, StoreError> {
+        self.tree.hashes(level, from, count)
+    }
+
+    fn node(&self, height: u32, index: u64) -> Result<Hash, StoreError> {
+        if let Some(known) = self.nodes.borrow().get(&(height, index)) {
+            return Ok(*known);
+        }
+        let nodes = merkle::nodes_below(self, height, index)?;
+        let mut remembered = self.nodes.borrow_mut();
+        if remembered.len() + nodes.len() > REMEMBERED_NODES {
+            remembered.clear();
+        }
+        remembered.extend(nodes);
+        remembered.get(&(height, index)).copied().ok_or_else(|| corrupt("audit_tree", format_args!("no node {index} at height {height}")))
     }
 }
 
@@ -107,7 +147,8 @@ pub(super) fn complete(db: &Connection, size: u64) -> Result<(), StoreError> {
 /// [`StoreError::Corrupt`] if more than a million entries in a row are missing.
 pub(super) fn repair(db: &Connection, source: &Source, now: Timestamp) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
-    let result = repair_entries(db, source, now).and_then(|()| Ok(db.execute_batch("DELETE FROM audit_tree")?));
+    let result =
+        repair_entries(db, source, now).and_then(|()| digests::clear(db).and_then(|()| Ok(db.execute_batch("DELETE FROM audit_tree")?)));
     db.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     result
 }

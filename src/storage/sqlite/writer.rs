@@ -47,8 +47,12 @@ pub(super) struct Writer {
 enum WriterMessage {
     Commit(QueuedCommit),
     Checkpoint(Box<StoredCheckpoint>, oneshot::Sender<Result<(), StoreError>>),
+    Aside(AsideTask, oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
+
+/// A write of derived data in a transaction of its own.
+type AsideTask = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
 
 /// A commit in the queue. It is begun by the thread or given up by its caller, never both.
 struct QueuedCommit {
@@ -111,6 +115,19 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let message = WriterMessage::Checkpoint(Box::new(checkpoint), answer);
         self.queue.try_send(message).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
+            TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Runs a write of derived data between two batches of commits.
+    ///
+    /// # Errors
+    /// What `task` answers, [`StoreError::TooSlow`] if the queue is full, or [`StoreError::Closed`].
+    pub(super) async fn aside(&self, task: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(WriterMessage::Aside(Box::new(task), answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
             TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -210,19 +227,23 @@ impl WriterThread {
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            let (mut batch, mut checkpoints) = (Vec::with_capacity(jobs.len()), Vec::new());
+            let (mut batch, mut checkpoints, mut asides) = (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
                     // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
                     WriterMessage::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
                     WriterMessage::Commit(_) => {}
                     WriterMessage::Checkpoint(checkpoint, answer) => checkpoints.push((checkpoint, answer)),
+                    WriterMessage::Aside(task, answer) => asides.push((task, answer)),
                     WriterMessage::Close => queue.close(),
                 }
             }
             self.answer(batch);
             for (checkpoint, answer) in checkpoints {
                 drop(answer.send(self.store_checkpoint(&checkpoint)));
+            }
+            for (task, answer) in asides {
+                drop(answer.send(task(&self.db)));
             }
             if self.wal.is_exceeded() {
                 self.restart_wal();

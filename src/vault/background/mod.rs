@@ -1,6 +1,7 @@
 //! Background tasks, one file for each. [`run`] starts them; they end with the vault. They have no access to the limits of callers.
 
 mod destroy_keys;
+mod digest_log;
 mod flush_pending_audit;
 mod gauges;
 mod job_runner;
@@ -68,6 +69,7 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().watch_coverage(stop.clone()));
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
+    tasks.spawn(background.clone().digest_log(stop.clone()));
     // The limits belong to callers, and a checkpoint needs a key of the vault: only these two tasks get the whole vault.
     tasks.spawn(forget_idle_principals(Arc::clone(vault), stop.clone()));
     tasks.spawn(make_checkpoints(Arc::clone(vault), checkpoint_interval, stop.clone()));

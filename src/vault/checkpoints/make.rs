@@ -15,7 +15,7 @@ impl Vault {
     ///
     /// # Errors
     /// The errors of the store.
-    pub(super) async fn log_origin(&self) -> Result<String, VaultError> {
+    pub(in crate::vault) async fn log_origin(&self) -> Result<String, VaultError> {
         let incarnation = self.env.store.state().await?.incarnation;
         Ok(origin(self.env.vault_id.as_str(), &self.checkpoints.instance, incarnation))
     }

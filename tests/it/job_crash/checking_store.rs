@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use canton_keyvault::{
     crypto::envelope,
     domain::{
-        EncryptionContext, Job, JobId, JobKind, KeyAttributes, KeyId, KeyRecord, KeyState, ProviderKind, SealedKey, Timestamp, VaultId,
-        WrapperKey, WrapperKeyId, WrapperState,
+        EncryptionContext, Job, JobId, JobKind, KeyAttributes, KeyId, KeyRecord, KeyState, NodeScope, ProviderKind, SealedKey, Timestamp,
+        VaultId, WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
         Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
@@ -416,6 +416,14 @@ impl KeyStore for Watched {
         self.store.entries(filter, page).await
     }
 
+    async fn digest_log(&self) -> Result<bool, StoreError> {
+        self.store.digest_log().await
+    }
+
+    async fn find_keys(&self, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+        self.store.find_keys(text, nodes, limit).await
+    }
+
     async fn use_since_import(&self, id: KeyId) -> Result<Option<LoggedUse>, StoreError> {
         self.store.use_since_import(id).await
     }
@@ -426,6 +434,10 @@ impl KeyStore for Watched {
 
     async fn tree(&self, query: TreeQuery) -> Result<Vec<[u8; 32]>, StoreError> {
         self.store.tree(query).await
+    }
+
+    async fn inclusion_proofs(&self, leaves: Vec<u64>, size: u64) -> Result<Vec<Vec<[u8; 32]>>, StoreError> {
+        self.store.inclusion_proofs(leaves, size).await
     }
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {

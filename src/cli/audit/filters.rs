@@ -1,0 +1,92 @@
+//! The options that select entries of the log, and the query that they make.
+
+use clap::Args;
+
+use crate::cli::value_parsers::{age, certificate, time_or_date, words};
+use crate::client::Call;
+use crate::domain::{JobId, KeyId, NodeName, Operation, Outcome, Timestamp, WrapperKeyId};
+
+/// Which entries.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters: all that are given must match")]
+pub(super) struct FilterArgs {
+    /// Entries about this key: its id, the beginning of its id, or its name
+    #[arg(long, value_name = "KEY")]
+    key_id: Option<String>,
+    /// Entries about this node
+    #[arg(long)]
+    node: Option<NodeName>,
+    /// Entries of this principal, spiffe://… or dns:…
+    #[arg(long)]
+    principal: Option<String>,
+    /// Entries of the client certificate with this SHA-256 in hex
+    #[arg(long, value_name = "DIGEST", value_parser = certificate)]
+    certificate: Option<String>,
+    /// Entries of this operation
+    #[arg(long, value_parser = words::<Operation>())]
+    operation: Option<Operation>,
+    /// Entries with this result
+    #[arg(long, value_parser = words::<Outcome>())]
+    outcome: Option<Outcome>,
+    /// The call with this request id, or for which a KMS assigned it
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Entries of calls with this W3C trace id
+    #[arg(long, value_name = "ID")]
+    trace_id: Option<String>,
+    /// Entries that name this job
+    #[arg(long, value_name = "JOB")]
+    job: Option<JobId>,
+    /// Entries that name this wrapper key
+    #[arg(long, value_name = "ID")]
+    wrapper_key: Option<WrapperKeyId>,
+    /// Not before this time: RFC 3339, or a date (00:00 UTC)
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
+    from: Option<Timestamp>,
+    /// Before this time: RFC 3339, or a date (00:00 UTC)
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
+    to: Option<Timestamp>,
+    /// Not older than this, such as 1d or 12h, by the clock of the vault
+    #[arg(long, value_name = "DURATION", value_parser = age)]
+    since: Option<String>,
+    /// Only entries after this one: continue after the last entry that you have
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(super) after: Option<u64>,
+}
+
+impl FilterArgs {
+    /// The call with these filters, all entries after `after`.
+    pub(super) fn query(&self, call: Call, after: Option<u64>) -> Call {
+        let Self {
+            key_id,
+            node,
+            principal,
+            certificate,
+            operation,
+            outcome,
+            request_id,
+            trace_id,
+            job,
+            wrapper_key,
+            from,
+            to,
+            since,
+            after: _,
+        } = self;
+        let is_id = key_id.as_ref().is_some_and(|text| text.parse::<KeyId>().is_ok());
+        call.query_if(if is_id { "key_id" } else { "key" }, key_id.as_ref())
+            .query_if("node", node.as_ref())
+            .query_if("principal", principal.as_ref())
+            .query_if("certificate", certificate.as_ref())
+            .query_if("operation", *operation)
+            .query_if("outcome", *outcome)
+            .query_if("request_id", request_id.as_ref())
+            .query_if("trace_id", trace_id.as_ref())
+            .query_if("job", *job)
+            .query_if("wrapper_key", *wrapper_key)
+            .query_if("from", *from)
+            .query_if("to", *to)
+            .query_if("since", since.as_ref())
+            .query_if("after", after)
+    }
+}
