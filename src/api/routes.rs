@@ -18,7 +18,7 @@ use crate::domain::Operation;
 
 use super::{
     Api, Problem,
-    audit::{checkpoints, entries, tiles},
+    audit::{access, checkpoints, entries, summary, tiles},
     authorization, docs, freeze,
     keys::{self, corrections, lifecycle, operations, reseal},
     status, topology,
@@ -98,6 +98,8 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(rotations::abort))
         .routes(routes!(entries::entries))
         .routes(routes!(entries::export))
+        .routes(routes!(summary::summary))
+        .routes(routes!(access::access))
         .routes(routes!(checkpoints::show))
         .routes(routes!(checkpoints::make))
         .routes(routes!(checkpoints::verifier_keys, checkpoints::rotate))

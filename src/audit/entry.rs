@@ -101,7 +101,7 @@ pub struct Entry {
     /// The algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
-    /// SHA-256, hex: of the message to sign, or of the *ciphertext* of an encryption or decryption.
+    /// SHA-256, hex: of the message to sign, of the *ciphertext* of an encryption or decryption, or of the policy that a start or reload put in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The outcome.

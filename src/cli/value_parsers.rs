@@ -6,7 +6,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::{
     crypto::canton::CantonVersion,
-    domain::{Algorithm, Class, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText, Usage},
+    domain::{
+        Algorithm, Class, Dimension, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText,
+        Usage,
+    },
 };
 
 /// A closed set of values.
@@ -25,7 +28,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Algorithm, CantonVersion, Class, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Usage);
+words!(Algorithm, CantonVersion, Class, Dimension, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Usage);
 
 /// A parser of the values of `T`.
 pub(super) fn words<T: ClosedSet>() -> impl TypedValueParser<Value = T> {
@@ -35,6 +38,11 @@ pub(super) fn words<T: ClosedSet>() -> impl TypedValueParser<Value = T> {
 /// A parser of times and dates.
 pub(super) fn time_or_date(text: &str) -> Result<Timestamp, &'static str> {
     Timestamp::parse_time_or_date(text).ok_or("write an RFC 3339 time or a date, such as 2026-01-31T12:00:00Z or 2026-01-31")
+}
+
+/// A parser of dates.
+pub(super) fn date(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::parse(&format!("{text}T00:00:00Z")).ok_or("write a date, such as 2026-01-31")
 }
 
 /// A check of a duration, which is sent as it is.

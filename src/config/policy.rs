@@ -66,7 +66,7 @@ pub(super) fn policy(nodes: &[NodeName], grants: &[GrantConfig]) -> Result<Polic
         .map_err(|error| ("[[grants]]".to_owned(), error.to_string()))
 }
 
-/// The first 16 hex digits of SHA-256 over the sorted nodes and grants, one per line. Order and repetition do not matter.
+/// The first 16 hex digits of SHA-256 over [`Policy::text`]: the sorted nodes and grants, one per line. Order and repetition do not matter.
 fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
     let mut lines = nodes.iter().map(|node| format!("node {node}")).collect::<BTreeSet<_>>();
     for grant in grants {
@@ -78,4 +78,24 @@ fn revision(nodes: &[NodeName], grants: &[GrantConfig]) -> String {
     }
     let digest = lines.iter().fold(Sha256::new(), |hash, line| hash.chain_update(line).chain_update("\n")).finalize();
     Hex(digest.get(..8).unwrap_or_default()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log states the digest of the text, and each entry the revision: they must be of the same policy.
+    #[test]
+    fn the_revision_is_the_beginning_of_the_digest_of_the_text() {
+        let nodes: Vec<NodeName> = ["b", "a"].map(|name| name.parse().unwrap()).into();
+        let grant = |principal: &str, role, nodes| GrantConfig { principal: principal.into(), role, nodes };
+        let grants = [
+            grant("dns:x", Role::Node, NodesConfig::Named(nodes.iter().cloned().collect())),
+            grant("dns:w", Role::Auditor, NodesConfig::All),
+            grant("dns:w", Role::Auditor, NodesConfig::All),
+        ];
+        let policy = policy(&nodes, &grants).unwrap();
+        let digest = Hex(&Sha256::digest(policy.text())).to_string();
+        assert_eq!(digest[..16], **policy.revision());
+    }
 }

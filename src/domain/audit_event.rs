@@ -75,7 +75,7 @@ pub struct AuditEvent {
     pub node: Option<NodeName>,
     /// The algorithm.
     pub algorithm: Option<Algorithm>,
-    /// SHA-256 of the message to sign, or of the *ciphertext* of an encryption or decryption.
+    /// SHA-256 of the message to sign, of the *ciphertext* of an encryption or decryption, or of the text of the policy of a start or reload.
     pub digest: Option<[u8; 32]>,
     /// The outcome.
     pub outcome: Outcome,

@@ -75,6 +75,10 @@ text_enum!(
         QueryAudit = "audit.query",
         /// `GET /v1/audit/export`
         ExportAudit = "audit.export",
+        /// `GET /v1/audit/summary`
+        SummarizeAudit = "audit.summary",
+        /// `GET /v1/audit/access`
+        ShowAccess = "audit.show-access",
         /// `GET /v1/audit/checkpoint`
         ShowCheckpoint = "audit.show-checkpoint",
         /// `POST /v1/audit/checkpoints`
@@ -197,9 +201,14 @@ impl Operation {
     /// What the operation is about.
     pub fn concerns(self) -> Concern {
         match self {
-            Self::CreateKey | Self::CreateExportableKey | Self::ImportKey | Self::ListKeys | Self::QueryAudit | Self::ExportAudit => {
-                Concern::Node
-            }
+            Self::CreateKey
+            | Self::CreateExportableKey
+            | Self::ImportKey
+            | Self::ListKeys
+            | Self::QueryAudit
+            | Self::ExportAudit
+            | Self::SummarizeAudit
+            | Self::ShowAccess => Concern::Node,
             key if key.as_str().starts_with("keys.") => Concern::Key,
             _ => Concern::Vault,
         }
@@ -267,6 +276,8 @@ impl Role {
                 O::ShowReseal,
                 O::QueryAudit,
                 O::ExportAudit,
+                O::SummarizeAudit,
+                O::ShowAccess,
                 O::ShowCheckpoint,
                 O::MakeCheckpoint,
                 O::ListVerifierKeys,

@@ -235,6 +235,11 @@ impl Policy {
         &self.nodes
     }
 
+    /// All grants, in no order.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values().flatten()
+    }
+
     /// The grants of one principal.
     pub fn grants_of(&self, principal: &str) -> &[Grant] {
         self.grants.get(principal).map_or(&[], Vec::as_slice)

@@ -59,7 +59,13 @@ impl Operation {
             Self::Freeze | Self::DisableKey => WorkKind::Incident,
             Self::SignTopology => WorkKind::Topology,
             Self::DecodeTopology => WorkKind::Decoding,
-            Self::QueryAudit | Self::MakeCheckpoint | Self::ProveInclusion | Self::ProveConsistency | Self::ReadTiles => WorkKind::Query,
+            Self::QueryAudit
+            | Self::SummarizeAudit
+            | Self::ShowAccess
+            | Self::MakeCheckpoint
+            | Self::ProveInclusion
+            | Self::ProveConsistency
+            | Self::ReadTiles => WorkKind::Query,
             Self::ExportAudit => WorkKind::Export,
             Self::ListKeys | Self::ListWrapperKeys | Self::ListRotations | Self::ListReseals => WorkKind::List,
             Self::ShowKey

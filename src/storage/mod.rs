@@ -6,6 +6,7 @@ mod commit;
 mod jobs;
 mod log_query;
 mod sqlite;
+mod totals;
 mod verified_state;
 
 use std::time::Duration;
@@ -15,8 +16,8 @@ use async_trait::async_trait;
 use crate::{
     audit::merkle::Hash,
     domain::{
-        Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeName, NodeScope, ProviderKind, Purpose, StateChange, Timestamp,
-        WrapperKey, WrapperKeyId, WrapperState,
+        Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, ProviderKind, Purpose, StateChange,
+        Timestamp, WrapperKey, WrapperKeyId, WrapperState,
     },
 };
 
@@ -29,6 +30,7 @@ pub use sqlite::{
     BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
     free_disk, inspect, is_in_use, verify_log,
 };
+pub use totals::{MAX_GROUPS, Total, Totals, TotalsQuery};
 pub use verified_state::{CHAIN_START, ChainError, LoggedUse, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
 /// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
@@ -154,6 +156,30 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`]. Nothing was written then.
     async fn digest_log(&self) -> Result<bool, StoreError>;
+
+    /// Counts entries and the calls that they represent. A count takes a bounded time: then it says up to which entry it counted.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError>;
+
+    /// The lifecycle of a key after its newest state change up to this time, as the log states it. `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn key_state_at(&self, id: KeyId, at: Timestamp) -> Result<Option<Lifecycle>, StoreError>;
+
+    /// Stores the text of a policy under its SHA-256 (hex), before an entry states the digest. A text that is there already stays.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn store_policy(&self, digest: &str, text: &str) -> Result<(), StoreError>;
+
+    /// The text of a policy. The caller compares it with the digest.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn policy_text(&self, digest: &str) -> Result<Option<String>, StoreError>;
 
     /// The ids of keys with this name, or whose id begins with this text: at most `limit`.
     ///

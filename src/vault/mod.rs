@@ -15,9 +15,11 @@
 //! | `Checkpoints` | Signed statements of the log cover durable entries only. |
 //! | `Limits` | One caller cannot exhaust the resources of others. Background tasks have no access to it. |
 
+mod audit_access;
 mod audit_export;
 mod audit_gate;
 mod audit_query;
+mod audit_summary;
 mod authorize;
 pub mod background;
 mod call;
@@ -49,6 +51,7 @@ use self::{
 };
 
 pub use self::{
+    audit_access::{KeyAccess, PolicyInForce},
     audit_export::{EXPORT_TIME, Export},
     audit_gate::AuditedResult,
     audit_query::{EntryQuery, KeySelector, LoggedEntry},
@@ -79,7 +82,7 @@ pub use self::{
 };
 pub use crate::{
     kms::Reason,
-    storage::{Order, PageRequest, StoredCheckpoint},
+    storage::{Order, PageRequest, StoredCheckpoint, Total, Totals, TotalsQuery},
 };
 
 /// A running vault.

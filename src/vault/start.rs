@@ -6,15 +6,15 @@ use arc_swap::ArcSwap;
 
 use crate::{
     crypto::Random,
-    domain::{AuditEvent, Clock, Operation, Policy, VaultId},
+    domain::{AuditEvent, Clock, Hex, Operation, Policy, VaultId},
     kms::Providers,
     storage::KeyStore,
 };
 
 use super::{
-    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError, audit_gate::AuditGate, background::Background,
-    checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache,
-    keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError, audit_access::policy_digest, audit_gate::AuditGate,
+    background::Background, checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker,
+    key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
 };
 
 /// How long a stop waits for the last checkpoint.
@@ -86,7 +86,8 @@ impl Vault {
             detached_calls: DetachedCalls::default(),
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };
-        vault.gate.record(event).await?;
+        let digest = vault.keep_policy().await?;
+        vault.gate.record(AuditEvent { digest: Some(digest), ..event }).await?;
         Ok(vault)
     }
 
@@ -113,10 +114,21 @@ impl Vault {
         self.gate.stop();
     }
 
+    /// Stores the text of the policy in force, before an entry states its digest.
+    async fn keep_policy(&self) -> Result<[u8; 32], VaultError> {
+        let (digest, text) = policy_digest(&self.gate.policy());
+        self.env.store.store_policy(&Hex(&digest).to_string(), &text).await?;
+        Ok(digest)
+    }
+
     /// Writes the entry of a reload of certificates or grants, which are in force already. `what` names them.
     pub async fn reloaded(&self, what: &str) {
         let event = AuditEvent { subject: Some(what.to_owned()), ..self.gate.system_event(Operation::Reload) };
-        if let Err(error) = self.gate.record(event).await {
+        let digest = self.keep_policy().await;
+        if let Err(error) = &digest {
+            tracing::error!(%error, "the text of the policy could not be stored");
+        }
+        if let Err(error) = self.gate.record(AuditEvent { digest: digest.ok(), ..event }).await {
             tracing::error!(%error, "the audit entry of a reload could not be written");
         }
     }

@@ -134,6 +134,8 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         call("audit.prove-consistency", Value::Null, &["auditor"], OK),
         OtherCall { id: "checkpoint".into(), ..call("audit.read-tiles", Value::Null, &["auditor"], OK) },
         call("audit.export", Value::Null, &["auditor"], OK),
+        call("audit.summary", Value::Null, &["auditor"], OK),
+        call("audit.show-access", Value::Null, &["auditor"], (400, "invalid_request")),
         call("topology.decode", body("keys.sign-topology", &Held { id: String::new(), ciphertext: None }), everybody, OK),
         call("vault.whoami", Value::Null, everybody, OK),
         call("vault.status", Value::Null, everybody, OK),
@@ -147,7 +149,12 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
 }
 
 /// The parameters of calls that need some.
-const QUERIES: &[(&str, &str)] = &[("audit.prove-inclusion", "?sequence=1"), ("audit.prove-consistency", "?from=1")];
+const QUERIES: &[(&str, &str)] = &[
+    ("audit.prove-inclusion", "?sequence=1"),
+    ("audit.prove-consistency", "?from=1"),
+    ("audit.summary", "?by=day"),
+    ("audit.show-access", "?key=none&at=2026-01-01"),
+];
 
 /// The role that a principal has towards a node.
 fn role(who: &'static str, node: &str) -> &'static str {

@@ -193,6 +193,23 @@ fn every_command_makes_its_one_call() {
             none.clone(),
             false,
         ),
+        (
+            "audit query --key-id orders --certificate AB:AB_DIGEST --since 1d --to 2026-01-02 --newest",
+            "GET",
+            format!(
+                "/v1/audit/entries?key=orders&certificate={}&to=2026-01-02T00%3A00%3A00Z&since=1d&order=newest&limit=100",
+                "ab".repeat(32)
+            ),
+            none.clone(),
+            false,
+        ),
+        (
+            "audit who --key-id orders --at 2026-01-31",
+            "GET",
+            "/v1/audit/access?key=orders&at=2026-01-31T00%3A00%3A00Z&window=1d".into(),
+            none.clone(),
+            false,
+        ),
         ("freeze", "POST", "/v1/freeze".into(), json!({}), false),
         ("unfreeze", "POST", "/v1/unfreeze".into(), json!({}), false),
         ("status", "GET", "/v1/status".into(), none.clone(), false),
@@ -207,7 +224,10 @@ fn every_command_makes_its_one_call() {
     ];
     for (line, method, target, body, creates) in table {
         for format in ["text", "json"] {
-            let line = line.replace("KEY", PAIR).replace("SYM", SYMMETRIC).replace("JOB", JOB) + " --output " + format;
+            let line =
+                line.replace("AB:AB_DIGEST", &["AB"; 32].join(":")).replace("KEY", PAIR).replace("SYM", SYMMETRIC).replace("JOB", JOB)
+                    + " --output "
+                    + format;
             assert_done(&line, &vault.run(&line));
             let seen = vault.take_seen();
             let [seen] = seen.as_slice() else { panic!("{line}: {seen:?}") };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::{
-    domain::{CertificateId, JobId, Timestamp, WrapperKeyId},
+    domain::{CertificateId, Dimension, JobId, Timestamp, WrapperKeyId},
     vault::Order,
 };
 
@@ -84,6 +84,27 @@ from_text!(
     |text| text.parse().ok(),
     "wrapper_key: supply the id of a wrapper key, wk- and 12 hex digits"
 );
+
+from_text!(
+    /// A day in UTC, in days since 1970-01-01.
+    Day(i64),
+    |text| Timestamp::parse(&format!("{text}T00:00:00Z")).map(|time| time.seconds().div_euclid(24 * 3600)),
+    "from, to: supply a date, such as 2026-01-31"
+);
+
+/// What a summary is counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(in crate::api) struct Dimensions(pub(in crate::api) Vec<Dimension>);
+
+impl TryFrom<String> for Dimensions {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let all: Result<Vec<Dimension>, _> = text.split(',').map(str::parse).collect();
+        all.map(Self).map_err(|_| "by: supply some of day, principal, certificate, node, key, operation, outcome, separated by commas")
+    }
+}
 
 #[cfg(test)]
 mod tests {

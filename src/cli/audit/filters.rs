@@ -7,48 +7,48 @@ use crate::client::Call;
 use crate::domain::{JobId, KeyId, NodeName, Operation, Outcome, Timestamp, WrapperKeyId};
 
 /// Which entries.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Filters: all that are given must match")]
 pub(super) struct FilterArgs {
     /// Entries about this key: its id, the beginning of its id, or its name
     #[arg(long, value_name = "KEY")]
-    key_id: Option<String>,
+    pub(super) key_id: Option<String>,
     /// Entries about this node
     #[arg(long)]
-    node: Option<NodeName>,
+    pub(super) node: Option<NodeName>,
     /// Entries of this principal, spiffe://… or dns:…
     #[arg(long)]
-    principal: Option<String>,
+    pub(super) principal: Option<String>,
     /// Entries of the client certificate with this SHA-256 in hex
     #[arg(long, value_name = "DIGEST", value_parser = certificate)]
-    certificate: Option<String>,
+    pub(super) certificate: Option<String>,
     /// Entries of this operation
     #[arg(long, value_parser = words::<Operation>())]
-    operation: Option<Operation>,
+    pub(super) operation: Option<Operation>,
     /// Entries with this result
     #[arg(long, value_parser = words::<Outcome>())]
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     /// The call with this request id, or for which a KMS assigned it
     #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    pub(super) request_id: Option<String>,
     /// Entries of calls with this W3C trace id
     #[arg(long, value_name = "ID")]
-    trace_id: Option<String>,
+    pub(super) trace_id: Option<String>,
     /// Entries that name this job
     #[arg(long, value_name = "JOB")]
-    job: Option<JobId>,
+    pub(super) job: Option<JobId>,
     /// Entries that name this wrapper key
     #[arg(long, value_name = "ID")]
-    wrapper_key: Option<WrapperKeyId>,
+    pub(super) wrapper_key: Option<WrapperKeyId>,
     /// Not before this time: RFC 3339, or a date (00:00 UTC)
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
-    from: Option<Timestamp>,
+    pub(super) from: Option<Timestamp>,
     /// Before this time: RFC 3339, or a date (00:00 UTC)
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
-    to: Option<Timestamp>,
+    pub(super) to: Option<Timestamp>,
     /// Not older than this, such as 1d or 12h, by the clock of the vault
     #[arg(long, value_name = "DURATION", value_parser = age)]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// Only entries after this one: continue after the last entry that you have
     #[arg(long, value_name = "SEQUENCE")]
     pub(super) after: Option<u64>,

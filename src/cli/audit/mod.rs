@@ -1,5 +1,6 @@
 //! `audit`: commands for those who review the log.
 
+mod certificate;
 mod checkpoint;
 mod csv;
 mod export;
@@ -10,8 +11,10 @@ mod ocsf;
 mod prove;
 mod query;
 mod resume;
+mod summary;
 mod verify;
 mod watch;
+mod who;
 
 use clap::Subcommand;
 
@@ -34,6 +37,12 @@ pub enum AuditCommand {
     Prove(prove::ProveArgs),
     /// Follow the log of a vault, and raise an alarm if it was rewritten, truncated or forked, or if checkpoints stop
     Watch(watch::WatchArgs),
+    /// Count the calls in the log, by principal, key, day and so on
+    Summary(summary::SummaryArgs),
+    /// Show who was allowed to use a key at a time, and who used it
+    Who(who::WhoArgs),
+    /// Show everything that was done with a client certificate, counted
+    Certificate(certificate::CertificateArgs),
 }
 
 /// Runs the command.
@@ -41,6 +50,9 @@ pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Re
     match command {
         AuditCommand::Query(args) => query::run(&args, &connection.remote()?).await,
         AuditCommand::Export(args) => export::run(&args, &connection.remote()?).await,
+        AuditCommand::Summary(args) => summary::run(args, &connection.remote()?).await,
+        AuditCommand::Who(args) => who::run(&args, &connection.remote()?).await,
+        AuditCommand::Certificate(args) => certificate::run(&args, &connection.remote()?).await,
         AuditCommand::Verify(args) => verify::run(&args, connection.output),
         AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,
         AuditCommand::VerifierKeys(_) => keys::list(&connection.remote()?).await,

@@ -13,9 +13,11 @@
 //! | `digests` | filters and totals of complete blocks, which a background task makes |
 //! | `readers` | threads with read connections |
 //! | `read`, `list` | look-ups by key; pages of keys |
+//! | `totals` | how many calls there were, from the digests and the entries after them |
 //! | `entries` | queries of the log, block by block, within a time |
 //! | `uses` | whether an imported key was used since its import |
 //! | `jobs` | jobs over all keys: which keys are left, starting, ending, retiring |
+//! | `policies` | the texts of policies; the state of a key at a time |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
 //! | `verify_log` | the log of a file against its checkpoints, offline |
@@ -36,10 +38,12 @@ mod inspect;
 mod jobs;
 mod list;
 mod open;
+mod policies;
 mod read;
 mod readers;
 mod rows;
 mod schema;
+mod totals;
 mod tree;
 mod uses;
 mod verify_log;
@@ -66,11 +70,11 @@ use self::{
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
     KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredCheckpoint, StoredEntry, StoredKey,
-    TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
+    Totals, TotalsQuery, TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::audit::merkle::Hash;
 use crate::domain::{
-    Job, JobId, JobKind, KeyId, KeyRecord, KeyState, NodeScope, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
+    Job, JobId, JobKind, KeyId, KeyRecord, KeyState, Lifecycle, NodeScope, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
 };
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
@@ -239,6 +243,25 @@ impl KeyStore for SqliteStore {
             return Ok(false);
         }
         self.writer.aside(move |db| digests::write(db, &digests)).await.map(|()| true)
+    }
+
+    async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError> {
+        let time = self.query_time;
+        self.readers.run(Lane::Log, move |db| totals::totals(db, &query, time)).await
+    }
+
+    async fn key_state_at(&self, id: KeyId, at: Timestamp) -> Result<Option<Lifecycle>, StoreError> {
+        self.readers.run(Lane::Log, move |db| policies::key_state_at(db, id, at)).await
+    }
+
+    async fn store_policy(&self, digest: &str, text: &str) -> Result<(), StoreError> {
+        let (digest, text) = (digest.to_owned(), text.to_owned());
+        self.writer.aside(move |db| policies::store(db, &digest, &text)).await
+    }
+
+    async fn policy_text(&self, digest: &str) -> Result<Option<String>, StoreError> {
+        let digest = digest.to_owned();
+        self.list(move |db| policies::text(db, &digest)).await
     }
 
     async fn find_keys(&self, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {

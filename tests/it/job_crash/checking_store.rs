@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use canton_keyvault::{
     crypto::envelope,
     domain::{
-        EncryptionContext, Job, JobId, JobKind, KeyAttributes, KeyId, KeyRecord, KeyState, NodeScope, ProviderKind, SealedKey, Timestamp,
-        VaultId, WrapperKey, WrapperKeyId, WrapperState,
+        EncryptionContext, Job, JobId, JobKind, KeyAttributes, KeyId, KeyRecord, KeyState, Lifecycle, NodeScope, ProviderKind, SealedKey,
+        Timestamp, VaultId, WrapperKey, WrapperKeyId, WrapperState,
     },
     storage::{
         Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
         KeyRequirement, KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState,
-        StoredCheckpoint, StoredKey, TreeQuery, UnreadableKey, WrapperKeyUse,
+        StoredCheckpoint, StoredKey, Totals, TotalsQuery, TreeQuery, UnreadableKey, WrapperKeyUse,
     },
 };
 use rusqlite::{Connection, OpenFlags, Row};
@@ -418,6 +418,22 @@ impl KeyStore for Watched {
 
     async fn digest_log(&self) -> Result<bool, StoreError> {
         self.store.digest_log().await
+    }
+
+    async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError> {
+        self.store.totals(query).await
+    }
+
+    async fn key_state_at(&self, id: KeyId, at: Timestamp) -> Result<Option<Lifecycle>, StoreError> {
+        self.store.key_state_at(id, at).await
+    }
+
+    async fn store_policy(&self, digest: &str, text: &str) -> Result<(), StoreError> {
+        self.store.store_policy(digest, text).await
+    }
+
+    async fn policy_text(&self, digest: &str) -> Result<Option<String>, StoreError> {
+        self.store.policy_text(digest).await
     }
 
     async fn find_keys(&self, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
