@@ -19,7 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
 use super::error::chain;
@@ -97,21 +97,35 @@ impl TlsFiles {
 /// # Errors
 /// Why the server cannot be reached. The caller sets the timeout.
 pub async fn connect(host: &str, port: u16, tls: Option<(ServerName<'static>, Arc<ClientConfig>)>) -> Result<Connection, ConnectFault> {
+    match tls {
+        Some((name, config)) => http_handshake(connect_tls(host, port, name, config).await?).await,
+        None => http_handshake(connect_tcp(host, port).await?).await,
+    }
+}
+
+/// Opens a TLS connection whose server has this name.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_tls(
+    host: &str,
+    port: u16,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, ConnectFault> {
+    let failed = |error: std::io::Error| {
+        let text = chain(&error);
+        if is_tls(&error) { ConnectFault::Tls(text) } else { ConnectFault::Network(text) }
+    };
+    TlsConnector::from(config).connect(name, connect_tcp(host, port).await?).await.map_err(failed)
+}
+
+async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, ConnectFault> {
     let network = |error: std::io::Error| ConnectFault::Network(error.to_string());
     let tcp = TcpStream::connect((host, port)).await.map_err(network)?;
     // Each request is one small write. Nagle's algorithm would delay it until the next ACK.
     tcp.set_nodelay(true).map_err(network)?;
-    match tls {
-        Some((name, config)) => {
-            let failed = |error: std::io::Error| {
-                let text = chain(&error);
-                if is_tls(&error) { ConnectFault::Tls(text) } else { ConnectFault::Network(text) }
-            };
-            let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
-            http_handshake(stream).await
-        }
-        None => http_handshake(tcp).await,
-    }
+    Ok(tcp)
 }
 
 /// Whether TLS, and not the network, is the cause of an error. The other side may refuse a client certificate after the handshake.

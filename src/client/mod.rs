@@ -24,7 +24,7 @@ pub use self::error::{ClientError, Problem};
 pub use self::post::PostTarget;
 pub use self::stream::Lines;
 
-use self::error::chain;
+pub(crate) use self::error::chain;
 
 /// The longest answer that is read, in bytes. A page of a list is much shorter.
 const LONGEST_ANSWER: usize = 16 << 20;

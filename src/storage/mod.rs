@@ -217,6 +217,24 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::tree`].
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError>;
 
+    /// As [`KeyStore::entry_bytes`], for sinks: not behind the queries of auditors.
+    ///
+    /// # Errors
+    /// As [`KeyStore::tree`].
+    async fn entries_for_sinks(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// How far a sink has the log. `None` before it confirmed anything. It is not authenticated.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn sink_cursor(&self, sink: &str) -> Result<Option<SinkCursor>, StoreError>;
+
+    /// Stores how far a sink has the log.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn store_sink_cursor(&self, sink: &str, cursor: SinkCursor) -> Result<(), StoreError>;
+
     /// Stores a checkpoint, or replaces the one with the same origin and size.
     ///
     /// # Errors
@@ -327,6 +345,17 @@ pub struct StoredCheckpoint {
     /// The signed note. It alone is authenticated.
     pub note: String,
     /// The time of the checkpoint.
+    pub at: Timestamp,
+}
+
+/// How far an audit sink has the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkCursor {
+    /// The last entry that the sink confirmed, 0 before the first.
+    pub sequence: u64,
+    /// Its leaf hash.
+    pub leaf: Hash,
+    /// When this was stored.
     pub at: Timestamp,
 }
 

@@ -69,8 +69,8 @@ use self::{
 };
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
-    KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, StoreError, StoreState, StoredCheckpoint, StoredEntry, StoredKey,
-    Totals, TotalsQuery, TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
+    KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, SinkCursor, StoreError, StoreState, StoredCheckpoint, StoredEntry,
+    StoredKey, Totals, TotalsQuery, TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::audit::merkle::Hash;
 use crate::domain::{
@@ -306,6 +306,19 @@ impl KeyStore for SqliteStore {
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         self.readers.run(Lane::Log, move |db| tree::entry_bytes(db, from, count)).await
+    }
+
+    async fn entries_for_sinks(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.readers.run(Lane::LookUps, move |db| tree::entry_bytes(db, from, count)).await
+    }
+
+    async fn sink_cursor(&self, sink: &str) -> Result<Option<SinkCursor>, StoreError> {
+        let sink = sink.to_owned();
+        self.readers.run(Lane::LookUps, move |db| read::sink_cursor(db, &sink)).await
+    }
+
+    async fn store_sink_cursor(&self, sink: &str, cursor: SinkCursor) -> Result<(), StoreError> {
+        self.writer.store_sink_cursor(sink.to_owned(), cursor).await
     }
 
     async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {

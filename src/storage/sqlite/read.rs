@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{KeyId, KeyState, ProviderKind, StateChange, Timestamp, UnknownText, WrapperKey, WrapperState},
-    storage::{StoredCheckpoint, VerifiedState, idempotency_digest},
+    storage::{SinkCursor, StoredCheckpoint, VerifiedState, idempotency_digest},
 };
 
 /// What a read found, or that the snapshot and the verified state are not of the same moment: read again.
@@ -203,6 +203,15 @@ pub(super) fn state(db: &Connection, state: &RwLock<VerifiedState>) -> Result<Sn
     let state = state.read().unwrap_or_else(PoisonError::into_inner);
     let VerifiedState { frozen, incarnation, checkpoint_key, .. } = *state;
     Ok(snapshot_revision(db, &state)?.map(|revision| StoreState { revision, frozen, incarnation, checkpoint_key, running_job }))
+}
+
+/// How far a sink has the log.
+pub(super) fn sink_cursor(db: &Connection, sink: &str) -> Result<Option<SinkCursor>, StoreError> {
+    let sql = "SELECT sequence, leaf, at FROM audit_sinks WHERE name = ?1";
+    let found: Option<(i64, [u8; 32], i64)> =
+        db.prepare_cached(sql)?.query_row([sink], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let cursor = |(sequence, leaf, at)| Ok(SinkCursor { sequence: unsigned(sequence)?, leaf, at: Timestamp::from_micros(at) });
+    found.map(cursor).transpose()
 }
 
 /// The checkpoint of a log with the most entries.

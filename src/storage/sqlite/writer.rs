@@ -34,7 +34,7 @@ use super::{
 use crate::{
     audit::{Source, merkle::Frontier},
     domain::Timestamp,
-    storage::{StoredCheckpoint, VerifiedState},
+    storage::{SinkCursor, StoredCheckpoint, VerifiedState},
 };
 
 /// The queue of the writer thread.
@@ -48,6 +48,7 @@ enum WriterMessage {
     Commit(QueuedCommit),
     Checkpoint(Box<StoredCheckpoint>, oneshot::Sender<Result<(), StoreError>>),
     Aside(AsideTask, oneshot::Sender<Result<(), StoreError>>),
+    SinkCursor(String, SinkCursor, oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
 
@@ -112,9 +113,20 @@ impl Writer {
     /// # Errors
     /// As [`crate::storage::KeyStore::store_checkpoint`].
     pub(super) async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
+        self.store(|answer| WriterMessage::Checkpoint(Box::new(checkpoint), answer)).await
+    }
+
+    /// Stores how far a sink has the log.
+    ///
+    /// # Errors
+    /// As [`crate::storage::KeyStore::store_sink_cursor`].
+    pub(super) async fn store_sink_cursor(&self, sink: String, cursor: SinkCursor) -> Result<(), StoreError> {
+        self.store(|answer| WriterMessage::SinkCursor(sink, cursor, answer)).await
+    }
+
+    async fn store(&self, message: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> WriterMessage) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        let message = WriterMessage::Checkpoint(Box::new(checkpoint), answer);
-        self.queue.try_send(message).map_err(|refused| match refused {
+        self.queue.try_send(message(answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
             TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -227,7 +239,7 @@ impl WriterThread {
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            let (mut batch, mut checkpoints, mut asides) = (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new());
+            let (mut batch, mut checkpoints, mut asides, mut cursors) = (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
                     // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
@@ -235,6 +247,7 @@ impl WriterThread {
                     WriterMessage::Commit(_) => {}
                     WriterMessage::Checkpoint(checkpoint, answer) => checkpoints.push((checkpoint, answer)),
                     WriterMessage::Aside(task, answer) => asides.push((task, answer)),
+                    WriterMessage::SinkCursor(sink, cursor, answer) => cursors.push((sink, cursor, answer)),
                     WriterMessage::Close => queue.close(),
                 }
             }
@@ -244,6 +257,9 @@ impl WriterThread {
             }
             for (task, answer) in asides {
                 drop(answer.send(task(&self.db)));
+            }
+            for (sink, cursor, answer) in cursors {
+                drop(answer.send(self.store_sink_cursor(&sink, &cursor)));
             }
             if self.wal.is_exceeded() {
                 self.restart_wal();
@@ -273,6 +289,14 @@ impl WriterThread {
                    (SELECT max(size) FROM audit_checkpoints WHERE origin = ?1 AND at < ?2 GROUP BY at / ?3)";
         apply::execute(&self.db, sql, rusqlite::params![origin, at.micros().saturating_sub(MICROS_PER_DAY), MICROS_PER_DAY])?;
         Ok(())
+    }
+
+    /// In a transaction of its own, at most one each second and sink.
+    fn store_sink_cursor(&self, sink: &str, cursor: &SinkCursor) -> Result<(), StoreError> {
+        let SinkCursor { sequence, leaf, at } = cursor;
+        let sql = "INSERT INTO audit_sinks (name, sequence, leaf, at) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence, leaf = excluded.leaf, at = excluded.at";
+        apply::execute_one(&self.db, sql, rusqlite::params![sink, signed(*sequence)?, leaf, at.micros()])
     }
 
     fn answer(&mut self, batch: Vec<QueuedCommit>) {

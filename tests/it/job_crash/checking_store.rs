@@ -17,7 +17,7 @@ use canton_keyvault::{
     },
     storage::{
         Change, Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter,
-        KeyRequirement, KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, SqliteStore, StoreError, StoreState,
+        KeyRequirement, KeyStore, LogHead, LoggedUse, PageRequest, Positioned, Receipt, SinkCursor, SqliteStore, StoreError, StoreState,
         StoredCheckpoint, StoredKey, Totals, TotalsQuery, TreeQuery, UnreadableKey, WrapperKeyUse,
     },
 };
@@ -458,6 +458,18 @@ impl KeyStore for Watched {
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         self.store.entry_bytes(from, count).await
+    }
+
+    async fn entries_for_sinks(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entries_for_sinks(from, count).await
+    }
+
+    async fn sink_cursor(&self, sink: &str) -> Result<Option<SinkCursor>, StoreError> {
+        self.store.sink_cursor(sink).await
+    }
+
+    async fn store_sink_cursor(&self, sink: &str, cursor: SinkCursor) -> Result<(), StoreError> {
+        self.store.store_sink_cursor(sink, cursor).await
     }
 
     async fn store_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<(), StoreError> {
