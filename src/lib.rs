@@ -11,6 +11,7 @@ pub mod files;
 pub mod kms;
 pub mod mtls;
 pub mod server;
+pub mod sinks;
 pub mod storage;
 pub mod topology;
 pub mod vault;

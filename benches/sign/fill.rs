@@ -17,7 +17,7 @@ use canton_keyvault::{
     domain::{Clock, KeySpec, Principal, Purpose, Timestamp},
     kms::Providers,
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
-    vault::{CallContext, JobsConfig, LimitsConfig, NewKey, Vault, VaultConfig},
+    vault::{CallContext, JobsConfig, LimitsConfig, NewKey, Sinks, Vault, VaultConfig},
 };
 
 /// Adds `keys` Ed25519 keys of the node `participant1` to the vault that `dev` made under `folder`; it must not be running.
@@ -44,6 +44,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
             limits: LimitsConfig { creations_per_minute: u32::MAX, ..config.limits.clone() },
             jobs: JobsConfig::default(),
             checkpoint_sinks: Vec::new(),
+            sinks: Sinks::default(),
         })
         .await?;
         let left = Arc::new(AtomicU32::new(keys));

@@ -176,6 +176,12 @@ pub const CODES: &[CodeInfo] = &[
         "Keys have no verified wrap under the active wrapper key, and no rotation runs",
         "A rotation was aborted or failed for some keys. Start one to the active wrapper key: it processes the keys that are left. A reason of `/readyz` and `/v1/status`; no call gets it.",
     ),
+    final_(
+        Code::SinkFailing,
+        409,
+        "An audit sink does not confirm entries",
+        "Check the sink that the detail names. It gets the entries later. A reason of `/readyz` and `/v1/status`; no call gets it.",
+    ),
     final_(Code::JobRunning, 409, "A job over all keys is running", "Wait until it ends, or abort it."),
     final_(Code::JobEnded, 409, "The job has ended", "Read the state of the job."),
     final_(
@@ -216,12 +222,17 @@ pub const CODES: &[CodeInfo] = &[
         "If the wrapper key is yours, add it to `[wrapper] allowed`.",
     ),
     retry(Code::WrapperUnavailable, 503, "The KMS cannot be reached", "Retry later. Keys in the cache still work."),
-    retry(Code::AuditUnavailable, 503, "The audit log cannot be written", "Retry later. An operator must check the disk of the store."),
+    retry(
+        Code::AuditUnavailable,
+        503,
+        "The audit log cannot be written",
+        "Retry later. An operator must check the disk of the store, and the required audit sinks.",
+    ),
     retry(
         Code::OutcomeUnknown,
         503,
         "The outcome of the change is not known yet",
-        "Repeat the call; repeat a creation with the same Idempotency-Key. Or read the state with GET. An operator must check the disk of the store.",
+        "Repeat the call; repeat a creation with the same Idempotency-Key. Or read the state with GET. An operator must check the disk of the store, and the required audit sinks.",
     ),
     retry(Code::StorageUnavailable, 503, "The store cannot be read", "Retry later. An operator must check the store."),
     retry(Code::Frozen, 503, "The vault is frozen", "The role wrapper-admin can unfreeze it."),

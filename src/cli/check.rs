@@ -17,6 +17,7 @@ use crate::{
     domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     kms::{Providers, Wrapper, WrapperError},
     mtls::Trust,
+    sinks::{SinkFault, SinkOptions},
     storage::{Mode, StoreFacts, WrapperKeyUse, facts, inspect, is_in_use},
     vault::{VaultError, canary_context, compare_with_configuration},
 };
@@ -26,7 +27,7 @@ use crate::server::{
     checks::{self, CHECKS, Check, Finding, Run, Severity, Step},
     hardening::harden,
     reload,
-    run::{clock, listen, no_first_wrapper_key, runtime},
+    run::{clock, listen, no_first_wrapper_key, open_sinks, runtime},
 };
 
 /// Check configuration, certificates, storage and KMS permissions
@@ -165,6 +166,7 @@ impl Examined {
                 let used = self.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
                 used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
             }
+            Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),
             Step::ConfiguredWrapperKey => match (self.active(), &self.providers) {
                 (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, &active.key)) {
                     Ok(None) => Ok("[wrapper] reference names the active wrapper key".to_owned()),
@@ -243,6 +245,16 @@ fn of_findings(check: &'static Check, findings: &[Finding]) -> Vec<Line> {
     let faults = findings.iter().filter(|finding| finding.check.name == check.name);
     let lines = faults.map(|finding| Line { check: check.name, result, detail: finding.sentence.clone() }).collect::<Vec<_>>();
     if lines.is_empty() { vec![Line { check: check.name, result: Outcome::Ok, detail: check.examines.to_owned() }] } else { lines }
+}
+
+/// Tries every audit sink without sending an entry, each within the time of one attempt.
+async fn try_sinks(config: &Config) -> Vec<Result<String, String>> {
+    let mut tried = Vec::new();
+    for (SinkOptions { name, timeout, .. }, mut sink) in open_sinks(config).open {
+        let found = tokio::time::timeout(timeout, sink.probe()).await.unwrap_or(Err(SinkFault::TimedOut(timeout)));
+        tried.push(found.map(|found| format!("{name}: {found}")).map_err(|fault| format!("{name}: {fault}")));
+    }
+    tried
 }
 
 /// How long certificates and revocation lists are valid.

@@ -17,7 +17,7 @@ use crate::{
     crypto::{Random, SystemRandom},
     kms::Providers,
     storage::{KeyRows, KeyStore as _, backup_head},
-    vault::{BackupKeyResult, Code, Vault, VaultConfig},
+    vault::{BackupKeyResult, Code, Sinks, Vault, VaultConfig},
 };
 
 use self::{
@@ -110,6 +110,7 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
         limits: config.limits.clone(),
         jobs: config.jobs.clone(),
         checkpoint_sinks: Vec::new(),
+        sinks: Sinks::default(),
     })
     .await?;
     let rows = store.key_rows().await.map_err(anyhow::Error::from)?;

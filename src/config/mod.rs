@@ -19,6 +19,7 @@ use crate::{
     files::{self, MAX_FILE},
     kms,
     mtls::{ConnectionLimits, ListenConfig, TlsConfig},
+    sinks,
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
@@ -191,6 +192,7 @@ impl Config {
         for witness in &mut self.audit.witnesses {
             witness.ca = witness.ca.take().map(|path| folder.join(path));
         }
+        self.audit.sinks.iter_mut().for_each(|sink| sink.resolve(&folder));
         self.wrapper.resolve(&folder);
     }
 
@@ -217,6 +219,9 @@ impl Config {
             self.log.problem(),
         ];
         if let Some((option, problem)) = sections.into_iter().flatten().next() {
+            return Err(self.invalid(option, problem));
+        }
+        if let Some((option, problem)) = sinks::problem(&self.audit.sinks) {
             return Err(self.invalid(option, problem));
         }
         self.policy().map(drop)

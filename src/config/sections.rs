@@ -8,6 +8,7 @@ use crate::{
     audit::{KeyType, VerifierKey},
     domain::VaultId,
     mtls::ConnectionLimits,
+    sinks::SinkConfig,
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
@@ -85,6 +86,11 @@ pub struct AuditConfig {
     pub high_water_mark: Option<PathBuf>,
     /// Who cosigns checkpoints, at most 16. Default: nobody.
     pub witnesses: Vec<WitnessConfig>,
+    /// How long an answer waits for the required sinks to confirm its entry. 10 ms to 1 min; default `2s`.
+    #[serde(with = "humantime_serde")]
+    pub sink_wait: Duration,
+    /// `[[audit.sinks]]`: where entries are sent. At most 8. Default: none.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// `[[audit.witnesses]]`: a witness of the log (C2SP tlog-witness).
@@ -107,16 +113,24 @@ const MAX_WITNESSES: usize = 16;
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { checkpoint_interval: Duration::from_mins(1), high_water_mark: None, witnesses: Vec::new() }
+        Self {
+            checkpoint_interval: Duration::from_mins(1),
+            high_water_mark: None,
+            witnesses: Vec::new(),
+            sink_wait: Duration::from_secs(2),
+            sinks: Vec::new(),
+        }
     }
 }
 
 impl AuditConfig {
     pub(super) fn problem(&self) -> InvalidOption {
         let intervals = Duration::from_secs(1)..=Duration::from_hours(24);
+        let waits = Duration::from_millis(10)..=Duration::from_mins(1);
         let is_witness = |witness: &WitnessConfig| witness.verifier_key.key_type() == KeyType::Witness;
         first([
             (!intervals.contains(&self.checkpoint_interval), "[audit] checkpoint_interval", "is not between 1s and 1day"),
+            (!waits.contains(&self.sink_wait), "[audit] sink_wait", "is not between 10ms and 1m"),
             (self.witnesses.len() > MAX_WITNESSES, "[[audit.witnesses]]", "are more than 16"),
             (!self.witnesses.iter().all(is_witness), "[[audit.witnesses]] verifier_key", "is the key of a log, not of a witness"),
         ])

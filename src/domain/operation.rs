@@ -123,6 +123,10 @@ text_enum!(
         OpenCheckpointKey = "audit.open-checkpoint-key",
         /// An operator accepted a store that is older than the newest checkpoint: a new incarnation of the log begins.
         AcceptRollback = "audit.accept-rollback",
+        /// An audit sink began or went on. The reason says after which entry.
+        StartSink = "audit.start-sink",
+        /// Entries were not sent to an audit sink that was too far behind. The reason says which.
+        SkipEntries = "audit.sink-gap",
         /// The vault quarantined a key or a wrap.
         Quarantine = "keys.quarantine",
         /// The deletion of a key was due, and the vault destroyed it.

@@ -88,7 +88,9 @@ impl Operation {
             | Self::EndReseal
             | Self::CreateCheckpointKey
             | Self::OpenCheckpointKey
-            | Self::AcceptRollback => return None,
+            | Self::AcceptRollback
+            | Self::StartSink
+            | Self::SkipEntries => return None,
         })
     }
 }

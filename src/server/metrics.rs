@@ -47,6 +47,8 @@ pub enum LabelValues {
     WrapperStates,
     /// The regions of `[wrapper]`, the numbered servers of OpenBao, `local` for a key file, and `other`.
     Regions,
+    /// The names of `[[audit.sinks]]`, at most eight.
+    Sinks,
 }
 
 const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
@@ -126,6 +128,20 @@ pub const METRICS: &[Metric] = &[
         "Keys of the running job; 0 without one.",
     ),
     gauge("keyvault_keys", &[("state", LabelValues::KeyStates)], "Keys in the store."),
+    gauge(
+        "keyvault_audit_sink_up",
+        &[("sink", LabelValues::Sinks)],
+        "1 if the audit sink confirmed the newest entries, 0 if it does not confirm entries or is behind.",
+    ),
+    gauge("keyvault_audit_sink_lag_entries", &[("sink", LabelValues::Sinks)], "Entries that the audit sink has not confirmed."),
+    counter("keyvault_audit_sink_sent_total", &[("sink", LabelValues::Sinks)], "Entries that the audit sink confirmed."),
+    counter("keyvault_audit_sink_failures_total", &[("sink", LabelValues::Sinks)], "Attempts to send entries that failed."),
+    counter(
+        "keyvault_audit_sink_gaps_total",
+        &[("sink", LabelValues::Sinks)],
+        "Times that entries were left out, because the audit sink was more than max_lag behind. The log has an entry of each.",
+    ),
+    counter("keyvault_audit_sink_skipped_total", &[("sink", LabelValues::Sinks)], "Entries that were left out."),
     gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
     gauge(
         "keyvault_certificate_expiry_seconds",
@@ -248,7 +264,7 @@ impl LabelValues {
             Self::KeyStates => Some(KeyState::ALL.iter().map(|state| state.as_str()).collect()),
             Self::Providers => Some(ProviderKind::ALL.iter().map(|provider| provider.as_str()).collect()),
             Self::WrapperStates => Some(WrapperState::ALL.iter().map(|state| state.as_str()).collect()),
-            Self::Regions => None,
+            Self::Regions | Self::Sinks => None,
         }
     }
 
@@ -259,6 +275,7 @@ impl LabelValues {
             Self::KeyStates => "a state of a key".into(),
             Self::Providers => "a kind of KMS".into(),
             Self::WrapperStates => "a state of a wrapper key".into(),
+            Self::Sinks => "a `name` of `[[audit.sinks]]`".into(),
             Self::Regions => {
                 "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `local`, or `other`".into()
             }

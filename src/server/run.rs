@@ -18,8 +18,9 @@ use crate::{
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::{Cure, Providers},
     mtls::{ConnectionLimits, MayFreeze, SOCKET_BUFFER, Trust, serve, serve_ops},
+    sinks::{self, LogSource, SinkConfig},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore, StoreFacts, facts},
-    vault::{Rollback, Vault, VaultConfig, VaultError, background, compare},
+    vault::{Rollback, Sinks, Vault, VaultConfig, VaultError, background, compare},
 };
 
 use super::{
@@ -129,6 +130,7 @@ impl Server {
             limits: config.limits.clone(),
             jobs: config.jobs.clone(),
             checkpoint_sinks: mark.into_iter().map(|mark| mark as _).chain(witnesses.clone().map(|witnesses| witnesses as _)).collect(),
+            sinks: open_sinks(&config),
         })
         .await
         .map_err(anyhow::Error::from)?;
@@ -247,6 +249,13 @@ async fn begin(vault: &Vault, rollback: Option<&Rollback>, accept: Accept) -> an
         vault.make_checkpoint(true).await.map_err(anyhow::Error::from)?;
     }
     Ok(())
+}
+
+/// The sinks of a configuration. Nothing is opened yet.
+pub(crate) fn open_sinks(config: &Config) -> Sinks {
+    let source = LogSource { vault: config.vault.id.to_string(), instance: config.vault.instance().to_owned() };
+    let open = config.audit.sinks.iter().map(|SinkConfig { options, target }| (options.clone(), sinks::open(target, &source)));
+    Sinks { open: open.collect(), wait: config.audit.sink_wait }
 }
 
 /// How the store disagrees with its newest checkpoint or with the high-water mark.

@@ -1,17 +1,29 @@
 //! Calls that change state run in a task of their own: they complete whatever happens to the caller, and the vault waits for them when it
 //! stops.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::{Vault, VaultError};
+use crate::domain::AuditEvent;
 
 tokio::task_local! {
     /// Notified when the commit of the call takes longer than its caller should wait.
     static SLOW_COMMIT: Arc<Notify>;
+    /// The newest change that the call committed, if its answer depends on audit sinks.
+    static COMMITTED: Arc<Mutex<Option<CommittedChange>>>;
+}
+
+/// A change whose entry required audit sinks must confirm before the answer leaves.
+struct CommittedChange {
+    sequence: u64,
+    event: Box<AuditEvent>,
 }
 
 /// The running calls that change state.
@@ -41,24 +53,42 @@ impl Vault {
     ///
     /// # Errors
     /// `OutcomeUnknown` as soon as the commit of the call takes longer than [`crate::storage::KeyStore::commit_timeout`]. The call goes on, and
-    /// memory follows the store when the outcome is known. `Internal` if the runtime stops.
+    /// memory follows the store when the outcome is known. `ChangeUnconfirmed` if a required audit sink does not confirm the entry in time; memory
+    /// follows the store before. `Internal` if the runtime stops.
     pub async fn detached<F>(&self, call: F) -> Result<F::Output, VaultError>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let slow = Arc::new(Notify::new());
-        let mut task = self.detached_calls.spawn(SLOW_COMMIT.scope(Arc::clone(&slow), call));
+        let committed = Arc::new(Mutex::new(None));
+        let mut task = self.detached_calls.spawn(COMMITTED.scope(Arc::clone(&committed), SLOW_COMMIT.scope(Arc::clone(&slow), call)));
         let joined = tokio::select! {
             biased;
             joined = &mut task => joined,
             () = slow.notified() => return Err(VaultError::OutcomeUnknown),
         };
-        joined.map_err(|error| match error.try_into_panic() {
+        let answer = joined.map_err(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => VaultError::Internal("a task was cancelled"),
-        })
+        })?;
+        let committed = committed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(CommittedChange { sequence, event }) = committed {
+            self.gate.confirm(sequence, *event, true).await?;
+        }
+        Ok(answer)
     }
+}
+
+/// Leaves the confirmation of a change by the audit sinks to the end of the running call, when memory follows the store. Gives the event back if there
+/// is no such call.
+pub(super) fn confirm_at_end(sequence: u64, event: Box<AuditEvent>) -> Option<Box<AuditEvent>> {
+    let mut event = Some(event);
+    let _ = COMMITTED.try_with(|committed| {
+        let change = event.take().map(|event| CommittedChange { sequence, event });
+        *committed.lock().unwrap_or_else(PoisonError::into_inner) = change;
+    });
+    event
 }
 
 /// Lets the caller of the running call go, because its commit takes too long. Without a caller, this does nothing.

@@ -100,6 +100,8 @@ text_enum!(
         WrapperUnavailable = "wrapper_unavailable",
         /// The audit entry could not be made durable.
         AuditUnavailable = "audit_unavailable",
+        /// An audit sink does not confirm entries. A reason of the status, which no call gets.
+        SinkFailing = "sink_failing",
         /// The change is still being written. Whether it is stored is not known yet.
         OutcomeUnknown = "outcome_unknown",
         /// The store cannot be read.
@@ -275,6 +277,30 @@ pub enum VaultError {
     /// The audit log cannot be written.
     #[error("the audit log cannot be written: {0}")]
     AuditUnavailable(StoreError),
+    /// A required audit sink is known to fail.
+    #[error("the required audit sink {sink} does not confirm entries: {fault}")]
+    SinkFailing {
+        /// The sink.
+        sink: String,
+        /// Its fault.
+        fault: &'static str,
+    },
+    /// A required audit sink did not confirm the entry of the call in time. The operation changed nothing, and its result is dropped.
+    #[error("the result was withheld: the required audit sink {sink} did not confirm entry {sequence} in time")]
+    ResultWithheld {
+        /// The sink.
+        sink: String,
+        /// The entry.
+        sequence: u64,
+    },
+    /// A required audit sink did not confirm the entry of a change in time. The change is in force.
+    #[error("the change is stored, but the required audit sink {sink} did not confirm its entry {sequence} in time")]
+    ChangeUnconfirmed {
+        /// The sink.
+        sink: String,
+        /// The entry.
+        sequence: u64,
+    },
     /// The change is still being written. It completes or fails without the caller.
     #[error("the store has not confirmed the change in time. It may be stored now, later or not at all")]
     OutcomeUnknown,
@@ -345,8 +371,8 @@ impl VaultError {
             Self::Conflict => Code::Conflict,
             Self::Wrapper(error) => Code::of_wrapper(error.reason()),
             Self::NoWrapperKey => Code::WrapperUnavailable,
-            Self::AuditUnavailable(_) => Code::AuditUnavailable,
-            Self::OutcomeUnknown => Code::OutcomeUnknown,
+            Self::AuditUnavailable(_) | Self::SinkFailing { .. } | Self::ResultWithheld { .. } => Code::AuditUnavailable,
+            Self::OutcomeUnknown | Self::ChangeUnconfirmed { .. } => Code::OutcomeUnknown,
             Self::StorageUnavailable(_) => Code::StorageUnavailable,
             Self::Frozen => Code::Frozen,
             Self::ShuttingDown => Code::ShuttingDown,
@@ -380,6 +406,9 @@ impl VaultError {
             self,
             Self::NoWrapperKey
                 | Self::AuditUnavailable(_)
+                | Self::SinkFailing { .. }
+                | Self::ResultWithheld { .. }
+                | Self::ChangeUnconfirmed { .. }
                 | Self::OutcomeUnknown
                 | Self::StorageUnavailable(_)
                 | Self::Conflict

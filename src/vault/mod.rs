@@ -37,6 +37,7 @@ mod limits;
 mod pagination;
 mod quarantine;
 mod rejected_request;
+mod sink_states;
 mod start;
 mod status;
 mod token_bucket;
@@ -72,7 +73,7 @@ pub use self::{
         REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
     },
     pagination::ItemPage,
-    start::VaultConfig,
+    start::{Sinks, VaultConfig},
     status::{Fault, Status},
     topology::DecodedTopology,
     wrapper_keys::{

@@ -3,18 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use crate::{
     crypto::Random,
     domain::{AuditEvent, Clock, Hex, Operation, Policy, VaultId},
     kms::Providers,
+    sinks::{EntrySink, SinkOptions},
     storage::KeyStore,
 };
 
 use super::{
-    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError, audit_access::policy_digest, audit_gate::AuditGate,
-    background::Background, checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment, job_tracker::JobTracker,
-    key_cache::KeyCache, keys::KeyLifecycle, limits::Limits, wrapper_keys::WrapperKeys,
+    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError,
+    audit_access::policy_digest,
+    audit_gate::AuditGate,
+    background::{Background, Deliveries, Delivery, is_required},
+    checkpoints::Checkpoints,
+    detached::DetachedCalls,
+    environment::Environment,
+    job_tracker::JobTracker,
+    key_cache::KeyCache,
+    keys::KeyLifecycle,
+    limits::Limits,
+    sink_states::SinkStates,
+    wrapper_keys::WrapperKeys,
 };
 
 /// How long a stop waits for the last checkpoint.
@@ -46,6 +58,17 @@ pub struct VaultConfig {
     pub jobs: JobsConfig,
     /// Where checkpoints of the log are published.
     pub checkpoint_sinks: Vec<Arc<dyn CheckpointSink>>,
+    /// `[[audit.sinks]]`.
+    pub sinks: Sinks,
+}
+
+/// The sinks of the audit log.
+#[derive(Default)]
+pub struct Sinks {
+    /// The options of each sink, and the sink.
+    pub open: Vec<(SinkOptions, Box<dyn EntrySink>)>,
+    /// How long an answer waits for the required ones.
+    pub wait: Duration,
 }
 
 impl Vault {
@@ -54,10 +77,19 @@ impl Vault {
     /// # Errors
     /// `StorageUnavailable` or `AuditUnavailable`.
     pub async fn start(config: VaultConfig) -> Result<Arc<Self>, VaultError> {
-        let VaultConfig { id, instance, version, store, providers, clock, random, policy, cache, limits, jobs, checkpoint_sinks } = config;
+        let VaultConfig { id, instance, version, store, providers, clock, random, policy, cache, limits, jobs, checkpoint_sinks, sinks } =
+            config;
         let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
         let env = Arc::new(Environment { vault_id: id, store, clock, random });
-        let gate = Arc::new(AuditGate::new(Arc::clone(&env), policy, limits.refusals_per_second, frozen, hash_key));
+        let Sinks { open: sinks, wait } = sinks;
+        let states = sinks.iter().map(|(options, _)| (options.name.clone(), is_required(options)));
+        let states = Arc::new(SinkStates::new(states, wait));
+        let deliveries: Deliveries = sinks
+            .into_iter()
+            .enumerate()
+            .filter_map(|(place, (options, sink))| Some(Mutex::new(Delivery::new(options, sink, states.at(place)?))))
+            .collect();
+        let gate = Arc::new(AuditGate::new(Arc::clone(&env), policy, limits.refusals_per_second, frozen, hash_key, states));
         let wrapper_keys = Arc::new(WrapperKeys::new(Arc::clone(&env), Arc::clone(&gate), providers));
         let key_cache = Arc::new(KeyCache::new(Arc::clone(&env), Arc::clone(&gate), Arc::clone(&wrapper_keys), &cache));
         let key_lifecycle =
@@ -70,6 +102,7 @@ impl Vault {
             Arc::clone(&key_cache),
             Arc::clone(&key_lifecycle),
             Arc::clone(&job_tracker),
+            deliveries,
             &jobs,
         );
         let vault = Arc::new(Self {
@@ -107,6 +140,7 @@ impl Vault {
             Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint of the audit log could not be made"),
             Err(_) => tracing::warn!("the last checkpoint of the audit log was not made in time"),
         }
+        self.background.send_last_entries().await;
     }
 
     /// Refuses new calls from now on. Calls in progress are completed.

@@ -2,7 +2,7 @@
 
 use crate::domain::{Operation, WrapperKeyId};
 
-use super::{AuditedResult, CallContext, Code, Reason, Vault, VaultError, audit_gate::Completed};
+use super::{AuditedResult, CallContext, Code, Reason, Vault, VaultError, audit_gate::Completed, sink_states::FailingSink};
 
 /// The status of the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,13 @@ impl From<Code> for Fault {
     }
 }
 
+impl From<FailingSink<'_>> for Fault {
+    fn from(FailingSink { name, required, fault }: FailingSink<'_>) -> Self {
+        let (code, kind) = if required { (Code::AuditUnavailable, "required") } else { (Code::SinkFailing, "best-effort") };
+        Self { code, reason: None, detail: Some(format!("the {kind} audit sink {name}: {fault}")) }
+    }
+}
+
 impl Vault {
     /// Shows the status to any principal.
     ///
@@ -72,10 +79,12 @@ impl Vault {
                 .into_iter()
                 .flatten()
                 .map(Fault::from)
+                .chain(self.gate.sinks().failing().map(Fault::from))
                 .chain(faults)
                 .collect();
+        let sink_failing = self.gate.sinks().failing().any(|sink| sink.required);
         // While the KMS is down, cached keys still work.
-        let no_use_can_succeed = stopping || audit_failing || frozen || (wrapper_keys_down && self.key_cache.is_empty());
+        let no_use_can_succeed = stopping || audit_failing || sink_failing || frozen || (wrapper_keys_down && self.key_cache.is_empty());
         Status {
             ready: !no_use_can_succeed,
             degraded: !reasons.is_empty(),

@@ -156,8 +156,8 @@ const MISTAKES: &[Mistake] = &[
     }),
 ];
 
-/// Checks with a test of their own: `serve` starts without its KMS.
-const OTHERS: [&str; 2] = ["KMS server", "registered wrapper key"];
+/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`).
+const OTHERS: [&str; 3] = ["KMS server", "registered wrapper key", "audit sink"];
 
 #[test]
 fn every_check_has_a_mistake() {

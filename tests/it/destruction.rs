@@ -19,7 +19,9 @@ use canton_keyvault::{
     },
     kms::{Providers, create_key_file},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
-    vault::{CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Vault, VaultConfig, VaultError},
+    vault::{
+        CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Sinks, Vault, VaultConfig, VaultError,
+    },
 };
 
 use crate::{storage_fixtures::until_unlocked, support::pki::NOW};
@@ -66,6 +68,7 @@ impl Timed {
             limits: LimitsConfig::default(),
             jobs: JobsConfig::default(),
             checkpoint_sinks: Vec::new(),
+            sinks: Sinks::default(),
         })
         .await
         .unwrap();

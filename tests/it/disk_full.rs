@@ -38,7 +38,7 @@ impl SmallDisk {
         while filler.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         fs::remove_file(self.path("filler")).unwrap();
     }
 }

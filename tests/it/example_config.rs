@@ -23,11 +23,16 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("LimitsConfig", "src/vault/limits.rs", "limits"),
     ("WrapperConfig", "src/kms/config.rs", "wrapper"),
     ("CallLimits", "src/kms/config.rs", "wrapper.limits"),
+    ("SinkOptions", "src/sinks/config.rs", "audit.sinks"),
+    ("FileSinkConfig", "src/sinks/config.rs", "audit.sinks"),
+    ("HttpSinkConfig", "src/sinks/config.rs", "audit.sinks"),
+    ("SyslogSinkConfig", "src/sinks/config.rs", "audit.sinks"),
     ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
 ];
 
 /// Options without a default. The example shows an example value.
-const NO_DEFAULT: &[&str] = &["endpoint", "endpoints", "crl", "high_water_mark", "[[wrapper.openbao]]", "[[audit.witnesses]]"];
+const NO_DEFAULT: &[&str] =
+    &["endpoint", "endpoints", "crl", "high_water_mark", "[[wrapper.openbao]]", "[[audit.witnesses]]", "[[audit.sinks]]"];
 
 #[test]
 fn the_example_is_valid() {

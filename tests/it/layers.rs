@@ -15,12 +15,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["domain", "files", "crypto"]),
     ("storage", &["domain", "files", "crypto", "audit"]),
     ("kms", &["domain", "files", "crypto", "audit", "client"]),
-    ("vault", &["domain", "crypto", "topology", "audit", "storage", "kms"]),
+    ("sinks", &["domain", "files", "client"]),
+    ("vault", &["domain", "crypto", "topology", "audit", "storage", "kms", "sinks"]),
     ("mtls", &["domain", "files", "crypto"]),
     ("api", &["domain", "crypto", "topology", "audit", "vault", "mtls"]),
-    ("config", &["domain", "files", "crypto", "audit", "storage", "kms", "vault", "mtls"]),
-    ("server", &["domain", "files", "crypto", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config"]),
-    ("cli", &["domain", "files", "crypto", "topology", "audit", "client", "storage", "kms", "vault", "mtls", "api", "config", "server"]),
+    ("config", &["domain", "files", "crypto", "audit", "storage", "kms", "sinks", "vault", "mtls"]),
+    ("server", &["domain", "files", "crypto", "audit", "client", "storage", "kms", "sinks", "vault", "mtls", "api", "config"]),
+    (
+        "cli",
+        &[
+            "domain", "files", "crypto", "topology", "audit", "client", "storage", "kms", "sinks", "vault", "mtls", "api", "config",
+            "server",
+        ],
+    ),
 ];
 
 /// Words that the code of a layer must not contain.
@@ -31,6 +38,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("audit", &["crate::storage", "rusqlite"]),
     ("storage", &["SecretBytes", "axum", "hyper"]),
     ("kms", &["rusqlite", "axum"]),
+    ("sinks", &["rusqlite", "axum"]),
     ("vault", &["axum", "rusqlite", "aws_sdk", "StatusCode", "http::"]),
     ("mtls", &["rusqlite", "aws_sdk"]),
     ("api", &["rusqlite", "aws_sdk"]),

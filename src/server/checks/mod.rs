@@ -88,6 +88,8 @@ pub enum Step {
     FirstWrapperKey,
     /// The registered wrapper keys are probed.
     RegisteredWrapperKeys,
+    /// The audit sinks are tried.
+    AuditSinks,
     /// The active wrapper key is compared with the configuration.
     ConfiguredWrapperKey,
 }
@@ -308,6 +310,16 @@ pub static CHECKS: &[Check] = &[
         run: Run::Step(
             Step::RegisteredWrapperKeys,
             "`serve` starts, because open keys and the other wrapper keys work, and logs the same sentence",
+        ),
+    },
+    Check {
+        name: "audit sink",
+        examines: "each sink of `[[audit.sinks]]` can be reached with its certificates and token, or its file can be written. No entry is sent",
+        severity: Severity::Fail,
+        remedy: "Correct what the message names",
+        run: Run::Step(
+            Step::AuditSinks,
+            "`serve` starts and tries again. While a required sink fails, calls are denied and `/readyz` names the sink",
         ),
     },
     Check {

@@ -20,7 +20,7 @@ impl AuditGate {
     /// Authorizes an operation on a stored key. An unknown key and a key that the caller may not see get the same answer.
     ///
     /// # Errors
-    /// `KeyNotFound`, `Forbidden`, or `StorageUnavailable`.
+    /// `KeyNotFound`, `Forbidden`, `SinkFailing`, or `StorageUnavailable`.
     pub(in crate::vault) async fn permit_stored_key(&self, event: &mut AuditEvent, id: KeyId) -> Result<PermittedKey, VaultError> {
         event.key = Some(id);
         let stored = match self.env.store.key(id).await {
@@ -35,41 +35,46 @@ impl AuditGate {
     /// Authorizes an operation on a key whose node is known. `None` means that the key does not exist.
     ///
     /// # Errors
-    /// `KeyNotFound` or `Forbidden`.
+    /// `KeyNotFound`, `Forbidden` or `SinkFailing`.
     pub(in crate::vault) fn permit_key(&self, event: &mut AuditEvent, id: KeyId, node: Option<&NodeName>) -> Result<Permit, VaultError> {
         event.key = Some(id);
         // Refusals carry the node too, so that the auditors of the node see the attempt.
         event.node = node.cloned();
         let target = node.map_or(Target::UnknownKey(id), |node| Target::Key(id, node));
-        self.permit(event, target).map_err(|refused| denied(refused, Some(id), node))
+        self.permit(event, target, |refused| denied(refused, Some(id), node))
     }
 
     /// Authorizes the creation of a key on a node.
     ///
     /// # Errors
-    /// `UndeclaredNode` or `Forbidden`.
+    /// `UndeclaredNode`, `Forbidden` or `SinkFailing`.
     pub(in crate::vault) fn permit_node(&self, event: &mut AuditEvent, node: &NodeName) -> Result<Permit, VaultError> {
         event.node = Some(node.clone());
-        self.permit(event, Target::Node(node)).map_err(|refused| denied(refused, None, Some(node)))
+        self.permit(event, Target::Node(node), |refused| denied(refused, None, Some(node)))
     }
 
     /// Authorizes a list. The permit says which nodes the list may cover.
     ///
     /// # Errors
-    /// `Forbidden`.
+    /// `Forbidden` or `SinkFailing`.
     pub(in crate::vault) fn permit_inventory(&self, event: &AuditEvent) -> Result<Permit, VaultError> {
-        self.permit(event, Target::Inventory).map_err(|refused| denied(refused, None, None))
+        self.permit(event, Target::Inventory, |refused| denied(refused, None, None))
     }
 
     /// Authorizes an operation on the vault as a whole.
     ///
     /// # Errors
-    /// `Forbidden`.
+    /// `Forbidden` or `SinkFailing`.
     pub(in crate::vault) fn permit_vault(&self, event: &AuditEvent) -> Result<Permit, VaultError> {
-        self.permit(event, Target::Vault).map_err(|refused| denied(refused, None, None))
+        self.permit(event, Target::Vault, |refused| denied(refused, None, None))
     }
 
-    fn permit(&self, event: &AuditEvent, target: Target<'_>) -> Result<Permit, Denied> {
-        self.policy().permit(&event.principal, event.operation, target)
+    /// Gives a permit, unless a required audit sink is known to fail: then no work is done for a call whose answer would be held back.
+    fn permit(&self, event: &AuditEvent, target: Target<'_>, denied: impl FnOnce(Denied) -> VaultError) -> Result<Permit, VaultError> {
+        let permit = self.policy().permit(&event.principal, event.operation, target).map_err(denied)?;
+        match self.sinks.holds_back(event.operation) {
+            None => Ok(permit),
+            Some(sink) => Err(VaultError::SinkFailing { sink: sink.name.to_owned(), fault: sink.fault }),
+        }
     }
 }

@@ -10,7 +10,10 @@ use crate::{
 };
 
 use super::{AuditGate, change_log::ChangeLine};
-use crate::vault::{VaultError, detached::commit_is_slow};
+use crate::vault::{
+    VaultError,
+    detached::{commit_is_slow, confirm_at_end},
+};
 
 /// Maximum attempts after a lost compare-and-swap. Each attempt reads the store again.
 const ATTEMPTS: usize = 4;
@@ -154,8 +157,16 @@ impl AuditGate {
         };
         // Results without a change, such as signatures, are refused with the event of the call: this saves a copy on the signing path.
         let refused = completed.change.is_some().then(|| Box::new(event.clone()));
+        let (operation, is_change) = (event.operation, completed.change.is_some());
+        let withheld = self.sinks.delay(operation).then(|| Box::new(event.clone()));
         match self.commit(event, completed).await {
-            Ok(result) => Ok(Settled::Committed(result)),
+            Ok(result) => {
+                let withheld = if is_change { withheld.and_then(|event| confirm_at_end(result.sequence, event)) } else { withheld };
+                if let Some(event) = withheld {
+                    self.confirm(result.sequence, *event, is_change).await?;
+                }
+                Ok(Settled::Committed(result))
+            }
             Err(CommitError::Unavailable(store)) => Err(VaultError::AuditUnavailable(store)),
             Err(error @ (CommitError::WrapperKeyExists | CommitError::JobRunning)) => match refused {
                 Some(event) => self.refuse(*event, error.into()).await,
@@ -170,6 +181,36 @@ impl AuditGate {
                 | CommitError::KeysLeft(_)
                 | CommitError::IdempotencyKeyTaken,
             ) => Ok(Settled::Conflict(refused)),
+        }
+    }
+
+    /// Returns when every required sink has the entry of a result, which may leave then. Otherwise a second entry says that the result was withheld,
+    /// because the first one has the outcome of the operation, which happened.
+    ///
+    /// # Errors
+    /// `ResultWithheld`, or `ChangeUnconfirmed` for a change, which is in force.
+    pub(in crate::vault) async fn confirm(&self, sequence: u64, event: AuditEvent, is_change: bool) -> Result<(), VaultError> {
+        let Err(sink) = self.sinks.confirm(sequence).await else { return Ok(()) };
+        let sink = sink.to_owned();
+        let error =
+            if is_change { VaultError::ChangeUnconfirmed { sink, sequence } } else { VaultError::ResultWithheld { sink, sequence } };
+        let event = AuditEvent {
+            outcome: Outcome::Failed,
+            reason: Some(error.code().as_str().to_owned()),
+            subject: Some(error.to_string()),
+            change: None,
+            ..event
+        };
+        self.record_withheld(event).await;
+        Err(error)
+    }
+
+    /// Writes an entry about a call that has one already. The error of the call stays what it is if this one cannot be written.
+    async fn record_withheld(&self, event: AuditEvent) {
+        if !self.refusal_throttle.counted(&event)
+            && let Err(error) = self.write(Commit::entry(event)).await
+        {
+            tracing::warn!(%error, "the entry of a withheld result could not be written");
         }
     }
 
@@ -246,8 +287,11 @@ impl AuditGate {
         let line = ChangeLine::of(&commit);
         let result = if is_change { self.write_change(commit).await } else { self.env.store.commit(commit).await };
         metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
-        if let (Ok(receipt), Some(line)) = (&result, line) {
-            line.write(receipt.sequence);
+        if let Ok(receipt) = &result {
+            self.sinks.written(receipt.sequence);
+            if let Some(line) = line {
+                line.write(receipt.sequence);
+            }
         }
         // Only an unavailable store is a fault of the audit log. A refused commit is not.
         self.audit_failing.store(matches!(result, Err(CommitError::Unavailable(_))), std::sync::atomic::Ordering::Relaxed);

@@ -29,7 +29,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::domain::{AuditEvent, Operation, Policy, Principal};
 
 use self::{refusal_throttle::RefusalThrottle, repeated_reads::RepeatedReads};
-use super::{CallContext, VaultError, environment::Environment};
+use super::{CallContext, VaultError, environment::Environment, sink_states::SinkStates};
 
 pub use self::commit::AuditedResult;
 pub(super) use self::{
@@ -46,6 +46,7 @@ pub(super) struct AuditGate {
     refusal_throttle: RefusalThrottle,
     repeated_reads: RepeatedReads,
     pending_audit: PendingAudit,
+    sinks: Arc<SinkStates>,
     /// Key of the keyed hashes of request bodies, from the store.
     idempotency_hash_key: [u8; 32],
     frozen: AtomicBool,
@@ -64,6 +65,7 @@ impl AuditGate {
         refusals_per_second: u32,
         frozen: bool,
         idempotency_hash_key: [u8; 32],
+        sinks: Arc<SinkStates>,
     ) -> Self {
         Self {
             env,
@@ -71,6 +73,7 @@ impl AuditGate {
             refusal_throttle: RefusalThrottle::new(refusals_per_second),
             repeated_reads: RepeatedReads::default(),
             pending_audit: PendingAudit::default(),
+            sinks,
             idempotency_hash_key,
             frozen: AtomicBool::new(frozen),
             freeze_lock: Mutex::default(),
@@ -141,6 +144,11 @@ impl AuditGate {
     /// Whether the vault is stopping.
     pub(super) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The states of the audit sinks.
+    pub(super) fn sinks(&self) -> &SinkStates {
+        &self.sinks
     }
 
     /// Whether the last commit could not be made durable.

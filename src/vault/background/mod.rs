@@ -6,6 +6,7 @@ mod flush_pending_audit;
 mod gauges;
 mod job_runner;
 mod rate_limit;
+mod send_entries;
 mod standby_filler;
 mod sweep;
 
@@ -24,6 +25,7 @@ use super::{
 
 use self::rate_limit::JobRateLimit;
 pub use self::rate_limit::JobsConfig;
+pub(super) use self::send_entries::{Deliveries, Delivery, is_required};
 
 /// Interval of cache maintenance and of the retries of failed audit writes.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +46,7 @@ pub(super) struct Background {
     key_lifecycle: Arc<KeyLifecycle>,
     job_tracker: Arc<JobTracker>,
     rate_limit: Arc<JobRateLimit>,
+    deliveries: Deliveries,
 }
 
 impl Background {
@@ -54,9 +57,11 @@ impl Background {
         key_cache: Arc<KeyCache>,
         key_lifecycle: Arc<KeyLifecycle>,
         job_tracker: Arc<JobTracker>,
+        deliveries: Deliveries,
         config: &JobsConfig,
     ) -> Self {
-        Self { env, gate, wrapper_keys, key_cache, key_lifecycle, job_tracker, rate_limit: Arc::new(JobRateLimit::new(config)) }
+        let rate_limit = Arc::new(JobRateLimit::new(config));
+        Self { env, gate, wrapper_keys, key_cache, key_lifecycle, job_tracker, rate_limit, deliveries }
     }
 }
 
@@ -70,6 +75,9 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
     tasks.spawn(background.clone().digest_log(stop.clone()));
+    for place in 0..background.deliveries.len() {
+        tasks.spawn(background.clone().send_entries(place, stop.clone()));
+    }
     // The limits belong to callers, and a checkpoint needs a key of the vault: only these two tasks get the whole vault.
     tasks.spawn(forget_idle_principals(Arc::clone(vault), stop.clone()));
     tasks.spawn(make_checkpoints(Arc::clone(vault), checkpoint_interval, stop.clone()));
