@@ -32,7 +32,7 @@ async fn sign(vault: &TestVault, id: &str) -> Result<Value, ClientError> {
 }
 
 /// The stored bytes of every entry, the first one first.
-fn stored(database: &rusqlite::Connection) -> Vec<String> {
+pub(crate) fn stored(database: &rusqlite::Connection) -> Vec<String> {
     let mut sql = database.prepare("SELECT entry FROM audit_entries ORDER BY sequence").unwrap();
     let rows = sql.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     rows.map(|entry| String::from_utf8(entry.unwrap()).unwrap()).collect()
@@ -50,7 +50,7 @@ fn newest_of(vault: &TestVault, operation: &str) -> Option<Value> {
 
 /// Checks what a sink got: each line is a stored entry, byte for byte, in order from `first` without a gap. Some may be there again, after which the
 /// order goes on from there. Returns the number of the newest one.
-fn check_in_order<'a>(lines: impl IntoIterator<Item = &'a str>, stored: &[String], first: usize) -> usize {
+pub(crate) fn check_in_order<'a>(lines: impl IntoIterator<Item = &'a str>, stored: &[String], first: usize) -> usize {
     let mut newest = first - 1;
     let mut previous = newest;
     for line in lines {

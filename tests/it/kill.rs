@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::vault::{TestVault, until};
+use crate::{
+    audit_sinks::{check_in_order, stored},
+    support::vault::{TestVault, until},
+};
 
 use self::{
     invariants::{Auditor, look_after},
@@ -78,26 +81,69 @@ fn kill_while_starting(vault: &TestVault, moment: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
-    let (cycles, seed) = (number("KEYVAULT_KILL_CYCLES", u64::from(CYCLES)), number("KEYVAULT_KILL_SEED", 1));
+    kill_cycles(&mut TestVault::prepare(unlimited), number("KEYVAULT_KILL_CYCLES", u64::from(CYCLES))).await;
+}
+
+/// The same with sinks: one that works, one whose server is dead, and one that cannot be reached. The one that works has every entry then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn kill_9_loses_nothing_with_sinks_that_work_and_sinks_that_fail() {
+    const SINKS: &str = r#"
+        [[audit.sinks]]
+        name = "file"
+        mode = "best-effort"
+        kind = "file"
+        path = "audit.ndjson"
+        from = "beginning"
+        [[audit.sinks]]
+        name = "dead"
+        mode = "best-effort"
+        kind = "http"
+        url = "http://127.0.0.1:1/"
+        [[audit.sinks]]
+        name = "unreachable"
+        mode = "best-effort"
+        kind = "syslog"
+        address = "192.0.2.1:6514"
+        ca = "pki/ca.pem"
+    "#;
+    let mut vault = TestVault::prepare(|config| unlimited(config) + SINKS);
+    kill_cycles(&mut vault, number("KEYVAULT_KILL_CYCLES", u64::from(CYCLES) / 3)).await;
+    tokio::task::block_in_place(|| vault.serve());
+    // A kill in the middle of a write leaves a part of a line.
+    let lines = || -> Vec<String> {
+        let text = std::fs::read_to_string(vault.path("audit.ndjson")).unwrap_or_default();
+        text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).map(str::to_owned).collect()
+    };
+    until("the sink has every entry", || async {
+        let stored = stored(&vault.database());
+        lines().last() == stored.last()
+    })
+    .await;
+    let all = stored(&vault.database());
+    assert_eq!(check_in_order(lines().iter().map(String::as_str), &all, 1), all.len());
+}
+
+/// Kills the vault again and again under load, and looks for what was lost.
+async fn kill_cycles(vault: &mut TestVault, cycles: u64) {
+    let seed = number("KEYVAULT_KILL_SEED", 1);
     let mut dice = Dice::new(seed);
-    let mut vault = TestVault::prepare(unlimited);
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(seed, number)).collect();
     let mut auditor = Auditor::default();
     let (began, mut expected) = (Instant::now(), 0);
     for cycle in 1..=cycles {
         if dice.below(4) == 0 {
-            kill_while_starting(&vault, Duration::from_micros(dice.below(60_000)));
+            kill_while_starting(vault, Duration::from_micros(dice.below(60_000)));
         }
         tokio::task::block_in_place(|| vault.serve());
         // Also before the first answer.
         let answers = dice.below(100);
         expected += answers;
-        workers = work_for(answers, &mut vault, workers, Duration::from_micros(dice.below(5_000))).await;
+        workers = work_for(answers, vault, workers, Duration::from_micros(dice.below(5_000))).await;
         // First the rows of the store, then every key through the API.
         let all = cycle % 50 == 0 || cycle == cycles;
         tokio::task::block_in_place(|| vault.serve());
         let mut faults = auditor.log_faults(&vault.database(), &mut workers);
-        faults.extend(look_after(&vault, &mut workers, all).await);
+        faults.extend(look_after(vault, &mut workers, all).await);
         assert!(faults.is_empty(), "seed {seed}, cycle {cycle}: {faults:#?}");
         tokio::task::block_in_place(|| vault.kill());
     }
