@@ -247,6 +247,12 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`].
     async fn newest_checkpoint(&self, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError>;
 
+    /// Checkpoints over more than `after` and less than `before` entries, in this order: at most about 10,000, evenly distributed if there are more.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`].
+    async fn checkpoints(&self, after: u64, before: u64) -> Result<Vec<StoredCheckpoint>, StoreError>;
+
     /// 32 random bytes, created with the store, for keyed hashes of request bodies. They have no other use.
     ///
     /// # Errors

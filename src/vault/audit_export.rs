@@ -4,6 +4,7 @@
 //! checked again before each part. An export ends with the entry that its checkpoint covers last, so that it can be verified as a whole.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,6 +37,8 @@ pub struct Export {
     header: Option<Vec<u8>>,
     /// The last entry of the export.
     size: u64,
+    /// Earlier checkpoints, which narrow down a change for a verification. Each stands after the last entry that it covers.
+    checkpoints: VecDeque<StoredCheckpoint>,
     /// The last entry looked at.
     position: u64,
     /// Entries given.
@@ -80,10 +83,25 @@ impl Vault {
                 frontier: encoded(&frontier),
             };
             let header = Some(line(&header)?);
+            let checkpoints = if filter.leaves_out() { Vec::new() } else { self.env.store.checkpoints(after, size).await? };
             let filter = EntryFilter { last: Some(size), ..filter };
             let (event, deadline) = (event.clone(), Instant::now() + EXPORT_TIME);
             let vault = Arc::clone(self);
-            Ok(Completed::read(permit, Export { vault, event, filter, header, size, position: after, entries: 0, deadline, ended: false }))
+            Ok(Completed::read(
+                permit,
+                Export {
+                    vault,
+                    event,
+                    filter,
+                    header,
+                    size,
+                    checkpoints: checkpoints.into(),
+                    position: after,
+                    entries: 0,
+                    deadline,
+                    ended: false,
+                },
+            ))
         };
         let result = result.await;
         self.gate.conclude(event, result).await
@@ -137,6 +155,11 @@ impl Export {
                 lines.push(b'\n');
                 if let Some(proof) = proofs.next() {
                     lines.extend(line(&ProofLine { proof: encoded(&proof) })?);
+                }
+                while self.checkpoints.front().is_some_and(|checkpoint| checkpoint.size <= stored.entry.sequence) {
+                    if let Some(StoredCheckpoint { note, .. }) = self.checkpoints.pop_front() {
+                        lines.extend(line(&CheckpointLine { checkpoint: &note })?);
+                    }
                 }
                 self.entries += 1;
             }
@@ -192,6 +215,13 @@ struct Header<'a> {
 struct ProofLine {
     /// The inclusion proof of the entry in the tree of the checkpoint.
     proof: Vec<String>,
+}
+
+/// A line after the last entry that an earlier checkpoint covers.
+#[derive(Serialize)]
+struct CheckpointLine<'a> {
+    /// The signed note.
+    checkpoint: &'a str,
 }
 
 /// The last line. An export without it is not complete.

@@ -27,6 +27,8 @@ struct Part {
     header: Value,
     entries: Vec<String>,
     proofs: Vec<Vec<Hash>>,
+    /// Earlier checkpoints, each with the number of entries before it.
+    checkpoints: Vec<(u64, Value)>,
     end: Value,
 }
 
@@ -63,6 +65,7 @@ fn parts(text: &str) -> Vec<Part> {
         match line {
             _ if line.starts_with("{\"v\":") => part.entries.push(line.to_owned()),
             _ if line.starts_with("{\"proof\":") => part.proofs.push(hashes(&json_of(line)["proof"])),
+            _ if line.starts_with("{\"checkpoint\":") => part.checkpoints.push((part.entries.len() as u64, json_of(line))),
             _ => part.end = json_of(line)["end"].clone(),
         }
     }
@@ -100,10 +103,13 @@ async fn an_export_is_the_whole_log_in_its_bytes_and_one_entry() {
     let vault = TestVault::start();
     let (node, auditor) = (Caller::new(&vault, "participant1"), Caller::new(&vault, "auditor"));
     let key = node.signing_key("participant1").await;
+    let earlier = auditor.post("/v1/audit/checkpoints", &json!({})).await.success();
     for _ in 0..300 {
         node.sign(&key).await.success();
     }
     let part = export(&auditor, "").await;
+    let after = earlier["size"].as_u64().unwrap();
+    assert_eq!(part.checkpoints, [(after, json!({ "checkpoint": earlier["note"] }))], "it stands after the last entry that it covers");
     let checkpoint = part.checkpoint();
     assert_eq!(part.header["origin"], checkpoint.origin);
     assert_eq!((&part.header["after"], &part.header["frontier"], &part.header["filter"]), (&json!(0), &json!([]), &Value::Null));

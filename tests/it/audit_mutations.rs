@@ -212,7 +212,7 @@ async fn each_change_of_the_database_is_found_at_its_first_bad_entry() {
     let Log { vault, facts } = Log::make().await;
     let (code, result) = verify(&vault, &["--database", "keyvault.db", "--verifier-key", "keys"]);
     assert_eq!((code, &result["verified"], &result["covered"]), (0, &json!(true), &json!(facts.size)), "{result}");
-    assert_eq!((&result["log"], &result["checkpoints"], &result["complete"]), (&json!("dev/main"), &json!(3), &json!(true)), "{result}");
+    assert_eq!((&result["log"], &result["checkpoints"], &result["complete"]), (&json!("dev/main"), &json!(4), &json!(true)), "{result}");
     for (what, change, place, reason) in DATABASE {
         fs::copy(vault.path("keyvault.db"), vault.path("changed.db")).unwrap();
         let db = Connection::open(vault.path("changed.db")).unwrap();
@@ -224,15 +224,44 @@ async fn each_change_of_the_database_is_found_at_its_first_bad_entry() {
         assert!(!vault.path("changed.db.lock").exists());
     }
     for (what, change, place, reason) in export::CASES {
-        let mut lines = facts.export(&vault);
+        let mut lines = Facts::export(&vault);
         change(&mut lines, &facts);
         fs::write(vault.path("changed.ndjson"), lines.concat()).unwrap();
         let found = verify(&vault, &["changed.ndjson", "--verifier-key", "keys"]);
         assert_found(what, &found, place(&facts), reason);
     }
-    fs::write(vault.path("sound.ndjson"), facts.export(&vault).concat()).unwrap();
-    let (code, result) = verify(&vault, &["sound.ndjson", "--verifier-key", "keys"]);
-    assert_eq!((code, &result["entries"], &result["checkpoints"]), (0, &json!(facts.size), &json!(3)), "{result}");
+}
+
+#[tokio::test]
+async fn exports_that_the_command_line_wrote_are_verified() {
+    let Log { mut vault, facts } = Log::make().await;
+    let (code, result) = verify(&vault, &["export.ndjson", "--verifier-key", "keys"]);
+    let exported = result["entries"].as_u64().unwrap();
+    assert_eq!((code, &result["checkpoints"], &result["complete"]), (0, &json!(3), &json!(true)), "{result}");
+    assert!(exported > facts.second && exported < facts.size, "{result}");
+
+    // Resumed after an interruption in the middle of a line, and after its end.
+    let whole = fs::read(vault.path("export.ndjson")).unwrap();
+    fs::write(vault.path("cut.ndjson"), &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(verify(&vault, &["cut.ndjson", "--verifier-key", "keys"]).0, 4);
+    vault.serve();
+    for (file, arguments) in [
+        ("cut.ndjson", ["audit", "export", "--resume", "--out", "cut.ndjson"].as_slice()),
+        ("export.ndjson", &["audit", "export", "--resume", "--out", "export.ndjson"]),
+        ("some.ndjson", &["audit", "export", "--operation", "keys.sign", "--out", "some.ndjson"]),
+        ("later.ndjson", &["audit", "export", "--after", "100", "--out", "later.ndjson"]),
+    ] {
+        let output = log::auditor_command(&vault, arguments).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        let (code, result) = verify(&vault, &[file, "--verifier-key", "keys"]);
+        assert_eq!(code, 0, "{file}: {result}");
+        let expected = match file {
+            "some.ndjson" => (json!(false), json!(facts.used), json!(2)),
+            "later.ndjson" => (json!(true), json!(101), result["entries"].clone()),
+            _ => (json!(true), json!(1), result["entries"].clone()),
+        };
+        assert_eq!((result["complete"].clone(), result["first"].clone(), result["entries"].clone()), expected, "{file}: {result}");
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub(super) enum Line {
     Entry(u64),
     /// The inclusion proof of the entry before.
     Proof,
+    /// An earlier checkpoint, over the entries up to here.
+    Checkpoint,
     /// The end.
     End(End),
 }
@@ -58,6 +60,8 @@ impl Line {
             serde_json::from_slice(bytes).ok().map(|Numbered { sequence }| Self::Entry(sequence))
         } else if bytes.starts_with(b"{\"proof\":") {
             Some(Self::Proof)
+        } else if bytes.starts_with(b"{\"checkpoint\":") {
+            Some(Self::Checkpoint)
         } else if bytes.starts_with(b"{\"export\":") {
             serde_json::from_slice(bytes).ok().filter(|header: &Header| header.export == 1).map(Self::Header)
         } else if bytes.starts_with(b"{\"end\":") {
@@ -95,7 +99,7 @@ impl ExportStream {
         match &line {
             Line::Entry(_) => self.entries += 1,
             Line::End(end) => self.end = Some(*end),
-            Line::Header(_) | Line::Proof => {}
+            Line::Header(_) | Line::Proof | Line::Checkpoint => {}
         }
         Ok(Some((line, bytes)))
     }

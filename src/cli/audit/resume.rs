@@ -50,6 +50,7 @@ pub(super) fn read(path: &Path) -> Result<Part, Failure> {
                     (part.last, part.complete) = (sequence, offset);
                 }
             }
+            (Line::Checkpoint, Some(part)) => part.complete = offset,
             (Line::End(end), Some(part)) => (part.last, part.complete) = (end.last, offset),
         }
     }
@@ -101,6 +102,8 @@ mod tests {
         assert_eq!(read_text(HEAD).unwrap(), (4, length(&[HEAD])));
         assert_eq!(read_text(&[HEAD, five, "{\"v\":4,\"sequ"].concat()).unwrap(), (5, length(&[HEAD, five])));
         assert_eq!(read_text(&[FILTERED, five].concat()).unwrap(), (4, length(&[FILTERED])), "it lacks its proof");
+        let checkpoint = "{\"checkpoint\":\"v/i/1\"}\n";
+        assert_eq!(read_text(&[HEAD, five, checkpoint].concat()).unwrap(), (5, length(&[HEAD, five, checkpoint])));
         let proof = "{\"proof\":[]}\n";
         assert_eq!(read_text(&[FILTERED, five, proof].concat()).unwrap(), (5, length(&[FILTERED, five, proof])));
         let end = "{\"end\":{\"last\":9,\"entries\":1}}\n";

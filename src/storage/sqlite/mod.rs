@@ -330,6 +330,10 @@ impl KeyStore for SqliteStore {
         self.list(move |db| read::newest_checkpoint(db, &origin)).await
     }
 
+    async fn checkpoints(&self, after: u64, before: u64) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.readers.run(Lane::Log, move |db| read::checkpoints(db, after, before)).await
+    }
+
     async fn idempotency_hash_key(&self) -> Result<[u8; 32], StoreError> {
         Ok(self.hash_key)
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     IdempotencyRecord, IdempotencyScope, StoreError, StoreState, StoredKey, UnreadableKey, WrapperKeyUse,
-    error::corrupt,
+    error::{corrupt, signed},
     jobs,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
 };
@@ -222,4 +222,22 @@ pub(super) fn newest_checkpoint(db: &Connection, origin: &str) -> Result<Option<
     let Some((size, note, at)) = found else { return Ok(None) };
     let note = String::from_utf8(note).map_err(|error| corrupt("audit_checkpoints", error))?;
     Ok(Some(StoredCheckpoint { origin: origin.to_owned(), size: unsigned(size)?, note, at: Timestamp::from_micros(at) }))
+}
+
+/// The most checkpoints of one answer, about.
+const MAX_CHECKPOINTS: u64 = 10_000;
+
+/// Checkpoints between two sizes. If there are too many, the last one of each part of the log.
+pub(super) fn checkpoints(db: &Connection, after: u64, before: u64) -> Result<Vec<StoredCheckpoint>, StoreError> {
+    let part = (before.saturating_sub(after) / MAX_CHECKPOINTS).max(1);
+    // SQLite takes the other columns from the row with the maximum.
+    let sql = "SELECT max(size), origin, note, at FROM audit_checkpoints WHERE size > ?1 AND size < ?2 GROUP BY size / ?3 ORDER BY 1";
+    let mut sql = db.prepare_cached(sql)?;
+    let mut rows = sql.query((signed(after)?, signed(before)?, signed(part)?))?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let note = String::from_utf8(row.get::<_, Vec<u8>>(2)?).map_err(|error| corrupt("audit_checkpoints", error))?;
+        all.push(StoredCheckpoint { size: unsigned(row.get(0)?)?, origin: row.get(1)?, note, at: Timestamp::from_micros(row.get(3)?) });
+    }
+    Ok(all)
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use canton_keyvault::audit::leaf_hash;
 use rusqlite::{Connection, params};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{api::Caller, vault::TestVault};
 
@@ -42,6 +42,8 @@ impl Log {
         for _ in second..260 {
             auditor.get("/v1/audit/entries?limit=1").await.success();
         }
+        let exported = auditor_command(&vault, &["audit", "export", "--out", "export.ndjson"]).output().unwrap();
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
         let keys = auditor.get("/v1/audit/verifier-keys").await.success();
         let keys = keys["items"].as_array().unwrap().iter().map(|item| item["verifier_key"].as_str().unwrap());
         fs::write(vault.path("keys"), keys.collect::<Vec<_>>().join("\n")).unwrap();
@@ -61,26 +63,18 @@ impl Log {
 }
 
 impl Facts {
-    /// The lines of an export of the log, as `GET /v1/audit/export` writes it.
-    pub(super) fn export(&self, vault: &TestVault) -> Vec<Vec<u8>> {
-        let db = vault.database();
-        let line = |value: Value| format!("{value}\n").into_bytes();
-        let note = |size: u64| -> String {
-            let note =
-                db.query_row("SELECT note FROM audit_checkpoints WHERE size = ?1", [size.cast_signed()], |row| row.get::<_, Vec<u8>>(0));
-            String::from_utf8(note.unwrap()).unwrap()
-        };
-        let header = json!({ "export": 1, "origin": "dev/main/1", "checkpoint": note(self.size), "after": 0, "frontier": [] });
-        let mut lines = vec![line(header)];
-        for sequence in 1..=self.size {
-            lines.push([entry(&db, sequence).as_slice(), b"\n"].concat());
-            if [self.first, self.second].contains(&sequence) {
-                lines.push(line(json!({ "checkpoint": note(sequence) })));
-            }
-        }
-        lines.push(line(json!({ "end": { "last": self.size, "entries": self.size } })));
-        lines
+    /// The lines of an export of the log, which the command line wrote while the vault ran.
+    pub(super) fn export(vault: &TestVault) -> Vec<Vec<u8>> {
+        fs::read(vault.path("export.ndjson")).unwrap().split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
     }
+}
+
+/// A command of the auditor.
+pub(super) fn auditor_command(vault: &TestVault, arguments: &[&str]) -> std::process::Command {
+    let options = vault.options("auditor");
+    let mut command = vault.command(arguments);
+    command.arg("--url").arg(&options.url).arg("--ca").arg(&options.ca).arg("--cert").arg(&options.cert).arg("--key").arg(&options.key);
+    command
 }
 
 /// The stored bytes of an entry.

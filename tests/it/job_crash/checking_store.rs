@@ -476,6 +476,10 @@ impl KeyStore for Watched {
         self.store.store_checkpoint(checkpoint).await
     }
 
+    async fn checkpoints(&self, after: u64, before: u64) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.store.checkpoints(after, before).await
+    }
+
     async fn newest_checkpoint(&self, origin: &str) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.store.newest_checkpoint(origin).await
     }

@@ -67,4 +67,11 @@ pub(super) async fn checkpoints_are_stored(store: Arc<dyn KeyStore>) {
     let other = StoredCheckpoint { origin: "v1/i1/2".into(), ..checkpoint(100, "of another log") };
     store.store_checkpoint(other).await.unwrap();
     assert_eq!(store.newest_checkpoint("v1/i1/1").await, Ok(Some(checkpoint(9, "third with a cosignature"))));
+    let sizes = async |after, before| -> Vec<u64> {
+        store.checkpoints(after, before).await.unwrap().iter().map(|checkpoint| checkpoint.size).collect()
+    };
+    assert_eq!((sizes(0, 9).await, sizes(3, 101).await, sizes(100, 200).await), (vec![3, 5], vec![5, 9, 100], vec![]));
+    assert_eq!(store.checkpoints(5, 10).await, Ok(vec![checkpoint(9, "third with a cosignature")]));
+    // One of each part of a long log.
+    assert_eq!(sizes(0, 80_000).await, [5, 9, 100]);
 }
