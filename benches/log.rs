@@ -136,17 +136,17 @@ fn key(number: u8) -> KeyId {
 /// Mostly signatures by four nodes with 20 keys; some are denied, and a few are rare.
 fn event(number: u64) -> AuditEvent {
     let turn = u8::try_from(number % 20).unwrap_or(0);
-    let (node, rare) = (turn % 4, number % 250_000 == 0);
+    let (node, rare) = (turn % 4, number.is_multiple_of(250_000));
     let name = if rare { "dns:rare".to_owned() } else { format!("spiffe://example.org/participant{node}") };
     let principal = Principal { name: name.into(), certificate: Some([if rare { 0xcc } else { node }; 32]) };
-    let operation = if number % 10 == 0 { Operation::Decrypt } else { Operation::Sign };
+    let operation = if number.is_multiple_of(10) { Operation::Decrypt } else { Operation::Sign };
     AuditEvent {
         key: Some(key(turn)),
         node: format!("participant{node}").parse::<NodeName>().ok(),
         algorithm: Some(Algorithm::Ed25519),
         digest: Some([turn; 32]),
         client: Some("canton-keyvault-driver/0.1.0".into()),
-        outcome: if number % 5_000 == 0 { Outcome::Denied } else { Outcome::Ok },
+        outcome: if number.is_multiple_of(5_000) { Outcome::Denied } else { Outcome::Ok },
         request_id: Some(format!("{number:032x}")),
         trace_id: Some(format!("{:032x}", number / 4)),
         subject: rare.then(|| "wk-000000000001 to wk-000000000002, job-00000000000a".into()),

@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         let verified = export.finish().map_err(|finding| anyhow::anyhow!("{finding}"))?;
         anyhow::ensure!(verified.entries == entries, "{} entries", verified.entries);
         let seconds = began.elapsed().as_secs_f64();
-        println!("{depth:?}: {seconds:.2} s, {:.0} entries a second", entries as f64 / seconds);
+        println!("{depth:?}: {seconds:.2} s, {:.0} entries a second", f64::from(u32::try_from(entries)?) / seconds);
     }
     std::fs::remove_file(&path)?;
     Ok(())
@@ -88,7 +88,7 @@ fn write(path: &std::path::Path, entries: u64) -> anyhow::Result<TrustedKeys> {
         serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note.to_string(), "after": 0, "frontier": [] }).to_string();
     out.seek(SeekFrom::Start(0))?;
     // JSON may end with spaces, which fill the place that was kept.
-    write!(out, "{header:<width$}\n", width = HEADER - 1)?;
+    writeln!(out, "{header:<width$}", width = HEADER - 1)?;
     out.flush()?;
     TrustedKeys::new([key]).ok_or_else(|| anyhow::anyhow!("no key"))
 }

@@ -117,11 +117,14 @@ fn level_above(hashes: &[Hash]) -> Vec<Hash> {
     hashes.chunks(2).map(|pair| if let [left, right] = pair { node_hash(left, right) } else { empty_root() }).collect()
 }
 
+/// The height and the index of a node, and its hash.
+pub type PlacedHash = ((u32, u64), Hash);
+
 /// A node and all nodes below it down to the stored hashes, each with its height and index.
 ///
 /// # Errors
 /// Those of the reader.
-pub fn nodes_below<R: HashReader>(reader: &R, height: u32, index: u64) -> Result<Vec<((u32, u64), Hash)>, R::Error> {
+pub fn nodes_below<R: HashReader>(reader: &R, height: u32, index: u64) -> Result<Vec<PlacedHash>, R::Error> {
     let below = height % TILE_HEIGHT;
     let mut hashes = reader.hashes(height / TILE_HEIGHT, index << below, 1 << below)?;
     let (mut at, mut nodes) = (height - below, Vec::with_capacity(2 << below));
@@ -285,6 +288,7 @@ pub fn verify_consistency(proof: &[Hash], old: u64, old_root: &Hash, size: u64, 
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "a test has few leaves")]
 mod tests {
     use std::convert::Infallible;
 
@@ -346,7 +350,7 @@ mod tests {
         }
     }
 
-    /// The eight leaves and the roots of the reference implementation of RFC 6962 (github.com/google/certificate-transparency, merkle_tree_test).
+    /// The eight leaves and the roots of the reference implementation of RFC 6962 (Google's `certificate-transparency`, `merkle_tree_test`).
     #[test]
     fn known_roots() {
         let leaves = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(taken.verify(&key), Ok(Some(1_700_000_000)));
         assert_eq!(taken.to_string(), format!("{}{line}", note()), "the other cosignature is left out");
         let missing = WitnessError::NoCosignature("w.example/1".into());
-        let wrong = line.replace("A", "B");
+        let wrong = line.replace('A', "B");
         for body in [other.as_str(), "", "nothing", "— w.example/1 AAAAAAAAAAAAAAAA\n", &wrong] {
             assert_eq!(read_answer(200, body.as_bytes(), &note(), &key), Err(missing.clone()), "{body}");
         }

@@ -81,18 +81,18 @@ impl Lines {
             self.searched = self.received.len();
             if self.ended {
                 let broken = self.given < self.received.len();
-                return if broken { Err(self.broke_off("its last line is not complete".into())) } else { Ok(None) };
+                return if broken { Err(self.broke_off("its last line is not complete")) } else { Ok(None) };
             }
             self.received.drain(..self.given);
             self.searched -= self.given;
             self.given = 0;
             if self.received.len() > LONGEST_LINE {
-                return Err(self.broke_off(format!("a line is longer than {LONGEST_LINE} bytes")));
+                return Err(self.broke_off(&format!("a line is longer than {LONGEST_LINE} bytes")));
             }
             match tokio::time::timeout(self.patience, self.body.frame()).await {
-                Err(_) => return Err(self.broke_off(format!("nothing came within {}", humantime::format_duration(self.patience)))),
+                Err(_) => return Err(self.broke_off(&format!("nothing came within {}", humantime::format_duration(self.patience)))),
                 Ok(None) => self.ended = true,
-                Ok(Some(Err(error))) => return Err(self.broke_off(chain(&error))),
+                Ok(Some(Err(error))) => return Err(self.broke_off(&chain(&error))),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.received.extend_from_slice(&data);
@@ -102,7 +102,7 @@ impl Lines {
         }
     }
 
-    fn broke_off(&self, reason: String) -> ClientError {
+    fn broke_off(&self, reason: &str) -> ClientError {
         ClientError::NoAnswer { url: self.url.clone(), reason: format!("the answer broke off: {reason}") }
     }
 }

@@ -184,7 +184,8 @@ mod tests {
         assert!(two(FILE, STDOUT).contains("is the name of two sinks"));
         assert!(two(FILE, &FILE.replace("'a'", "'b'")).contains("b: path: is the file of two sinks"));
         assert!(two(STDOUT, &STDOUT.replace("'a'", "'b'")).contains("b: kind: is the second sink on standard output"));
-        let many = (0..9).map(|n| format!("[[sinks]]\n{}\n", HTTP.replace("'a'", &format!("'s{n}'")))).collect::<String>();
+        let many: Vec<_> = (0..9).map(|n| format!("[[sinks]]\n{}\n", HTTP.replace("'a'", &format!("'s{n}'")))).collect();
+        let many = many.concat();
         assert!(fault(&many).contains("has 9 sinks; at most 8"));
     }
 

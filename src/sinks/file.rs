@@ -53,7 +53,7 @@ impl EntrySink for FileSink {
 
     async fn probe(&mut self) -> Result<String, SinkFault> {
         let path = self.path.display().to_string();
-        self.run(move |file| file.writable()).await?;
+        self.run(LineFile::writable).await?;
         Ok(format!("{path} can be written"))
     }
 }

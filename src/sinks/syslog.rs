@@ -97,15 +97,14 @@ impl EntrySink for SyslogSink {
                 State::Broken => kept = None,
             }
         }
-        let mut connection = match kept {
-            Some(connection) => connection,
-            None => {
-                let mut connection = self.server.stream().await?;
-                for (_, message) in &self.recent {
-                    connection.write_all(message).await.map_err(|error| self.lost(&error))?;
-                }
-                connection
+        let mut connection = if let Some(connection) = kept {
+            connection
+        } else {
+            let mut connection = self.server.stream().await?;
+            for (_, message) in &self.recent {
+                connection.write_all(message).await.map_err(|error| self.lost(&error))?;
             }
+            connection
         };
         let messages: Vec<Vec<u8>> = batch.iter().map(|entry| framed(&self.header.message(entry))).collect();
         let write = async {
@@ -119,7 +118,9 @@ impl EntrySink for SyslogSink {
             return Err(SinkFault::Unreachable { address: self.server.address(), reason });
         }
         self.connection = Some(connection);
-        messages.into_iter().for_each(|message| self.remember(message));
+        for message in messages {
+            self.remember(message);
+        }
         Ok(())
     }
 
@@ -132,7 +133,7 @@ impl EntrySink for SyslogSink {
 /// The state of a connection.
 enum State {
     Open,
-    /// The server ended it in order (close_notify).
+    /// The server ended it in order (`close_notify`).
     Ended,
     Broken,
 }

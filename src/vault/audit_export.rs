@@ -103,12 +103,13 @@ impl Vault {
                 },
             ))
         };
-        let result = result.await;
-        self.gate.conclude(event, result).await
+        let result = Box::pin(result).await;
+        Box::pin(self.gate.conclude(event, result)).await
     }
 
     async fn checkpoint_of_export(&self) -> Result<Option<StoredCheckpoint>, VaultError> {
-        match self.make_checkpoint(true).await {
+        // Its future is large.
+        match Box::pin(self.make_checkpoint(true)).await {
             Ok(made) => Ok(made),
             Err(error) => {
                 tracing::warn!(%error, "an export of the audit log uses an earlier checkpoint, because none can be made");
@@ -163,12 +164,11 @@ impl Export {
                 }
                 self.entries += 1;
             }
-            match stopped_at.or(last.filter(|_| full)) {
-                Some(position) => self.position = position,
-                None => {
-                    self.ended = true;
-                    lines.extend(line(&EndLine { end: End { last: self.size, entries: self.entries } })?);
-                }
+            if let Some(position) = stopped_at.or(last.filter(|_| full)) {
+                self.position = position;
+            } else {
+                self.ended = true;
+                lines.extend(line(&EndLine { end: End { last: self.size, entries: self.entries } })?);
             }
             if !lines.is_empty() {
                 return Ok(lines);

@@ -83,15 +83,14 @@ async fn export(caller: &Caller, query: &str) -> Part {
 /// The root of the tree that the subtrees of the header and the entries make.
 fn root(part: &Part) -> Hash {
     let mut left = hashes(&part.header["frontier"]);
-    let mut size = part.header["after"].as_u64().unwrap();
-    for line in &part.entries {
+    let after = part.header["after"].as_u64().unwrap();
+    for (size, line) in (after..).zip(&part.entries) {
         let (mut hash, mut rest) = (leaf_hash(line.as_bytes()), size);
         while rest & 1 == 1 {
             hash = canton_keyvault::audit::merkle::node_hash(&left.pop().unwrap(), &hash);
             rest >>= 1;
         }
         left.push(hash);
-        size += 1;
     }
     let mut roots = left.into_iter().rev();
     let last = roots.next().unwrap();

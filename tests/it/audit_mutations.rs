@@ -148,7 +148,7 @@ const DATABASE: &[Case] = &[
                     "UPDATE audit_checkpoints SET note = CAST(replace(note, 'state-chain ', 'state-chain 1') AS BLOB) WHERE size = {}",
                     f.second
                 ),
-            )
+            );
         },
         whole,
         "wrong_signature",

@@ -44,8 +44,8 @@ fn sequence(line: &str) -> usize {
 
 /// The newest stored entry of an operation.
 fn newest_of(vault: &TestVault, operation: &str) -> Option<Value> {
-    let entries = stored(&vault.database()).into_iter().map(|entry| serde_json::from_str::<Value>(&entry).unwrap());
-    entries.filter(|entry| entry["operation"] == operation).last()
+    let mut entries = stored(&vault.database()).into_iter().map(|entry| serde_json::from_str::<Value>(&entry).unwrap());
+    entries.rfind(|entry| entry["operation"] == operation)
 }
 
 /// Checks what a sink got: each line is a stored entry, byte for byte, in order from `first` without a gap. Some may be there again, after which the

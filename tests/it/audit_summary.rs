@@ -74,6 +74,8 @@ fn numbers(totals: &Totals) -> BTreeMap<Vec<Option<String>>, (u64, u64)> {
     totals.groups.iter().map(|group| (group.values.clone(), (group.calls, group.entries))).collect()
 }
 
+type Keeps = Box<dyn Fn(&Entry) -> bool>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn totals_are_those_of_the_entries_before_and_after_the_digests() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +100,6 @@ async fn totals_are_those_of_the_entries_before_and_after_the_digests() {
         let by = [Dimension::Operation, Dimension::Day];
         let days = TotalsQuery { from: Some(1), to: Some(2), ..query(&by) };
         let of_days = |entry: &Entry| entry.at.micros() / 86_400_000_000 == 1;
-        type Keeps = Box<dyn Fn(&Entry) -> bool>;
         let filters: Vec<(TotalsQuery, Keeps)> = vec![
             (days, Box::new(of_days)),
             (TotalsQuery { nodes: only(&[1]), ..query(&by) }, Box::new(|entry| entry.node == Some(node(1)))),

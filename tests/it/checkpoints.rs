@@ -59,7 +59,9 @@ async fn leaves(auditor: &Caller, size: u64) -> Vec<Hash> {
 
 fn root(leaves: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
-    leaves.iter().for_each(|leaf| frontier.append(*leaf, |_| {}));
+    for leaf in leaves {
+        frontier.append(*leaf, |_| {});
+    }
     frontier.root()
 }
 
@@ -80,8 +82,8 @@ async fn a_checkpoint_covers_the_call_that_asked_for_it() {
     let of_call = log.iter().find(|entry| entry["operation"] == "audit.make-checkpoint").unwrap();
     assert!(of_call["sequence"].as_u64().unwrap() <= checkpoint.size, "{of_call}");
     assert_eq!(checkpoint.root, root(&leaves(&auditor, checkpoint.size).await));
-    let covered = log.iter().take(usize::try_from(checkpoint.size).unwrap());
-    let newest_change = covered.filter(|entry| !entry["previous"].is_null()).next_back().unwrap();
+    let mut covered = log.iter().take(usize::try_from(checkpoint.size).unwrap());
+    let newest_change = covered.rfind(|entry| !entry["previous"].is_null()).unwrap();
     assert_eq!(newest_change["state_revision"].as_u64(), Some(checkpoint.state_revision));
     assert_eq!(hash(&newest_change["leaf"]), checkpoint.state_head);
     assert_eq!(verified(&auditor.get("/v1/audit/checkpoint").await.success(), verifier), checkpoint);

@@ -79,7 +79,7 @@ async fn silent_sockets_lock_nobody_out() {
     // Nothing, a part of a handshake, a part of a request.
     for bytes in [b"".as_slice(), b"\x16\x03\x01\x02\x00\x01", b"GET /healthz HTTP/1.1\r\nhost: "] {
         for to in [vault.url(), vault.ops_url()] {
-            during_flood(address(to), bytes, everybody_is_served(&vault)).await;
+            Box::pin(during_flood(address(to), bytes, everybody_is_served(&vault))).await;
         }
     }
     let (_, text) = ops(&vault, "/metrics").await;

@@ -249,7 +249,7 @@ async fn the_yearly_rotation_and_the_deletion_of_the_kms_key() {
     runbook.execute(&aws, "6").await;
     runbook.execute(&aws, "Verify").await;
     runbook.execute(&aws, "If it fails").await;
-    assert_eq!((state_of(&aws, &new).await, state_of(&aws, &old).await), ((json!("active"), json!(4)), (json!("retired"), json!(0))));
+    assert_eq!((state_of(&aws, &new).await, state_of(&aws, &old).await), ((json!("active"), json!(5)), (json!("retired"), json!(0))));
     aws.sign(&key).await.unwrap();
     runbook.assert_complete();
 
@@ -275,7 +275,7 @@ async fn the_misuse_of_a_wrapper_key_while_the_vault_is_frozen() {
     }
     runbook.execute(&aws, "Verify").await;
     runbook.assert_complete();
-    assert_eq!((state_of(&aws, &new).await, state_of(&aws, &old).await), ((json!("active"), json!(4)), (json!("retired"), json!(0))));
+    assert_eq!((state_of(&aws, &new).await, state_of(&aws, &old).await), ((json!("active"), json!(5)), (json!("retired"), json!(0))));
     let shown = aws.vault.client("key-admin").get(&format!("/v1/keys/{key}")).await.unwrap();
     let wraps = shown["wraps"].as_array().unwrap();
     assert!(wraps.iter().all(|wrap| wrap["wrapper_key"] == new.as_str()), "no data key was wrapped by the suspected one: {shown}");

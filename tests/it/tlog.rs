@@ -33,7 +33,9 @@ fn entries(mut bundle: &[u8]) -> Vec<Vec<u8>> {
 
 fn root(leaves: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
-    leaves.iter().for_each(|leaf| frontier.append(*leaf, |_| {}));
+    for leaf in leaves {
+        frontier.append(*leaf, |_| {});
+    }
     frontier.root()
 }
 

@@ -33,8 +33,8 @@ struct Witness {
 }
 
 impl Witness {
-    fn start(name: &str, seed: u8) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    fn start(name: &str, number: u8) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[number; 32]).unwrap();
         let key = VerifierKey::witness(name, pair.public_key().as_ref().try_into().unwrap()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/w", listener.local_addr().unwrap());

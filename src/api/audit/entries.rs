@@ -214,7 +214,7 @@ pub(in crate::api) async fn export(State(api): State<Arc<Api>>, mut ask: ApiRequ
         Ok(filters) => filters,
         Err(error) => return Err(refused(&api, &ask.call, Operation::ExportAudit, error).await),
     };
-    let export = api.vault.export_audit(&ask.call, filters).await.or_problem(&ask.call)?.into_value();
+    let export = Box::pin(api.vault.export_audit(&ask.call, filters)).await.or_problem(&ask.call)?.into_value();
     // The stream holds the place of the call until its end was sent.
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], streamed(export, ask)).into_response())
 }

@@ -3,6 +3,6 @@
 pub(super) mod access;
 pub(super) mod checkpoints;
 pub(super) mod entries;
-pub(super) mod tiles;
 mod filters;
 pub(super) mod summary;
+pub(super) mod tiles;

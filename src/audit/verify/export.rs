@@ -352,4 +352,5 @@ fn hashes(encoded: &[String]) -> Option<Vec<Hash>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "a test has few entries")]
 mod tests;

@@ -333,9 +333,9 @@ impl LogCheck {
             let place = Place::Between { first: self.covered() + 1, last: checkpoint.size };
             return Err(self.first_of(Finding { place, reason }));
         }
-        let signed = LogName::of(&checkpoint.origin).map_or(0, |(_, incarnation)| incarnation);
-        if let Some(found) = self.incarnation.filter(|found| *found != signed) {
-            return Err(self.first_of(Finding::of_log(Reason::OtherIncarnation { signed, found })));
+        let stated = LogName::of(&checkpoint.origin).map_or(0, |(_, incarnation)| incarnation);
+        if let Some(found) = self.incarnation.filter(|found| *found != stated) {
+            return Err(self.first_of(Finding::of_log(Reason::OtherIncarnation { signed: stated, found })));
         }
         self.checkpoints += 1;
         self.newest = Some((checkpoint.clone(), signer));
@@ -485,7 +485,7 @@ pub(super) mod testing {
         let entry = |sequence: u64| {
             let at = Timestamp::from_micros(1_767_225_600_000_000 + i64::try_from(sequence).unwrap());
             let event = AuditEvent::new(at, Principal::system(), Operation::EnableKey, "p".into());
-            let changes = sequence % 3 == 0;
+            let changes = sequence.is_multiple_of(3);
             let position = if changes { StatePosition::change(revision + 1, newest) } else { StatePosition::unchanged(revision) };
             let bytes = Entry::new(sequence, &source, &event, position).encode().unwrap();
             if changes {

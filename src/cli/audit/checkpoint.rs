@@ -20,9 +20,10 @@ pub struct CheckpointArgs {
 
 /// Runs the command.
 pub(super) async fn run(args: &CheckpointArgs, remote: &Remote) -> Result<(), Failure> {
-    let answer = match args.new {
-        true => remote.client.post("/v1/audit/checkpoints", &json!({})).await?,
-        false => remote.client.get("/v1/audit/checkpoint").await?,
+    let answer = if args.new {
+        remote.client.post("/v1/audit/checkpoints", &json!({})).await?
+    } else {
+        remote.client.get("/v1/audit/checkpoint").await?
     };
     if remote.format == Format::Json {
         return remote.print(&answer);

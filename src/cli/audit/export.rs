@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{BufWriter, Write},
     os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
+    path::Path,
 };
 
 use clap::{Args, ValueEnum};
@@ -91,7 +91,7 @@ pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failur
     }
 }
 
-fn finish(writer: BufWriter<File>, path: &PathBuf, entries: u64) -> Result<(), Failure> {
+fn finish(writer: BufWriter<File>, path: &Path, entries: u64) -> Result<(), Failure> {
     let file = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
     eprintln!("{entries} entries in {}", path.display());

@@ -58,15 +58,15 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
     let cursor = cursor.map_err(|_| Failure::Usage("--cursor: supply the cursor that a list printed".into()))?;
     let mut export = ExportStream::begin(remote, filters, filters.after.max(cursor)).await?;
     let mut list = ListPrinter::new(std::io::stdout(), remote.format, COLUMNS);
-    let (mut left, mut last, mut waiting) = (page.limit, None, Vec::new());
+    let (mut left, mut next_cursor, mut waiting) = (page.limit, None, Vec::new());
     while left != Some(0) {
         let Some((line, bytes)) = export.next().await? else {
-            last = None;
+            next_cursor = None;
             break;
         };
         if let Line::Entry(sequence) = line {
             waiting.push(with_leaf(bytes)?);
-            last = Some(sequence.to_string());
+            next_cursor = Some(sequence.to_string());
             left = left.map(|left| left - 1);
             if waiting.len() == ALIGNED {
                 print(&mut list, &mut waiting)?;
@@ -74,7 +74,7 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
         }
     }
     print(&mut list, &mut waiting)?;
-    list.end(last.as_deref())
+    list.end(next_cursor.as_deref())
 }
 
 fn print<W: std::io::Write>(list: &mut ListPrinter<'_, W>, waiting: &mut Vec<Box<RawValue>>) -> Result<(), Failure> {

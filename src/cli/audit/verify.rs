@@ -1,6 +1,7 @@
 //! `audit verify`: verifies an export, or the database of a vault, offline. It names the first bad entry and the reason.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, BufRead, BufReader, Read as _},
     path::{Path, PathBuf},
@@ -139,19 +140,19 @@ fn report(verified: &Verified, seconds: f64, format: Format) -> Result<(), Failu
     let what = if *complete { "all entries" } else { "entries that fit a filter (others may be left out)" };
     let mut text = format!("verified: {entries} {what} of the log {log}, {first} to {last}");
     if let (Some(first), Some(last)) = (first_at, last_at) {
-        text.push_str(&format!(", {first} to {last}"));
+        let _ = write!(text, ", {first} to {last}");
     }
-    text.push_str(&format!("\nthe newest of {checkpoints} checkpoints covers {covered} entries, root {root}\nsigned by {signer}\n"));
+    let _ = writeln!(text, "\nthe newest of {checkpoints} checkpoints covers {covered} entries, root {root}\nsigned by {signer}");
     if last > covered {
-        text.push_str(&format!("NOT COVERED by a checkpoint yet: the entries {} to {last}\n", covered + 1));
+        let _ = writeln!(text, "NOT COVERED by a checkpoint yet: the entries {} to {last}", covered + 1);
     }
     for (sequence, incarnation) in incarnations {
-        text.push_str(&format!("NOTE entry {sequence}: an operator accepted an older or changed store, incarnation {incarnation} began\n"));
+        let _ = writeln!(text, "NOTE entry {sequence}: an operator accepted an older or changed store, incarnation {incarnation} began");
     }
     for finding in accepted {
-        text.push_str(&format!("NOTE accepted by an operator: {finding}\n"));
+        let _ = writeln!(text, "NOTE accepted by an operator: {finding}");
     }
-    text.push_str(&format!("{rate} entries per second"));
+    let _ = write!(text, "{rate} entries per second");
     Ok(print_text(&mut out, &text)?)
 }
 

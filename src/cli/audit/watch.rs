@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, io::Write as _, path::PathBuf, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use clap::Args;
@@ -153,7 +153,7 @@ impl Watch<'_> {
                 format!("{}: {} entries, continues the log of {}", newest.origin, newest.size, last.size)
             }
         };
-        let kept = self.state.keep(note, newest, (self.clock)());
+        let kept = self.state.keep(&note, newest, (self.clock)());
         kept.map_err(|error| ClientError::Usage(format!("--state: {error}")))?;
         Ok(line)
     }
@@ -202,13 +202,9 @@ impl Watch<'_> {
         if now < before || newest.size < last.size || newest.state_revision < last.state_revision {
             return Err(Reason::RolledBack(last.size).into());
         }
-        #[derive(Deserialize)]
-        struct Answer {
-            proof: Vec<String>,
-        }
         let call = Call::get("/v1/audit/proofs/consistency").query_if("from", Some(last.size)).query_if("size", Some(newest.size));
         let proof = match self.remote.client.success(call).await {
-            Ok(answer) => answer.parse::<Answer>()?.proof,
+            Ok(answer) => answer.parse::<ConsistencyProof>()?.proof,
             // The vault has both checkpoints, and cannot connect them.
             Err(ClientError::Problem(problem)) if !problem.retryable => return Err(Reason::Forked(last.size).into()),
             Err(error) => return Err(error.into()),
@@ -225,7 +221,7 @@ impl Watch<'_> {
         (age > max_age).then(|| {
             let mut detail = format!("there was no new checkpoint since {since}");
             if let Some(error) = because {
-                detail.push_str(&format!(": {error}"));
+                let _ = write!(detail, ": {error}");
             }
             Alarm { code: "checkpoints_stopped", detail }
         })
@@ -264,4 +260,9 @@ fn read(text: &str) -> Result<(SignedNote, Checkpoint), Problem> {
     let note = SignedNote::parse(text.as_bytes()).map_err(|error| malformed(&error))?;
     let checkpoint = Checkpoint::parse(note.text()).map_err(|error| malformed(&error))?;
     Ok((note, checkpoint))
+}
+/// What the vault sends of a consistency proof.
+#[derive(Deserialize)]
+struct ConsistencyProof {
+    proof: Vec<String>,
 }

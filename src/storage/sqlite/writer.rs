@@ -239,7 +239,8 @@ impl WriterThread {
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            let (mut batch, mut checkpoints, mut asides, mut cursors) = (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new(), Vec::new());
+            let (mut batch, mut checkpoints, mut asides, mut cursors) =
+                (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
                     // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
@@ -330,12 +331,11 @@ impl WriterThread {
             chain::catch_up(&self.db, &mut state.write().unwrap_or_else(PoisonError::into_inner))?;
         }
         let verified = state.read().unwrap_or_else(PoisonError::into_inner);
-        let (before, mut frontier) = match self.head {
-            Some(head) => (head, self.tree_head.read().unwrap_or_else(PoisonError::into_inner).frontier.clone()),
-            None => {
-                let head = Head::read(&self.db, &verified)?;
-                (head, tree::frontier(&self.db, head.sequence)?)
-            }
+        let (before, mut frontier) = if let Some(head) = self.head {
+            (head, self.tree_head.read().unwrap_or_else(PoisonError::into_inner).frontier.clone())
+        } else {
+            let head = Head::read(&self.db, &verified)?;
+            (head, tree::frontier(&self.db, head.sequence)?)
         };
         let mut head = before;
         let (mut answers, mut now, mut doubtful, mut batch) = (Vec::new(), None, false, Batch::default());

@@ -50,6 +50,7 @@ pub(super) struct Background {
 }
 
 impl Background {
+    #[expect(clippy::too_many_arguments, reason = "one for each part")]
     pub(super) fn new(
         env: Arc<Environment>,
         gate: Arc<AuditGate>,

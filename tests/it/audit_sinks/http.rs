@@ -36,9 +36,9 @@ async fn lines_arrive_in_order_with_certificate_and_token_through_a_kill_and_ref
     sign(&vault, &key).await.unwrap();
     let count = stored(&vault.database()).len();
     until("the newest entry arrives", || async { receiver.lines().last().is_some_and(|line| sequence(line) >= count) }).await;
-    let received = receiver.received();
-    assert!(received.iter().all(|request| request.certified && request.path == "/in?x=1"));
-    assert!(received.iter().all(|request| request.headers["content-type"] == "application/x-ndjson"
+    let requests = receiver.received();
+    assert!(requests.iter().all(|request| request.certified && request.path == "/in?x=1"));
+    assert!(requests.iter().all(|request| request.headers["content-type"] == "application/x-ndjson"
         && request.headers["host"].to_str().unwrap().starts_with("localhost:")));
     check_in_order(receiver.lines().iter().map(String::as_str), &stored(&vault.database()), 1);
     let log = vault.log().iter().map(Value::to_string).collect::<String>();
@@ -115,7 +115,10 @@ async fn a_best_effort_sink_that_hangs_delays_nothing_and_its_gap_is_recorded() 
         format!("entries {} to {} were not sent: the sink was more than max_lag (100) entries behind", numbers[0], numbers[1])
     );
     until("the gap is counted", || async { metric(&vault, "keyvault_audit_sink_gaps_total").await == Some(1.0) }).await;
-    assert_eq!(metric(&vault, "keyvault_audit_sink_skipped_total").await, Some((numbers[1] - numbers[0] + 1) as f64));
+    assert_eq!(
+        metric(&vault, "keyvault_audit_sink_skipped_total").await,
+        Some(f64::from(u32::try_from(numbers[1] - numbers[0] + 1).unwrap()))
+    );
 
     receiver.set(Behaviour::Accept);
     sign(&vault, &key).await.unwrap();

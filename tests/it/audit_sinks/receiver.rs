@@ -132,10 +132,10 @@ impl Receiver {
     }
 
     /// `[[audit.sinks]]` with this server, and more lines.
-    pub(super) fn sink(&self, mode: &str, more: &str) -> String {
+    pub(super) fn sink(&self, mode: &str, options: &str) -> String {
         let (port, ca) = (self.address.port(), self.file("ca.pem"));
         format!(
-            "\n[[audit.sinks]]\nname = \"a\"\nmode = \"{mode}\"\nkind = \"http\"\nurl = \"https://localhost:{port}/in?x=1\"\nca = \"{}\"\nfrom = \"beginning\"\n{more}",
+            "\n[[audit.sinks]]\nname = \"a\"\nmode = \"{mode}\"\nkind = \"http\"\nurl = \"https://localhost:{port}/in?x=1\"\nca = \"{}\"\nfrom = \"beginning\"\n{options}",
             ca.display()
         )
     }
@@ -244,10 +244,10 @@ impl SyslogServer {
         this
     }
 
-    pub(super) fn sink(&self, mode: &str, more: &str) -> String {
+    pub(super) fn sink(&self, mode: &str, options: &str) -> String {
         let (port, ca) = (self.address.port(), self.file("ca.pem"));
         format!(
-            "\n[[audit.sinks]]\nname = \"a\"\nmode = \"{mode}\"\nkind = \"syslog\"\naddress = \"localhost:{port}\"\nca = \"{}\"\nfrom = \"beginning\"\n{more}",
+            "\n[[audit.sinks]]\nname = \"a\"\nmode = \"{mode}\"\nkind = \"syslog\"\naddress = \"localhost:{port}\"\nca = \"{}\"\nfrom = \"beginning\"\n{options}",
             ca.display()
         )
     }

@@ -20,7 +20,9 @@ async fn leaves(store: &Arc<dyn KeyStore>) -> Vec<Hash> {
 
 fn root(leaves: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
-    leaves.iter().for_each(|leaf| frontier.append(*leaf, |_| {}));
+    for leaf in leaves {
+        frontier.append(*leaf, |_| {});
+    }
     frontier.root()
 }
 
@@ -43,9 +45,9 @@ pub(super) async fn the_tree_grows_with_each_entry_alone(store: Arc<dyn KeyStore
 
     for (size, leaf) in [(1, 0), (2, 1), (256, 255), (257, 256), (303, 0), (303, 255), (303, 302)] {
         let of_size = store.tree(TreeQuery::Root { size }).await.unwrap()[0];
-        assert_eq!(of_size, root(&leaves[..size as usize]), "{size}");
+        assert_eq!(of_size, root(&leaves[..usize::try_from(size).unwrap()]), "{size}");
         let proof = store.tree(TreeQuery::Inclusion { leaf, size }).await.unwrap();
-        assert!(verify_inclusion(&proof, leaf, leaves[leaf as usize], size, &of_size), "{leaf} of {size}");
+        assert!(verify_inclusion(&proof, leaf, leaves[usize::try_from(leaf).unwrap()], size, &of_size), "{leaf} of {size}");
         let proof = store.tree(TreeQuery::Consistency { old: size, size: head.size }).await.unwrap();
         assert!(verify_consistency(&proof, size, &of_size, head.size, &head.root), "{size}");
     }

@@ -13,17 +13,17 @@ use crate::audit::{
 const SIZE: usize = 20;
 const CHECKPOINTS: [usize; 2] = [6, 13];
 
-fn control(value: serde_json::Value) -> Vec<u8> {
-    serde_json::to_vec(&value).unwrap()
+fn control(value: &serde_json::Value) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap()
 }
 
 fn header(note: &str, after: u64, roots: &[Hash]) -> Vec<u8> {
     let frontier: Vec<_> = roots.iter().map(|root| BASE64_STANDARD.encode(root)).collect();
-    control(serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note, "after": after, "frontier": frontier }))
+    control(&serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note, "after": after, "frontier": frontier }))
 }
 
 fn last_line(last: u64, entries: u64) -> Vec<u8> {
-    control(serde_json::json!({ "end": { "last": last, "entries": entries } }))
+    control(&serde_json::json!({ "end": { "last": last, "entries": entries } }))
 }
 
 /// The lines of an export of these entries, with the checkpoints of the signer.
@@ -32,7 +32,7 @@ fn export_of(all: &[Vec<u8>], signer: &Signer) -> Vec<Vec<u8>> {
     for (number, entry) in (1..).zip(all) {
         lines.push(entry.clone());
         if CHECKPOINTS.contains(&number) {
-            lines.push(control(serde_json::json!({ "checkpoint": checkpoint(&all[..number], signer) })));
+            lines.push(control(&serde_json::json!({ "checkpoint": checkpoint(&all[..number], signer) })));
         }
     }
     lines.push(last_line(all.len() as u64, all.len() as u64));
@@ -184,7 +184,7 @@ const CASES: &[Case] = &[
         Place::Log,
         "other_count",
     ),
-    ("no checkpoint", |l| l[0] = control(serde_json::json!({ "export": 1, "origin": ORIGIN, "after": 0 })), Place::Log, "no_checkpoint"),
+    ("no checkpoint", |l| l[0] = control(&serde_json::json!({ "export": 1, "origin": ORIGIN, "after": 0 })), Place::Log, "no_checkpoint"),
     (
         "an older checkpoint",
         |l| {
@@ -237,7 +237,7 @@ const CASES: &[Case] = &[
         |l| {
             let at = l.len() - 1;
             let note = Signer::note(&checkpoint_text(20, "v/main/2"), "v/main/2", &[&Signer::new(1)]);
-            l[0] = control(serde_json::json!({ "export": 1, "origin": "v/main/2", "checkpoint": note }));
+            l[0] = control(&serde_json::json!({ "export": 1, "origin": "v/main/2", "checkpoint": note }));
             let _ = at;
         },
         Place::Log,
@@ -275,8 +275,8 @@ fn fork(number: u64) -> Vec<Vec<u8>> {
 }
 
 fn checkpoint_text(number: u64, origin: &str) -> String {
-    let (_, signed) = read_checkpoint(&checkpoint(&entries(number), &Signer::new(1))).unwrap();
-    Checkpoint { origin: origin.into(), ..signed }.text()
+    let (_, stated) = read_checkpoint(&checkpoint(&entries(number), &Signer::new(1))).unwrap();
+    Checkpoint { origin: origin.into(), ..stated }.text()
 }
 
 #[test]
@@ -357,11 +357,11 @@ fn a_filtered_export_shows_that_its_entries_are_in_the_log() {
     let leaves = Leaves(all.iter().map(|entry| leaf_hash(entry)).collect());
     let note = checkpoint(&all, &signer);
     let mut lines =
-        vec![control(serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note, "after": 0, "filter": { "node": "n" } }))];
+        vec![control(&serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note, "after": 0, "filter": { "node": "n" } }))];
     for sequence in [3_u64, 8, 20] {
         let proof = inclusion_proof(&leaves, sequence - 1, 20).unwrap();
         lines.push(all[sequence as usize - 1].clone());
-        lines.push(control(serde_json::json!({ "proof": proof.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect::<Vec<_>>() })));
+        lines.push(control(&serde_json::json!({ "proof": proof.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect::<Vec<_>>() })));
     }
     lines.push(last_line(20, 3));
     let verified = verify(&lines, &signer).unwrap();
@@ -410,11 +410,11 @@ fn what_an_operator_accepted_is_reported_and_does_not_fail() {
     };
     all.push(accepted("4"));
     let (origin, text) = ("v/main/2", |all: &[Vec<u8>]| {
-        let (_, signed) = read_checkpoint(&checkpoint(all, &Signer::new(1))).unwrap();
-        Checkpoint { origin: "v/main/2".into(), ..signed }.text()
+        let (_, stated) = read_checkpoint(&checkpoint(all, &Signer::new(1))).unwrap();
+        Checkpoint { origin: "v/main/2".into(), ..stated }.text()
     });
     let note = Signer::note(&text(&all), origin, &[&signer]);
-    let mut lines = vec![control(serde_json::json!({ "export": 1, "origin": origin, "checkpoint": note }))];
+    let mut lines = vec![control(&serde_json::json!({ "export": 1, "origin": origin, "checkpoint": note }))];
     lines.extend(all.iter().cloned());
     lines.push(last_line(11, 11));
     let verified = verify(&lines, &signer).unwrap();

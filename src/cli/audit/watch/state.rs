@@ -63,7 +63,7 @@ impl State {
     ///
     /// # Errors
     /// The error of the system. The state is unchanged then.
-    pub(super) fn keep(&mut self, note: SignedNote, checkpoint: Checkpoint, seen_at: Timestamp) -> io::Result<()> {
+    pub(super) fn keep(&mut self, note: &SignedNote, checkpoint: Checkpoint, seen_at: Timestamp) -> io::Result<()> {
         let stored = Stored { checkpoint: note.to_string(), seen_at };
         files::replace(&self.path, &serde_json::to_vec(&stored)?)?;
         self.last = Some((checkpoint, seen_at));
