@@ -19,7 +19,7 @@ use crate::{
 /// The option that names the trusted keys.
 #[derive(Debug, Args)]
 pub(super) struct VerifierKeyArgs {
-    /// The verifier key of the log, or a file with one on each line. From a place that whoever can change the log cannot change
+    /// The verifier key of the log, or a file with one on each line. Take it from a place that an attacker who changes the log cannot change
     #[arg(long = "verifier-key", value_name = "KEY|FILE", required = true)]
     verifier_keys: Vec<String>,
 }

@@ -46,11 +46,7 @@ impl Vault {
                 checkpoint
             }
         };
-        for sink in &self.checkpoints.sinks {
-            if let Err(error) = sink.publish(&checkpoint.note) {
-                tracing::error!(error, size = checkpoint.size, "a checkpoint of the audit log could not be published");
-            }
-        }
+        self.checkpoints.publisher.publish(&checkpoint.note, checkpoint.size).await;
         Ok(Some(checkpoint))
     }
 

@@ -5,6 +5,7 @@
 //! | `signing_key` | The signing key is sealed like any other key; no caller can use it. |
 //! | `make` | A checkpoint states entries that are durable, and is published only after it is stored. |
 //! | `rotate_key` | A rotation is an entry that the old and the new key sign. |
+//! | `publish` | A disk that hangs delays no call but the checkpoint, and that for a bounded time. |
 //! | `compare` | A start with a store that is older than a checkpoint, or has another history, is refused. |
 //! | `tiles` | The log as C2SP tlog-tiles: stored hashes and entries, as they are. |
 //! | `calls` | What auditors ask for: the newest checkpoint, verifier keys, proofs. |
@@ -12,6 +13,7 @@
 mod calls;
 mod compare;
 mod make;
+mod publish;
 mod rotate_key;
 mod signing_key;
 mod tiles;
@@ -24,13 +26,16 @@ use crate::domain::KeyId;
 
 use super::key_cache::OpenKey;
 
+use self::publish::Publisher;
+
 pub use self::{
     calls::{InclusionProof, Proof, VerifierKeyView},
     compare::{Rollback, compare},
     tiles::{Tile, TileKind},
 };
 
-/// Where a new checkpoint is published after it is stored: a place that whoever can write to the store cannot write to.
+/// Where a new checkpoint is published after it is stored: a place that an attacker who can write to the store cannot write to.
+/// [`CheckpointSink::publish`] is called on a blocking thread.
 pub trait CheckpointSink: Send + Sync {
     /// Publishes the signed note of a checkpoint. A failure is logged by the caller, and the next checkpoint is published again.
     ///
@@ -43,14 +48,14 @@ pub trait CheckpointSink: Send + Sync {
 pub(super) struct Checkpoints {
     /// The process, as in the entries.
     instance: String,
-    sinks: Vec<Arc<dyn CheckpointSink>>,
+    publisher: Publisher,
     /// The open signing key. Held while a checkpoint is made, so that one is made at a time.
     signing_key: Mutex<Option<(KeyId, Arc<OpenKey>)>>,
 }
 
 impl Checkpoints {
     pub(super) fn new(instance: String, sinks: Vec<Arc<dyn CheckpointSink>>) -> Self {
-        Self { instance, sinks, signing_key: Mutex::new(None) }
+        Self { instance, publisher: Publisher::new(sinks), signing_key: Mutex::new(None) }
     }
 }
 
