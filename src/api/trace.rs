@@ -9,15 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use tracing::{
-    Instrument as _,
-    field::{Empty, display},
-};
-
 use crate::{
     domain::{Hex, KeyId, Operation, Principal},
     mtls::RefusedClient,
-    vault::{Code, Reason},
+    vault::{CallFields, Code, Reason},
 };
 
 use super::{
@@ -43,13 +38,11 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     let (method, version) = (request.method().clone(), request.version());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let traceparent = request.headers().get("traceparent").cloned();
-    // Every line of the call has these fields. The vault adds the node when it knows it.
     let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
     // Labels from closed sets: operations of the route table, and classes of status.
     let name = operation.map_or("none", |operation| operation.as_str());
-    let key = key_in(request.uri().path()).map(display);
-    let span = tracing::error_span!("request", request_id = id.as_str(), operation = name, key, node = Empty);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let call = CallFields::new(Arc::clone(&id.0), name, key_in(request.uri().path()));
+    let mut response = Arc::clone(&call).scope(next.run(request)).await;
     if let Some(refused) = response.extensions_mut().remove::<RefusedClient>() {
         refused.record(id.as_str());
     }
@@ -74,8 +67,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
     metrics::histogram!("keyvault_request_seconds", "operation" => name, "outcome" => class).record(elapsed.as_secs_f64());
     let principal = response.extensions().get::<Principal>().map_or("", |principal| &*principal.name);
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    let entered = span.enter();
-    match response.extensions().get::<Refusal>() {
+    call.sync_scope(|| match response.extensions().get::<Refusal>() {
         Some(Refusal { code, reason, cause }) if class == "failed" => {
             let (code, reason) = (code.as_str(), reason.map(Reason::as_str));
             tracing::warn!(status, micros, principal, code, reason, cause, "request failed");
@@ -83,8 +75,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
         _ if class == "failed" => tracing::warn!(status, micros, principal, "request failed"),
         Some(Refusal { code, cause, .. }) => tracing::debug!(status, micros, principal, code = code.as_str(), cause, "request"),
         None => tracing::debug!(status, micros, principal, "request"),
-    }
-    drop(entered);
+    });
     response
 }
 

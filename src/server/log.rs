@@ -1,7 +1,7 @@
 //! The log lines of the process: one line for each event, valid in the chosen format from the first line of the process to the last.
 //!
 //! Text from outside cannot begin a new line or control a terminal. `json` has one object for each line, with `timestamp`, `level`, `target` and
-//! `message`, and lists as arrays. Fields of the request that an event belongs to stand beside its own.
+//! `message`, and lists as arrays. The fields of the call that an event belongs to stand beside its own.
 
 use std::{
     fmt,
@@ -13,13 +13,11 @@ use serde_json::{Map, Value};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
-    span::Record,
 };
 use tracing_subscriber::{
-    field::RecordFields,
     filter::Targets,
     fmt::{
-        self as lines, FmtContext, FormatEvent, FormatFields, FormattedFields,
+        self as lines, FmtContext, FormatEvent, FormatFields,
         format::Writer,
         time::{FormatTime, SystemTime},
     },
@@ -31,6 +29,7 @@ use tracing_subscriber::{
 use crate::{
     config::{LogConfig, LogFormat},
     files,
+    vault::CallFields,
 };
 
 /// The `[log]` section of a configuration that may not be valid, so that the lines about its faults have the right format. The defaults if it
@@ -60,7 +59,7 @@ pub(crate) fn section_of(file: &Path) -> LogConfig {
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
     // An unusable filter is a fault of the configuration, which the lines must be able to report.
     let filter = config.filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let lines = lines::layer().with_writer(std::io::stderr).with_ansi(false).fmt_fields(SpanFields).event_format(Lines(config.format));
+    let lines = lines::layer().with_writer(std::io::stderr).with_ansi(false).event_format(Lines(config.format));
     let installed = tracing_subscriber::registry().with(filter).with(lines).try_init();
     installed.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
     panic::set_hook(Box::new(log_panic));
@@ -82,19 +81,24 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut timestamp = String::new();
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
         let mut fields = Fields(Map::new());
         event.record(&mut fields);
         let mut fields = fields.0;
-        // The spans hold what a request is about. The event comes first.
-        for span in context.event_scope().into_iter().flatten() {
-            let extensions = span.extensions();
-            let Some(of_span) = extensions.get::<FormattedFields<N>>() else { continue };
-            let object = format!("{{{}}}", of_span.fields.trim_end_matches(','));
-            for (name, value) in serde_json::from_str::<Map<String, Value>>(&object).unwrap_or_default() {
-                fields.entry(name).or_insert(value);
+        // The fields of the event come first.
+        if let Some(call) = CallFields::current() {
+            let of_call = [
+                ("request_id", Some(Value::from(&*call.request_id))),
+                ("operation", Some(call.operation.into())),
+                ("key", call.key().map(|key| key.to_string().into())),
+                ("node", call.node().map(|node| node.as_str().into())),
+            ];
+            for (name, value) in of_call {
+                if let Some(value) = value {
+                    fields.entry(name).or_insert(value);
+                }
             }
         }
         let message = fields.remove("message").unwrap_or_default();
@@ -134,57 +138,6 @@ where
                 writeln!(writer)
             }
         }
-    }
-}
-
-/// Writes the fields of a span as parts of a JSON object, `"name":value,`. A request gets a span and mostly no line, so that a field that is added
-/// later must not cost the parsing of the others.
-struct SpanFields;
-
-impl<'writer> FormatFields<'writer> for SpanFields {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut parts = Parts { writer, result: Ok(()) };
-        fields.record(&mut parts);
-        parts.result
-    }
-
-    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
-        self.format_fields(current.as_writer(), fields)
-    }
-}
-
-struct Parts<'writer> {
-    writer: Writer<'writer>,
-    result: fmt::Result,
-}
-
-impl Parts<'_> {
-    fn part(&mut self, field: &Field, value: impl fmt::Display) {
-        if self.result.is_ok() {
-            self.result = write!(self.writer, "\"{}\":{value},", field.name());
-        }
-    }
-}
-
-impl Visit for Parts<'_> {
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.part(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.part(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.part(field, value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.part(field, Value::from(value));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.part(field, Value::from(format!("{value:?}")));
     }
 }
 
@@ -262,6 +215,7 @@ mod tests {
     use tracing::subscriber::with_default;
 
     use super::*;
+    use crate::domain::KeyId;
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -279,7 +233,7 @@ mod tests {
     fn logged(format: LogFormat, events: impl FnOnce()) -> Vec<String> {
         let memory = Memory::default();
         let writer = memory.clone();
-        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).fmt_fields(SpanFields).event_format(Lines(format));
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(Lines(format));
         with_default(lines.finish(), events);
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
@@ -288,11 +242,11 @@ mod tests {
     const EVIL: &str = "a\nFAKE line\r\x1b[31m\u{2028}\u{202e}\u{9b}\"=";
 
     fn events() {
-        let span = tracing::error_span!("request", request_id = "r-1", key = tracing::field::Empty);
-        span.record("key", tracing::field::display("k-1"));
-        let _entered = span.enter();
-        tracing::warn!(status = 502, parts = ?["server-certificate", "policy"], cause = EVIL, level = "own", "message {EVIL}");
-        tracing::warn!(parts = %r#"["x"]"#, other = ?["a"], "second");
+        let call = CallFields::new("r-1".into(), "keys.sign", Some(KeyId::Symmetric([1; 16])));
+        call.sync_scope(|| {
+            tracing::warn!(status = 502, parts = ?["server-certificate", "policy"], cause = EVIL, level = "own", "message {EVIL}");
+            tracing::warn!(parts = %r#"["x"]"#, other = ?["a"], operation = "own", "second");
+        });
     }
 
     #[test]
@@ -308,11 +262,13 @@ mod tests {
             ("parts", serde_json::json!(["server-certificate", "policy"])),
             ("cause", EVIL.into()),
             ("request_id", "r-1".into()),
-            ("key", "k-1".into()),
+            ("operation", "keys.sign".into()),
+            ("key", KeyId::Symmetric([1; 16]).to_string().into()),
         ] {
             assert_eq!(first[field], expected, "{field}");
         }
         assert!(first["timestamp"].is_string() && parsed[1]["other"].is_string());
+        assert_eq!(parsed[1]["operation"], "own");
     }
 
     #[test]

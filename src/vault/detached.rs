@@ -8,9 +8,8 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
-use super::{Vault, VaultError};
+use super::{Vault, VaultError, call_fields::CallFields};
 use crate::domain::AuditEvent;
 
 tokio::task_local! {
@@ -31,13 +30,16 @@ struct CommittedChange {
 pub(super) struct DetachedCalls(TaskTracker);
 
 impl DetachedCalls {
-    /// Runs a part of a call in a task of its own.
+    /// Runs a part of a call in a task of its own. Its log lines have the fields of the call.
     pub(super) fn spawn<F>(&self, part: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.0.spawn(part.in_current_span())
+        match CallFields::current() {
+            Some(call) => self.0.spawn(call.scope(part)),
+            None => self.0.spawn(part),
+        }
     }
 
     /// Waits for the running calls, and for those that start meanwhile.

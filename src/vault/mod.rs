@@ -23,6 +23,7 @@ mod audit_summary;
 mod authorize;
 pub mod background;
 mod call;
+mod call_fields;
 mod checkpoints;
 mod detached;
 mod environment;
@@ -59,6 +60,7 @@ pub use self::{
     authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
     background::JobsConfig,
     call::CallContext,
+    call_fields::CallFields,
     checkpoints::{CheckpointSink, InclusionProof, Proof, Rollback, Tile, TileKind, VerifierKeyView, compare},
     error::{Code, VaultError},
     freeze::Effective,

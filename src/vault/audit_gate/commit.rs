@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{Span, field::display};
-
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
     storage::{Change, Commit, CommitError, KeyPrecondition, NewIdempotencyRecord, Receipt},
@@ -11,7 +9,7 @@ use crate::{
 
 use super::{AuditGate, change_log::ChangeLine};
 use crate::vault::{
-    VaultError,
+    VaultError, call_fields,
     detached::{commit_is_slow, confirm_at_end},
 };
 
@@ -220,13 +218,7 @@ impl AuditGate {
     /// Always: `error`, or `AuditUnavailable` if the entry could not be written.
     pub(in crate::vault) async fn refuse<T>(&self, mut event: AuditEvent, error: VaultError) -> Result<T, VaultError> {
         // The log line of the call has them.
-        let span = Span::current();
-        if let Some(key) = &event.key {
-            span.record("key", display(key));
-        }
-        if let Some(node) = &event.node {
-            span.record("node", display(node));
-        }
+        call_fields::add(event.key, event.node.as_ref());
         event.outcome = if error.is_denial() { Outcome::Denied } else { Outcome::Failed };
         event.change = None;
         event.reason = Some(error.code().as_str().to_owned());
