@@ -123,6 +123,8 @@ text_enum!(
         OpenCheckpointKey = "audit.open-checkpoint-key",
         /// An operator accepted a store that is older than the newest checkpoint: a new incarnation of the log begins.
         AcceptRollback = "audit.accept-rollback",
+        /// A client was not admitted, in its handshake or at a request with status 401. The reason says why.
+        RefuseClient = "vault.refuse-client",
         /// An audit sink began or went on. The reason says after which entry.
         StartSink = "audit.start-sink",
         /// Entries were not sent to an audit sink that was too far behind. The reason says which.

@@ -8,9 +8,9 @@ pub type CertificateId = [u8; 32];
 /// An authenticated caller. Outside tests it is made from a verified certificate only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// `spiffe://…` or `dns:…`, or `system` for operations of the vault itself.
+    /// `spiffe://…` or `dns:…`, `system` for operations of the vault itself, or `unauthenticated` for clients that were not admitted.
     pub name: Arc<str>,
-    /// The certificate. `None` for the vault itself.
+    /// The certificate. `None` for the vault itself, and for a client without one.
     pub certificate: Option<CertificateId>,
 }
 
@@ -19,5 +19,10 @@ impl Principal {
     /// scheme.
     pub fn system() -> Self {
         Self { name: "system".into(), certificate: None }
+    }
+
+    /// A client that was not admitted, with its certificate if it sent one. No certificate gives this name either.
+    pub fn unauthenticated(certificate: Option<CertificateId>) -> Self {
+        Self { name: "unauthenticated".into(), certificate }
     }
 }

@@ -89,6 +89,7 @@ impl Operation {
             | Self::CreateCheckpointKey
             | Self::OpenCheckpointKey
             | Self::AcceptRollback
+            | Self::RefuseClient
             | Self::StartSink
             | Self::SkipEntries => return None,
         })

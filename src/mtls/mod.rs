@@ -41,7 +41,7 @@ pub use self::limits::{
 pub use self::ops::serve_ops;
 pub use self::peer::Peer;
 pub use self::refusal::NotAdmitted;
-pub use self::refusal_log::RefusedClient;
+pub use self::refusal_log::{RefusalObserver, RefusedCertificate, RefusedClient};
 pub use self::server::{MayFreeze, serve};
 pub use self::tls::TlsMaterial;
 pub use self::trust::Trust;

@@ -1,4 +1,4 @@
-//! The log lines of refused clients: who it was and why, at the default level, at a bounded rate.
+//! Refused clients: a log line with who it was and why, at the default level and a bounded rate, and a report to the audit log.
 //!
 //! Anybody who reaches the port can cause these lines, with text of their own. Each kind of refusal therefore has its own rate, and texts
 //! are cut.
@@ -6,15 +6,32 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use super::{peer::Peer, refusal::NotAdmitted};
 use crate::domain::{Clock, Hex};
 
-/// Writes the lines. There is one in the process.
+/// A client that was not admitted. Nothing about it is authenticated.
+#[derive(Debug)]
+pub struct RefusedCertificate<'a> {
+    /// SHA-256 of its certificate, if it sent one.
+    pub certificate: Option<[u8; 32]>,
+    /// Subject, issuer and serial number in the certificate, each at most 256 bytes.
+    pub description: String,
+    /// The label of the reason, from a closed set.
+    pub reason: &'static str,
+    /// The request that was answered with status 401. Empty for a refused handshake.
+    pub request_id: &'a str,
+}
+
+/// Gets every refused client, and must return at once.
+pub type RefusalObserver = Arc<dyn Fn(RefusedCertificate<'_>) + Send + Sync>;
+
+/// Writes the lines. There is one for each state of the trust.
 pub(super) struct RefusalLog {
     clock: Clock,
+    observer: OnceLock<RefusalObserver>,
     windows: Mutex<HashMap<(Stage, &'static str), Window>>,
 }
 
@@ -53,13 +70,27 @@ impl RefusedClient {
 
 impl RefusalLog {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, windows: Mutex::default() }
+        Self { clock, observer: OnceLock::new(), windows: Mutex::default() }
+    }
+
+    /// Reports every refused client to `observer` from now on. The first observer stays.
+    pub(super) fn observe(&self, observer: &RefusalObserver) {
+        let _ = self.observer.set(Arc::clone(observer));
+    }
+
+    fn report(&self, refused: RefusedCertificate<'_>) {
+        if let Some(observer) = self.observer.get() {
+            observer(refused);
+        }
     }
 
     /// A client whose certificate is not admitted.
     pub(super) fn certificate(&self, stage: Stage, peer: Option<&Peer>, reason: NotAdmitted, request_id: &str) {
+        let (subject, issuer, serial) = peer.map_or(("", "", ""), |peer| (cut(peer.subject()), cut(peer.issuer()), cut(peer.serial())));
+        let description =
+            if peer.is_some() { format!("subject {subject}, issuer {issuer}, serial {serial}: {reason}") } else { reason.to_string() };
+        self.report(RefusedCertificate { certificate: peer.map(|peer| peer.certificate), description, reason: reason.label(), request_id });
         let Some(omitted) = self.admit(stage, reason.label()) else { return };
-        let (subject, issuer, serial) = peer.map_or(("", "", ""), |peer| (cut(peer.subject()), cut(peer.issuer()), peer.serial()));
         let certificate = peer.map(|peer| Hex(&peer.certificate).to_string()).unwrap_or_default();
         let code = reason.label();
         match stage {
@@ -74,9 +105,12 @@ impl RefusalLog {
 
     /// A certificate in the handshake that cannot be parsed.
     pub(super) fn malformed(&self, certificate: &[u8; 32], problem: &dyn std::fmt::Display) {
-        let Some(omitted) = self.admit(Stage::Handshake, "malformed") else { return };
+        let problem = problem.to_string();
+        let (problem, code) = (cut(&problem), "malformed");
+        self.report(RefusedCertificate { certificate: Some(*certificate), description: problem.to_owned(), reason: code, request_id: "" });
+        let Some(omitted) = self.admit(Stage::Handshake, code) else { return };
         let certificate = Hex(certificate).to_string();
-        tracing::warn!(certificate, code = "malformed", reason = %problem, omitted, "client certificate refused in the handshake");
+        tracing::warn!(certificate, code, reason = problem, omitted, "client certificate refused in the handshake");
     }
 
     /// A handshake that failed for another reason than the certificate of the client. The verifier has logged those.
@@ -84,7 +118,11 @@ impl RefusalLog {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let (code, reason) = match tls {
             Some(rustls::Error::InvalidCertificate(_)) => return,
-            Some(rustls::Error::NoCertificatesPresented) => (NotAdmitted::NoCertificate.label(), NotAdmitted::NoCertificate.to_string()),
+            Some(rustls::Error::NoCertificatesPresented) => {
+                let (code, description) = (NotAdmitted::NoCertificate.label(), NotAdmitted::NoCertificate.to_string());
+                self.report(RefusedCertificate { certificate: None, description: description.clone(), reason: code, request_id: "" });
+                (code, description)
+            }
             Some(rustls::Error::AlertReceived(alert)) => ("alert", format!("the client ended the handshake with the alert {alert:?}")),
             Some(error) => ("tls", error.to_string()),
             None => ("disconnected", error.to_string()),

@@ -3,7 +3,7 @@
 //! A client is checked when it connects, after each replacement of the snapshot, and when the validity of its last decision ends. Therefore
 //! a revocation also ends open and resumed connections. Between checks, a request costs two comparisons.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -14,7 +14,7 @@ use super::{
     identity::Identity,
     peer::{CachedDecision, Peer},
     refusal::NotAdmitted,
-    refusal_log::RefusalLog,
+    refusal_log::{RefusalLog, RefusalObserver},
     tls::TlsMaterial,
 };
 use crate::domain::{Clock, Principal, Timestamp};
@@ -25,6 +25,7 @@ pub struct Trust {
     generation: watch::Sender<u64>,
     /// Serializes replacements.
     replacement: Mutex<()>,
+    refusal_observer: OnceLock<RefusalObserver>,
     clock: Clock,
 }
 
@@ -37,12 +38,27 @@ impl Trust {
     /// The trust at start.
     pub fn new(material: TlsMaterial, clock: Clock) -> Arc<Self> {
         let snapshot = TrustSnapshot { generation: 1, material };
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), generation: watch::Sender::new(1), replacement: Mutex::new(()), clock })
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            generation: watch::Sender::new(1),
+            replacement: Mutex::new(()),
+            refusal_observer: OnceLock::new(),
+            clock,
+        })
+    }
+
+    /// Reports every client that is not admitted to `observer`, now and after each replacement. There is one observer.
+    pub fn observe_refusals(&self, observer: RefusalObserver) {
+        let _lock = self.replacement.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refusals().observe(self.refusal_observer.get_or_init(|| observer));
     }
 
     /// Replaces the snapshot. Session tickets from before are not resumed, and every open connection is checked again.
     pub fn replace(&self, material: TlsMaterial) {
         let _lock = self.replacement.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(observer) = self.refusal_observer.get() {
+            material.refusals.observe(observer);
+        }
         let generation = self.snapshot.load().generation + 1;
         self.snapshot.store(Arc::new(TrustSnapshot { generation, material }));
         self.generation.send_replace(generation);

@@ -17,10 +17,10 @@ use crate::{
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::{Cure, Providers},
-    mtls::{ConnectionLimits, MayFreeze, SOCKET_BUFFER, Trust, serve, serve_ops},
+    mtls::{ConnectionLimits, MayFreeze, RefusedCertificate, SOCKET_BUFFER, Trust, serve, serve_ops},
     sinks::{self, LogSource, SinkConfig},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore, StoreFacts, facts},
-    vault::{Rollback, Sinks, Vault, VaultConfig, VaultError, background, compare},
+    vault::{ClientRefusal, Rollback, Sinks, Vault, VaultConfig, VaultError, background, compare},
 };
 
 use super::{
@@ -160,6 +160,11 @@ impl Server {
         metrics: PrometheusHandle,
         (reloader, checkpoint_interval): (Reloader, Duration),
     ) {
+        let vault = Arc::clone(&self.vault);
+        trust.observe_refusals(Arc::new(move |RefusedCertificate { certificate, description, reason, request_id }| {
+            let request_id = (!request_id.is_empty()).then(|| request_id.to_owned());
+            vault.client_refused(ClientRefusal { certificate, description, reason, request_id });
+        }));
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), may_freeze, self.stop.clone()));
         self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));

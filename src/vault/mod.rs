@@ -55,7 +55,7 @@ use self::{
 pub use self::{
     audit_access::{KeyAccess, PolicyInForce},
     audit_export::{EXPORT_TIME, Export},
-    audit_gate::AuditedResult,
+    audit_gate::{AuditedResult, ClientRefusal},
     audit_query::{EntryQuery, KeySelector, LoggedEntry},
     authorize::{AuthorizationDecision, AuthorizationQuery, Whoami},
     background::JobsConfig,

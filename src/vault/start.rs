@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    CacheConfig, CheckpointSink, JobsConfig, LimitsConfig, Vault, VaultError,
+    CacheConfig, CheckpointSink, ClientRefusal, JobsConfig, LimitsConfig, Vault, VaultError,
     audit_access::policy_digest,
     audit_gate::AuditGate,
     background::{Background, Deliveries, Delivery, is_required},
@@ -129,7 +129,7 @@ impl Vault {
         self.gate.stop();
         self.detached_calls.wait().await;
         self.key_cache.evict_all().await;
-        self.gate.write_counted_refusals().await;
+        self.gate.write_counted_refusals(true).await;
         if let Err(error) = self.gate.record(self.gate.system_event(Operation::Stop)).await {
             tracing::warn!(%error, "the audit entry of the stop could not be written");
             return;
@@ -141,6 +141,11 @@ impl Vault {
             Err(_) => tracing::warn!("the last checkpoint of the audit log was not made in time"),
         }
         self.background.send_last_entries().await;
+    }
+
+    /// Records that a client was not admitted. Its entry follows within a second or two, and is one of a bounded number.
+    pub fn client_refused(&self, refused: ClientRefusal) {
+        self.gate.client_refused(refused);
     }
 
     /// Refuses new calls from now on. Calls in progress are completed.

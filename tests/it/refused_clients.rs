@@ -1,12 +1,22 @@
-//! Every refused client leaves a log line at the default level: who it was and why, with the request id of a 401.
+//! Every refused client leaves a log line at the default level and an entry in the audit log, both bounded: who it was and why, with the request id of a
+//! 401.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rustls::{ClientConfig, version::TLS13};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
+    api::Caller,
     listener::connect,
     pki::{self, Ca, Leaf, Spec, at, dns, uri},
     vault::{TestVault, until},
@@ -115,11 +125,58 @@ async fn the_request_id_of_a_401_is_in_the_log() {
 }
 
 #[tokio::test]
+async fn refused_clients_are_in_the_audit_log_also_after_a_reload() {
+    let ca = Ca::new("Other CA");
+    let mut vault = vault_with(&ca);
+    vault.serve();
+    let auditor = Caller::new(&vault, "auditor");
+    let stranger = Ca::new("Stranger CA").issue(Spec::client(vec![uri("spiffe://example.org/p1")]).serial(0xab_cd));
+    let elsewhere = ca.issue(Spec::client(vec![uri("spiffe://elsewhere.org/p1")]).serial(0xab_ce));
+    refused_handshake(&vault, &client(&vault, Some(&stranger))).await;
+    refused_handshake(&vault, &client(&vault, None)).await;
+    let address = vault.url().trim_start_matches("https://").parse().unwrap();
+    let mut stream = connect(address, &client(&vault, Some(&elsewhere))).await.unwrap();
+    stream.write_all(b"GET /v1/whoami HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+
+    let entries = || auditor.log("&operation=vault.refuse-client&outcome=denied");
+    until("the entries", || async { entries().await.len() == 3 }).await;
+    let entries = entries().await;
+    let of = |reason: &str| entries.iter().find(|entry| entry["reason"] == reason).unwrap_or_else(|| panic!("{reason}: {entries:?}"));
+    let digest = |leaf: &Leaf| crate::known_bytes::hex(&Sha256::digest(&leaf.der));
+    for (reason, certificate, described) in [
+        ("untrusted", Some(digest(&stranger)), "issuer CN=Stranger CA, serial abcd: no client CA"),
+        ("not_vouched", Some(digest(&elsewhere)), "issuer CN=Other CA, serial abce: the client CA"),
+        ("no_certificate", None, "a client certificate is required"),
+    ] {
+        let entry = of(reason);
+        assert_eq!(entry["principal"], "unauthenticated", "{entry}");
+        assert_eq!(entry["certificate"].as_str(), certificate.as_deref(), "{entry}");
+        assert!(entry["subject"].as_str().unwrap().contains(described), "{entry}");
+    }
+    assert_eq!(of("not_vouched")["request_id"], id);
+
+    let found = async |leaf: &Leaf| auditor.log(&format!("&certificate={}", digest(leaf))).await;
+    assert_eq!(found(&elsewhere).await.len(), 1);
+
+    // The trust after a reload reports too.
+    fs::write(vault.path("other.pem"), &Ca::new("Third CA").pem).unwrap();
+    until("the reload", || async { !auditor.log("&operation=vault.reload").await.is_empty() }).await;
+    let former = ca.issue(Spec::client(vec![uri("spiffe://example.org/p2")]));
+    refused_handshake(&vault, &client(&vault, Some(&former))).await;
+    until("the entry", || async { found(&former).await.len() == 1 }).await;
+}
+
+#[tokio::test]
 async fn a_flood_of_refused_handshakes_does_not_flood_the_log() {
     let mut vault = vault_with(&Ca::new("Other CA"));
     vault.serve();
     let config = client(&vault, Some(&Ca::new("Stranger CA").issue(Spec::client(vec![uri("spiffe://example.org/p1")]))));
+    let refused = AtomicU64::new(0);
     let omitted = || async {
+        refused.fetch_add(32, Ordering::Relaxed);
         futures_util::future::join_all((0..32).map(|_| refused_handshake(&vault, &config))).await;
         lines(&vault, "refused in the handshake").iter().any(|line| line["omitted"].as_u64().unwrap() > 0)
     };
@@ -129,4 +186,11 @@ async fn a_flood_of_refused_handshakes_does_not_flood_the_log() {
     }
     let written = lines(&vault, "refused in the handshake").len() as u64;
     assert!(written <= 10 * (began.elapsed().as_secs() + 2), "{written}");
+    // One entry at once, and one with the number of the others at the end.
+    assert!(vault.terminate());
+    vault.serve();
+    let auditor = Caller::new(&vault, "auditor");
+    let entries = auditor.log("&operation=vault.refuse-client").await;
+    let counted: u64 = entries.iter().map(|entry| entry["count"].as_u64().unwrap_or(1)).sum();
+    assert!(entries.len() <= 4 && counted == refused.load(Ordering::Relaxed), "{counted} of {refused:?}: {entries:?}");
 }

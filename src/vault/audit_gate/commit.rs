@@ -7,7 +7,7 @@ use crate::{
     storage::{Change, Commit, CommitError, KeyPrecondition, NewIdempotencyRecord, Receipt},
 };
 
-use super::{AuditGate, change_log::ChangeLine};
+use super::{AuditGate, ClientRefusal, change_log::ChangeLine};
 use crate::vault::{
     VaultError, call_fields,
     detached::{commit_is_slow, confirm_at_end},
@@ -265,8 +265,19 @@ impl AuditGate {
         self.write(Commit::change(change, event)).await.map(drop)
     }
 
-    /// Writes one entry for each kind of refusal that was only counted. Entries that cannot be written are kept for the next call.
-    pub(in crate::vault) async fn write_counted_refusals(&self) {
+    /// Records that a client was not admitted. Its entry follows with the next [`Self::write_counted_refusals`].
+    pub(in crate::vault) fn client_refused(&self, refused: ClientRefusal) {
+        self.refused_clients.add(self.env.now(), self.policy().revision().to_string(), refused);
+    }
+
+    /// Writes one entry for each kind of refusal that was only counted, and those of refused clients, of which `is_end` writes all. Entries that cannot
+    /// be written are kept for the next call.
+    pub(in crate::vault) async fn write_counted_refusals(&self, is_end: bool) {
+        for event in self.refused_clients.take(self.env.now(), is_end) {
+            if self.record(event.clone()).await.is_err() {
+                self.refused_clients.restore(event);
+            }
+        }
         for event in self.refusal_throttle.drain() {
             if self.record(event.clone()).await.is_err() {
                 self.refusal_throttle.restore(event);

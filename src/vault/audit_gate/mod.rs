@@ -7,6 +7,7 @@
 //! | `commit` | A result leaves the vault only after its audit entry is durable. |
 //! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
 //! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
+//! | `refused_clients` | Clients that are not admitted cannot flood it either. |
 //! | `repeated_reads` | A program that follows the log writes one entry each minute, not one for each tile. |
 //! | `pending_audit` | A disable or freeze takes effect while the audit log is unavailable, and is recorded later. |
 
@@ -16,6 +17,7 @@ mod commit;
 mod idempotency;
 mod pending_audit;
 mod refusal_throttle;
+mod refused_clients;
 mod repeated_reads;
 
 use std::sync::{
@@ -28,15 +30,15 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::{AuditEvent, Operation, Policy, Principal};
 
-use self::{refusal_throttle::RefusalThrottle, repeated_reads::RepeatedReads};
+use self::{refusal_throttle::RefusalThrottle, refused_clients::RefusedClients, repeated_reads::RepeatedReads};
 use super::{CallContext, VaultError, environment::Environment, sink_states::SinkStates};
 
-pub use self::commit::AuditedResult;
 pub(super) use self::{
     authorization::PermittedKey,
     commit::Completed,
     pending_audit::{PendingAudit, PendingEntry},
 };
+pub use self::{commit::AuditedResult, refused_clients::ClientRefusal};
 
 /// Authorizes operations and commits their results. The only part of the vault that writes to the store.
 pub(super) struct AuditGate {
@@ -44,6 +46,7 @@ pub(super) struct AuditGate {
     /// Replaced when the configuration is reloaded.
     policy: Arc<ArcSwap<Policy>>,
     refusal_throttle: RefusalThrottle,
+    refused_clients: RefusedClients,
     repeated_reads: RepeatedReads,
     pending_audit: PendingAudit,
     sinks: Arc<SinkStates>,
@@ -71,6 +74,7 @@ impl AuditGate {
             env,
             policy,
             refusal_throttle: RefusalThrottle::new(refusals_per_second),
+            refused_clients: RefusedClients::default(),
             repeated_reads: RepeatedReads::default(),
             pending_audit: PendingAudit::default(),
             sinks,

@@ -90,7 +90,7 @@ impl Background {
         while next_tick(&mut ticks, &stop).await {
             self.key_cache.maintain().await;
             self.flush_pending_audit().await;
-            self.gate.write_counted_refusals().await;
+            self.gate.write_counted_refusals(false).await;
         }
     }
 
