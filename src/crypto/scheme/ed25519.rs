@@ -1,11 +1,13 @@
 //! Pure Ed25519 (RFC 8032): signs messages without prehashing, 64-byte signatures.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 
 use crate::crypto::pkcs8;
 use crate::domain::{Algorithm, KeySpec, Purpose, SignatureFormat};
 
-use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message};
+use super::{CryptoError, PrivateKey, Random, Scheme, SecretBytes, check_message, ed25519_verifier::Ed25519Verifier};
 
 /// `SubjectPublicKeyInfo` up to the 32 bytes of the key (RFC 8410 §4).
 pub(in crate::crypto) const SPKI_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -49,14 +51,14 @@ impl Scheme for Ed25519 {
         let own = pair.public_key().as_ref();
         pkcs8::check_public(own, &[public])?;
         let spki = [SPKI_HEAD, own].concat();
-        let verifier = ParsedPublicKey::new(&ED25519, own).map_err(|_| CryptoError::Faulty)?;
+        let verifier = Ed25519Verifier::new(own)?;
         Ok(Box::new(Ed25519Key { pair, verifier, spki }))
     }
 }
 
 struct Ed25519Key {
     pair: Ed25519KeyPair,
-    verifier: ParsedPublicKey,
+    verifier: Arc<Ed25519Verifier>,
     spki: Vec<u8>,
 }
 
@@ -72,7 +74,25 @@ impl PrivateKey for Ed25519Key {
         check_message(message)?;
         let signature = self.pair.try_sign(message).map_err(|_| CryptoError::Faulty)?;
         // A faulty signature of a deterministic scheme can reveal the private key (RFC 8032 §8.2, and the literature on fault attacks).
-        self.verifier.verify_sig(message, signature.as_ref()).map_err(|_| CryptoError::Faulty)?;
+        if !self.verifier.verifies(message, signature.as_ref()) {
+            return Err(CryptoError::Faulty);
+        }
         Ok(signature.as_ref().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_that_does_not_verify_is_not_returned() {
+        let pair = |seed: u8| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let other = Ed25519Verifier::new(pair(2).public_key().as_ref()).unwrap();
+        let key = Ed25519Key { pair: pair(1), verifier: other, spki: Vec::new() };
+        // More signatures than a table needs, so that both ways of verification are used.
+        for _ in 0..200 {
+            assert!(matches!(key.sign(Algorithm::Ed25519, b"m"), Err(CryptoError::Faulty)));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod ecdsa_secp256k1;
 mod ecies_p256;
 pub mod ecies_sender;
 pub(super) mod ed25519;
+mod ed25519_verifier;
 mod rsa_oaep;
 
 pub use self::ed25519::verify_ed25519;
