@@ -138,8 +138,19 @@ async fn checkpoints_are_cosigned_and_the_cosignatures_are_kept_with_them() {
     let keys = Caller::new(&vault, "auditor").get("/v1/audit/verifier-keys").await.success();
     fs::write(vault.path("keys"), keys["items"][0]["verifier_key"].as_str().unwrap()).unwrap();
     vault.terminate();
-    let verified = vault.command(&["audit", "verify", "--database", "keyvault.db", "--verifier-key", "keys"]).output().unwrap();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let verify = |witnesses: &[&VerifierKey]| {
+        let keys: Vec<String> = witnesses.iter().map(|key| format!("--witness={key}")).collect();
+        let mut command = vault.command(&["audit", "verify", "--output", "json", "--database", "keyvault.db", "--verifier-key", "keys"]);
+        let output = command.args(keys).output().unwrap();
+        (output.status.code(), serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap())
+    };
+    assert_eq!(verify(&[]).1["cosigned"], json!(null));
+    let (code, verified) = verify(&[&one.key, &other.key]);
+    assert_eq!((code, verified["verified"].as_bool()), (Some(0), Some(true)), "{verified}");
+    assert!(verified["cosigned"].as_u64().unwrap() >= size, "{verified}");
+    let stranger = Witness::start("w.example/3", 3);
+    let (code, refused) = verify(&[&one.key, &stranger.key]);
+    assert_eq!((code, refused["code"].as_str()), (Some(4), Some("not_cosigned")), "{refused}");
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ struct Filtered {
     checkpoint: Checkpoint,
     signer: VerifierKey,
     checkpoints: u64,
+    demands_witnesses: bool,
     /// The entry before, and its leaf hash while its proof is missing.
     last: u64,
     unproven: Option<Hash>,
@@ -152,11 +153,15 @@ impl ExportVerifier {
                 if let Some(known) = self.known.iter().find(|known| known.root != checkpoint.root) {
                     return Err(Finding::of_log(Reason::Forked(known.size)));
                 }
-                self.body = Body::Filtered(Box::new(Filtered::new(name, checkpoint, signer, after)));
+                cosigned(&self.trust, &note, &checkpoint)?;
+                let mut filtered = Filtered::new(name, checkpoint, signer, after);
+                filtered.demands_witnesses = self.trust.demands_witnesses();
+                self.body = Body::Filtered(Box::new(filtered));
             }
             (Body::Whole(whole), false) => whole.continue_with((note, checkpoint), after, frontier)?,
             (Body::Filtered(filtered), true) => {
                 let signer = self.trust.signer(&note, origin, checkpoint.size).map_err(Finding::of_log)?;
+                cosigned(&self.trust, &note, &checkpoint)?;
                 filtered.continue_with(checkpoint, signer, after)?;
             }
             (Body::Whole(_) | Body::Filtered(_), _) => return Err(self.unreadable("its filter is not that of the first header".into())),
@@ -237,6 +242,12 @@ impl ExportVerifier {
     }
 }
 
+/// A filtered export has no other checkpoint that the witnesses may have cosigned.
+fn cosigned(trust: &TrustedKeys, note: &SignedNote, checkpoint: &Checkpoint) -> Result<(), Finding> {
+    let missing = trust.missing_witness(note).map(str::to_owned);
+    missing.map_or(Ok(()), |witness| Err(Finding::of_log(Reason::NotCosigned { size: checkpoint.size, witness })))
+}
+
 fn count(end: &End, found: u64, last_agrees: bool) -> Result<(), Finding> {
     let End { last, entries } = *end;
     if entries == found && last_agrees { Ok(()) } else { Err(Finding::of_log(Reason::OtherCount { counted: entries, last, found })) }
@@ -272,6 +283,7 @@ impl Filtered {
             checkpoint,
             signer,
             checkpoints: 1,
+            demands_witnesses: false,
             last: after,
             unproven: None,
             first,
@@ -337,6 +349,7 @@ impl Filtered {
             root: self.checkpoint.root,
             signer: self.signer,
             checkpoints: self.checkpoints,
+            cosigned: self.demands_witnesses.then_some(self.checkpoint.size),
             complete: false,
             state_revision: Some(self.checkpoint.state_revision),
             incarnations: Vec::new(),

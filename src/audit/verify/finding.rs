@@ -52,6 +52,14 @@ pub enum Reason {
     /// The signature is wrong.
     #[error("the signature of the checkpoint over {0} entries is not valid: the checkpoint was changed")]
     WrongSignature(u64),
+    /// No checkpoint has the cosignatures of all demanded witnesses.
+    #[error("no checkpoint has the cosignatures of all given witnesses; the one over {size} entries has none of {witness}")]
+    NotCosigned {
+        /// The entries of the newest checkpoint.
+        size: u64,
+        /// A witness that did not cosign it.
+        witness: String,
+    },
     /// The checkpoint or an entry is of another log.
     #[error("this is of the log {found}, and the verifier key is of {expected}")]
     OtherLog {
@@ -180,6 +188,7 @@ impl Reason {
             Self::MalformedCheckpoint(_) => "malformed_checkpoint",
             Self::UnknownKey(_) => "unknown_key",
             Self::WrongSignature(_) => "wrong_signature",
+            Self::NotCosigned { .. } => "not_cosigned",
             Self::OtherLog { .. } => "other_log",
             Self::Missing(_) => "missing_entry",
             Self::Moved(_) => "moved_entry",

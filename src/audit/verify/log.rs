@@ -74,6 +74,8 @@ pub struct Verified {
     pub signer: VerifierKey,
     /// The number of valid checkpoints.
     pub checkpoints: u64,
+    /// The number of entries that the newest checkpoint covers that all demanded witnesses cosigned. `None` if none is demanded.
+    pub cosigned: Option<u64>,
     /// Whether these are all entries from the first to the last. A filtered export does not show that.
     pub complete: bool,
     /// The state changes of the store up to the last entry.
@@ -107,6 +109,10 @@ pub struct LogCheck {
     /// The newest valid checkpoint and its key.
     newest: Option<(Checkpoint, VerifierKey)>,
     checkpoints: u64,
+    /// The size of the newest checkpoint that all demanded witnesses cosigned.
+    cosigned: Option<u64>,
+    /// A demanded witness that did not cosign the newest checkpoint.
+    missing_witness: Option<String>,
     incarnation: Option<u64>,
     incarnations: Vec<(u64, u64)>,
     instances: Vec<String>,
@@ -136,6 +142,8 @@ impl LogCheck {
             known: Vec::new(),
             newest: None,
             checkpoints: 0,
+            cosigned: None,
+            missing_witness: None,
             incarnation: (after == 0).then_some(1),
             incarnations: Vec::new(),
             instances: Vec::new(),
@@ -309,9 +317,17 @@ impl LogCheck {
         let signer = self.trust.signer(&note, &checkpoint.origin, checkpoint.size)?;
         self.narrow_by(&checkpoint);
         self.compare(&checkpoint)?;
-        self.checkpoints += 1;
-        self.newest = Some((checkpoint, signer));
+        self.is_valid(&note, checkpoint, signer);
         Ok(())
+    }
+
+    fn is_valid(&mut self, note: &SignedNote, checkpoint: Checkpoint, signer: VerifierKey) {
+        self.checkpoints += 1;
+        self.missing_witness = self.trust.missing_witness(note).map(str::to_owned);
+        if self.missing_witness.is_none() {
+            self.cosigned = Some(checkpoint.size);
+        }
+        self.newest = Some((checkpoint, signer));
     }
 
     /// The checkpoint that the log as a whole is verified against.
@@ -337,8 +353,7 @@ impl LogCheck {
         if let Some(found) = self.incarnation.filter(|found| *found != stated) {
             return Err(self.first_of(Finding::of_log(Reason::OtherIncarnation { signed: stated, found })));
         }
-        self.checkpoints += 1;
-        self.newest = Some((checkpoint.clone(), signer));
+        self.is_valid(note, checkpoint.clone(), signer);
         Ok(())
     }
 
@@ -405,6 +420,9 @@ impl LogCheck {
             return Err(fault);
         }
         let Some((checkpoint, signer)) = self.newest else { return Err(Finding::of_log(Reason::NoCheckpoint)) };
+        if let (None, Some(witness)) = (self.cosigned, self.missing_witness) {
+            return Err(Finding::of_log(Reason::NotCosigned { size: checkpoint.size, witness }));
+        }
         let (entries, size) = (self.frontier.size() - self.after, self.frontier.size());
         Ok(Verified {
             log: self.name,
@@ -417,6 +435,7 @@ impl LogCheck {
             root: checkpoint.root,
             signer,
             checkpoints: self.checkpoints,
+            cosigned: self.cosigned.filter(|_| self.trust.demands_witnesses()),
             complete: true,
             state_revision: Some(checkpoint.state_revision),
             incarnations: self.incarnations,
@@ -465,6 +484,19 @@ pub(super) mod testing {
 
         pub(in crate::audit::verify) fn verifier(&self, origin: &str) -> VerifierKey {
             VerifierKey::log(origin, self.0.public_key().as_ref().try_into().unwrap()).unwrap()
+        }
+
+        pub(in crate::audit::verify) fn witness(&self, name: &str) -> VerifierKey {
+            VerifierKey::witness(name, self.0.public_key().as_ref().try_into().unwrap()).unwrap()
+        }
+
+        /// Cosigns as a witness of this name. Returns its verifier key.
+        pub(in crate::audit::verify) fn cosign(&self, note: &mut SignedNote, name: &str) -> VerifierKey {
+            let (key, time) = (self.witness(name), 1_700_000_000_u64);
+            let message = format!("cosignature/v1\ntime {time}\n{}", note.text());
+            let signature = [time.to_be_bytes().as_slice(), self.0.sign(message.as_bytes()).as_ref()].concat();
+            note.add_signature(&key, signature);
+            key
         }
 
         pub(in crate::audit::verify) fn note(text: &str, origin: &str, signers: &[&Self]) -> String {

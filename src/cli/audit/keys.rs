@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     audit::{
-        Checkpoint, MAX_NOTE, SignedNote, VerifierKey,
+        Checkpoint, KeyType, MAX_NOTE, SignedNote, VerifierKey,
         verify::{Finding, Reason, TrustedKeys},
     },
     cli::{Failure, Format, connection::Remote},
@@ -24,23 +24,48 @@ pub(super) struct VerifierKeyArgs {
     verifier_keys: Vec<String>,
 }
 
+/// The option that names witnesses.
+#[derive(Debug, Args)]
+pub(super) struct WitnessArgs {
+    /// The verifier key of a witness, or a file with one on each line: a checkpoint must have the cosignatures of all of them
+    #[arg(long = "witness", value_name = "KEY|FILE")]
+    witnesses: Vec<String>,
+}
+
+impl WitnessArgs {
+    /// The keys of the witnesses.
+    pub(super) fn keys(&self) -> Result<Vec<VerifierKey>, Failure> {
+        let witnesses = given("--witness", &self.witnesses)?;
+        match witnesses.iter().find(|key| key.key_type() != KeyType::Witness) {
+            Some(key) => Err(Failure::Usage(format!("--witness: {} is no key of a witness", key.name()))),
+            None => Ok(witnesses),
+        }
+    }
+}
+
 impl VerifierKeyArgs {
     /// The trusted keys.
     pub(super) fn keys(&self) -> Result<TrustedKeys, Failure> {
-        let mut keys = Vec::new();
-        for given in &self.verifier_keys {
-            match given.parse::<VerifierKey>() {
-                Ok(key) => keys.push(key),
-                Err(_) => keys.extend(read_keys(given)?),
-            }
-        }
+        let keys = given("--verifier-key", &self.verifier_keys)?;
         TrustedKeys::new(keys).ok_or_else(|| Failure::Usage("--verifier-key: there is no key of a log among them".into()))
     }
 }
 
+/// The keys of an option: keys, or files with keys.
+fn given(option: &str, values: &[String]) -> Result<Vec<VerifierKey>, Failure> {
+    let mut keys = Vec::new();
+    for value in values {
+        match value.parse::<VerifierKey>() {
+            Ok(key) => keys.push(key),
+            Err(_) => keys.extend(read_keys(option, value)?),
+        }
+    }
+    Ok(keys)
+}
+
 /// The keys in a file, one on each line. Empty lines and those that begin with # are ignored.
-fn read_keys(path: &str) -> Result<Vec<VerifierKey>, Failure> {
-    let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("--verifier-key {path}: {why}"));
+fn read_keys(option: &str, path: &str) -> Result<Vec<VerifierKey>, Failure> {
+    let unusable = |why: &dyn std::fmt::Display| Failure::Usage(format!("{option} {path}: {why}"));
     let bytes = files::read(path.as_ref(), files::MAX_FILE).map_err(|error| unusable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(&"not UTF-8"))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

@@ -18,7 +18,7 @@ use crate::{
     storage::{VerifyLogError, verify_log},
 };
 
-use super::keys::{VerifierKeyArgs, known_checkpoint};
+use super::keys::{VerifierKeyArgs, WitnessArgs, known_checkpoint};
 
 /// The longest line that is read: a header with a note. An entry has some kilobytes at most.
 const MAX_LINE: u64 = 4 << 20;
@@ -34,6 +34,8 @@ pub struct VerifyArgs {
     database: Option<PathBuf>,
     #[command(flatten)]
     keys: VerifierKeyArgs,
+    #[command(flatten)]
+    witnesses: WitnessArgs,
     /// A file with a checkpoint that was seen before, such as the high-water mark: the log must continue it
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
@@ -41,7 +43,7 @@ pub struct VerifyArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &VerifyArgs, format: Format) -> Result<(), Failure> {
-    let trust = args.keys.keys()?;
+    let trust = args.keys.keys()?.with_witnesses(args.witnesses.keys()?);
     let known = args.checkpoints.iter().map(|path| known_checkpoint(path, &trust)).collect::<Result<Vec<_>, _>>()?;
     let began = Instant::now();
     let result = match (&args.database, &args.export) {
@@ -120,7 +122,7 @@ fn failed(finding: &Finding) -> Value {
 
 fn report(verified: &Verified, seconds: f64, format: Format) -> Result<(), Failure> {
     let Verified { log, entries, first, last, first_at, last_at, covered, root, signer, .. } = verified;
-    let Verified { checkpoints, complete, state_revision, incarnations, instances, accepted, .. } = verified;
+    let Verified { checkpoints, cosigned, complete, state_revision, incarnations, instances, accepted, .. } = verified;
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate for people")]
     let rate = (*entries as f64 / seconds.max(1e-6)) as u64;
     let root = BASE64_STANDARD.encode(root);
@@ -131,7 +133,7 @@ fn report(verified: &Verified, seconds: f64, format: Format) -> Result<(), Failu
         let accepted: Vec<_> = accepted.iter().map(failed_before).collect();
         let document = json!({
             "verified": true, "log": log.to_string(), "complete": complete, "entries": entries, "first": first, "last": last,
-            "first_at": first_at, "last_at": last_at, "checkpoints": checkpoints, "covered": covered, "root": root,
+            "first_at": first_at, "last_at": last_at, "checkpoints": checkpoints, "cosigned": cosigned, "covered": covered, "root": root,
             "verifier_key": signer.to_string(), "state_revision": state_revision, "instances": instances,
             "incarnations": incarnations, "accepted": accepted, "seconds": seconds, "entries_per_second": rate,
         });
@@ -143,6 +145,9 @@ fn report(verified: &Verified, seconds: f64, format: Format) -> Result<(), Failu
         let _ = write!(text, ", {first} to {last}");
     }
     let _ = writeln!(text, "\nthe newest of {checkpoints} checkpoints covers {covered} entries, root {root}\nsigned by {signer}");
+    if let Some(cosigned) = cosigned {
+        let _ = writeln!(text, "all given witnesses cosigned the checkpoint over {cosigned} entries");
+    }
     if last > covered {
         let _ = writeln!(text, "NOT COVERED by a checkpoint yet: the entries {} to {last}", covered + 1);
     }
