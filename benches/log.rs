@@ -1,4 +1,4 @@
-//! What a query of a long audit log costs. Fills a store with entries, digests them, and measures each query, with the log digested and without.
+//! What a long audit log costs: each query, with the log digested and without; a commit, before and after; and an opening of the store.
 //! `cargo bench --bench log -- --entries 10000000`; the default is 1,000,000. Ten million entries take about 10 GB of disk and some minutes.
 //!
 //! Prints, and asserts nothing: the figures are those of this machine. `TMPDIR` chooses the disk.
@@ -35,8 +35,9 @@ async fn run(entries: u64) -> anyhow::Result<()> {
     std::fs::create_dir(&folder)?;
     let path = folder.join("keyvault.db");
     let store: Arc<dyn KeyStore> = Arc::new(open(&path)?);
-    let began = Instant::now();
     let mut first = 1;
+    first += one_by_one(&store, first, "an empty log").await?;
+    let began = Instant::now();
     while first <= entries {
         let batch = (first..first + AT_ONCE).map(|number| store.commit(Commit::entry(event(number))));
         for written in futures_util::future::join_all(batch).await {
@@ -47,6 +48,7 @@ async fn run(entries: u64) -> anyhow::Result<()> {
     let written = first - 1;
     let seconds = began.elapsed().as_secs_f64();
     println!("{written} entries written in {seconds:.0} s");
+    one_by_one(&store, first, "this log").await?;
     println!("{:<52} {:>10} {:>10} {:>7}", "query", "first ms", "all ms", "found");
     queries(&store, written, "without digests").await?;
     let began = Instant::now();
@@ -60,9 +62,25 @@ async fn run(entries: u64) -> anyhow::Result<()> {
         println!("{:<52} {:>10} {:>10.1} {:>7}", format!("summary by {}", words.join(",")), "", millis(began), totals.groups.len());
     }
     store.close().await;
+    drop(store);
+    let began = Instant::now();
+    let store = open(&path)?;
+    println!("opening the store with its log: {:.0} ms", millis(began));
+    store.close().await;
     println!("bytes of the file for each entry: {}", std::fs::metadata(&path)?.len() / written);
     std::fs::remove_dir_all(&folder)?;
     Ok(())
+}
+
+/// Commits entries one after the other, and says what one takes. Returns their number.
+async fn one_by_one(store: &Arc<dyn KeyStore>, first: u64, what: &str) -> anyhow::Result<u64> {
+    const COMMITS: u32 = 2_000;
+    let began = Instant::now();
+    for number in first..first + u64::from(COMMITS) {
+        store.commit(Commit::entry(event(number))).await?;
+    }
+    println!("a commit alone, to {what}: {:.1} us", began.elapsed().as_secs_f64() * 1e6 / f64::from(COMMITS));
+    Ok(COMMITS.into())
 }
 
 /// Runs each query to its end, page by page.

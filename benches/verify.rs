@@ -88,7 +88,8 @@ fn write(path: &std::path::Path, entries: u64) -> anyhow::Result<TrustedKeys> {
         serde_json::json!({ "export": 1, "origin": ORIGIN, "checkpoint": note.to_string(), "after": 0, "frontier": [] }).to_string();
     out.seek(SeekFrom::Start(0))?;
     // JSON may end with spaces, which fill the place that was kept.
-    writeln!(out, "{header:<width$}", width = HEADER - 1)?;
+    let spaces = (HEADER - 1).checked_sub(header.len()).ok_or_else(|| anyhow::anyhow!("the header is too long"))?;
+    writeln!(out, "{header}{:spaces$}", "")?;
     out.flush()?;
     TrustedKeys::new([key]).ok_or_else(|| anyhow::anyhow!("no key"))
 }
