@@ -568,3 +568,26 @@ async fn a_changed_entry_at_the_end_of_the_log_ends_the_opening() {
     accepted.close().await;
     assert_eq!(open(config(bench.folder.path())).state().await.unwrap().incarnation, 2);
 }
+
+/// The start of a vault with a long log must not read it: the entries in the middle of this log cannot be read.
+#[tokio::test]
+async fn an_opening_reads_the_ends_of_the_log_only() {
+    let bench = Bench::new(None, |_| {}).await;
+    let revision = bench.store.known_revision();
+    let middle = futures_util::future::join_all((0..3_000).map(|number| bench.store.commit(Commit::entry(tagged(number))))).await;
+    assert!(middle.iter().all(Result::is_ok));
+    bench.store.close().await;
+    let file = path(bench.folder.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let word = b"\"subject\":\"1500\"";
+    let place = bytes.windows(word.len()).position(|found| found == word).unwrap();
+    let page = place - place % 4096;
+    bytes[page..page + 4096].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    let damaged = Connection::open(&file).unwrap().query_row("SELECT count(entry) FROM audit_entries", [], |row| row.get::<_, i64>(0));
+    assert!(damaged.is_err(), "the page is not one of the log");
+
+    let store = open(config(bench.folder.path()));
+    assert_eq!(store.known_revision(), revision);
+    assert_eq!(store.commit(Commit::entry(tagged(3_000))).await.unwrap().sequence, middle.last().unwrap().as_ref().unwrap().sequence + 1);
+}

@@ -25,8 +25,10 @@ use crate::{
 /// # Errors
 /// [`OpenStoreError::BrokenChain`] names the first state change that does not follow.
 pub(super) fn verify(db: &Connection) -> Result<VerifiedState, OpenStoreError> {
-    let first: Option<i64> =
-        db.query_row("SELECT min(state_revision) FROM audit_entries", [], |row| row.get(0)).map_err(StoreError::from)?;
+    // With the condition of the index, without which this would read the whole log.
+    let first: Option<i64> = db
+        .query_row("SELECT min(state_revision) FROM audit_entries WHERE state_revision IS NOT NULL", [], |row| row.get(0))
+        .map_err(StoreError::from)?;
     let stored = store_revision(db)?;
     let before = match first {
         Some(first) => unsigned(first)?.saturating_sub(1),
@@ -151,7 +153,8 @@ pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &s
 }
 
 fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
-    let numbered: Option<i64> = db.query_row("SELECT max(state_revision) FROM audit_entries", [], |row| row.get(0))?;
+    let numbered: Option<i64> =
+        db.query_row("SELECT max(state_revision) FROM audit_entries WHERE state_revision IS NOT NULL", [], |row| row.get(0))?;
     let revision = store_revision(db)?.max(unsigned(numbered.unwrap_or(0))?);
     db.execute("UPDATE audit_entries SET state_revision = NULL WHERE state_revision IS NOT NULL", [])?;
     // Nothing in the log confirms them.
