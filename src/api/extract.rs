@@ -227,7 +227,7 @@ fn client(agent: &str) -> String {
 }
 
 /// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`, not all zeros.
-fn trace_id(parent: &str) -> Option<&str> {
+pub(super) fn trace_id(parent: &str) -> Option<&str> {
     let mut parts = parent.split('-');
     let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

@@ -42,6 +42,7 @@ pub use self::{
     keys::{
         Key, KeyWrap,
         operations::{CIPHERTEXT_LIMIT, EncryptAnswer, MESSAGE_LIMIT, SignAnswer},
+        sign_batch::{BATCH_LIMIT, SignBatchAnswer},
     },
     pagination::{List, MAX_LIMIT},
     problem::{CODES, CodeInfo, Problem, documentation},

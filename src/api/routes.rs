@@ -20,7 +20,7 @@ use super::{
     Api, Problem,
     audit::{access, checkpoints, entries, summary, tiles},
     authorization, docs, freeze,
-    keys::{self, corrections, lifecycle, operations, reseal},
+    keys::{self, corrections, lifecycle, operations, reseal, sign_batch},
     status, topology,
     wrapper_keys::{self, rotations},
 };
@@ -73,6 +73,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(keys::show, lifecycle::delete))
         .routes(routes!(keys::rotate))
         .routes(routes!(operations::sign))
+        .routes(routes!(sign_batch::sign_batch))
         .routes(routes!(topology::sign))
         .routes(routes!(topology::decode))
         .routes(routes!(operations::decrypt))

@@ -17,6 +17,8 @@ text_enum!(
         ShowKey = "keys.show",
         /// `POST /v1/keys/{id}/sign`
         Sign = "keys.sign",
+        /// `POST /v1/keys/{id}/sign-batch`. Each signature has an entry of `keys.sign`; only refusals before the first one have this name.
+        SignBatch = "keys.sign-batch",
         /// `POST /v1/keys/{id}/decrypt`
         Decrypt = "keys.decrypt",
         /// `POST /v1/keys/{id}/encrypt`
@@ -222,7 +224,7 @@ impl Operation {
 
     /// Whether the operation gives a caller something that only the private key can make, or the key itself.
     pub const fn uses_key(self) -> bool {
-        matches!(self, Self::Sign | Self::SignTopology | Self::Decrypt | Self::Encrypt | Self::ExportKey)
+        matches!(self, Self::Sign | Self::SignBatch | Self::SignTopology | Self::Decrypt | Self::Encrypt | Self::ExportKey)
     }
 }
 
@@ -231,9 +233,18 @@ impl Role {
     pub const fn operations(self) -> &'static [Operation] {
         use Operation as O;
         match self {
-            Self::Node => {
-                &[O::CreateKey, O::ListKeys, O::ShowKey, O::Sign, O::SignTopology, O::Decrypt, O::Encrypt, O::RotateKey, O::DeleteKey]
-            }
+            Self::Node => &[
+                O::CreateKey,
+                O::ListKeys,
+                O::ShowKey,
+                O::Sign,
+                O::SignBatch,
+                O::SignTopology,
+                O::Decrypt,
+                O::Encrypt,
+                O::RotateKey,
+                O::DeleteKey,
+            ],
             Self::KeyAdmin => &[
                 O::CreateKey,
                 O::CreateExportableKey,

@@ -15,17 +15,19 @@ pub struct Commit {
     pub precondition: Option<KeyPrecondition>,
     /// The audit event.
     pub event: AuditEvent,
+    /// The events of further uses in the same call. Their entries follow at once, all or none.
+    pub further: Vec<AuditEvent>,
 }
 
 impl Commit {
     /// An audit entry without a change of state.
     pub const fn entry(event: AuditEvent) -> Self {
-        Self { change: None, idempotency: None, precondition: None, event }
+        Self { change: None, idempotency: None, precondition: None, event, further: Vec::new() }
     }
 
     /// A change of state with its audit entry.
     pub const fn change(change: Change, event: AuditEvent) -> Self {
-        Self { change: Some(change), idempotency: None, precondition: None, event }
+        Self { change: Some(change), idempotency: None, precondition: None, event, further: Vec::new() }
     }
 }
 

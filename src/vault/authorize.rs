@@ -170,7 +170,7 @@ pub(super) fn may_see(policy: &Policy, caller: &Principal, stored: &StoredKey) -
 /// Why the state or the attributes of a key refuse an operation.
 fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<VaultError> {
     let lifecycle = record.lifecycle;
-    if operation == Operation::Sign && lifecycle.can_sign() && lifecycle.topology_only().is_some() {
+    if matches!(operation, Operation::Sign | Operation::SignBatch) && lifecycle.can_sign() && lifecycle.topology_only().is_some() {
         return Some(VaultError::TopologyOnly("use sign-topology".into()));
     }
     let transition = match operation {
@@ -193,7 +193,9 @@ fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<VaultErr
     let allowed = match operation {
         Operation::RenameKey => !lifecycle.is_destroyed(),
         Operation::ResealKey => !matches!(lifecycle.state(), KeyState::Quarantined | KeyState::Destroyed),
-        Operation::Sign | Operation::SignTopology | Operation::Encrypt | Operation::RotateKey => lifecycle.can_sign(),
+        Operation::Sign | Operation::SignBatch | Operation::SignTopology | Operation::Encrypt | Operation::RotateKey => {
+            lifecycle.can_sign()
+        }
         Operation::Decrypt | Operation::ExportKey => lifecycle.can_decrypt(),
         _ => true,
     };

@@ -67,8 +67,8 @@ pub use self::{
     heavy_work::DERIVATIONS,
     key_cache::CacheConfig,
     keys::{
-        BackupKeyResult, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MAX_TRANSACTIONS, MaterialFormat, NewKey,
-        Signature, TopologySigned, VerifiedBackupKey,
+        BackupKeyResult, BatchMessage, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MAX_TRANSACTIONS,
+        MaterialFormat, NewKey, Signature, Signatures, TopologySigned, VerifiedBackupKey,
     },
     limits::{
         BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE,

@@ -56,6 +56,7 @@ const fn step(operation: &'static str, allowed: &'static [&'static str], ends: [
 const KEY_CALLS: &[KeyCall] = &[
     uses("keys.show", "signing", &["node", "key-admin", "auditor"], [OK; 6]),
     uses("keys.sign", "signing", &["node"], MAKES_NEW),
+    uses("keys.sign-batch", "signing", &["node"], MAKES_NEW),
     uses("keys.sign-topology", "signing", &["node"], MAKES_NEW),
     uses("keys.encrypt", "symmetric", &["node"], MAKES_NEW),
     uses("keys.decrypt", "symmetric", &["node"], READS_OLD),
@@ -297,6 +298,7 @@ fn routes(document: &Value) -> BTreeMap<String, (String, String)> {
 fn body(operation: &str, key: &Held) -> Value {
     match operation {
         "keys.sign" => json!({ "algorithm": "ed25519", "message": "aGVsbG8=" }),
+        "keys.sign-batch" => json!({ "algorithm": "ed25519", "messages": [{ "message": "aGVsbG8=" }, { "message": "" }] }),
         "keys.encrypt" => json!({ "plaintext": "aGVsbG8=" }),
         "keys.decrypt" => json!({ "algorithm": "aes-256-gcm", "ciphertext": key.ciphertext.as_deref().unwrap_or("aGVsbG8=") }),
         "keys.export" => json!({ "format": "pkcs8" }),

@@ -79,6 +79,7 @@ mod runbook_steps;
 mod runbooks;
 mod schemes;
 mod secret_search;
+mod sign_batch;
 mod storage_conformance;
 mod storage_crash;
 mod storage_disk;

@@ -13,7 +13,7 @@ use canton_keyvault::{
         WrapperKey, WrapperState,
     },
     storage::{
-        Change, Commit, CommitError, EntryPage, IdempotencyScope, KeyStore, KeyUpdate, Mode, NewIdempotencyRecord, SqliteConfig,
+        Change, Commit, CommitError, EntryPage, IdempotencyScope, KeyStore, KeyUpdate, Mode, NewIdempotencyRecord, SqliteConfig, TreeQuery,
         WrapperKeyUse,
     },
 };
@@ -64,6 +64,7 @@ conformance!(
     every_change_moves_the_revision_and_nothing_else_does,
     an_idempotency_key_counts_until_it_expires,
     a_refused_commit_leaves_no_trace,
+    further_uses_have_their_entries_all_or_none,
     concurrent_commits_leave_no_gap,
     one_of_many_wins_a_race,
     keys_are_listed_in_pages,
@@ -353,6 +354,32 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn KeyStore>) {
     assert_eq!(store.commit(refused).await, Err(CommitError::KeyExists));
     assert_eq!(store.idempotency_record(&scope, at(0)).await, Ok(None));
     assert_eq!((log(&store).await, store.known_revision()), (before, revision));
+}
+
+async fn further_uses_have_their_entries_all_or_none(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    let uses = |store_revision, revision, numbers: std::ops::Range<u32>| {
+        let mut events = numbers.map(|number| AuditEvent { subject: Some(number.to_string()), ..sign(id(1), 1, 0).event });
+        let event = events.next().unwrap();
+        Commit { event, further: events.collect(), ..sign(id(1), revision, store_revision) }
+    };
+    let before = log(&store).await;
+    assert_eq!(store.commit(uses(0, 9, 0..5)).await.unwrap_err(), CommitError::Stale);
+    assert_eq!(log(&store).await, before);
+    let size = before.len() as u64;
+    // Others commit at the same time: the entries of a call follow each other all the same.
+    let revision = store.known_revision();
+    let commits = (0..20).map(|call| store.commit(uses(revision, 1, call * 10..call * 10 + 4)));
+    for (call, receipt) in (0..20).zip(futures_util::future::join_all(commits).await) {
+        let last = receipt.unwrap().sequence;
+        for (offset, number) in (0..4).zip(call * 10..call * 10 + 4) {
+            assert_eq!(entry(&store, last - 3 + offset).await.subject, Some(number.to_string()));
+        }
+    }
+    assert_eq!(log(&store).await.len() as u64, size + 80);
+    let root = store.tree(TreeQuery::Root { size: size + 80 }).await;
+    assert!(root.is_ok(), "the tree has them: {root:?}");
 }
 
 async fn concurrent_commits_leave_no_gap(store: Arc<dyn KeyStore>) {

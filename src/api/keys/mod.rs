@@ -4,6 +4,7 @@ pub(super) mod corrections;
 pub(super) mod lifecycle;
 pub(super) mod operations;
 pub(super) mod reseal;
+pub(super) mod sign_batch;
 
 use std::sync::Arc;
 

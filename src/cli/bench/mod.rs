@@ -50,6 +50,9 @@ pub struct BenchArgs {
     /// The scheme of created keys, if the algorithm allows several
     #[arg(long, value_parser = words::<KeySpec>(), requires = "node")]
     spec: Option<KeySpec>,
+    /// Messages in each request, with `sign` only: several use `sign-batch`
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    batch: u32,
     /// Bytes of message or plaintext in each request
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
     message_bytes: u32,
@@ -116,6 +119,9 @@ impl BenchArgs {
 
 /// Prepares, runs, measures and reports.
 pub(super) fn run(connection: &ConnectionArgs, args: &BenchArgs) -> Result<(), Failure> {
+    if args.batch > 1 && args.operation != BenchOperation::Sign {
+        return Err(Failure::Usage("--batch: only `sign` has several messages in a request".into()));
+    }
     if args.duration.is_zero() {
         return Err(Failure::Usage("--duration: there is nothing to measure in no time".into()));
     }

@@ -20,6 +20,7 @@ pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, attributes
         "threads": args.threads,
         "rate_per_second": args.rate,
         "message_bytes": args.message_bytes,
+        "batch": args.batch,
         "warmup_seconds": args.warmup().as_secs_f64(),
     });
     if let Value::Object(run) = &mut run {
@@ -33,6 +34,7 @@ pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, attributes
         "errors_total": seen.failures(),
         "not_sent": not_sent,
         "throughput_per_second": rounded(per(count(requests), seconds)),
+        "results_per_second": rounded(per(count(requests) * f64::from(args.batch), seconds)),
         "latency_microseconds": {
             "mean": rounded(seen.mean()),
             "p50": rounded(seen.percentile(50.0)),
@@ -49,6 +51,7 @@ pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, attributes
                 "pid": args.server_pid,
                 "cpu_seconds": rounded(cpu.as_secs_f64()),
                 "cpu_microseconds_per_request": rounded(per(cpu.as_secs_f64() * 1e6, answered)),
+                "cpu_microseconds_per_result": rounded(per(cpu.as_secs_f64() * 1e6, answered * f64::from(args.batch))),
                 "resident_bytes_before": before.resident_bytes,
                 "resident_bytes_after": after.resident_bytes,
             })
@@ -84,6 +87,14 @@ fn text(document: &Value) -> String {
         format!("requests     {} ({}/s)", at("/requests"), at("/throughput_per_second")),
         format!("latency, ms  {}", ["p50", "p90", "p99", "p99_9", "max", "mean"].map(milliseconds).join("  ")),
     ];
+    if number("/run/batch") > 1.0 {
+        lines.push(format!(
+            "signatures   {}/s, {} in each request, {} µs CPU of the server each",
+            at("/results_per_second"),
+            at("/run/batch"),
+            at("/server/cpu_microseconds_per_result")
+        ));
+    }
     if let Some(errors) = document.get("errors").and_then(Value::as_object).filter(|errors| !errors.is_empty()) {
         let each: Vec<String> = errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
         lines.push(format!("errors       {}; their latencies are not counted", each.join(", ")));

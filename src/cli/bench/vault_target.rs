@@ -40,7 +40,7 @@ impl BenchTarget for VaultTarget {
         let message = vec![0xA5; args.message_bytes as usize];
         let mut requests = Vec::with_capacity(keys.len());
         for key in &keys {
-            requests.push(self.call(args.operation, algorithm, key, &message).await?.request(self.endpoint.authority())?);
+            requests.push(self.call((args.operation, args.batch), algorithm, key, &message).await?.request(self.endpoint.authority())?);
         }
         let mut attributes = Map::new();
         attributes.insert("algorithm".into(), json!(algorithm));
@@ -103,9 +103,19 @@ impl VaultTarget {
         Ok(keys)
     }
 
-    async fn call(&self, operation: BenchOperation, algorithm: Algorithm, key: &BenchKey, message: &[u8]) -> Result<Call, Failure> {
+    async fn call(
+        &self,
+        (operation, batch): (BenchOperation, u32),
+        algorithm: Algorithm,
+        key: &BenchKey,
+        message: &[u8],
+    ) -> Result<Call, Failure> {
         let path = |verb: &str| format!("/v1/keys/{}/{verb}", key.id);
         Ok(match operation {
+            BenchOperation::Sign if batch > 1 => {
+                let messages = vec![json!({ "message": STANDARD.encode(message) }); batch as usize];
+                Call::post(&path("sign-batch")).json(&json!({ "algorithm": algorithm, "messages": messages }))?
+            }
             BenchOperation::Sign | BenchOperation::Connect | BenchOperation::Cold => {
                 Call::post(&path("sign")).json(&json!({ "algorithm": algorithm, "message": STANDARD.encode(message) }))?
             }

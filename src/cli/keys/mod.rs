@@ -7,6 +7,7 @@ mod import;
 mod lifecycle;
 mod list;
 mod reseal;
+mod sign_batch;
 
 use clap::Subcommand;
 
@@ -25,6 +26,8 @@ pub enum KeysCommand {
     Show(list::ShowArgs),
     /// Sign a message
     Sign(crypto_ops::SignArgs),
+    /// Sign many messages, 64 in each call
+    SignBatch(sign_batch::SignBatchArgs),
     /// Decrypt a ciphertext
     Decrypt(crypto_ops::DecryptArgs),
     /// Encrypt under a symmetric key
@@ -64,6 +67,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::List(args) => list::run(&args, &remote).await,
         KeysCommand::Show(args) => list::show(&args, &remote).await,
         KeysCommand::Sign(args) => crypto_ops::sign(&args, &remote).await,
+        KeysCommand::SignBatch(args) => sign_batch::run(&args, &remote).await,
         KeysCommand::Decrypt(args) => crypto_ops::decrypt(&args, &remote).await,
         KeysCommand::Encrypt(args) => crypto_ops::encrypt(&args, &remote).await,
         KeysCommand::Export(args) => export::run(&args, &remote).await,

@@ -108,7 +108,8 @@ pub(super) fn isolated(
     verified: &mut Verified<'_>,
     commit: &Commit,
 ) -> Result<Receipt, CommitError> {
-    let is_entry_alone = commit.change.is_none() && commit.idempotency.is_none() && commit.event.kms.wrapper_keys.is_empty();
+    let is_entry_alone =
+        commit.change.is_none() && commit.idempotency.is_none() && commit.further.is_empty() && commit.event.kms.wrapper_keys.is_empty();
     if is_entry_alone && !verified.is_first_use(commit) {
         // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
         return whole(db, source, head, verified, commit);
@@ -145,7 +146,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp, limit: u32) -> Result<usize
 }
 
 fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verified<'_>, commit: &Commit) -> Result<Receipt, CommitError> {
-    let Commit { change, idempotency, precondition, event } = commit;
+    let Commit { change, idempotency, precondition, event, further } = commit;
     if let Some(precondition) = precondition {
         check(db, head, precondition)?;
     }
@@ -163,6 +164,9 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
     let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
     let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
     log(db, source, head, event, position, verified.batch, verified.newest_block)?;
+    for event in further {
+        log(db, source, head, event, None, verified.batch, verified.newest_block)?;
+    }
     let sequence = head.sequence;
     if let Some(link) = link {
         log(db, source, head, link, Some(StatePosition::default()), verified.batch, verified.newest_block)?;

@@ -39,7 +39,7 @@ impl<T> AuditedResult<T> {
         self.value
     }
 
-    /// The sequence number of its audit entry.
+    /// The sequence number of its audit entry, the last one if it has several.
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -62,17 +62,19 @@ pub(in crate::vault) struct Completed<T> {
     pub idempotency: Option<NewIdempotencyRecord>,
     /// What must still hold at the commit.
     pub precondition: Option<KeyPrecondition>,
+    /// The events of further uses of the key in the same call.
+    pub further: Vec<AuditEvent>,
 }
 
 impl<T> Completed<T> {
     /// A result without a change of the store.
     pub(in crate::vault) const fn read(permit: Permit, value: T) -> Self {
-        Self { permit, value, change: None, idempotency: None, precondition: None }
+        Self { permit, value, change: None, idempotency: None, precondition: None, further: Vec::new() }
     }
 
     /// A result with a change of the store.
     pub(in crate::vault) const fn changed(permit: Permit, value: T, change: Change) -> Self {
-        Self { permit, value, change: Some(change), idempotency: None, precondition: None }
+        Self { permit, value, change: Some(change), idempotency: None, precondition: None, further: Vec::new() }
     }
 }
 
@@ -242,10 +244,13 @@ impl AuditGate {
         mut event: AuditEvent,
         completed: Completed<T>,
     ) -> Result<AuditedResult<T>, CommitError> {
-        let Completed { permit, value, change, idempotency, precondition } = completed;
+        let Completed { permit, value, change, idempotency, precondition, mut further } = completed;
         debug_assert!(permit.operation() == event.operation, "a permit is valid for one operation only");
-        event.policy_revision = permit.policy_revision().to_string();
-        let Receipt { sequence, store_revision, .. } = self.write(Commit { change, idempotency, precondition, event }).await?;
+        for event in further.iter_mut().chain([&mut event]) {
+            event.policy_revision = permit.policy_revision().to_string();
+        }
+        let commit = Commit { change, idempotency, precondition, event, further };
+        let Receipt { sequence, store_revision, .. } = self.write(commit).await?;
         Ok(AuditedResult { value, sequence, store_revision })
     }
 

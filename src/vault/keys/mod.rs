@@ -29,7 +29,7 @@ pub use self::{
     import::{ImportKey, ImportedKey, MaterialFormat},
     lifecycle::DELETION_DAYS,
     list::KeyQuery,
-    sign::Signature,
+    sign::{BatchMessage, Signature, Signatures},
     sign_topology::{MAX_TRANSACTIONS, TopologySigned},
     verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{Algorithm, AuditEvent, KeyId, Operation, SignatureFormat};
 
-use super::use_key::{KeyOperationResult, KeyUse};
+use super::use_key::{FurtherUse, KeyOperationResult, KeyUse};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 
 /// A signature.
@@ -12,6 +12,24 @@ use crate::vault::{AuditedResult, CallContext, Vault, VaultError};
 pub struct Signature {
     /// The bytes, in the format.
     pub bytes: Vec<u8>,
+    /// The format.
+    pub format: SignatureFormat,
+}
+
+/// One message of several.
+#[derive(Debug, Clone)]
+pub struct BatchMessage {
+    /// At most 4096 bytes.
+    pub bytes: Vec<u8>,
+    /// The W3C trace id of what the message belongs to, if it is another one than that of the call.
+    pub trace_id: Option<String>,
+}
+
+/// Signatures over several messages, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signatures {
+    /// The bytes of each, in the format.
+    pub bytes: Vec<Vec<u8>>,
     /// The format.
     pub format: SignatureFormat,
 }
@@ -35,6 +53,35 @@ impl Vault {
             let bytes = key.private.sign(algorithm, &message)?;
             let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
             Ok(KeyOperationResult { value: Signature { bytes, format }, digest: None })
+        })
+        .await
+    }
+
+    /// Signs several messages with one key: each as by [`Self::sign`] and with an entry of its own, all or none.
+    ///
+    /// # Errors
+    /// As [`Self::sign`], and `InvalidRequest` without a message.
+    pub async fn sign_batch(
+        &self,
+        call: &CallContext,
+        id: KeyId,
+        algorithm: Algorithm,
+        messages: Vec<BatchMessage>,
+    ) -> Result<AuditedResult<Signatures>, VaultError> {
+        let mut uses = messages.iter().map(|BatchMessage { bytes, trace_id }| {
+            let trace_id = trace_id.clone();
+            FurtherUse { digest: Sha256::digest(bytes).into(), trace_id }
+        });
+        let first = uses.next().ok_or_else(|| VaultError::InvalidRequest("messages: there is none".into()))?;
+        let further: Vec<_> = uses.collect();
+        let event = self.gate.event(call, Operation::Sign);
+        let trace_id = first.trace_id.or(event.trace_id);
+        let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(first.digest), trace_id, ..event };
+        self.use_key_repeatedly(event, &further, id, KeyUse::SignMessage, move |key, scheme| {
+            let sign = |message: &BatchMessage| key.private.sign(algorithm, &message.bytes);
+            let bytes = messages.iter().map(sign).collect::<Result<_, _>>()?;
+            let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
+            Ok(KeyOperationResult { value: Signatures { bytes, format }, digest: None })
         })
         .await
     }

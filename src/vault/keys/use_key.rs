@@ -56,6 +56,15 @@ pub(super) struct KeyOperationResult<T> {
     pub digest: Option<[u8; 32]>,
 }
 
+/// A further use of the key in the same call, for its entry.
+#[derive(Debug, Clone)]
+pub(super) struct FurtherUse {
+    /// SHA-256 of what is signed.
+    pub digest: [u8; 32],
+    /// The W3C trace id, if it is another one than that of the call.
+    pub trace_id: Option<String>,
+}
+
 impl Vault {
     /// Uses a key: `operation` runs on the open key. Its result is returned only after its audit entry is durable, and only if the key did
     /// not change meanwhile.
@@ -73,6 +82,23 @@ impl Vault {
         T: Send + 'static,
         O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
+        self.use_key_repeatedly(event, &[], id, key_use, operation).await
+    }
+
+    /// As [`Self::use_key`], for an operation that uses the key several times: each further use has an entry of its own. All entries are durable before
+    /// the result is returned, or none is written.
+    pub(super) async fn use_key_repeatedly<T, O>(
+        &self,
+        event: AuditEvent,
+        further: &[FurtherUse],
+        id: KeyId,
+        key_use: KeyUse,
+        operation: O,
+    ) -> Result<AuditedResult<T>, VaultError>
+    where
+        T: Send + 'static,
+        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+    {
         let operation = &Arc::new(operation);
         let result = self
             .gate
@@ -81,7 +107,7 @@ impl Vault {
                     // The last attempt failed because the cached key is out of date.
                     self.key_cache.evict(id).await;
                 }
-                let result = self.try_use(&mut event, id, key_use, operation).await;
+                let result = self.try_use(&mut event, further, id, key_use, operation).await;
                 (event, result)
             })
             .await?;
@@ -92,6 +118,7 @@ impl Vault {
     async fn try_use<T, O>(
         &self,
         event: &mut AuditEvent,
+        further: &[FurtherUse],
         id: KeyId,
         key_use: KeyUse,
         operation: &Arc<O>,
@@ -109,14 +136,20 @@ impl Vault {
         key_use.check(lifecycle)?;
         let cached = self.key_cache.open(&permit, id, || self.limits.cache_miss(permit.principal())).await?;
         key_use.check(cached.lifecycle)?;
+        let further = further.iter().map(|FurtherUse { digest, trace_id }| {
+            let trace_id = trace_id.clone().or_else(|| event.trace_id.clone());
+            AuditEvent { digest: Some(*digest), trace_id, ..event.clone() }
+        });
+        // The KMS calls belong to the first entry.
+        let further: Vec<_> = further.collect();
         event.kms.add(cached.take_kms());
         // If the key was wiped since the look-up, the next attempt opens it again.
         let open_key = cached.open_key().ok_or(VaultError::Conflict)?;
         let precondition = cached.precondition();
-        let KeyOperationResult { value, digest } = self.compute(&permit, &cached, open_key, operation).await?;
+        let KeyOperationResult { value, digest } = self.compute(&permit, &cached, open_key, !further.is_empty(), operation).await?;
         event.digest = digest.or(event.digest);
         metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str()).record(began.elapsed().as_secs_f64());
-        Ok(Completed { precondition: Some(precondition), ..Completed::read(permit, value) })
+        Ok(Completed { precondition: Some(precondition), further, ..Completed::read(permit, value) })
     }
 
     /// The permit. For a cached key it needs no access to the store.
@@ -130,12 +163,14 @@ impl Vault {
         Ok((permit, stored.record.lifecycle))
     }
 
-    /// Runs the computation: an expensive one on a blocking thread and within the share of the principal, any other (up to 100 µs) in place.
+    /// Runs the computation: an expensive or repeated one on a blocking thread and within the share of the principal, any other (up to 100 µs) in
+    /// place.
     async fn compute<T, O>(
         &self,
         permit: &Permit,
         cached: &CachedKey,
         open_key: Arc<OpenKey>,
+        is_repeated: bool,
         operation: &Arc<O>,
     ) -> Result<KeyOperationResult<T>, VaultError>
     where
@@ -143,7 +178,7 @@ impl Vault {
         O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
         let scheme = scheme_of(cached.attributes.spec, cached.attributes.purpose)?;
-        if !scheme.is_expensive() {
+        if !scheme.is_expensive() && !is_repeated {
             return with_wiped_stack(|| operation(&open_key, scheme));
         }
         let operation = Arc::clone(operation);
