@@ -16,8 +16,10 @@ private[driver] object Json {
   def texts(values: Seq[String]): String = values.map(text).mkString("[", ",", "]")
 
   /** An object of written values. */
-  def obj(fields: (String, String)*): Array[Byte] =
-    fields.map { case (name, value) => s"${text(name)}:$value" }.mkString("{", ",", "}").getBytes(UTF_8)
+  def obj(fields: (String, String)*): Array[Byte] = written(fields*).getBytes(UTF_8)
+
+  /** The same as a value of another object. */
+  def written(fields: (String, String)*): String = fields.map { case (name, value) => s"${text(name)}:$value" }.mkString("{", ",", "}")
 }
 
 /** A JSON object that was read. A missing or wrong field is an error that names it and not its content. */
@@ -25,6 +27,7 @@ private[driver] final class JsonObject(config: Config) {
   def text(field: String): String = get(field, _.getString(field))
   def flag(field: String): Boolean = get(field, _.getBoolean(field))
   def bytes(field: String): Array[Byte] = get(field, config => Base64.getDecoder.decode(config.getString(field)))
+  def bytesList(field: String): Seq[Array[Byte]] = get(field, _.getStringList(field).asScala.toSeq.map(Base64.getDecoder.decode(_)))
   def objects(field: String): Seq[JsonObject] = get(field, _.getConfigList(field).asScala.toSeq.map(new JsonObject(_)))
   def optionalText(field: String): Option[String] = Try(config.getString(field)).toOption
   def optionalFlag(field: String): Option[Boolean] = Try(config.getBoolean(field)).toOption

@@ -17,10 +17,10 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
 
   private val tls = new TlsContext(config.tls, () => System.nanoTime())
   private val client = new VaultClient(config, tls, () => System.nanoTime(), Thread.sleep(_))
-  private val signer: MessageSigner = new OneCallPerSignature(client)
   private val creations = new Creations()
   private val healthCheck = new HealthCheck(config, client, tls, () => Instant.now())
   private val calls = threads("canton-keyvault-driver", config.connections, MaxWaiting)
+  private val signatures = new SignatureBatches(client, calls, config.timeouts.call, MaxWaiting, () => System.nanoTime())
   private val healthCalls = threads("canton-keyvault-health", 1, 4)
 
   logger.info(s"${DriverVersion.Product} ${DriverVersion.value}: node ${config.node}, vaults ${config.urls.mkString(", ")}")
@@ -44,7 +44,7 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
     create("symmetric", "aes-256", keyName, None, traceContext)
 
   override def sign(data: Array[Byte], keyId: String, algoSpec: SigningAlgoSpec)(traceContext: Context): Future[Array[Byte]] =
-    withKey("sign", keyId)(signer.sign(keyId, signingAlgorithms(algoSpec), data, traceContext, _))
+    if (KeyId.matches(keyId)) signatures.sign(keyId, signingAlgorithms(algoSpec), data, traceContext) else otherKeyId("sign")
 
   override def decryptAsymmetric(ciphertext: Array[Byte], keyId: String, algoSpec: EncryptionAlgoSpec)(
       traceContext: Context
@@ -84,6 +84,7 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
   override def close(): Unit = {
     Seq(calls, healthCalls).foreach(_.shutdown())
     client.close()
+    signatures.close()
     Seq(calls, healthCalls).flatMap(_.shutdownNow().asScala).foreach {
       case waiting: DriverCall[?] => waiting.abandon()
       case _ => ()
@@ -121,7 +122,10 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
   /** Runs a call on a key. An id of another form is refused here, because it would become part of a path. */
   private def withKey[A](operation: String, keyId: String)(call: CallDeadline => A): Future[A] =
     if (KeyId.matches(keyId)) on(calls, operation, config.timeouts.call)(call)
-    else Future.failed(DriverErrors.failure(s"$operation: the key id is not one of the vault: 1220 and 64 hex digits, or sym- and 32", retryable = false))
+    else otherKeyId(operation)
+
+  private def otherKeyId[A](operation: String): Future[A] =
+    Future.failed(DriverErrors.failure(s"$operation: the key id is not one of the vault: 1220 and 64 hex digits, or sym- and 32", retryable = false))
 
   private def on[A](threads: ThreadPoolExecutor, operation: String, time: FiniteDuration)(call: CallDeadline => A): Future[A] = {
     val task = new DriverCall(operation, time, call)

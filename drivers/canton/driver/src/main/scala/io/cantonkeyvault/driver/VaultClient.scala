@@ -124,7 +124,7 @@ private[driver] object VaultClient {
   private val notTried = Failed(new Unreachable("no vault is configured", sent = false, retryable = false), retryable = true, isFinal = false, tried = false)
 
   /** W3C Trace Context of the span in the context, if there is one. */
-  private def traceparent(context: Context): Option[String] = {
+  def traceparent(context: Context): Option[String] = {
     val span = Span.fromContext(context).getSpanContext
     Option.when(span.isValid)(s"00-${span.getTraceId}-${span.getSpanId}-${span.getTraceFlags.asHex}")
   }
