@@ -182,6 +182,18 @@ pub const CODES: &[CodeInfo] = &[
         "An audit sink does not confirm entries",
         "Check the sink that the detail names. It gets the entries later. A reason of `/readyz` and `/v1/status`; no call gets it.",
     ),
+    final_(
+        Code::NothingToRemove,
+        409,
+        "No entry of the audit log can be removed now",
+        "The detail says why: `[audit] minimum_retention`, an audit sink, or the archive. Repeat the removal later.",
+    ),
+    final_(
+        Code::EntriesRemoved,
+        410,
+        "The entries of the audit log were archived and removed",
+        "Read them in the archive. An export begins after the last removed entry, which the detail names; their proofs are still served.",
+    ),
     final_(Code::JobRunning, 409, "A job over all keys is running", "Wait until it ends, or abort it."),
     final_(Code::JobEnded, 409, "The job has ended", "Read the state of the job."),
     final_(

@@ -18,7 +18,7 @@ use crate::domain::Operation;
 
 use super::{
     Api, Problem,
-    audit::{access, checkpoints, entries, summary, tiles},
+    audit::{access, checkpoints, entries, removals, summary, tiles},
     authorization, docs, freeze,
     keys::{self, corrections, lifecycle, operations, reseal, sign_batch},
     status, topology,
@@ -106,6 +106,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(checkpoints::verifier_keys, checkpoints::rotate))
         .routes(routes!(checkpoints::inclusion))
         .routes(routes!(checkpoints::consistency))
+        .routes(routes!(removals::remove))
         .routes(routes!(authorization::whoami))
         .routes(routes!(authorization::authorize))
         .routes(routes!(status::status))

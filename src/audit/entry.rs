@@ -48,6 +48,8 @@ pub struct StatePosition {
     pub idempotency: Option<[u8; 32]>,
     /// The incarnation of the log that begins with the change.
     pub incarnation: Option<u64>,
+    /// The last entry whose removal the change states.
+    pub removed_through: Option<u64>,
 }
 
 impl StatePosition {
@@ -101,7 +103,8 @@ pub struct Entry {
     /// The algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
-    /// SHA-256, hex: of the message to sign, of the *ciphertext* of an encryption or decryption, or of the policy that a start or reload put in force.
+    /// SHA-256, hex: of the message to sign, of the *ciphertext* of an encryption or decryption, or of the policy that a start or reload put in force. Of a
+    /// removal: the root of the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The outcome.
@@ -161,6 +164,9 @@ pub struct Entry {
     /// Of the rotation of the key that signs checkpoints: the signed note (C2SP) that both keys sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Of a removal of archived entries: the last one. State changes up to it are not removed. `digest` is the root of the tree of the entries up to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_through: Option<u64>,
 }
 
 /// Why stored bytes are not a valid entry.
@@ -183,7 +189,7 @@ impl Entry {
 
     /// The entry of an event, with its sequence number and its place in the chain of state changes.
     pub fn new(sequence: u64, source: &Source, event: &AuditEvent, position: StatePosition) -> Self {
-        let StatePosition { revision, previous, frozen, wrapper_keys, idempotency, incarnation } = position;
+        let StatePosition { revision, previous, frozen, wrapper_keys, idempotency, incarnation, removed_through } = position;
         // The event is destructured, so that a new field cannot be forgotten here.
         let AuditEvent {
             at,
@@ -239,6 +245,7 @@ impl Entry {
             idempotency: idempotency.map(|digest| Hex(&digest).to_string()),
             incarnation,
             note: note.clone(),
+            removed_through,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     crypto::{Random, SystemRandom},
     kms::Providers,
     storage::{KeyRows, KeyStore as _, backup_head},
-    vault::{BackupKeyResult, Code, Sinks, Vault, VaultConfig},
+    vault::{BackupKeyResult, Code, MINIMUM_RETENTION, Sinks, Vault, VaultConfig},
 };
 
 use self::{
@@ -111,6 +111,7 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
         jobs: config.jobs.clone(),
         checkpoint_sinks: Vec::new(),
         sinks: Sinks::default(),
+        minimum_retention: MINIMUM_RETENTION,
     })
     .await?;
     let rows = store.key_rows().await.map_err(anyhow::Error::from)?;

@@ -9,7 +9,7 @@ use crate::{
     domain::VaultId,
     mtls::ConnectionLimits,
     sinks::SinkConfig,
-    vault::{CacheConfig, JobsConfig, LimitsConfig},
+    vault::{CacheConfig, JobsConfig, LimitsConfig, MINIMUM_RETENTION},
 };
 
 /// An option and its fault.
@@ -89,6 +89,9 @@ pub struct AuditConfig {
     /// How long an answer waits for the required sinks to confirm its entry. 10 ms to 1 min; default `2s`.
     #[serde(with = "humantime_serde")]
     pub sink_wait: Duration,
+    /// How long entries stay in the database in any case. Older ones can be removed after they were archived. 1 s to 100 years; default `90days`.
+    #[serde(with = "humantime_serde")]
+    pub minimum_retention: Duration,
     /// `[[audit.sinks]]`: where entries are sent. At most 8. Default: none.
     pub sinks: Vec<SinkConfig>,
 }
@@ -118,6 +121,7 @@ impl Default for AuditConfig {
             high_water_mark: None,
             witnesses: Vec::new(),
             sink_wait: Duration::from_secs(2),
+            minimum_retention: MINIMUM_RETENTION,
             sinks: Vec::new(),
         }
     }
@@ -126,11 +130,13 @@ impl Default for AuditConfig {
 impl AuditConfig {
     pub(super) fn problem(&self) -> InvalidOption {
         let intervals = Duration::from_secs(1)..=Duration::from_hours(24);
+        let retentions = Duration::from_secs(1)..=Duration::from_hours(100 * 366 * 24);
         let waits = Duration::from_millis(10)..=Duration::from_mins(1);
         let is_witness = |witness: &WitnessConfig| witness.verifier_key.key_type() == KeyType::Witness;
         first([
             (!intervals.contains(&self.checkpoint_interval), "[audit] checkpoint_interval", "is not between 1s and 1day"),
             (!waits.contains(&self.sink_wait), "[audit] sink_wait", "is not between 10ms and 1m"),
+            (!retentions.contains(&self.minimum_retention), "[audit] minimum_retention", "is not between 1s and 100 years"),
             (self.witnesses.len() > MAX_WITNESSES, "[[audit.witnesses]]", "are more than 16"),
             (!self.witnesses.iter().all(is_witness), "[[audit.witnesses]] verifier_key", "is the key of a log, not of a witness"),
         ])

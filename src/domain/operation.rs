@@ -89,6 +89,8 @@ text_enum!(
         ListVerifierKeys = "audit.list-verifier-keys",
         /// `POST /v1/audit/verifier-keys`
         RotateCheckpointKey = "audit.rotate-checkpoint-key",
+        /// `POST /v1/audit/removals`
+        RemoveEntries = "audit.remove-entries",
         /// `GET /v1/audit/proofs/inclusion`
         ProveInclusion = "audit.prove-inclusion",
         /// `GET /v1/audit/proofs/consistency`
@@ -201,6 +203,7 @@ impl Operation {
                 | Self::Freeze
                 | Self::Unfreeze
                 | Self::RotateCheckpointKey
+                | Self::RemoveEntries
         )
     }
 }
@@ -279,6 +282,7 @@ impl Role {
                 O::AbortRotation,
                 O::ListVerifierKeys,
                 O::RotateCheckpointKey,
+                O::RemoveEntries,
                 O::Freeze,
                 O::Unfreeze,
             ],
@@ -335,6 +339,7 @@ impl Operation {
                 | Self::MakeCheckpoint
                 | Self::ListVerifierKeys
                 | Self::RotateCheckpointKey
+                | Self::RemoveEntries
                 | Self::ProveInclusion
                 | Self::ProveConsistency
                 | Self::ReadTiles

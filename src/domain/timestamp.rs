@@ -27,6 +27,12 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// The time before it by a duration.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// This time plus a duration. Saturates at the maximum.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

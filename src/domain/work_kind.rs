@@ -55,6 +55,7 @@ impl Operation {
             | Self::StartReseal
             | Self::AbortReseal
             | Self::Unfreeze
+            | Self::RemoveEntries
             | Self::RotateCheckpointKey => WorkKind::Change,
             Self::Freeze | Self::DisableKey => WorkKind::Incident,
             Self::SignTopology => WorkKind::Topology,

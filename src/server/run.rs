@@ -131,6 +131,7 @@ impl Server {
             jobs: config.jobs.clone(),
             checkpoint_sinks: mark.into_iter().map(|mark| mark as _).chain(witnesses.clone().map(|witnesses| witnesses as _)).collect(),
             sinks: open_sinks(&config),
+            minimum_retention: config.audit.minimum_retention,
         })
         .await
         .map_err(anyhow::Error::from)?;

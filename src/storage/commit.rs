@@ -112,6 +112,12 @@ pub enum Change {
     SetFrozen(bool),
     /// A new incarnation of the log, because an operator accepted a store that is older than the newest checkpoint.
     BeginIncarnation(u64),
+    /// The removal of archived entries up to this one, except state changes. Refused as [`CommitError::LostRace`] unless it goes further than the removals
+    /// before. [`super::KeyStore::remove_some_entries`] frees their space afterwards.
+    RemoveEntries {
+        /// The last entry.
+        through: u64,
+    },
 }
 
 /// A compare-and-swap on the mutable state of a key.

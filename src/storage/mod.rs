@@ -157,6 +157,15 @@ pub trait KeyStore: Send + Sync {
     /// As [`KeyStore::key`]. Nothing was written then.
     async fn digest_log(&self) -> Result<bool, StoreError>;
 
+    /// The entries up to this one may have no bytes any more, except state changes: the log states their removal. 0 if there was none.
+    fn removed_through(&self) -> u64;
+
+    /// Frees the space of some entries up to [`KeyStore::removed_through`] that were digested. Returns whether more are left. For a background task.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`]. Nothing was removed then.
+    async fn remove_some_entries(&self) -> Result<bool, StoreError>;
+
     /// Counts entries and the calls that they represent. A count takes a bounded time: then it says up to which entry it counted.
     ///
     /// # Errors

@@ -101,6 +101,8 @@ pub struct VerifiedState {
     pub incarnation: u64,
     /// The key that signs checkpoints of the log.
     pub checkpoint_key: Option<KeyId>,
+    /// The entries up to this one may be removed, except state changes. 0 if there was no removal.
+    pub removed_through: u64,
     keys: HashMap<KeyId, VerifiedKey>,
     /// The first use of each imported key since its import.
     uses: HashMap<KeyId, LoggedUse>,
@@ -118,6 +120,7 @@ impl VerifiedState {
             frozen: false,
             incarnation: 1,
             checkpoint_key: None,
+            removed_through: 0,
             keys: HashMap::new(),
             uses: HashMap::new(),
             wrapper_keys: HashMap::new(),
@@ -206,6 +209,7 @@ impl VerifiedState {
         }
         self.frozen = entry.frozen.unwrap_or(self.frozen);
         self.incarnation = entry.incarnation.unwrap_or(self.incarnation);
+        self.removed_through = entry.removed_through.unwrap_or(0).max(self.removed_through);
         if let Some(digest) = digest {
             self.idempotency.insert(digest, entry.at);
         }

@@ -69,6 +69,9 @@ impl Vault {
             if after > size {
                 return Err(VaultError::InvalidRequest(format!("after: the checkpoint of the log has {size} entries")));
             }
+            if !filter.leaves_out() {
+                self.not_removed(after)?;
+            }
             let origin = match &checkpoint {
                 Some(checkpoint) => checkpoint.origin.clone(),
                 None => self.log_origin().await?,

@@ -78,6 +78,10 @@ text_enum!(
         WrapperKeyInUse = "wrapper_key_in_use",
         /// Keys have no verified wrap under the active wrapper key, and no rotation runs. A reason of the status, which no call gets.
         RotationIncomplete = "rotation_incomplete",
+        /// No entry of the audit log can be removed now.
+        NothingToRemove = "nothing_to_remove",
+        /// The entries of the audit log were archived and removed.
+        EntriesRemoved = "entries_removed",
         /// A job over all keys is running.
         JobRunning = "job_running",
         /// The job has ended.
@@ -256,6 +260,12 @@ pub enum VaultError {
     /// Keys depend on the wrapper key.
     #[error("{0}")]
     WrapperKeyInUse(Box<WrapperKeyInUse>),
+    /// No entry of the audit log is old enough to be removed, or not everybody has it.
+    #[error("nothing was removed: {0}")]
+    NothingToRemove(String),
+    /// The call needs entries that were archived and removed.
+    #[error("the entries up to {0} were archived and removed, except state changes. Begin after entry {0}, or read the archive")]
+    EntriesRemoved(u64),
     /// Another job runs. Only one job runs at a time.
     #[error("another job over all keys is running{}", .0.map_or_else(String::new, |id| format!(": {id}")))]
     JobRunning(Option<JobId>),
@@ -364,6 +374,8 @@ impl VaultError {
             Self::KeyExists { .. } | Self::KeyOfAnotherNode(_) => Code::KeyExists,
             Self::WrapperKeyExists => Code::WrapperKeyExists,
             Self::InvalidWrapperKeyState(_) => Code::InvalidWrapperKeyState,
+            Self::NothingToRemove(_) => Code::NothingToRemove,
+            Self::EntriesRemoved(_) => Code::EntriesRemoved,
             Self::WrapperKeyInUse(_) => Code::WrapperKeyInUse,
             Self::JobRunning(_) => Code::JobRunning,
             Self::JobEnded(_) => Code::JobEnded,

@@ -38,6 +38,7 @@ mod limits;
 mod pagination;
 mod quarantine;
 mod rejected_request;
+mod remove_entries;
 mod sink_states;
 mod start;
 mod status;
@@ -45,7 +46,7 @@ mod token_bucket;
 mod topology;
 mod wrapper_keys;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use self::{
     audit_gate::AuditGate, background::Background, checkpoints::Checkpoints, detached::DetachedCalls, environment::Environment,
@@ -75,6 +76,7 @@ pub use self::{
         REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
     },
     pagination::ItemPage,
+    remove_entries::{EntryRemoval, MINIMUM_RETENTION, RemovedEntries},
     start::{Sinks, VaultConfig},
     status::{Fault, Status},
     topology::DecodedTopology,
@@ -101,4 +103,5 @@ pub struct Vault {
     limits: Limits,
     background: Background,
     detached_calls: DetachedCalls,
+    minimum_retention: Duration,
 }

@@ -51,6 +51,11 @@ impl SinkStates {
         Self { sinks: sinks.into_iter().map(state).collect(), written: watch::Sender::new(0), wait }
     }
 
+    /// The sinks, each with the last entry that it confirmed.
+    pub(super) fn confirmed(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.sinks.iter().map(|sink| (sink.name.as_str(), sink.progress.borrow().confirmed))
+    }
+
     /// The state of the sink at a place of the configuration.
     pub(super) fn at(&self, place: usize) -> Option<Arc<SinkState>> {
         self.sinks.get(place).cloned()

@@ -60,6 +60,8 @@ pub struct VaultConfig {
     pub checkpoint_sinks: Vec<Arc<dyn CheckpointSink>>,
     /// `[[audit.sinks]]`.
     pub sinks: Sinks,
+    /// `[audit] minimum_retention`: how long entries are kept in any case.
+    pub minimum_retention: Duration,
 }
 
 /// The sinks of the audit log.
@@ -77,8 +79,22 @@ impl Vault {
     /// # Errors
     /// `StorageUnavailable` or `AuditUnavailable`.
     pub async fn start(config: VaultConfig) -> Result<Arc<Self>, VaultError> {
-        let VaultConfig { id, instance, version, store, providers, clock, random, policy, cache, limits, jobs, checkpoint_sinks, sinks } =
-            config;
+        let VaultConfig {
+            id,
+            instance,
+            version,
+            store,
+            providers,
+            clock,
+            random,
+            policy,
+            cache,
+            limits,
+            jobs,
+            checkpoint_sinks,
+            sinks,
+            minimum_retention,
+        } = config;
         let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
         let env = Arc::new(Environment { vault_id: id, store, clock, random });
         let Sinks { open: sinks, wait } = sinks;
@@ -117,6 +133,7 @@ impl Vault {
             limits: Limits::new(limits),
             background,
             detached_calls: DetachedCalls::default(),
+            minimum_retention,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };
         let digest = vault.keep_policy().await?;

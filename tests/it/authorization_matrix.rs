@@ -131,6 +131,12 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         call("audit.show-checkpoint", Value::Null, &["auditor"], OK),
         call("audit.list-verifier-keys", Value::Null, &["wrapper-admin", "auditor"], OK),
         call("audit.rotate-checkpoint-key", Value::Null, &["wrapper-admin"], (201, "")),
+        call(
+            "audit.remove-entries",
+            json!({ "first": 1, "size": 1, "root": STANDARD.encode([0; 32]) }),
+            &["wrapper-admin"],
+            (400, "invalid_request"),
+        ),
         call("audit.prove-inclusion", Value::Null, &["auditor"], OK),
         call("audit.prove-consistency", Value::Null, &["auditor"], OK),
         OtherCall { id: "checkpoint".into(), ..call("audit.read-tiles", Value::Null, &["auditor"], OK) },

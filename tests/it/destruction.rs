@@ -20,7 +20,8 @@ use canton_keyvault::{
     kms::{Providers, create_key_file},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
     vault::{
-        CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, NewKey, PageRequest, Sinks, Vault, VaultConfig, VaultError,
+        CacheConfig, CallContext, Code, EntryQuery, JobsConfig, LimitsConfig, MINIMUM_RETENTION, NewKey, PageRequest, Sinks, Vault,
+        VaultConfig, VaultError,
     },
 };
 
@@ -69,6 +70,7 @@ impl Timed {
             jobs: JobsConfig::default(),
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
+            minimum_retention: MINIMUM_RETENTION,
         })
         .await
         .unwrap();

@@ -7,7 +7,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use canton_keyvault::domain::Operation;
+use canton_keyvault::{
+    audit::{Checkpoint, SignedNote},
+    domain::Operation,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -28,7 +31,8 @@ struct ChangeCall {
     operation: &'static str,
     principal: &'static str,
     method: &'static str,
-    /// `{key}` is a fresh key, `{imported}` a fresh one that was imported, `{wrapper}` a fresh standby wrapper key, `{job}` a running job over all keys.
+    /// `{key}` is a fresh key, `{imported}` a fresh one that was imported, `{wrapper}` a fresh standby wrapper key, `{job}` a running job over all keys,
+    /// `"{removal}"` the removal of entries that are old enough.
     path: &'static str,
     body: Value,
     /// What is done before, in the same form as `path`, by the key-admin.
@@ -65,6 +69,7 @@ fn calls() -> Vec<ChangeCall> {
         call("rotations.start", "wrapper-admin", "/v1/wrapper-keys/rotations", json!({ "to": "{wrapper}" })),
         call("rotations.abort", "wrapper-admin", "/v1/wrapper-keys/rotations/{rotation}/abort", Value::Null),
         call("audit.rotate-checkpoint-key", "wrapper-admin", "/v1/audit/verifier-keys", Value::Null),
+        call("audit.remove-entries", "wrapper-admin", "/v1/audit/removals", json!("{removal}")),
         call("vault.freeze", "wrapper-admin", "/v1/freeze", Value::Null),
         ChangeCall { before: Some(("POST", "/v1/freeze")), ..call("vault.unfreeze", "wrapper-admin", "/v1/unfreeze", Value::Null) },
     ]
@@ -97,7 +102,7 @@ impl Scene {
     async fn fill(&self, text: &str) -> String {
         let mut text = text.to_owned();
         if text.contains("{key}") {
-            text = text.replace("{key}", &self.caller("participant1").signing_key("participant1").await);
+            text = text.replace("{key}", &self.fill_key().await);
         }
         if text.contains("{imported}") {
             let material = STANDARD.encode(crate::support::openssl::genpkey(&["ED25519"]));
@@ -108,7 +113,29 @@ impl Scene {
             let body = json!({ "provider": "local", "create": true });
             text = text.replace("{wrapper}", &id(&self.caller("wrapper-admin").post("/v1/wrapper-keys", &body).await.success()));
         }
+        if text.contains("{removal}") {
+            text = text.replace("\"{removal}\"", &self.removal().await.to_string());
+        }
         text
+    }
+
+    /// A block of the log that may be removed.
+    async fn removal(&self) -> Value {
+        let (node, key) = (self.caller("participant1"), self.fill_key().await);
+        let messages = vec![json!({ "message": "" }); 64];
+        for _ in 0..24 {
+            node.post(&format!("/v1/keys/{key}/sign-batch"), &json!({ "algorithm": "ed25519", "messages": messages })).await.success();
+        }
+        let made = self.caller("auditor").post("/v1/audit/checkpoints", &json!({})).await.success();
+        let note = SignedNote::parse(made["note"].as_str().unwrap().as_bytes()).unwrap();
+        let Checkpoint { size, root, .. } = Checkpoint::parse(note.text()).unwrap();
+        // `[audit] minimum_retention` of these vaults.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        json!({ "first": 1, "size": size, "root": STANDARD.encode(root) })
+    }
+
+    async fn fill_key(&self) -> String {
+        self.caller("participant1").signing_key("participant1").await
     }
 
     /// Makes the call at each moment, with the connection dropped then.
@@ -201,7 +228,9 @@ impl Scene {
         let wrapper_keys = auditor.get("/v1/wrapper-keys").await.success()["items"].as_array().unwrap().clone();
         let states: Vec<Value> = wrapper_keys.iter().map(|key| json!([key["id"], key["state"]])).collect();
         let verifier_keys = auditor.get("/v1/audit/verifier-keys").await.success();
-        json!([self.keys().await, states, verifier_keys, self.frozen().await])
+        let removals = auditor.log("&operation=audit.remove-entries&outcome=ok").await;
+        let removed: Vec<&Value> = removals.iter().map(|entry| &entry["removed_through"]).collect();
+        json!([self.keys().await, states, verifier_keys, self.frozen().await, removed])
     }
 
     async fn frozen(&self) -> bool {
@@ -230,7 +259,7 @@ async fn try_calls(operations: &[&str]) {
         let (vault, disk) = SlowDisk::vault(|config| {
             config.replace(
                 "[log]",
-                "[limits]\ncreations_per_minute = 100000\nrefusals_per_second = 1000000\ncache_misses_per_second = 100000\n\n[log]",
+                "[audit]\ncheckpoint_interval = \"1day\"\nminimum_retention = \"1s\"\n\n[limits]\ncreations_per_minute = 100000\nrefusals_per_second = 1000000\ncache_misses_per_second = 100000\n\n[log]",
             )
         });
         let mut scene = Scene { vault, disk };
@@ -270,6 +299,11 @@ async fn a_lost_connection_interrupts_no_job_and_no_retirement() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_interrupts_no_freeze() {
     try_calls(&["vault.freeze", "vault.unfreeze"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_interrupts_no_removal() {
+    try_calls(&["audit.remove-entries"]).await;
 }
 
 /// The outcome of a change that takes longer than a caller waits is not reported as a failure, and memory follows the store.

@@ -30,7 +30,7 @@ use self::jobs::{
     a_wrapper_key_remembers_its_last_use,
 };
 use self::lists::{due_keys_are_found, entries_are_filtered, keys_are_listed_in_pages, pages_stay_where_they_are_while_keys_come};
-use self::tree::{checkpoints_are_stored, the_tree_grows_with_each_entry_alone};
+use self::tree::{archived_entries_are_removed_and_every_proof_stays, checkpoints_are_stored, the_tree_grows_with_each_entry_alone};
 
 /// A test for every behaviour, on every store.
 macro_rules! conformance {
@@ -65,6 +65,7 @@ conformance!(
     an_idempotency_key_counts_until_it_expires,
     a_refused_commit_leaves_no_trace,
     further_uses_have_their_entries_all_or_none,
+    archived_entries_are_removed_and_every_proof_stays,
     concurrent_commits_leave_no_gap,
     one_of_many_wins_a_race,
     keys_are_listed_in_pages,
@@ -98,7 +99,7 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
     assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
-    assert_eq!(store.schema(), 8);
+    assert_eq!(store.schema(), 9);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {

@@ -4,5 +4,6 @@ pub(super) mod access;
 pub(super) mod checkpoints;
 pub(super) mod entries;
 mod filters;
+pub(super) mod removals;
 pub(super) mod summary;
 pub(super) mod tiles;

@@ -355,6 +355,7 @@ impl Filtered {
             incarnations: Vec::new(),
             instances: Vec::new(),
             accepted: Vec::new(),
+            removed_through: 0,
         }
     }
 }

@@ -71,6 +71,9 @@ pub enum Reason {
     /// An entry is missing.
     #[error("the entry is missing; entry {0} follows")]
     Missing(u64),
+    /// The bytes of the entry are missing, and its hash is there.
+    #[error("the entry was removed, and no entry of the log states its removal")]
+    Removed,
     /// Two entries are in the wrong order.
     #[error("the entry stands after entry {0}: the order was changed")]
     Moved(u64),
@@ -191,6 +194,7 @@ impl Reason {
             Self::NotCosigned { .. } => "not_cosigned",
             Self::OtherLog { .. } => "other_log",
             Self::Missing(_) => "missing_entry",
+            Self::Removed => "removed_entry",
             Self::Moved(_) => "moved_entry",
             Self::Duplicate => "duplicate_entry",
             Self::Inserted => "inserted_entry",

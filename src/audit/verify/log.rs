@@ -86,6 +86,8 @@ pub struct Verified {
     pub instances: Vec<String>,
     /// Findings before an incarnation: what the operator accepted. At most 100.
     pub accepted: Vec<Finding>,
+    /// The last entry of which only the hash is left, because it was archived and removed. 0 if there is none.
+    pub removed_through: u64,
 }
 
 /// A log while it is verified.
@@ -119,6 +121,10 @@ pub struct LogCheck {
     accepted: Vec<Finding>,
     first_at: Option<String>,
     last_at: String,
+    /// Entries without bytes: the first and the last of each run.
+    removed: Vec<(u64, u64)>,
+    /// The entries up to this one may have none.
+    removed_through: u64,
 }
 
 impl LogCheck {
@@ -150,6 +156,8 @@ impl LogCheck {
             accepted: Vec::new(),
             first_at: None,
             last_at: String::new(),
+            removed: Vec::new(),
+            removed_through: 0,
         };
         for checkpoint in known.into_iter().filter(|checkpoint| checkpoint.size > 0) {
             check.expect(checkpoint)?;
@@ -220,6 +228,28 @@ impl LogCheck {
         self.compare_known()
     }
 
+    /// The place of an entry of which only the hash is left. A later state change must state its removal.
+    ///
+    /// # Errors
+    /// As [`Self::entry`].
+    pub fn removed(&mut self, sequence: u64, leaf: Hash, completed: impl FnMut(TileHash)) -> Result<(), Finding> {
+        let expected = self.size() + 1;
+        if let Some((missing, found)) = self.gap {
+            return Err(self.first_of(Finding::at(missing, Reason::Missing(found))));
+        }
+        if sequence > expected {
+            self.gap = Some((expected, sequence));
+            return Ok(());
+        }
+        match self.removed.last_mut() {
+            Some((_, last)) if *last + 1 == sequence => *last = sequence,
+            _ => self.removed.push((sequence, sequence)),
+        }
+        self.frontier.append(leaf, completed);
+        self.last_leaf = Some(leaf);
+        self.compare_known()
+    }
+
     fn follow(&mut self, head: &EntryHead<'_>, bytes: &[u8], leaf: Hash) {
         let sequence = head.sequence;
         if head.vault != self.name.vault {
@@ -280,6 +310,10 @@ impl LogCheck {
         };
         if self.depth == Depth::Full && entry.encode().ok().as_deref() != Some(bytes) {
             self.fault(Finding::at(sequence, Reason::NotCanonical));
+        }
+        // What a removal states can only be before it.
+        if let Some(through) = entry.removed_through.filter(|through| *through < sequence) {
+            self.removed_through = self.removed_through.max(through);
         }
         if let Some(note) = entry.note.filter(|_| entry.operation == Operation::RotateCheckpointKey) {
             match KeyRotation::verify(&note) {
@@ -419,6 +453,9 @@ impl LogCheck {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
+        if let Some((first, _)) = self.removed.iter().find(|(_, last)| *last > self.removed_through) {
+            return Err(Finding::at((*first).max(self.removed_through + 1), Reason::Removed));
+        }
         let Some((checkpoint, signer)) = self.newest else { return Err(Finding::of_log(Reason::NoCheckpoint)) };
         if let (None, Some(witness)) = (self.cosigned, self.missing_witness) {
             return Err(Finding::of_log(Reason::NotCosigned { size: checkpoint.size, witness }));
@@ -441,6 +478,7 @@ impl LogCheck {
             incarnations: self.incarnations,
             instances: self.instances,
             accepted: self.accepted,
+            removed_through: self.removed.last().map_or(0, |(_, last)| *last),
         })
     }
 }

@@ -10,6 +10,7 @@ mod keys;
 mod ocsf;
 mod prove;
 mod query;
+mod remove;
 mod resume;
 mod summary;
 mod verify;
@@ -29,6 +30,8 @@ pub enum AuditCommand {
     Export(export::ExportArgs),
     /// Verify an export or the database of a vault: whether it is the log that was signed. Needs no vault
     Verify(verify::VerifyArgs),
+    /// Remove old entries from the database of a vault that a verified archive has. State changes and all hashes stay
+    Remove(remove::RemoveArgs),
     /// Print the newest checkpoint of the log, a signed note
     Checkpoint(checkpoint::CheckpointArgs),
     /// List the keys that verify checkpoints, newest last
@@ -54,6 +57,7 @@ pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Re
         AuditCommand::Who(args) => who::run(&args, &connection.remote()?).await,
         AuditCommand::Certificate(args) => certificate::run(&args, &connection.remote()?).await,
         AuditCommand::Verify(args) => verify::run(&args, connection.output),
+        AuditCommand::Remove(args) => remove::run(&args, &connection.remote()?).await,
         AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,
         AuditCommand::VerifierKeys(_) => keys::list(&connection.remote()?).await,
         AuditCommand::Prove(args) => prove::run(&args, &connection.remote()?).await,

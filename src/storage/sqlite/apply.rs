@@ -181,6 +181,7 @@ fn position(verified: &Verified<'_>, change: Option<&Change>) -> StatePosition {
     match change {
         Some(Change::SetFrozen(frozen)) => position.frozen = Some(*frozen),
         Some(Change::BeginIncarnation(incarnation)) => position.incarnation = Some(*incarnation),
+        Some(Change::RemoveEntries { through }) => position.removed_through = Some(*through),
         Some(Change::InsertWrapperKey(key)) => {
             position.wrapper_keys = vec![WrapperKeyChange { identity: Some(key.identity.clone()), ..wrapper_key(key.id, key.state) }];
         }
@@ -223,7 +224,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
         change,
         Change::UpdateKey(_) | Change::Withdraw(_) | Change::Rename { .. } | Change::SetAside { .. } | Change::QuarantineWrap { .. }
     );
-    if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_) | Change::BeginIncarnation(_)) {
+    if reads_wrapper_keys && !matches!(change, Change::SetFrozen(_) | Change::BeginIncarnation(_) | Change::RemoveEntries { .. }) {
         verified.check_wrapper_keys(db)?;
     }
     match change {
@@ -285,6 +286,12 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
             head.frozen = *frozen;
         }
         Change::BeginIncarnation(_) => {}
+        Change::RemoveEntries { through } => {
+            let pending = verified.batch.pending.iter().filter_map(|(entry, _)| entry.removed_through).max().unwrap_or(0);
+            if *through <= pending.max(verified.state.removed_through) || *through > head.sequence {
+                return Err(CommitError::LostRace);
+            }
+        }
     }
     Ok(None)
 }

@@ -174,7 +174,8 @@ fn make_one(db: &Connection, block: u64) -> Result<BlockDigest, StoreError> {
 
 /// Decodes the entries from `first` to `last`.
 pub(super) fn for_each_entry(db: &Connection, first: u64, last: u64, mut look: impl FnMut(&Entry)) -> Result<(), StoreError> {
-    let mut sql = db.prepare_cached("SELECT sequence, entry FROM audit_entries WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence")?;
+    let mut sql =
+        db.prepare_cached("SELECT sequence, entry FROM audit_entries WHERE sequence BETWEEN ?1 AND ?2 AND entry <> x'' ORDER BY sequence")?;
     let mut rows = sql.query([signed(first)?, signed(last)?])?;
     while let Some(row) = rows.next()? {
         let sequence: i64 = row.get(0)?;

@@ -29,7 +29,7 @@ pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest, 
     let mut summary = Prepared::new(db, &format!("SELECT {}", conditions.of_blocks), 1, &conditions.block_values)?;
     let direction = if filter.order == Order::Newest { " DESC" } else { "" };
     let sql = format!(
-        "SELECT sequence, entry, leaf FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2{} ORDER BY sequence{direction}",
+        "SELECT sequence, entry, leaf FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2 AND entry <> x''{} ORDER BY sequence{direction}",
         conditions.of_entries
     );
     let mut scan = Prepared::new(db, &sql, 2, &conditions.entry_values)?;

@@ -41,6 +41,7 @@ mod open;
 mod policies;
 mod read;
 mod readers;
+mod removal;
 mod rows;
 mod schema;
 mod totals;
@@ -243,6 +244,18 @@ impl KeyStore for SqliteStore {
             return Ok(false);
         }
         self.writer.aside(move |db| digests::write(db, &digests)).await.map(|()| true)
+    }
+
+    fn removed_through(&self) -> u64 {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).removed_through
+    }
+
+    async fn remove_some_entries(&self) -> Result<bool, StoreError> {
+        let through = self.removed_through();
+        if !self.readers.run(Lane::Log, move |db| removal::is_left(db, through)).await? {
+            return Ok(false);
+        }
+        self.writer.aside(move |db| removal::remove_some(db, through)).await.map(|()| true)
     }
 
     async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError> {

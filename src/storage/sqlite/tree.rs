@@ -97,7 +97,9 @@ pub(super) fn entry_bytes(db: &Connection, from: u64, count: u64) -> Result<Vec<
     let to = from.saturating_add(count.min(TILE));
     let mut sql = db.prepare_cached("SELECT entry FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence")?;
     let found = sql.query_map([signed(from)?, signed(to)?], |row| row.get(0))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
-    if found.len() as u64 == to.saturating_sub(from) {
+    if found.iter().any(Vec::is_empty) {
+        Err(corrupt("audit_entries", format_args!("entries {from} to {to} are removed")))
+    } else if found.len() as u64 == to.saturating_sub(from) {
         Ok(found)
     } else {
         Err(corrupt("audit_entries", format_args!("entries {from} to {to} are not complete")))
@@ -163,8 +165,10 @@ fn repair_entries(db: &Connection, source: &Source, now: Timestamp) -> Result<()
     let mut rows = entries.query([])?;
     while let Some(row) = rows.next()? {
         let sequence = super::rows::unsigned(row.get(0)?)?;
-        let leaf = leaf_hash(row.get_ref(1)?.as_blob().unwrap_or_default());
-        if row.get_ref(2)?.as_blob().ok() != Some(leaf.as_slice()) {
+        let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+        let leaf = leaf_hash(bytes);
+        // A removed entry has its hash only.
+        if !bytes.is_empty() && row.get_ref(2)?.as_blob().ok() != Some(leaf.as_slice()) {
             wrong.push((sequence, leaf));
         }
         if sequence.saturating_sub(expected) > MAX_GAP {

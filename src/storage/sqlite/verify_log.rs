@@ -122,6 +122,9 @@ impl Log<'_> {
     fn read_entry(&mut self, row: &Row<'_>) -> Result<(), VerifyLogError> {
         let bytes = row.get_ref("entry")?.as_blob().unwrap_or_default();
         let (place, before) = (self.check.size() + 1, self.check.size());
+        if bytes.is_empty() {
+            return self.read_removed(row);
+        }
         if row.get_ref("leaf")?.as_blob().ok() != Some(leaf_hash(bytes).as_slice()) {
             self.check.fault(Finding::at(place, Reason::Leaf));
         }
@@ -146,6 +149,15 @@ impl Log<'_> {
             self.compare(&hash)?;
         }
         Ok(())
+    }
+
+    /// An entry that was archived and removed. Its hash is in the tree, which the checkpoints sign.
+    fn read_removed(&mut self, row: &Row<'_>) -> Result<(), VerifyLogError> {
+        let (sequence, mut completed) = (unsigned(row.get("sequence")?)?, Vec::new());
+        let leaf: Option<[u8; 32]> = row.get_ref("leaf")?.as_blob().ok().and_then(|leaf| leaf.try_into().ok());
+        let Some(leaf) = leaf else { return Err(Finding::at(sequence, Reason::Leaf).into()) };
+        self.check.removed(sequence, leaf, |hash| completed.push(hash))?;
+        completed.iter().try_for_each(|hash| self.compare(hash))
     }
 
     /// Compares a stored hash of the tree with that of the entries.

@@ -32,6 +32,7 @@ const CHANGES: &[(Operation, Level, &str)] = &[
     (Operation::StartReseal, Level::INFO, "a re-seal of all keys started"),
     (Operation::AbortReseal, Level::WARN, "a re-seal of all keys was aborted"),
     (Operation::RotateCheckpointKey, Level::WARN, "the key that signs checkpoints of the audit log was rotated"),
+    (Operation::RemoveEntries, Level::WARN, "archived entries of the audit log are removed"),
     (Operation::Freeze, Level::WARN, "the vault is frozen"),
     (Operation::Unfreeze, Level::WARN, "the vault is no longer frozen"),
 ];

@@ -6,6 +6,7 @@ mod flush_pending_audit;
 mod gauges;
 mod job_runner;
 mod rate_limit;
+mod remove_entries;
 mod send_entries;
 mod standby_filler;
 mod sweep;
@@ -76,6 +77,7 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
     tasks.spawn(background.clone().digest_log(stop.clone()));
+    tasks.spawn(background.clone().remove_entries(stop.clone()));
     for place in 0..background.deliveries.len() {
         tasks.spawn(background.clone().send_entries(place, stop.clone()));
     }

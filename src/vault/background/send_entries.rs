@@ -15,7 +15,7 @@ use crate::{
     audit::{Entry, leaf_hash},
     domain::{AuditEvent, Operation, Outcome},
     sinks::{EntrySink, SinkEntry, SinkFault, SinkMode, SinkOptions, SinkStart},
-    storage::{CHAIN_START, SinkCursor, StoreError},
+    storage::{CHAIN_START, SinkCursor, StoreError, TreeQuery},
 };
 
 use super::Background;
@@ -254,6 +254,7 @@ impl Background {
             None => (SinkCursor { sequence: head, leaf: self.leaf_of(head).await?, at }, format!("begins after entry {head}")),
         };
         self.record_of_sink(Operation::StartSink, Outcome::Ok, name, reason).await?;
+        let cursor = self.after_removed(name, cursor).await?;
         self.env.store.store_sink_cursor(name, cursor).await?;
         delivery.stored = Some((cursor.sequence, Instant::now()));
         delivery.cursor = Some(cursor);
@@ -261,13 +262,38 @@ impl Background {
         Ok(cursor)
     }
 
+    /// A sink that lacks removed entries goes on after them. They are in the archive, and the entry of the gap says so.
+    async fn after_removed(&self, name: &str, cursor: SinkCursor) -> Result<SinkCursor, StoreError> {
+        let removed = self.env.store.removed_through();
+        if cursor.sequence >= removed {
+            return Ok(cursor);
+        }
+        let (first, missing) = (cursor.sequence.saturating_add(1), removed - cursor.sequence);
+        let reason = format!("entries {first} to {removed} were not sent: they were archived and removed before");
+        self.record_of_sink(Operation::SkipEntries, Outcome::Failed, name, reason).await?;
+        tracing::error!(
+            sink = name,
+            first,
+            last = removed,
+            "an audit sink lacks entries that were archived and removed; send it the archive"
+        );
+        metrics::counter!("keyvault_audit_sink_gaps_total", "sink" => name.to_owned()).increment(1);
+        metrics::counter!("keyvault_audit_sink_skipped_total", "sink" => name.to_owned()).increment(missing);
+        Ok(SinkCursor { sequence: removed, leaf: self.leaf_of(removed).await?, at: self.env.now() })
+    }
+
     async fn is_of_this_log(&self, cursor: &SinkCursor, head: u64) -> Result<bool, StoreError> {
         Ok(cursor.sequence <= head && self.leaf_of(cursor.sequence).await? == cursor.leaf)
     }
 
-    /// The leaf hash of an entry, from its bytes.
+    /// The leaf hash of an entry, from its bytes if they are not removed.
     async fn leaf_of(&self, sequence: u64) -> Result<[u8; 32], StoreError> {
         let Some(before) = sequence.checked_sub(1) else { return Ok(CHAIN_START) };
+        if sequence <= self.env.store.removed_through() {
+            // Only the hash may be left.
+            let hashes = self.env.store.tree(TreeQuery::Hashes { level: 0, from: before, count: 1 }).await?;
+            return Ok(hashes.first().copied().unwrap_or(CHAIN_START));
+        }
         let bytes = self.env.store.entries_for_sinks(before, 1).await?;
         Ok(bytes.first().map_or(CHAIN_START, |bytes| leaf_hash(bytes)))
     }

@@ -1,6 +1,7 @@
 //! What auditors ask for: the newest checkpoint, the keys that verify checkpoints, and proofs.
 
 use crate::{
+    audit::leaf_hash,
     domain::{KeyState, Operation, Timestamp},
     storage::{StoredCheckpoint, TreeQuery},
 };
@@ -109,8 +110,14 @@ impl Vault {
             let leaf =
                 leaf.ok_or_else(|| VaultError::InvalidRequest(format!("sequence: the log of {size} entries has the entries 1 to {size}")))?;
             let proof = self.proof(size, TreeQuery::Inclusion { leaf, size }).await?;
-            let bytes = self.env.store.entry_bytes(leaf, 1).await?;
-            let leaf = bytes.first().map(|bytes| crate::audit::leaf_hash(bytes)).ok_or(VaultError::NotFound("entry"))?;
+            let leaf = if self.not_removed(leaf).is_ok() {
+                let bytes = self.env.store.entry_bytes(leaf, 1).await?;
+                bytes.first().map(|bytes| leaf_hash(bytes))
+            } else {
+                // The bytes may be in an archive. Their hash is here.
+                self.env.store.tree(TreeQuery::Hashes { level: 0, from: leaf, count: 1 }).await?.first().copied()
+            };
+            let leaf = leaf.ok_or(VaultError::NotFound("entry"))?;
             Ok(Completed::read(permit, InclusionProof { leaf, proof }))
         };
         let result = result.await;

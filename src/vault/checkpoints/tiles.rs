@@ -72,7 +72,10 @@ impl Vault {
         }
         match kind {
             TileKind::Hashes { level } => Ok(self.env.store.tree(TreeQuery::Hashes { level, from, count: width }).await?.concat()),
-            TileKind::Entries => bundle(&self.env.store.entry_bytes(from, width).await?),
+            TileKind::Entries => {
+                self.not_removed(from)?;
+                bundle(&self.env.store.entry_bytes(from, width).await?)
+            }
         }
     }
 }

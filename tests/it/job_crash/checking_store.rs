@@ -240,6 +240,7 @@ fn step(change: Option<&Change>) -> &'static str {
         Some(Change::SetWrapperKeyRegions { .. }) => "set regions",
         Some(Change::SetFrozen(_)) => "freeze",
         Some(Change::BeginIncarnation(_)) => "incarnation",
+        Some(Change::RemoveEntries { .. }) => "remove entries",
     }
 }
 
@@ -414,6 +415,14 @@ impl KeyStore for Watched {
 
     async fn entries(&self, filter: &EntryFilter, page: PageRequest) -> Result<EntryPage, StoreError> {
         self.store.entries(filter, page).await
+    }
+
+    fn removed_through(&self) -> u64 {
+        self.store.removed_through()
+    }
+
+    async fn remove_some_entries(&self) -> Result<bool, StoreError> {
+        self.store.remove_some_entries().await
     }
 
     async fn digest_log(&self) -> Result<bool, StoreError> {

@@ -15,7 +15,7 @@ use canton_keyvault::{
     domain::{Grant, KeyId, NodeScope, Policy, Principal, Role, Timestamp, VaultId},
     kms::{Providers, create_key_file},
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
-    vault::{CacheConfig, CallContext, JobsConfig, LimitsConfig, Sinks, Vault, VaultConfig, background},
+    vault::{CacheConfig, CallContext, JobsConfig, LimitsConfig, MINIMUM_RETENTION, Sinks, Vault, VaultConfig, background},
 };
 use tokio::runtime::Runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -129,6 +129,7 @@ impl VaultProcess {
             jobs: JobsConfig { keys_per_second, retry_backoff: Duration::from_millis(1), ..JobsConfig::default() },
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
+            minimum_retention: MINIMUM_RETENTION,
         };
         let vault = runtime.block_on(Vault::start(parts)).unwrap();
         runtime.block_on(async { background::run(&vault, Duration::from_hours(24), &TaskTracker::new(), &CancellationToken::new()) });

@@ -8,10 +8,10 @@ use canton_keyvault::{
         merkle::{Frontier, Hash, verify_consistency, verify_inclusion},
     },
     domain::{Operation, WrapperState},
-    storage::{CommitError, KeyStore, StoredCheckpoint, TreeQuery},
+    storage::{Change, Commit, CommitError, KeyStore, StoredCheckpoint, TreeQuery},
 };
 
-use crate::storage_fixtures::{at, commit, freeze, id, insert, log, page, record, register};
+use crate::storage_fixtures::{at, commit, event, freeze, id, insert, log, page, record, register};
 
 /// The leaf hashes of all entries, from their bytes.
 async fn leaves(store: &Arc<dyn KeyStore>) -> Vec<Hash> {
@@ -76,4 +76,36 @@ pub(super) async fn checkpoints_are_stored(store: Arc<dyn KeyStore>) {
     assert_eq!(store.checkpoints(5, 10).await, Ok(vec![checkpoint(9, "third with a cosignature")]));
     // One of each part of a long log.
     assert_eq!(sizes(0, 80_000).await, [5, 9, 100]);
+}
+
+pub(super) async fn archived_entries_are_removed_and_every_proof_stays(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    store.commit(insert(&record(1))).await.unwrap();
+    futures_util::future::join_all((0..2_100).map(|_| store.commit(commit(Operation::ShowKey, Some(id(1)))))).await;
+    store.commit(freeze(true)).await.unwrap();
+    let remove = |through| Commit::change(Change::RemoveEntries { through }, event(Operation::RemoveEntries, None));
+    assert_eq!(store.commit(remove(10_000)).await, Err(CommitError::LostRace), "there are not as many");
+    let (leaves, size) = (leaves(&store).await, store.log_head().size);
+    let revision = store.known_revision();
+    store.commit(remove(1_023)).await.unwrap();
+    assert_eq!((store.removed_through(), store.known_revision()), (1_023, revision + 1));
+    assert_eq!(store.commit(remove(1_023)).await, Err(CommitError::LostRace), "it is done");
+    assert_eq!(store.remove_some_entries().await, Ok(false), "the totals of these entries are not made yet");
+    while store.digest_log().await.unwrap() {}
+    while store.remove_some_entries().await.unwrap() {}
+
+    // The state changes stay: the wrapper key and the key.
+    let sequences: Vec<u64> = log(&store).await.iter().map(|stored| stored.entry.sequence).collect();
+    assert_eq!(sequences, [1, 2].into_iter().chain(1_024..=size + 1).collect::<Vec<_>>());
+    assert!(store.entry_bytes(768, 256).await.is_err() && store.entry_bytes(1_023, 1).await.is_ok());
+    for leaf in [0, 1, 2, 500, 1_022, 1_023, size - 1] {
+        let of_size = store.tree(TreeQuery::Root { size }).await.unwrap()[0];
+        assert_eq!(of_size, root(&leaves));
+        let proof = store.tree(TreeQuery::Inclusion { leaf, size }).await.unwrap();
+        assert!(verify_inclusion(&proof, leaf, leaves[usize::try_from(leaf).unwrap()], size, &of_size), "{leaf}");
+    }
+    let old = store.tree(TreeQuery::Root { size: 700 }).await.unwrap()[0];
+    let proof = store.tree(TreeQuery::Consistency { old: 700, size }).await.unwrap();
+    assert!(verify_consistency(&proof, 700, &old, size, &root(&leaves)));
+    assert!(store.commit(commit(Operation::ShowKey, Some(id(1)))).await.is_ok());
 }
