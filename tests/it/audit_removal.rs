@@ -207,6 +207,48 @@ async fn a_removal_that_the_log_does_not_state_is_detected() {
 }
 
 #[tokio::test]
+async fn a_sink_delays_a_removal_and_a_new_one_learns_of_the_gap() {
+    let sink =
+        |name: &str, kind: &str| format!("\n[[audit.sinks]]\nname = \"{name}\"\nmode = \"best-effort\"\nfrom = \"beginning\"\n{kind}\n");
+    let dead = sink("dead", "kind = \"http\"\nurl = \"http://127.0.0.1:1/\"");
+    let mut vault =
+        TestVault::start_with(|config| format!("{config}\n[audit]\ncheckpoint_interval = \"1day\"\nminimum_retention = \"1s\"\n{dead}"));
+    let key = Caller::new(&vault, "participant1").signing_key("participant1").await;
+    sign(&vault, &key, 40).await;
+    archive(&vault, "one.ndjson", 0);
+    let refused = remove(&vault, "wrapper-admin", &["one.ndjson"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("nothing_to_remove") && said.contains("the audit sink dead"), "{said}");
+
+    // Without the dead sink.
+    let edit = |vault: &TestVault, from: &str, to: &str| {
+        let config = std::fs::read_to_string(vault.path("keyvault.toml")).unwrap();
+        assert!(config.contains(from));
+        std::fs::write(vault.path("keyvault.toml"), config.replace(from, to)).unwrap();
+    };
+    edit(&vault, &dead, "");
+    vault.restart();
+    let through = removed(&vault, &["one.ndjson"]).await;
+    space_is_freed(&vault, through).await;
+    edit(
+        &vault,
+        "minimum_retention = \"1s\"\n",
+        &format!("minimum_retention = \"1s\"\n{}", sink("file", "kind = \"file\"\npath = \"log\"")),
+    );
+    vault.restart();
+    let sequences = || -> Vec<u64> {
+        let text = std::fs::read_to_string(vault.path("log")).unwrap_or_default();
+        let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        entries.map(|entry| entry["sequence"].as_u64().unwrap()).collect()
+    };
+    until("the sink has what is left", || async { sequences().len() > 100 }).await;
+    assert_eq!(sequences()[0], through + 1);
+    let gap = Caller::new(&vault, "auditor").log("&operation=audit.sink-gap").await;
+    assert_eq!((gap.len(), gap[0]["subject"].as_str()), (1, Some("file")), "{gap:?}");
+    assert!(gap[0]["reason"].as_str().unwrap().contains(&format!("entries 1 to {through} were not sent")), "{gap:?}");
+}
+
+#[tokio::test]
 async fn a_removal_goes_on_after_a_crash() {
     let mut vault = vault();
     let key = Caller::new(&vault, "participant1").signing_key("participant1").await;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use canton_keyvault::audit::{Entry, leaf_hash};
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::vault::TestVault;
 
@@ -98,6 +98,23 @@ impl Auditor {
         }
         faults
     }
+}
+
+/// Faults that `audit verify` finds: in entries, hashes and the tree, in stored checkpoints, and against the checkpoints that were seen after the kills
+/// before.
+pub(crate) async fn verify_log(vault: &TestVault, seen: &mut Vec<String>) -> Vec<String> {
+    let auditor = vault.client("auditor");
+    let made = auditor.post("/v1/audit/checkpoints", &json!({})).await.unwrap();
+    let keys = auditor.get("/v1/audit/verifier-keys").await.unwrap();
+    std::fs::write(vault.path("verifier-key"), keys["items"][0]["verifier_key"].as_str().unwrap()).unwrap();
+    let mut command = vault.command(&["audit", "verify", "--database", "keyvault.db", "--verifier-key", "verifier-key"]);
+    // The first one, and the newest ones.
+    let known = seen.iter().take(1).chain(seen.iter().skip(1).rev().take(3));
+    let output = command.args(known.flat_map(|file| ["--checkpoint", file])).output().unwrap();
+    let file = format!("checkpoint-{}", seen.len());
+    std::fs::write(vault.path(&file), made["note"].as_str().unwrap()).unwrap();
+    seen.push(file);
+    if output.status.success() { Vec::new() } else { vec![String::from_utf8_lossy(&output.stderr).into_owned()] }
 }
 
 /// Faults seen through the API: of the keys touched since the last look, or of all; then every worker knows what its keys are.
