@@ -84,6 +84,7 @@ impl Vault {
                 after,
                 filter: filter.leaves_out().then(|| shown(&filter)),
                 frontier: encoded(&frontier),
+                removed_through: Some(self.env.store.removed_through()).filter(|removed| *removed > after),
             };
             let header = Some(line(&header)?);
             let checkpoints = if filter.leaves_out() { Vec::new() } else { self.env.store.checkpoints(after, size).await? };
@@ -211,6 +212,9 @@ struct Header<'a> {
     filter: Option<Map<String, Value>>,
     /// The roots of the complete subtrees of the entries up to `after`, largest first.
     frontier: Vec<String>,
+    /// The entries up to this one were archived and removed, so that the export lacks those of them that fit the filter, except state changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed_through: Option<u64>,
 }
 
 /// A line after an entry of an export that leaves out entries.

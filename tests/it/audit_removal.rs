@@ -66,8 +66,10 @@ fn remove(vault: &TestVault, who: &str, files: &[&str]) -> Output {
     cli(vault, who, &[&["audit", "remove", "--output", "json", "--verifier-key", "keys", "--older-than", "0s", "--yes"], files].concat())
 }
 
-/// Removes what the archive has, as soon as it is old enough.
-async fn removed(vault: &TestVault, files: &[&str]) -> u64 {
+/// Removes what the archive has, as soon as all of it is old enough.
+async fn removed(vault: &TestVault, files: &[&str], archived: u64) -> u64 {
+    // The newest 256 entries stay, and so do the others of their block.
+    let whole = (archived - 256 + 1) / 1024 * 1024 - 1;
     let mut through = 0;
     until("the removal", || {
         let output = remove(vault, "wrapper-admin", files);
@@ -77,7 +79,8 @@ async fn removed(vault: &TestVault, files: &[&str]) -> u64 {
             let document: Value = serde_json::from_slice(&output.stdout).unwrap();
             through = document["removed_through"].as_u64().unwrap();
         }
-        async move { output.status.success() }
+        let done = through >= whole;
+        async move { done }
     })
     .await;
     through
@@ -106,7 +109,7 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
         let refused = remove(&vault, who, &["one.ndjson"]);
         assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(code), "{who}");
     }
-    let through = removed(&vault, &["one.ndjson"]).await;
+    let through = removed(&vault, &["one.ndjson"], archived).await;
     assert_eq!((through + 1) % 1024, 0, "whole blocks");
     assert!(through > 1024 && through < archived, "{through} of {archived}");
     space_is_freed(&vault, through).await;
@@ -140,6 +143,9 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
     // Queries find what is left, and totals count everything.
     let first = auditor.log(&format!("&operation=keys.create&key_id={key}")).await;
     assert_eq!(first.len(), 1, "a state change stays");
+    let output = cli(&vault, "auditor", &["audit", "query", "--operation", "keys.create"]);
+    let note = format!("the entries up to {through} were archived and removed");
+    assert!(ok(&output).contains("keys.create") && String::from_utf8_lossy(&output.stderr).contains(&note), "{output:?}");
     let signed = auditor.get("/v1/audit/summary?by=operation&operation=keys.sign").await.success();
     assert_eq!(signed["items"][0]["calls"].as_u64(), Some(40 * BATCH as u64), "{signed}");
     let entries = auditor.log("&operation=audit.remove-entries&outcome=ok").await;
@@ -181,8 +187,8 @@ async fn a_removal_that_the_log_does_not_state_is_detected() {
     let mut vault = vault();
     let key = Caller::new(&vault, "participant1").signing_key("participant1").await;
     sign(&vault, &key, 40).await;
-    archive(&vault, "one.ndjson", 0);
-    let through = removed(&vault, &["one.ndjson"]).await;
+    let archived = archive(&vault, "one.ndjson", 0);
+    let through = removed(&vault, &["one.ndjson"], archived).await;
     space_is_freed(&vault, through).await;
     archive(&vault, "two.ndjson", through);
     vault.terminate();
@@ -215,7 +221,7 @@ async fn a_sink_delays_a_removal_and_a_new_one_learns_of_the_gap() {
         TestVault::start_with(|config| format!("{config}\n[audit]\ncheckpoint_interval = \"1day\"\nminimum_retention = \"1s\"\n{dead}"));
     let key = Caller::new(&vault, "participant1").signing_key("participant1").await;
     sign(&vault, &key, 40).await;
-    archive(&vault, "one.ndjson", 0);
+    let archived = archive(&vault, "one.ndjson", 0);
     let refused = remove(&vault, "wrapper-admin", &["one.ndjson"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("nothing_to_remove") && said.contains("the audit sink dead"), "{said}");
@@ -228,7 +234,7 @@ async fn a_sink_delays_a_removal_and_a_new_one_learns_of_the_gap() {
     };
     edit(&vault, &dead, "");
     vault.restart();
-    let through = removed(&vault, &["one.ndjson"]).await;
+    let through = removed(&vault, &["one.ndjson"], archived).await;
     space_is_freed(&vault, through).await;
     edit(
         &vault,
@@ -253,8 +259,8 @@ async fn a_removal_goes_on_after_a_crash() {
     let mut vault = vault();
     let key = Caller::new(&vault, "participant1").signing_key("participant1").await;
     sign(&vault, &key, 60).await;
-    archive(&vault, "one.ndjson", 0);
-    let through = removed(&vault, &["one.ndjson"]).await;
+    let archived = archive(&vault, "one.ndjson", 0);
+    let through = removed(&vault, &["one.ndjson"], archived).await;
     vault.restart();
     for _ in 0..3 {
         // Somewhere in the middle, or before the first step.
@@ -278,7 +284,7 @@ async fn a_store_under_constant_load_stays_bounded() {
         archived = archive(&vault, &file, archived);
         files.push(file);
         let archive: Vec<&str> = files.iter().map(String::as_str).collect();
-        let through = removed(&vault, &archive).await;
+        let through = removed(&vault, &archive, archived).await;
         space_is_freed(&vault, through).await;
         let db = vault.database();
         let number = |pragma: &str| -> i64 { db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap() };

@@ -19,6 +19,18 @@ pub(super) struct Header {
     /// What is left out.
     #[serde(default)]
     pub(super) filter: Option<Value>,
+    /// The entries up to this one were archived and removed, except state changes.
+    #[serde(default)]
+    pub(super) removed_through: Option<u64>,
+}
+
+impl Header {
+    /// Says on standard error what the entries that follow cannot have.
+    pub(super) fn warn_of_removed(&self) {
+        if let Some(removed) = self.removed_through {
+            eprintln!("note: the entries up to {removed} were archived and removed, except state changes: look into the archive too");
+        }
+    }
 }
 
 /// The last line.

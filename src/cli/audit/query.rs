@@ -64,6 +64,9 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
             next_cursor = None;
             break;
         };
+        if let Line::Header(header) = &line {
+            header.warn_of_removed();
+        }
         if let Line::Entry(sequence) = line {
             waiting.push(with_leaf(bytes)?);
             next_cursor = Some(sequence.to_string());
