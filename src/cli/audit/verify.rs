@@ -161,7 +161,7 @@ fn report(verified: &Verified, seconds: f64, format: Format) -> Result<(), Failu
         });
         return print_to(&mut out, format, &document);
     }
-    let what = if *complete { "all entries" } else { "entries that fit a filter (others may be left out)" };
+    let what = if *complete { "entries (all)" } else { "entries that fit a filter (others may be left out)" };
     let mut text = format!("verified: {entries} {what} of the log {log}, {first} to {last}");
     if let (Some(first), Some(last)) = (first_at, last_at) {
         let _ = write!(text, ", {first} to {last}");
