@@ -17,7 +17,7 @@ use canton_keyvault::{
     domain::{Clock, KeySpec, Principal, Purpose, Timestamp},
     kms::Providers,
     storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore},
-    vault::{CallContext, JobsConfig, LimitsConfig, NewKey, Sinks, Vault, VaultConfig},
+    vault::{CallContext, JobsConfig, LimitsConfig, MINIMUM_RETENTION, NewKey, Sinks, Vault, VaultConfig},
 };
 
 /// Adds `keys` Ed25519 keys of the node `participant1` to the vault that `dev` made under `folder`; it must not be running.
@@ -45,6 +45,7 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
             jobs: JobsConfig::default(),
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
+            minimum_retention: MINIMUM_RETENTION,
         })
         .await?;
         let left = Arc::new(AtomicU32::new(keys));

@@ -61,7 +61,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     live.config.listen = ListenConfig { api: args.listen, ops: args.ops_listen };
     log::start(&live.config.log)?;
     runtime()?.block_on(async {
-        let server = Server::start(live, Mode::Dev, Accept::default()).await?;
+        let server = Box::pin(Server::start(live, Mode::Dev, Accept::default())).await?;
         show(&pki, args).await?;
         Ok(server.until_stopped().await?)
     })

@@ -66,7 +66,7 @@ fn try_run(config: &Path, accept: Accept) -> anyhow::Result<()> {
     let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let server = Server::start(live, Mode::Production, accept).await?;
+        let server = Box::pin(Server::start(live, Mode::Production, accept)).await?;
         server.until_stopped().await
     });
     // A file system that does not answer keeps a thread. The end does not wait for it.

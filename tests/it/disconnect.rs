@@ -121,10 +121,10 @@ impl Scene {
 
     /// A block of the log that may be removed.
     async fn removal(&self) -> Value {
-        let (node, key) = (self.caller("participant1"), self.fill_key().await);
+        let (caller, key) = (self.caller("participant1"), self.fill_key().await);
         let messages = vec![json!({ "message": "" }); 64];
         for _ in 0..24 {
-            node.post(&format!("/v1/keys/{key}/sign-batch"), &json!({ "algorithm": "ed25519", "messages": messages })).await.success();
+            caller.post(&format!("/v1/keys/{key}/sign-batch"), &json!({ "algorithm": "ed25519", "messages": messages })).await.success();
         }
         let made = self.caller("auditor").post("/v1/audit/checkpoints", &json!({})).await.success();
         let note = SignedNote::parse(made["note"].as_str().unwrap().as_bytes()).unwrap();

@@ -130,7 +130,7 @@ async fn kill_cycles(vault: &mut TestVault, cycles: u64) {
     let mut dice = Dice::new(seed);
     let mut workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::new(seed, number)).collect();
     let mut auditor = Auditor::default();
-    let (began, mut expected, mut seen) = (Instant::now(), 0, Vec::new());
+    let (began, mut expected, mut checkpoints) = (Instant::now(), 0, Vec::new());
     for cycle in 1..=cycles {
         if dice.below(4) == 0 {
             kill_while_starting(vault, Duration::from_micros(dice.below(60_000)));
@@ -145,7 +145,7 @@ async fn kill_cycles(vault: &mut TestVault, cycles: u64) {
         tokio::task::block_in_place(|| vault.serve());
         let mut faults = auditor.log_faults(&vault.database(), &mut workers);
         faults.extend(look_after(vault, &mut workers, all).await);
-        faults.extend(verify_log(vault, &mut seen).await);
+        faults.extend(verify_log(vault, &mut checkpoints).await);
         assert!(faults.is_empty(), "seed {seed}, cycle {cycle}: {faults:#?}");
         tokio::task::block_in_place(|| vault.kill());
     }

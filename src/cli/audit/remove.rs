@@ -1,6 +1,6 @@
 //! `audit remove`: removes entries from the database of a vault that an archive has. The archive is verified before.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use clap::Args;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     audit::verify::Verified,
     cli::{Failure, confirmation::confirm, connection::Remote, input},
-    domain::Timestamp,
+    server::run::clock,
 };
 
 use super::{
@@ -25,7 +25,7 @@ pub struct RemoveArgs {
     archive: Vec<input::Place>,
     #[command(flatten)]
     keys: VerifierKeyArgs,
-    /// Remove entries that are older than this, such as 180d. Younger ones than [audit] minimum_retention stay in any case
+    /// Remove entries that are older than this, such as 180d. Younger ones than `[audit] minimum_retention` stay in any case
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     older_than: Duration,
     /// Do not ask
@@ -40,8 +40,7 @@ pub(super) async fn run(args: &RemoveArgs, remote: &Remote) -> Result<(), Failur
     if !complete || last != covered {
         return Err(Failure::Usage("the archive has a filter, and so not all entries: use exports without one".into()));
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let before = Timestamp::from_micros(0).plus(now).minus(args.older_than);
+    let before = clock()().minus(args.older_than);
     let question = format!("The archive has the entries {first} to {last}. Remove those before {before} from the database of the vault?");
     confirm(&question, args.yes)?;
     let body = json!({ "first": first, "size": covered, "root": BASE64_STANDARD.encode(root), "before": before });
