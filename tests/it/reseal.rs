@@ -74,6 +74,11 @@ async fn all_keys_are_resealed_by_a_job_but_the_quarantined_which_it_names() {
     }
     admin.post(&format!("/v1/keys/{}/enable", ids[3]), &json!({})).await.unwrap();
     sign(&vault, &ids[3]).await.unwrap();
+    let id = job["id"].as_str().unwrap();
+    let of_job = vault.client("auditor").get(&format!("/v1/audit/entries?job={id}")).await.unwrap();
+    let entries = of_job["items"].as_array().unwrap();
+    let count = |operation: &str| entries.iter().filter(|entry| entry["operation"] == operation && entry["outcome"] == "ok").count();
+    assert_eq!((count("reseals.start"), count("keys.reseal"), count("reseals.end")), (1, 4, 1), "the entries of a job name it: {of_job}");
     let generations: Vec<i64> = {
         let database = vault.database();
         let mut sql = database.prepare("SELECT generation FROM keys ORDER BY position").unwrap();

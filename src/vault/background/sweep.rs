@@ -137,8 +137,8 @@ impl Background {
             return None;
         }
         Some(match task {
-            SweepTask::Rotate(_, to) | SweepTask::FillStandby(to) => self.wrapper_keys.rewrap(key, to).await,
-            SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job.started_at).await,
+            SweepTask::Rotate(_, to) | SweepTask::FillStandby(to) => self.wrapper_keys.rewrap(key, to, task.job()).await,
+            SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job).await,
         })
     }
 

@@ -43,8 +43,8 @@ impl Vault {
         }
         let from = if target.id == active.id { self.source_of_last_rotation(to).await? } else { active.id };
         self.wrapper_keys.verify_for_rotation(&mut event.kms, target, active, keys_remain).await?;
-        event.subject = Some(format!("{from} to {to}"));
         let job = self.new_job(Work::Rotation { from, to })?;
+        event.subject = Some(format!("{from} to {to}, {}", job.id));
         Ok(Completed::changed(permit, job.clone(), Change::StartJob(Box::new(job))))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     crypto::{envelope, with_wiped_stack},
-    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Operation, Permit, Timestamp, Wrap},
+    domain::{AuditEvent, Job, KeyId, KeyRecord, KeyState, Operation, Permit, Timestamp, Wrap},
     storage::{Change, KeyUpdate, Reseal, StoredKey},
 };
 
@@ -37,20 +37,21 @@ impl KeyLifecycle {
         self.resealed(event, permit, &stored, self.env.now()).await
     }
 
-    /// Re-seals one key for a job that started at `started_at`.
+    /// Re-seals one key for a job. The entry names the job.
     ///
     /// # Errors
     /// As [`Vault::reseal_key`].
-    pub(in crate::vault) async fn reseal_for_job(&self, id: KeyId, started_at: Timestamp) -> Result<(), VaultError> {
+    pub(in crate::vault) async fn reseal_for_job(&self, id: KeyId, job: &Job) -> Result<(), VaultError> {
         let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
         if stored.record.sealed.is_none() {
             return Ok(());
         }
         let node = stored.record.attributes.node.clone();
         let permit = self.gate.policy().permit_system(Operation::ResealKey, Some((id, node.clone())));
-        let mut event = AuditEvent { key: Some(id), node: Some(node), ..self.gate.system_event(Operation::ResealKey) };
+        let subject = Some(job.id.to_string());
+        let mut event = AuditEvent { key: Some(id), node: Some(node), subject, ..self.gate.system_event(Operation::ResealKey) };
         // If the clock was set back, the key must still count as re-sealed since the start of the job.
-        let now = self.env.now().max(started_at);
+        let now = self.env.now().max(job.started_at);
         let completed = self.resealed(&mut event, permit, &stored, now).await?;
         let committed = self.gate.commit(event, completed).await;
         self.key_cache.evict(id).await;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     crypto::{envelope, with_wiped_stack},
-    domain::{AuditEvent, EncryptionContext, KeyId, KeyRecord, KeyState, KmsUse, Operation, SealedKey, Wrap, WrapperKey, WrapperKeyId},
+    domain::{AuditEvent, EncryptionContext, JobId, KeyId, KeyRecord, KeyState, KmsUse, Operation, SealedKey, Wrap, WrapperKey, WrapperKeyId},
     kms::{ForeignWrap, Unwrapped, Wrapped, Wrapper, WrapperError},
     storage::{Change, CommitError},
 };
@@ -42,11 +42,11 @@ struct NewWrap {
 
 impl WrapperKeys {
     /// Adds a wrap of one key under `to`. The wrap is verified: it must unwrap to a data key that matches the commitment. A key that was
-    /// destroyed, or that has such a wrap already, is a success.
+    /// destroyed, or that has such a wrap already, is a success. The entry names the job that asks for it, if there is one.
     ///
     /// # Errors
     /// The errors of the store, the KMS and the commit. The wraps of the key are unchanged then.
-    pub(in crate::vault) async fn rewrap(&self, id: KeyId, to: &WrapperKey) -> Result<(), VaultError> {
+    pub(in crate::vault) async fn rewrap(&self, id: KeyId, to: &WrapperKey, job: Option<JobId>) -> Result<(), VaultError> {
         let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
         let record = &stored.record;
         let Some(sealed) = &record.sealed else { return Ok(()) };
@@ -60,7 +60,8 @@ impl WrapperKeys {
             return Err(VaultError::Internal("a new wrap opens to another data key"));
         }
 
-        event.subject = Some(format!("{from} to {}, {method}", to.id));
+        let job = job.map_or_else(String::new, |job| format!(", {job}"));
+        event.subject = Some(format!("{from} to {}, {method}{job}", to.id));
         let now = self.env.now();
         let generation = record.generation;
         let wrap = Wrap { wrapper_key: to.id, generation, wrapped, created_at: now, verified_at: Some(now), quarantined: false };
