@@ -37,7 +37,7 @@ pub(super) async fn take_place(State(api): State<Arc<Api>>, mut request: Request
 /// Runs every call that can change state in a task of its own, so that a lost connection interrupts no change.
 async fn run(api: &Api, operation: Operation, request: Request, next: Next) -> Response {
     if !operation.changes_state() {
-        return next.run(request).await;
+        return api.vault.attached(next.run(request)).await;
     }
     let answer = api.vault.detached(next.run(request)).await;
     answer.unwrap_or_else(|error| Anonymous::new(error.code(), error.to_string()).into_response())

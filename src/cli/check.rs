@@ -36,6 +36,9 @@ pub struct CheckArgs {
     /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    /// Write the request ids of the KMS calls to this file, for audit reconcile. A running vault does not know them
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
@@ -67,7 +70,13 @@ impl Outcome {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let lines = Examined::new(&args.config)?.lines();
+    let started_at = clock()();
+    let examined = Examined::new(&args.config)?;
+    let lines = examined.lines();
+    if let Some(path) = &args.report {
+        let written = crate::files::replace(path, examined.report(started_at).to_string().as_bytes());
+        written.map_err(|error| anyhow::anyhow!("--report {}: {error}", path.display()))?;
+    }
     let failed = lines.iter().filter(|line| line.result == Outcome::Fail).count();
     let mut out = std::io::stdout();
     match args.output {
@@ -104,7 +113,10 @@ impl Examined {
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let providers = configuration.as_ref().ok().map(|config| Providers::new(config.wrapper.clone(), random));
         let providers = match providers.transpose() {
-            Ok(providers) => providers,
+            Ok(providers) => {
+                providers.iter().for_each(|providers: &Providers| providers.calls().keep_all());
+                providers
+            }
             Err(error) => {
                 configuration = Err(error.to_string());
                 None
@@ -113,6 +125,12 @@ impl Examined {
         let path = configuration.as_ref().ok().map(|config| config.storage.path.clone());
         let facts = path.as_ref().filter(|path| path.exists()).and_then(|path| facts(path).ok());
         Ok(Self { runtime: runtime()?, configuration, trust, providers, facts, in_use: path.is_some_and(|path| is_in_use(&path)) })
+    }
+
+    /// The KMS calls, in the form that `audit reconcile --report` reads.
+    fn report(&self, started_at: Timestamp) -> serde_json::Value {
+        let ids: Vec<String> = self.providers.iter().flat_map(|providers| providers.calls().take_kept()).collect();
+        json!({ "kind": "check", "started_at": started_at, "finished_at": clock()(), "kms_request_ids": ids })
     }
 
     fn lines(&self) -> Vec<Line> {

@@ -46,6 +46,9 @@ pub struct VerifyBackupArgs {
     pub(super) output: Format,
 }
 
+/// How long a verification that is ended waits for its calls of the KMS to be given up.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+
 /// The report while the work goes on. It is printed even if the work does not end.
 type SharedReport = Arc<Mutex<Report>>;
 
@@ -55,15 +58,21 @@ pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
     let copied = PrivateCopy::beside(&args.file)?;
     let runtime = runtime()?;
     let worked = runtime.block_on(async {
-        let work = tokio::spawn(verify(config, args.file.clone(), copied.file().to_owned(), Arc::clone(&report)));
-        tokio::select! {
-            worked = work => worked.unwrap_or_else(|stopped| Err(anyhow::anyhow!("the verification was interrupted: {stopped}").into())),
+        let mut work = tokio::spawn(verify(config, args.file.clone(), copied.file().to_owned(), Arc::clone(&report)));
+        let ended = tokio::select! {
+            worked = &mut work => worked.unwrap_or_else(|stopped| Err(anyhow::anyhow!("the verification was interrupted: {stopped}").into())),
             () = tokio::time::sleep(args.timeout) => Err(anyhow::anyhow!(
                 "the verification did not end within {}. Allow more with --timeout, if the backup is yours",
                 humantime::format_duration(args.timeout)
             ).into()),
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted("the verification was interrupted. The report has the keys so far".into())),
+        };
+        // A call of the KMS in progress is in the report.
+        if !work.is_finished() {
+            work.abort();
+            let _ = tokio::time::timeout(LAST_CALLS, work).await;
         }
+        ended
     });
     // A read of a hostile file or a call that hangs ends with the process.
     runtime.shutdown_background();
@@ -97,6 +106,8 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
     let rollback = rollback(&config, store.as_ref(), mark.as_ref()).await?;
     locked(&report).log = Some(LogComparison::of(rollback.as_ref()));
     let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
+    providers.calls().keep_all();
+    locked(&report).kms_calls = Some(Arc::clone(providers.calls()));
     let vault = Vault::start(VaultConfig {
         id: config.vault.id.clone(),
         instance: config.vault.instance().to_owned(),
@@ -135,7 +146,6 @@ async fn open_all(vault: &Vault, rows: KeyRows, report: &SharedReport) {
     for id in ids {
         let verified = vault.verify_backup_key(id).await;
         let mut report = locked(report);
-        report.kms_request_ids.extend(verified.kms_request_ids);
         match verified.result {
             BackupKeyResult::Opens => report.opened += 1,
             BackupKeyResult::Destroyed => report.destroyed += 1,

@@ -29,10 +29,15 @@ pub struct StateChange {
     pub delete_at: Option<Timestamp>,
 }
 
+/// What begins the text of KMS calls whose request id is not known, among the request ids of an entry: `unidentified:<number>:<action>:<place>`.
+///
+/// There was no answer, or the answer has no id.
+pub const UNIDENTIFIED_KMS_CALLS: &str = "unidentified:";
+
 /// The KMS calls of an operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KmsUse {
-    /// The request ids that the KMS assigned, to find the calls in its own log.
+    /// The request ids that the KMS assigned, to find the calls in its own log; calls without one as `unidentified:…`. The audit gate adds them.
     pub request_ids: Vec<String>,
     /// The wrapper keys that wrapped or unwrapped a data key. The store records the time for each. The audit entry has only the request
     /// ids.
@@ -40,19 +45,13 @@ pub struct KmsUse {
 }
 
 impl KmsUse {
-    /// Records that a wrapper key wrapped or unwrapped a data key in this request.
-    pub fn took(&mut self, wrapper_key: WrapperKeyId, request_id: Option<String>) {
-        self.request_ids.extend(request_id);
-        self.took_part(wrapper_key);
-    }
-
     /// Adds the KMS calls of another part of the same operation.
     pub fn add(&mut self, other: Self) {
         self.request_ids.extend(other.request_ids);
         other.wrapper_keys.into_iter().for_each(|wrapper_key| self.took_part(wrapper_key));
     }
 
-    /// Records that a wrapper key wrapped or unwrapped a data key.
+    /// Records that a wrapper key wrapped or unwrapped a data key in this request.
     pub fn took_part(&mut self, wrapper_key: WrapperKeyId) {
         if !self.wrapper_keys.contains(&wrapper_key) {
             self.wrapper_keys.push(wrapper_key);

@@ -139,6 +139,8 @@ text_enum!(
         DestroyKey = "keys.destroy",
         /// The first wrapper key of an empty store was registered.
         BootstrapWrapperKey = "wrapper-keys.bootstrap",
+        /// Calls of the KMS that belong to no other entry: probes, refreshes of open keys, calls whose caller is gone.
+        RecordKmsCalls = "wrapper-keys.kms-calls",
         /// A key got a wrap under another wrapper key.
         RewrapKey = "keys.rewrap",
         /// A rotation succeeded or failed.

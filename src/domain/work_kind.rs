@@ -84,6 +84,7 @@ impl Operation {
             | Self::Quarantine
             | Self::DestroyKey
             | Self::BootstrapWrapperKey
+            | Self::RecordKmsCalls
             | Self::RewrapKey
             | Self::EndRotation
             | Self::EndReseal

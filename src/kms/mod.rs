@@ -7,6 +7,7 @@
 mod allowlist;
 #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "the allowlist needs a part of it"))]
 mod aws_kms;
+mod calls;
 mod config;
 mod connections;
 mod cure;
@@ -29,6 +30,7 @@ use crate::{
 
 #[cfg(feature = "aws-kms")]
 pub use self::aws_kms::CantonStoreDecryption;
+pub use self::calls::{KmsCalls, TakenCalls};
 pub use self::config::{CallLimits, EndpointUrl, WrapperConfig};
 pub use self::connections::Connections;
 pub use self::cure::Cure;

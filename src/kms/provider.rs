@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    CreateOptions, Description, Wrapper, WrapperConfig, WrapperError,
+    CreateOptions, Description, KmsCalls, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
     resilience::{CallRateLimit, DenialCache, RegionalWrapper, ResilientWrapper},
 };
@@ -50,12 +50,12 @@ pub(super) trait Provider: Send + Sync {
         Err(unfit(&key.reference, &format!("only a multi-Region key of AWS KMS can have a replica in {region}")))
     }
 
-    /// Creates a replica of a registered key in `region`. Returns the request id of the KMS, or `None` if the replica exists.
+    /// Creates a replica of a registered key in `region`, unless there is one.
     ///
     /// # Errors
     /// [`WrapperError`]; `Unfit` or `NotAllowed` before anything is created.
-    async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
-        self.may_replicate(key, region).map(|()| None)
+    async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
+        self.may_replicate(key, region)
     }
 
     /// Whether patterns of the configuration match a registered key.
@@ -82,11 +82,12 @@ pub(super) struct ProviderEntry {
     pub(super) new: fn(Arc<Settings>) -> Box<dyn Provider>,
 }
 
-/// What all providers share: the configuration, the allowlist and the source of randomness.
+/// What all providers share: the configuration, the allowlist, the source of randomness, and the calls that no audit entry has yet.
 pub(super) struct Settings {
     pub(super) config: WrapperConfig,
     pub(super) allowed: Allowlist,
     pub(super) random: Arc<dyn Random>,
+    pub(super) calls: Arc<KmsCalls>,
 }
 
 impl Settings {

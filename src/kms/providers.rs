@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Description, PROVIDERS, Wrapper, WrapperConfig, WrapperError,
+    Description, KmsCalls, PROVIDERS, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
     provider::{Provider, Settings, misconfigured, unfit},
 };
@@ -48,7 +48,7 @@ impl Providers {
                 .map_err(|what| misconfigured(&config.reference, &what.replace("[wrapper] allowed", "[wrapper] prefer")))
         });
         let preferred = preferred.collect::<Result<_, _>>()?;
-        let settings = Arc::new(Settings { config, allowed, random });
+        let settings = Arc::new(Settings { config, allowed, random, calls: Arc::default() });
         let by_kind = PROVIDERS.iter().map(|entry| (entry.kind, (entry.new)(Arc::clone(&settings)))).collect();
         Ok(Self { settings, by_kind, preferred, decorate: None })
     }
@@ -81,6 +81,11 @@ impl Providers {
     /// The configuration.
     pub fn config(&self) -> &WrapperConfig {
         &self.settings.config
+    }
+
+    /// The calls of the KMS that no audit entry has yet.
+    pub fn calls(&self) -> &Arc<KmsCalls> {
+        &self.settings.calls
     }
 
     /// Resolves a reference by asking the KMS.
@@ -132,12 +137,11 @@ impl Providers {
         self.provider(key.provider)?.may_replicate(key, region)
     }
 
-    /// Creates a replica of a registered key in `region`. Returns the request id of the KMS, or `None` if the replica exists. The replica
-    /// becomes usable after some seconds.
+    /// Creates a replica of a registered key in `region`, unless there is one. The replica becomes usable after some seconds.
     ///
     /// # Errors
     /// [`WrapperError`]; `NotAllowed` or `Unfit` before anything is created.
-    pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
+    pub async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
         self.provider(key.provider)?.replicate(key, region).await
     }
 

@@ -50,6 +50,11 @@ impl DetachedCalls {
 }
 
 impl Vault {
+    /// Runs a call that changes no state, in the task of its caller. Its KMS calls are in its entry.
+    pub async fn attached<F: Future>(&self, call: F) -> F::Output {
+        self.env.kms_calls.operation(call).await
+    }
+
     /// Runs a call that changes state in a task of its own. If the caller is dropped, the call runs to completion. A panic of the call continues
     /// in the caller.
     ///
@@ -64,6 +69,8 @@ impl Vault {
     {
         let slow = Arc::new(Notify::new());
         let committed = Arc::new(Mutex::new(None));
+        let kms_calls = Arc::clone(&self.env.kms_calls);
+        let call = async move { kms_calls.operation(call).await };
         let mut task = self.detached_calls.spawn(COMMITTED.scope(Arc::clone(&committed), SLOW_COMMIT.scope(Arc::clone(&slow), call)));
         let joined = tokio::select! {
             biased;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     crypto::Random,
     domain::{Clock, Timestamp, VaultId},
+    kms::KmsCalls,
     storage::KeyStore,
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Environment {
     pub clock: Clock,
     /// The source of randomness.
     pub random: Arc<dyn Random>,
+    /// The calls of the KMS that no entry has yet.
+    pub kms_calls: Arc<KmsCalls>,
 }
 
 impl Environment {

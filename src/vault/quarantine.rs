@@ -1,20 +1,19 @@
 //! The audit entry and the stored state of a quarantine, for keys and for wraps.
 
 use crate::{
-    domain::{AuditEvent, KeyId, KmsUse, NodeName, Operation},
+    domain::{AuditEvent, KeyId, NodeName, Operation},
     storage::{Change, KeyUpdate},
 };
 
 use super::audit_gate::AuditGate;
 
-/// Commits the quarantine of a key or of a wrap with its entry. `kms` holds the KMS requests that showed the fault. A failure is logged
+/// Commits the quarantine of a key or of a wrap with its entry. The entry has the KMS requests that showed the fault. A failure is logged
 /// only: the check that failed fails again at the next use.
-pub(super) async fn record_quarantine(gate: &AuditGate, id: KeyId, node: Option<NodeName>, change: Change, reason: &str, kms: KmsUse) {
+pub(super) async fn record_quarantine(gate: &AuditGate, id: KeyId, node: Option<NodeName>, change: Change, reason: &str) {
     let event = AuditEvent {
         key: Some(id),
         node,
         reason: Some(reason.to_owned()),
-        kms,
         change: match &change {
             Change::UpdateKey(KeyUpdate { to, .. }) | Change::SetAside { to, .. } => Some(*to),
             _ => None,

@@ -96,7 +96,8 @@ impl Vault {
             minimum_retention,
         } = config;
         let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
-        let env = Arc::new(Environment { vault_id: id, store, clock, random });
+        let kms_calls = Arc::clone(providers.calls());
+        let env = Arc::new(Environment { vault_id: id, store, clock, random, kms_calls });
         let Sinks { open: sinks, wait } = sinks;
         let states = sinks.iter().map(|(options, _)| (options.name.clone(), is_required(options)));
         let states = Arc::new(SinkStates::new(states, wait));
@@ -147,6 +148,7 @@ impl Vault {
         self.detached_calls.wait().await;
         self.key_cache.evict_all().await;
         self.gate.write_counted_refusals(true).await;
+        self.gate.write_loose_kms_calls(true).await;
         if let Err(error) = self.gate.record(self.gate.system_event(Operation::Stop)).await {
             tracing::warn!(%error, "the audit entry of the stop could not be written");
             return;

@@ -51,10 +51,12 @@ async fn the_first_wrapper_key_is_proved_and_registered_with_its_entry() {
     let listed = aws.vault.client("wrapper-admin").get("/v1/wrapper-keys").await.unwrap();
     let key = &listed["items"][0];
     assert_eq!((&key["reference"], &key["state"], &key["keys"]), (&json!(aws.arn), &json!("active"), &json!(0)));
-    let canary: Vec<_> = aws.kms.log(&aws.arn).into_iter().filter(|call| call["context"]["canary"] == key["id"]).collect();
+    let calls = aws.kms.log(&aws.arn);
+    let described = calls.iter().find(|call| call["action"] == "DescribeKey").unwrap();
+    let canary: Vec<_> = calls.iter().filter(|call| call["context"]["canary"] == key["id"]).collect();
     let entries = aws.entries("wrapper-keys.bootstrap", None).await;
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0]["kms_request_ids"], json!([canary[0]["request_id"], canary[1]["request_id"]]));
+    assert_eq!(entries[0]["kms_request_ids"], json!([described["request_id"], canary[0]["request_id"], canary[1]["request_id"]]));
     assert!(entries[0]["subject"].as_str().unwrap().contains(key["id"].as_str().unwrap()));
 }
 

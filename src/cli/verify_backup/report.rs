@@ -3,6 +3,7 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Failure, Format, progress::Counts},
     domain::{Hex, KeyId, NodeName, Timestamp},
+    kms::KmsCalls,
     storage::BackupHead,
     vault::{Code, Rollback},
 };
@@ -82,7 +84,9 @@ pub(super) struct Report {
     /// Keys that the log knows and that have no row. They are among the failed ones.
     pub(super) missing: u64,
     pub(super) failed: Vec<FailedKey>,
-    pub(super) kms_request_ids: Vec<String>,
+    /// The calls of the KMS so far.
+    pub(super) kms_calls: Option<Arc<KmsCalls>>,
+    kms_request_ids: Vec<String>,
 }
 
 impl Report {
@@ -98,12 +102,14 @@ impl Report {
             destroyed: 0,
             missing: 0,
             failed: Vec::new(),
+            kms_calls: None,
             kms_request_ids: Vec::new(),
         }
     }
 
     pub(super) fn end(&mut self, at: Timestamp, complete: bool) {
         self.ended = Some((at, complete));
+        self.kms_request_ids.extend(self.kms_calls.iter().flat_map(|calls| calls.take_kept()));
     }
 
     /// The keys of the table and those that are missing in it.

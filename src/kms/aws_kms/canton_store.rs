@@ -6,7 +6,11 @@ use std::sync::Arc;
 use aws_config::Region;
 use aws_sdk_kms::{Client, primitives::Blob, types::EncryptionAlgorithmSpec};
 
-use super::{credentials::AwsCredentials, error::unusable_answer, key_arn::AwsKey};
+use super::{
+    credentials::{Action, AwsCredentials},
+    error::unusable_answer,
+    key_arn::AwsKey,
+};
 use crate::{
     crypto::SecretBytes,
     kms::{EndpointUrl, WrapperError},
@@ -32,7 +36,8 @@ impl CantonStoreDecryption {
     pub async fn decrypt(&self, key: &str, data: &[u8]) -> Result<SecretBytes, WrapperError> {
         let request = self.client(key)?.decrypt().key_id(key).ciphertext_blob(Blob::new(data));
         let request = request.encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault);
-        let answer = self.credentials.send(key, "kms:Decrypt", || request.clone().send()).await?;
+        let answer =
+            self.credentials.send(Action { name: "Decrypt", region: "any" }, key, "kms:Decrypt", || request.clone().send()).await?;
         Ok(answer.plaintext.ok_or_else(|| unusable_answer(key))?.into_inner().into())
     }
 

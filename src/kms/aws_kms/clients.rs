@@ -16,7 +16,7 @@ use super::{
     region_key::RegionKey,
 };
 use crate::kms::{
-    WrapperConfig,
+    KmsCalls, WrapperConfig,
     allowlist::Allowlist,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
@@ -28,6 +28,7 @@ pub(super) struct Clients {
     pub(super) rate_limit: Arc<CallRateLimit>,
     /// Used instead of the configured sources.
     given: Option<SharedCredentialsProvider>,
+    calls: Arc<KmsCalls>,
     /// What the regions share.
     credentials: OnceCell<Arc<AwsCredentials>>,
     regions: Mutex<HashMap<String, RegionClient>>,
@@ -42,10 +43,15 @@ struct RegionClient {
 
 impl Clients {
     /// Makes no client yet. The limits apply to all regions together.
-    pub(super) fn new(config: &WrapperConfig, allowed: &Allowlist, given: Option<SharedCredentialsProvider>) -> Self {
+    pub(super) fn new(
+        config: &WrapperConfig,
+        allowed: &Allowlist,
+        calls: &Arc<KmsCalls>,
+        given: Option<SharedCredentialsProvider>,
+    ) -> Self {
         let rate_limit = Arc::new(CallRateLimit::bounded(config.limits.max_concurrency, config.limits.rate_limit));
-        let allowed = Arc::new(allowed.clone());
-        Self { config: config.clone(), allowed, rate_limit, given, credentials: OnceCell::new(), regions: Mutex::default() }
+        let (allowed, calls) = (Arc::new(allowed.clone()), Arc::clone(calls));
+        Self { config: config.clone(), allowed, rate_limit, given, calls, credentials: OnceCell::new(), regions: Mutex::default() }
     }
 
     /// The key named `target`, as `region` has it. Does not call AWS.
@@ -88,7 +94,7 @@ impl Clients {
             Some(given) => loader.credentials_provider(given.clone()),
             None => loader.no_credentials(),
         };
-        AwsCredentials::new(home, patience, given, loader.load().await)
+        AwsCredentials::new(home, patience, given, loader.load().await, Arc::clone(&self.calls))
     }
 
     fn make(&self, credentials: &Arc<AwsCredentials>, region: &str) -> RegionClient {

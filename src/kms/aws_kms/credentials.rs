@@ -18,6 +18,7 @@ use aws_credential_types::{
 use aws_sdk_kms::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
 };
 use futures_util::{
     FutureExt as _,
@@ -29,9 +30,9 @@ use tokio::time::{Instant, timeout};
 use super::{
     credential_error::classify,
     credential_source::{Configured, SLOW, Source, fingerprint, loader, shared_files},
-    error::sort,
+    error::{is_recorded, sort},
 };
-use crate::kms::{CredentialFault, Denial, Outage, WrapperError};
+use crate::kms::{CredentialFault, Denial, KmsCalls, Outage, WrapperError};
 
 /// Why there are no credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,16 @@ pub(super) struct AwsCredentials {
     patience: Duration,
     /// The settings of all clients. Its clock signs the requests.
     shared: SdkConfig,
+    /// Where each request leaves its id.
+    calls: Arc<KmsCalls>,
     state: Mutex<State>,
+}
+
+/// A call, as CloudTrail names it.
+#[derive(Clone, Copy)]
+pub(super) struct Action<'a> {
+    pub(super) name: &'static str,
+    pub(super) region: &'a str,
 }
 
 #[derive(Default)]
@@ -97,8 +107,14 @@ enum Standing {
 
 impl AwsCredentials {
     /// Loads nothing yet. `given` is used instead of the configured sources.
-    pub(super) fn new(home: String, patience: Duration, given: Option<SharedCredentialsProvider>, shared: SdkConfig) -> Arc<Self> {
-        Arc::new(Self { given, home, patience, shared, state: Mutex::default() })
+    pub(super) fn new(
+        home: String,
+        patience: Duration,
+        given: Option<SharedCredentialsProvider>,
+        shared: SdkConfig,
+        calls: Arc<KmsCalls>,
+    ) -> Arc<Self> {
+        Arc::new(Self { given, home, patience, shared, calls, state: Mutex::default() })
     }
 
     /// Credentials of the configured sources, for a command.
@@ -110,7 +126,7 @@ impl AwsCredentials {
         };
         let shared = loader.load().await;
         let home = shared.region().map_or(ANY_REGION, |region| region.as_ref()).to_owned();
-        Self::new(home, Duration::from_secs(30), None, shared)
+        Self::new(home, Duration::from_secs(30), None, shared, Arc::default())
     }
 
     /// The settings for clients, with these credentials.
@@ -128,16 +144,18 @@ impl AwsCredentials {
     /// What the failed call means. `permission` is what an operator must permit for it.
     pub(super) async fn send<T, E, F>(
         self: &Arc<Self>,
+        action: Action<'_>,
         reference: &str,
         permission: &'static str,
         call: impl Fn() -> F + Send,
     ) -> Result<T, WrapperError>
     where
+        T: RequestId,
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
     {
         let sent = Instant::now();
-        let first = match call().await {
+        let first = match self.recorded(action, call()).await {
             Ok(answer) => return Ok(answer),
             Err(error) => sort(reference, permission, &error, self.now()),
         };
@@ -153,7 +171,24 @@ impl AwsCredentials {
         if !again {
             return Err(first);
         }
-        call().await.map_err(|error| sort(reference, permission, &error, self.now()))
+        self.recorded(action, call()).await.map_err(|error| sort(reference, permission, &error, self.now()))
+    }
+
+    /// Sends a request once. Its request id reaches the audit log, whatever the answer is, and also if the caller stops waiting for it.
+    pub(super) async fn recorded<T, E, F>(&self, action: Action<'_>, call: F) -> Result<T, SdkError<E, HttpResponse>>
+    where
+        T: RequestId,
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    {
+        let sent = self.calls.begin(action.name, action.region);
+        let answer = call.await;
+        match &answer {
+            Ok(answer) => sent.answered(answer.request_id()),
+            Err(error) if is_recorded(error) => sent.answered(error.request_id()),
+            Err(_) => sent.leaves_no_record(),
+        }
+        answer
     }
 
     /// The credentials to use.

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    io,
     time::{Duration, SystemTime},
 };
 
@@ -44,6 +45,30 @@ where
         }
         other => other,
     }
+}
+
+/// Whether CloudTrail may have a record of a failed call. It has none of a call that AWS did not authenticate, or that did not reach AWS.
+pub(super) fn is_recorded<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::ServiceError(answer) => {
+            let found = by_code(answer.err().code().unwrap_or_default(), answer.raw().status().as_u16());
+            !matches!(found, AwsError::Denied(Denial::Credentials(_)))
+        }
+        SdkError::DispatchFailure(failure) if !failure.is_timeout() => {
+            matches!(not_sent(error), AwsError::Outage(Outage::Unreachable)) && !was_refused(error)
+        }
+        _ => true,
+    }
+}
+
+/// Whether there was no connection at all.
+fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    chain.filter_map(<dyn Error>::downcast_ref::<io::Error>).any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Whether the header `Date` of an answer (RFC 9110, 6.6.1) differs from `now` by more than AWS accepts.

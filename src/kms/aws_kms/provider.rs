@@ -13,6 +13,7 @@ use crate::domain::{ProviderKind, WrapperKey};
 
 use super::{
     clients::Clients,
+    credentials::Action,
     error::unusable_answer,
     key_arn::{AwsKey, is_key_id, is_region},
 };
@@ -82,7 +83,7 @@ impl Provider for AwsProvider {
         self.check_replication(key, region)
     }
 
-    async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<Option<String>, WrapperError> {
+    async fn replicate(&self, key: &WrapperKey, region: &str) -> Result<(), WrapperError> {
         self.check_replication(key, region)?;
         Box::pin(self.create_replica(key, region)).await
     }
@@ -96,7 +97,7 @@ impl Provider for AwsProvider {
 
 impl AwsProvider {
     fn new(settings: Arc<Settings>, credentials: Option<SharedCredentialsProvider>) -> Self {
-        let clients = Clients::new(&settings.config, &settings.allowed, credentials);
+        let clients = Clients::new(&settings.config, &settings.allowed, &settings.calls, credentials);
         Self { settings, clients }
     }
 
@@ -172,7 +173,11 @@ impl AwsProvider {
             let request = self.clients.client(&first).await.replicate_key().key_id(key.arn(&first)).replica_region(region);
             let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
             let (arn, credentials) = (key.arn(region), self.clients.credentials().await);
-            self.in_time(&arn, credentials.send(&arn, "kms:ReplicateKey", || request.clone().send())).await?;
+            self.in_time(
+                &arn,
+                credentials.send(Action { name: "ReplicateKey", region: &first }, &arn, "kms:ReplicateKey", || request.clone().send()),
+            )
+            .await?;
         }
         let regions = std::iter::once(&first).chain(replicas).cloned().collect();
         Ok(Description { identity: key.to_string(), reference: key.arn(&first), regions, usable: true })
@@ -184,7 +189,12 @@ impl AwsProvider {
         let request = request.key_usage(KeyUsageType::EncryptDecrypt).multi_region(options.multi_region);
         let request = request.description(DESCRIPTION).set_tags(Some(tags(options)?));
         let credentials = self.clients.credentials().await;
-        let made = self.in_time(&reference, credentials.send(&reference, "kms:CreateKey", || request.clone().send())).await?;
+        let made = self
+            .in_time(
+                &reference,
+                credentials.send(Action { name: "CreateKey", region }, &reference, "kms:CreateKey", || request.clone().send()),
+            )
+            .await?;
         let arn = made.key_metadata.as_ref().and_then(|metadata| metadata.arn()).unwrap_or_default();
         AwsKey::from_arn(arn).map(|(key, _)| key).map_err(|_| unusable_answer(&reference))
     }

@@ -17,7 +17,11 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, ProviderKind, WrapperKey},
 };
 
-use super::{credentials::AwsCredentials, error::unusable_answer, key_arn::AwsKey};
+use super::{
+    credentials::{Action, AwsCredentials},
+    error::unusable_answer,
+    key_arn::AwsKey,
+};
 use crate::kms::{
     Denial, Description, ForeignWrap, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, allowlist::Allowlist, not_rewrappable,
 };
@@ -41,7 +45,7 @@ impl Wrapper for RegionKey {
         // The SDK keeps this copy in buffers that are wiped only when the allocator frees them.
         let plaintext = Blob::new(data_key.expose());
         let request = self.client.encrypt().key_id(&self.target).plaintext(plaintext).set_encryption_context(Some(pairs(context)));
-        let answer = self.credentials.send(&self.target, "kms:Encrypt", || request.clone().send()).await?;
+        let answer = self.credentials.send(self.action("Encrypt"), &self.target, "kms:Encrypt", || request.clone().send()).await?;
         let receipt = self.receipt(&answer);
         let bytes = answer.ciphertext_blob.ok_or_else(|| unusable_answer(&self.target))?.into_inner();
         Ok(Wrapped { bytes, receipt })
@@ -54,7 +58,7 @@ impl Wrapper for RegionKey {
         }
         let request = self.client.decrypt().key_id(&self.target).ciphertext_blob(Blob::new(wrapped));
         let request = request.set_encryption_context(Some(pairs(context)));
-        let answer = self.credentials.send(&self.target, "kms:Decrypt", || request.clone().send()).await?;
+        let answer = self.credentials.send(self.action("Decrypt"), &self.target, "kms:Decrypt", || request.clone().send()).await?;
         let receipt = self.receipt(&answer);
         let data_key = answer.plaintext.ok_or_else(|| unusable_answer(&self.target))?.into_inner().into();
         Ok(Unwrapped { data_key, receipt })
@@ -76,7 +80,8 @@ impl Wrapper for RegionKey {
         let request = request.source_key_id(&source).set_source_encryption_context(Some(pairs(context)));
         let request = request.destination_key_id(&self.target).set_destination_encryption_context(Some(pairs(context)));
         let permission = "kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one";
-        let answer = self.credentials.send(&either, permission, || request.clone().send()).await.map_err(|error| match error {
+        let answer = self.credentials.send(self.action("ReEncrypt"), &either, permission, || request.clone().send()).await;
+        let answer = answer.map_err(|error| match error {
             WrapperError::Invalid { request_id, .. } => invalid(request_id),
             other => other,
         })?;
@@ -87,7 +92,7 @@ impl Wrapper for RegionKey {
 
     async fn describe(&self) -> Result<Description, WrapperError> {
         let request = self.client.describe_key().key_id(&self.target);
-        let answer = self.credentials.send(&self.target, "kms:DescribeKey", || request.clone().send()).await?;
+        let answer = self.credentials.send(self.action("DescribeKey"), &self.target, "kms:DescribeKey", || request.clone().send()).await?;
         let request_id = answer.request_id().map(str::to_owned);
         let metadata = answer.key_metadata.ok_or_else(|| unusable_answer(&self.target))?;
         let refused =
@@ -129,6 +134,11 @@ impl RegionKey {
 
     fn shares_partition(&self, other: &AwsKey) -> bool {
         AwsKey::from_arn(&self.target).is_ok_and(|(own, _)| own.partition() == other.partition())
+    }
+
+    /// A call in this region.
+    pub(super) fn action(&self, name: &'static str) -> Action<'_> {
+        Action { name, region: &self.region }
     }
 
     fn receipt(&self, answer: &impl RequestId) -> KmsReceipt {

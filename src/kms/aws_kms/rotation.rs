@@ -14,7 +14,10 @@ impl RegionKey {
     /// The rotation of the key, with the newest of all past rotations.
     pub(super) async fn rotates(&self) -> Result<KmsRotation, WrapperError> {
         let request = self.client.get_key_rotation_status().key_id(&self.target);
-        let status = self.credentials.send(&self.target, "kms:GetKeyRotationStatus", || request.clone().send()).await?;
+        let status = self
+            .credentials
+            .send(self.action("GetKeyRotationStatus"), &self.target, "kms:GetKeyRotationStatus", || request.clone().send())
+            .await?;
         let last = self.last_rotation().await?;
         Ok(KmsRotation {
             automatic: status.key_rotation_enabled,
@@ -31,7 +34,10 @@ impl RegionKey {
         let (mut newest, mut marker) = (None, None);
         loop {
             let request = self.client.list_key_rotations().key_id(&self.target).set_marker(marker);
-            let page = self.credentials.send(&self.target, "kms:ListKeyRotations", || request.clone().send()).await?;
+            let page = self
+                .credentials
+                .send(self.action("ListKeyRotations"), &self.target, "kms:ListKeyRotations", || request.clone().send())
+                .await?;
             newest = page.rotations().iter().filter_map(told).chain(newest).max_by_key(|(at, _)| *at);
             marker = page.next_marker;
             if !page.truncated || marker.is_none() {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::client::connector::TlsFiles;
 use crate::kms::{
-    CallLimits, CredentialFault, Denial, Outage, WrapperConfig,
+    CallLimits, CredentialFault, Denial, KmsCalls, Outage, WrapperConfig,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
 };
 
@@ -33,7 +33,7 @@ struct Member {
 }
 
 /// All clusters of a checked configuration. Calls none of them.
-pub(super) fn clusters(config: &WrapperConfig) -> Vec<Arc<Cluster>> {
+pub(super) fn clusters(config: &WrapperConfig, calls: &Arc<KmsCalls>) -> Vec<Arc<Cluster>> {
     let WrapperConfig { openbao, limits, .. } = config;
     // Metrics number the servers in the order of the configuration, which is a closed set.
     let mut number = 0;
@@ -42,11 +42,10 @@ pub(super) fn clusters(config: &WrapperConfig) -> Vec<Arc<Cluster>> {
         let mut member = |address| {
             number += 1;
             Member {
-                server: Arc::new(OpenbaoServer::new(ServerAddress {
-                    address,
-                    files: files.clone(),
-                    connect_timeout: limits.connect_timeout,
-                })),
+                server: Arc::new(OpenbaoServer::new(
+                    ServerAddress { address, files: files.clone(), connect_timeout: limits.connect_timeout },
+                    Arc::clone(calls),
+                )),
                 circuit_breaker: Arc::new(CircuitBreaker::new(limits.breaker_failures)),
                 label: format!("openbao-{number}").into(),
             }

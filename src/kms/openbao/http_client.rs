@@ -2,7 +2,8 @@
 //! when dropped.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,11 +22,16 @@ use super::{
     connection::ServerAddress,
     error::{OpenbaoError, UNUSABLE_ANSWER, by_status},
 };
-use crate::{client::connector::is_tls, kms::Outage};
+use crate::{
+    client::connector::is_tls,
+    kms::{KmsCalls, Outage},
+};
 
 /// One server of a cluster.
 pub(super) struct OpenbaoServer {
     pub(super) server: ServerAddress,
+    /// Where each request leaves its id.
+    calls: Arc<KmsCalls>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -83,6 +89,16 @@ impl OpenbaoRequest {
         Self { method: Method::POST, path, body: Bytes::from_owner(bytes) }
     }
 
+    /// The path as the audit log of the server has it. `None` for the one path here that it leaves out.
+    fn audited_path(&self) -> Option<&str> {
+        self.path.strip_prefix("/v1/").filter(|path| !path.starts_with("sys/health"))
+    }
+
+    /// The operation as the audit log of the server has it.
+    fn action(&self) -> &'static str {
+        if self.method == Method::GET { "read" } else { "update" }
+    }
+
     fn request(&self, authority: &str, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::builder().method(&self.method).uri(&self.path).header(HOST, authority);
         if let Some(token) = token {
@@ -103,6 +119,16 @@ impl OpenbaoResponse {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// The request id, which only a success has.
+    fn request_id(&self) -> Option<Cow<'_, str>> {
+        #[derive(Deserialize)]
+        struct Identified<'a> {
+            #[serde(borrow)]
+            request_id: Option<Cow<'a, str>>,
+        }
+        serde_json::from_slice::<Identified<'_>>(&self.body).ok()?.request_id
+    }
+
     /// Whether it has the form of an error of OpenBao. A load balancer in between uses another form.
     pub(super) fn is_error(&self) -> bool {
         #[derive(Deserialize)]
@@ -115,8 +141,8 @@ impl OpenbaoResponse {
 }
 
 impl OpenbaoServer {
-    pub(super) fn new(server: ServerAddress) -> Self {
-        Self { server, idle: Mutex::default() }
+    pub(super) fn new(server: ServerAddress, calls: Arc<KmsCalls>) -> Self {
+        Self { server, calls, idle: Mutex::default() }
     }
 
     /// The address.
@@ -129,7 +155,7 @@ impl OpenbaoServer {
         // The server may have closed an idle connection. Then the request is sent again over a new one. Every request here may be sent
         // twice.
         if let Some(mut kept) = self.kept()
-            && let Ok(answer) = exchange(&mut kept, self.request(ask, token)?).await
+            && let Ok(answer) = self.recorded(&mut kept, ask, token).await
         {
             self.keep(kept);
             return Ok(answer);
@@ -140,9 +166,25 @@ impl OpenbaoServer {
     /// Sends a request over a new connection, which shows the current client certificate.
     pub(super) async fn send_on_new_connection(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
         let mut fresh = self.server.open().await?;
-        let answer = exchange(&mut fresh, self.request(ask, token)?).await?;
+        let answer = self.recorded(&mut fresh, ask, token).await?;
         self.keep(fresh);
         Ok(answer)
+    }
+
+    /// Sends a request over this connection. Its request id reaches the audit log; OpenBao gives none with an error.
+    async fn recorded(
+        &self,
+        sender: &mut SendRequest<Full<Bytes>>,
+        ask: &OpenbaoRequest,
+        token: Option<&str>,
+    ) -> Result<OpenbaoResponse, OpenbaoError> {
+        let request = self.request(ask, token)?;
+        let sent = ask.audited_path().map(|path| self.calls.begin(ask.action(), path));
+        let answer = exchange(sender, request).await;
+        if let (Some(sent), Ok(answer)) = (sent, &answer) {
+            sent.answered(answer.request_id().as_deref());
+        }
+        answer
     }
 
     fn request(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<Request<Full<Bytes>>, OpenbaoError> {

@@ -24,7 +24,7 @@ pub(in crate::kms) const ENTRY: ProviderEntry = ProviderEntry {
     kind: ProviderKind::OpenbaoTransit,
     own_pattern,
     warning: |_| None,
-    new: |settings| Box::new(OpenbaoProvider { clusters: clusters(&settings.config), settings }),
+    new: |settings| Box::new(OpenbaoProvider { clusters: clusters(&settings.config, &settings.calls), settings }),
 };
 
 fn own_pattern(reference: &str) -> Result<String, String> {

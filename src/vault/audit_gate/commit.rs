@@ -290,12 +290,26 @@ impl AuditGate {
         }
     }
 
-    async fn write(&self, commit: Commit) -> Result<Receipt, CommitError> {
+    async fn write(&self, mut commit: Commit) -> Result<Receipt, CommitError> {
+        let kms_calls = self.env.kms_calls.take();
+        if let Some(calls) = &kms_calls {
+            // A refusal has the id of the refused call already.
+            let named = std::mem::replace(&mut commit.event.kms.request_ids, calls.texts());
+            let ids = &mut commit.event.kms.request_ids;
+            for id in named {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+        }
         let (began, is_change) = (Instant::now(), commit.change.is_some());
         let line = ChangeLine::of(&commit);
         let result = if is_change { self.write_change(commit).await } else { self.env.store.commit(commit).await };
         metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
         if let Ok(receipt) = &result {
+            if let Some(calls) = kms_calls {
+                calls.written();
+            }
             self.sinks.written(receipt.sequence);
             if let Some(line) = line {
                 line.write(receipt.sequence);

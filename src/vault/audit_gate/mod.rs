@@ -6,6 +6,7 @@
 //! | `change_log` | State changes that an operator follows have a log line. |
 //! | `commit` | A result leaves the vault only after its audit entry is durable. |
 //! | `idempotency` | A repeated request with the same `Idempotency-Key` creates nothing twice. |
+//! | `kms_calls` | Every call of the KMS is in an entry: that of its operation, or one of loose calls. |
 //! | `refusal_throttle` | One principal cannot flood the audit log with refusals. |
 //! | `refused_clients` | Clients that are not admitted cannot flood it either. |
 //! | `repeated_reads` | A program that follows the log writes one entry each minute, not one for each tile. |
@@ -15,6 +16,7 @@ mod authorization;
 mod change_log;
 mod commit;
 mod idempotency;
+mod kms_calls;
 mod pending_audit;
 mod refusal_throttle;
 mod refused_clients;

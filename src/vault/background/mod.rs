@@ -93,6 +93,7 @@ impl Background {
             self.key_cache.maintain().await;
             self.flush_pending_audit().await;
             self.gate.write_counted_refusals(false).await;
+            self.gate.write_loose_kms_calls(false).await;
         }
     }
 

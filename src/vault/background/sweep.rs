@@ -136,10 +136,13 @@ impl Background {
         if stop.is_cancelled() || !self.is_wanted(task).await {
             return None;
         }
-        Some(match task {
-            SweepTask::Rotate(_, to) | SweepTask::FillStandby(to) => self.wrapper_keys.rewrap(key, to, task.job()).await,
-            SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job).await,
-        })
+        let work = async {
+            match task {
+                SweepTask::Rotate(_, to) | SweepTask::FillStandby(to) => self.wrapper_keys.rewrap(key, to, task.job()).await,
+                SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job).await,
+            }
+        };
+        Some(self.env.kms_calls.operation_of(task.job(), work).await)
     }
 
     /// Whether the task is still to be done. It is checked before every key, so that an abort or a freeze takes effect at once.

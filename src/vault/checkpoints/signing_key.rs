@@ -63,6 +63,15 @@ impl Vault {
         open: &mut Option<(KeyId, Arc<OpenKey>)>,
         create: bool,
     ) -> Result<Option<(Arc<OpenKey>, Box<StoredKey>)>, VaultError> {
+        // The entries of the opening have its KMS calls, whoever needs the key.
+        self.env.kms_calls.operation(Box::pin(self.try_open_signing_key(open, create))).await
+    }
+
+    async fn try_open_signing_key(
+        &self,
+        open: &mut Option<(KeyId, Arc<OpenKey>)>,
+        create: bool,
+    ) -> Result<Option<(Arc<OpenKey>, Box<StoredKey>)>, VaultError> {
         let id = match self.env.store.state().await?.checkpoint_key {
             Some(id) => id,
             None if create => self.create_signing_key().await?,

@@ -35,7 +35,7 @@ pub(in crate::vault) struct CachedKey {
     pub epoch: u64,
     /// The newest revision of the store at which the key was known to be unchanged.
     store_revision: AtomicU64,
-    /// The KMS requests of the opening, for the audit entry of the call that caused it.
+    /// The wrapper keys that took part in the opening, for the audit entry of the call that caused it.
     kms: Mutex<KmsUse>,
     open_key: ArcSwapOption<OpenKey>,
 }
@@ -79,7 +79,7 @@ impl CachedKey {
         self.store_revision.fetch_max(store_revision, Ordering::AcqRel);
     }
 
-    /// The KMS requests of the opening. Only the first call gets them.
+    /// The wrapper keys of the opening. Only the first call gets them.
     pub(in crate::vault) fn take_kms(&self) -> KmsUse {
         std::mem::take(&mut self.kms.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -111,7 +111,8 @@ impl KeyCache {
         let Some(attempt) = self.refresh.begin(id, self.entries.refresh_backoff()) else { return };
         let cache = Arc::clone(self);
         tokio::spawn(async move {
-            match cache.load(id).await {
+            // No call waits for it, so that its KMS calls are loose.
+            match cache.env.kms_calls.operation(cache.load(id)).await {
                 Ok(key) => {
                     cache.entries.replace(key).await;
                     attempt.succeeded();

@@ -1,7 +1,7 @@
 //! Quarantine of a key that failed a check: first evicted from memory, then stored, with an audit entry that says why.
 
 use crate::{
-    domain::{AuditEvent, KeyId, KeyRecord, KeyState, KmsUse, Lifecycle, StateChange, Transition},
+    domain::{AuditEvent, KeyId, KeyRecord, KeyState, Lifecycle, StateChange, Transition},
     storage::{Change, KeyUpdate, UnreadableKey},
 };
 
@@ -29,7 +29,7 @@ impl KeyCache {
                 reinstate_wrap: None,
             };
             let node = Some(record.attributes.node.clone());
-            record_quarantine(&self.gate, id, node, Change::UpdateKey(update), reason, KmsUse::default()).await;
+            record_quarantine(&self.gate, id, node, Change::UpdateKey(update), reason).await;
         }
         VaultError::State(KeyState::Quarantined)
     }
@@ -50,7 +50,7 @@ impl KeyCache {
             self.entries.evict(id).await;
             let to = StateChange { revision: current.revision.saturating_add(1), lifecycle, ..current };
             let reason = format!("the row cannot be read: {what}");
-            record_quarantine(&self.gate, id, row.node, Change::SetAside { key: id, to }, &reason, KmsUse::default()).await;
+            record_quarantine(&self.gate, id, row.node, Change::SetAside { key: id, to }, &reason).await;
         }
         VaultError::State(KeyState::Quarantined)
     }

@@ -27,15 +27,12 @@ pub struct VerifiedBackupKey {
     pub node: Option<NodeName>,
     /// The result.
     pub result: BackupKeyResult,
-    /// The request ids of the KMS calls that were made for it, also of a refused one.
-    pub kms_request_ids: Vec<String>,
 }
 
 impl Vault {
     /// Opens a key in any state. It must run on a copy, because a key that fails a check is quarantined.
     pub async fn verify_backup_key(&self, id: KeyId) -> VerifiedBackupKey {
-        let failed =
-            |code, why: String| VerifiedBackupKey { node: None, result: BackupKeyResult::Fails { code, why }, kms_request_ids: Vec::new() };
+        let failed = |code, why: String| VerifiedBackupKey { node: None, result: BackupKeyResult::Fails { code, why } };
         let stored = match self.env.store.key(id).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return failed(Code::NotFound, VaultError::KeyNotFound(id).to_string()),
@@ -48,10 +45,7 @@ impl Vault {
         } else {
             self.key_cache.unseal(&stored, RowTagRule::of(lifecycle), &mut kms).await.map(|_| BackupKeyResult::Opens)
         };
-        let result = verified.unwrap_or_else(|error| {
-            kms.request_ids.extend(error.kms_request_id().map(str::to_owned));
-            BackupKeyResult::Fails { code: error.code(), why: error.to_string() }
-        });
-        VerifiedBackupKey { node: Some(stored.record.attributes.node), result, kms_request_ids: kms.request_ids }
+        let result = verified.unwrap_or_else(|error| BackupKeyResult::Fails { code: error.code(), why: error.to_string() });
+        VerifiedBackupKey { node: Some(stored.record.attributes.node), result }
     }
 }

@@ -20,7 +20,7 @@ impl WrapperKeys {
     /// # Errors
     /// The error of the KMS or of the commit. [`WrapperKeys::monitor`] retries, so that a vault that started without its KMS recovers.
     pub(in crate::vault) async fn bootstrap(&self) -> Result<(), VaultError> {
-        let result = self.try_bootstrap().await;
+        let result = self.env.kms_calls.operation(self.try_bootstrap()).await;
         match &result {
             Ok(()) => {
                 self.fault_log.ended(None);
@@ -42,7 +42,7 @@ impl WrapperKeys {
         let mut event = self.gate.system_event(Operation::BootstrapWrapperKey);
         let verified = async {
             let found = self.providers.resolve(config.provider, &config.reference, &[]).await?;
-            self.verify_new(config.provider, found, &mut event.kms).await
+            self.verify_new(config.provider, found).await
         };
         let verified = verified.await;
         if let Err(VaultError::Wrapper(error)) = &verified {

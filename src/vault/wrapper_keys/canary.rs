@@ -3,7 +3,7 @@
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, KmsUse, VaultId, WrapperKey, WrapperKeyId},
+    domain::{EncryptionContext, VaultId, WrapperKey, WrapperKeyId},
     kms::{Cure, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
@@ -46,11 +46,8 @@ pub(super) async fn wrap_and_verify(
     wrapper: &dyn Wrapper,
     data_key: &SecretBytes,
     context: &EncryptionContext,
-    kms: &mut KmsUse,
 ) -> Result<Option<Vec<u8>>, WrapperError> {
-    let Wrapped { bytes, receipt } = wrapper.wrap(data_key, context).await?;
-    kms.request_ids.extend(receipt.request_id);
-    let Unwrapped { data_key: unwrapped, receipt } = wrapper.unwrap(&bytes, context).await?;
-    kms.request_ids.extend(receipt.request_id);
+    let Wrapped { bytes, receipt: _ } = wrapper.wrap(data_key, context).await?;
+    let Unwrapped { data_key: unwrapped, receipt: _ } = wrapper.unwrap(&bytes, context).await?;
     Ok(unwrapped.same(data_key).then_some(bytes))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::envelope,
-    domain::{AuditEvent, KmsUse, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
     kms::{CreateOptions, Description, Outage, WrapperError},
     storage::Change,
 };
@@ -91,7 +91,7 @@ impl WrapperKeys {
                 (provider, created)
             }
         };
-        let key = self.verify_new(provider, description, &mut event.kms).await?;
+        let key = self.verify_new(provider, description).await?;
         // A new replica becomes usable after some seconds.
         for region in key.regions.iter().skip(1).filter(|_| created) {
             self.wait_until_usable(&key, region).await.map_err(|error| created_but_not_registered(error, &key, region))?;
@@ -111,12 +111,7 @@ impl WrapperKeys {
     }
 
     /// Verifies that a wrapper key wraps and unwraps a random value, and keeps the wrap as its canary.
-    pub(super) async fn verify_new(
-        &self,
-        provider: ProviderKind,
-        description: Description,
-        kms: &mut KmsUse,
-    ) -> Result<WrapperKey, VaultError> {
+    pub(super) async fn verify_new(&self, provider: ProviderKind, description: Description) -> Result<WrapperKey, VaultError> {
         let Description { identity, reference, regions, usable: _ } = description;
         let existing = self.env.store.wrapper_keys().await?;
         if existing.iter().any(|key| key.identity == identity) {
@@ -136,7 +131,7 @@ impl WrapperKeys {
         let random = envelope::new_data_key(self.env.random.as_ref())?;
         // The wrapper key is not registered yet: no shared connection, and no effect on the health of the vault.
         let wrapper = self.providers.connect(&key).await?;
-        let verified = wrap_and_verify(&*wrapper, &random, &canary_context(&self.env.vault_id, key.id), kms).await?;
+        let verified = wrap_and_verify(&*wrapper, &random, &canary_context(&self.env.vault_id, key.id)).await?;
         key.canary = verified.ok_or(VaultError::Internal("a new wrap opens to another data key"))?;
         Ok(key)
     }

@@ -31,8 +31,8 @@ impl Vault {
     ) -> Result<AuditedResult<WrapperKeyView>, VaultError> {
         let event = AuditEvent { subject: Some(format!("{id} in {region}")), ..self.gate.event(call, Operation::ReplicateWrapperKey) };
         self.gate
-            .run(event, |mut event, _| async move {
-                let result = self.wrapper_keys.try_replicate(&mut event, id, region).await;
+            .run(event, |event, _| async move {
+                let result = self.wrapper_keys.try_replicate(&event, id, region).await;
                 (event, result)
             })
             .await
@@ -40,7 +40,7 @@ impl Vault {
 }
 
 impl WrapperKeys {
-    async fn try_replicate(&self, event: &mut AuditEvent, id: WrapperKeyId, region: &str) -> Result<Completed<WrapperKeyView>, VaultError> {
+    async fn try_replicate(&self, event: &AuditEvent, id: WrapperKeyId, region: &str) -> Result<Completed<WrapperKeyView>, VaultError> {
         let permit = self.gate.permit_vault(event)?;
         self.gate.not_stopping()?;
         let mut view = self.view_of(id).await?;
@@ -51,8 +51,7 @@ impl WrapperKeys {
         // The intent entry precedes every effect outside the vault.
         let intent = AuditEvent { outcome: Outcome::Intent, ..event.clone() };
         self.gate.record(intent).await?;
-        let request_id = self.providers.replicate(&view.key, region).await.map_err(invalid_if_unfit)?;
-        event.kms.request_ids.extend(request_id);
+        self.providers.replicate(&view.key, region).await.map_err(invalid_if_unfit)?;
         self.wait_until_usable(&view.key, region).await?;
 
         let from = view.key.regions.clone();

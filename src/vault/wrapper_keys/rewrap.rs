@@ -89,17 +89,16 @@ impl WrapperKeys {
         let context = canary_context(&self.env.vault_id, to.id);
         let random = envelope::new_data_key(self.env.random.as_ref())?;
         let target = self.connections.get(to).await?;
-        wrap_and_verify(&*target, &random, &context, kms).await?.ok_or(MISMATCH)?;
+        wrap_and_verify(&*target, &random, &context).await?.ok_or(MISMATCH)?;
         if !keys_remain || !target.can_rewrap_from(active) {
             return Ok(());
         }
         let source = self.connections.get(active).await?;
-        let Wrapped { bytes, receipt } = source.wrap(&random, &context).await?;
-        kms.took(active.id, receipt.request_id);
-        let Wrapped { bytes, receipt } = target.rewrap(ForeignWrap { key: active, wrapped: &bytes }, &context).await?;
-        kms.took(to.id, receipt.request_id);
-        let Unwrapped { data_key, receipt } = target.unwrap(&bytes, &context).await?;
-        kms.took(to.id, receipt.request_id);
+        let Wrapped { bytes, receipt: _ } = source.wrap(&random, &context).await?;
+        kms.took_part(active.id);
+        let Wrapped { bytes, receipt: _ } = target.rewrap(ForeignWrap { key: active, wrapped: &bytes }, &context).await?;
+        kms.took_part(to.id);
+        let Unwrapped { data_key, receipt: _ } = target.unwrap(&bytes, &context).await?;
         if data_key.same(&random) { Ok(()) } else { Err(MISMATCH) }
     }
 
@@ -145,8 +144,8 @@ impl WrapperKeys {
             self.connect(from).await?;
             let rewrapped = target.rewrap(ForeignWrap { key: from, wrapped: &wrap.wrapped }, context).await;
             match rewrapped {
-                Ok(Wrapped { bytes, receipt }) => {
-                    kms.took(from.id, receipt.request_id);
+                Ok(Wrapped { bytes, receipt: _ }) => {
+                    kms.took_part(from.id);
                     return Ok(Some((bytes, WrapMethod::ReEncrypted)));
                 }
                 // Either the wrap is invalid or the wrapper key is another one. Unwrapping decides.
@@ -157,8 +156,8 @@ impl WrapperKeys {
         let Some(data_key) = self.unwrap(from, record, wrap, context, false, kms).await? else { return Ok(None) };
         let wrapped = target.wrap(&data_key, context).await;
         self.health.record_call(to.id, &wrapped);
-        let Wrapped { bytes, receipt } = wrapped?;
-        kms.took(to.id, receipt.request_id);
+        let Wrapped { bytes, receipt: _ } = wrapped?;
+        kms.took_part(to.id);
         Ok(Some((bytes, WrapMethod::Unwrapped)))
     }
 
@@ -174,8 +173,8 @@ impl WrapperKeys {
     ) -> Result<bool, VaultError> {
         let unwrapped = target.unwrap(wrapped, context).await;
         self.health.record_call(to.id, &unwrapped);
-        let Unwrapped { data_key, receipt } = unwrapped?;
-        kms.took(to.id, receipt.request_id);
+        let Unwrapped { data_key, receipt: _ } = unwrapped?;
+        kms.took_part(to.id);
         Ok(with_wiped_stack(|| envelope::commits(&data_key, sealed, context)))
     }
 }

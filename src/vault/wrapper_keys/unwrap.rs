@@ -82,33 +82,30 @@ impl WrapperKeys {
         let timed_out = |_| Err(WrapperError::Unavailable { reference: key.reference.clone(), outage: Outage::TimedOut, request_id: None });
         let result = timeout(time_limit, wrapper.unwrap(&wrap.wrapped, context)).await.unwrap_or_else(timed_out);
         self.health.record_call(key.id, &result);
-        let request_id = match result {
-            Ok(Unwrapped { data_key, receipt }) => {
-                kms.took(key.id, receipt.request_id.clone());
+        match result {
+            Ok(Unwrapped { data_key, receipt: _ }) => {
+                kms.took_part(key.id);
                 let commits =
                     record.sealed.as_ref().is_some_and(|sealed| with_wiped_stack(|| envelope::commits(&data_key, sealed, context)));
                 if commits {
                     return Ok(Some(data_key));
                 }
-                receipt.request_id
             }
             // A wrapper key that does not open its own canary is another key or a wrong file. Then the wrap is not quarantined.
             Err(WrapperError::Invalid { reference, request_id }) => {
                 if self.open_canary(key, &*wrapper).await.is_err() {
                     return Err(WrapperError::Invalid { reference, request_id }.into());
                 }
-                request_id
             }
             Err(error) => return Err(error.into()),
-        };
+        }
         if wrap.quarantined {
             return Ok(None);
         }
         let Wrap { wrapper_key, generation, wrapped, .. } = wrap.clone();
         let change = Change::QuarantineWrap { key: record.attributes.id, wrapper_key, generation, wrapped };
-        let kms = KmsUse { request_ids: request_id.into_iter().collect(), wrapper_keys: Vec::new() };
         let node = Some(record.attributes.node.clone());
-        record_quarantine(&self.gate, record.attributes.id, node, change, &format!("wrap under {}", key.id), kms).await;
+        record_quarantine(&self.gate, record.attributes.id, node, change, &format!("wrap under {}", key.id)).await;
         Ok(None)
     }
 }

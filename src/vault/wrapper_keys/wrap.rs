@@ -21,7 +21,7 @@ impl WrapperKeys {
     ) -> Result<(WrapperKeyId, Vec<u8>), VaultError> {
         let active = self.active().await?;
         let wrapper = self.connect(&active).await?;
-        let verified = wrap_and_verify(&*wrapper, data_key, context, kms).await;
+        let verified = wrap_and_verify(&*wrapper, data_key, context).await;
         self.health.record_call(active.id, &verified);
         let wrap = verified?.ok_or(VaultError::Internal("a new wrap opens to another data key"))?;
         kms.took_part(active.id);
