@@ -5,6 +5,7 @@ mod entry;
 mod key_rotation;
 pub mod merkle;
 mod note;
+pub mod reconcile;
 pub mod verify;
 pub mod witness;
 

@@ -33,6 +33,9 @@ pub enum Failure {
         /// For people.
         detail: String,
     },
+    /// The log of the KMS has calls that the audit log does not explain, or lacks calls.
+    #[error("not reconciled: {0}")]
+    NotReconciled(String),
     /// Ctrl-C ended the waiting. The text says what continues, and how to show it.
     #[error("{0}")]
     Interrupted(String),
@@ -49,8 +52,7 @@ pub enum Failure {
 
 impl Failure {
     /// 1: the vault refused, or the work failed. 2: an argument is not valid. 3: the vault did not answer. 4: the audit log is
-    /// not the one that was signed. 130 (128 and SIGINT, as in
-    /// shells): Ctrl-C.
+    /// not the one that was signed. 5: the log of the KMS and the audit log differ. 130 (128 and SIGINT, as in shells): Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Client(ClientError::Usage(_)) => 2,
@@ -62,6 +64,7 @@ impl Failure {
             | Self::Logged
             | Self::Other(_) => 1,
             Self::NotVerified { .. } => 4,
+            Self::NotReconciled(_) => 5,
             Self::Interrupted(_) => 130,
         }
     }
@@ -86,6 +89,7 @@ impl Failure {
         match self {
             Self::Usage(_) => "usage",
             Self::Job { code, .. } | Self::NotVerified { code, .. } => code,
+            Self::NotReconciled(_) => "not_reconciled",
             Self::Interrupted(_) => "interrupted",
             Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Logged | Self::Other(_) => "failed",
         }

@@ -94,6 +94,11 @@ impl RegularFile {
         Ok(bytes)
     }
 
+    /// Reads the file part by part, at most `limit` bytes. The time is not limited.
+    pub fn stream(self, limit: u64) -> impl Read {
+        Limited::new(self.file, limit)
+    }
+
     /// Reads at most the first `limit` bytes.
     ///
     /// # Errors
@@ -102,6 +107,28 @@ impl RegularFile {
         let mut start = Vec::new();
         self.file.take(limit).read_to_end(&mut start)?;
         Ok(start)
+    }
+}
+
+/// A reader that ends with an error, not with an apparent end, when it has read its limit.
+#[derive(Debug)]
+pub struct Limited<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R> Limited<R> {
+    /// At most `limit` bytes of `inner`.
+    pub const fn new(inner: R, limit: u64) -> Self {
+        Self { inner, left: limit }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other("has more bytes than are read"))?;
+        Ok(read)
     }
 }
 

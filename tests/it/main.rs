@@ -4,6 +4,7 @@
 mod audit_export;
 mod audit_mutations;
 mod audit_query;
+mod audit_reconcile;
 mod audit_removal;
 mod audit_sinks;
 mod audit_summary;

@@ -7,20 +7,21 @@ use canton_keyvault::cli::Cli;
 use clap::{Parser as _, error::ErrorKind};
 use serde_json::{Value, json};
 
-use crate::support::{
-    aws_vault::{AwsVault, Setup},
-    kms::Kms,
-    proxy::TcpProxy,
-    vault::until,
-    wrapper::{CENTRAL, WEST},
+use crate::{
+    audit_reconcile::deliver,
+    support::{
+        aws_vault::{AwsVault, Setup},
+        kms::Kms,
+        proxy::TcpProxy,
+        vault::until,
+        wrapper::{CENTRAL, WEST},
+    },
 };
 
 /// Commands that no test carries out, and why.
 const NOT_EXECUTED: &[(&str, &str)] = &[
-    (
-        "aws cloudtrail",
-        "the double has no CloudTrail; tests/it/aws_rotation.rs compares the request ids of the log with those of the double",
-    ),
+    ("aws cloudtrail", "the double has no such call; it writes the records, which `audit reconcile` reads"),
+    ("aws s3", "the test writes the files of CloudTrail"),
     ("wrapper rotation abort", "no rotation runs at this step; tests/it/rotation.rs aborts one"),
     ("keys reseal-job abort", "no re-seal runs at this step; tests/it/reseal.rs aborts one"),
 ];
@@ -268,7 +269,9 @@ async fn the_misuse_of_a_wrapper_key_while_the_vault_is_frozen() {
     let old = active(&aws).await;
     runbook.execute(&aws, "1").await;
     assert_eq!(aws.refused(&key).await.code, "frozen");
-    runbook.execute(&aws, "What the logs show").await;
+    deliver(&aws.vault.path("cloudtrail"), &aws.kms.records(&[&aws.arn]));
+    let compared = runbook.execute(&aws, "What the logs show").await.pop().unwrap();
+    assert_eq!((&compared["reconciled"], &compared["unknown"]["total"]), (&json!(true), &json!(0)), "{compared:#}");
     let new = register(&aws, &runbook, "3").await;
     for label in ["4", "5", "6", "7", "8", "9"] {
         runbook.execute(&aws, label).await;

@@ -16,6 +16,8 @@ Other paths are the sources of credentials (credential_sources.py).
 
 Each request is one JSON line in the file of --log: action, key_id, access_key, context, region, fault, request_id. Of ReEncrypt, `context` is that
 of the destination, and source_key_id, destination_key_id and source_context come besides; "key" of a fault matches either key.
+
+Each request that AWS would authenticate is a record of CloudTrail in the file of --cloudtrail (cloudtrail.py).
 """
 
 import argparse
@@ -35,6 +37,7 @@ os.environ.setdefault("MOTO_ALLOW_NONEXISTENT_REGION", "true")
 from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 from moto.moto_server.werkzeug_app import create_backend_app  # noqa: E402
 
+import cloudtrail  # noqa: E402
 import credential_sources  # noqa: E402
 import shim  # noqa: E402
 
@@ -55,8 +58,8 @@ ERRORS = {
 class Double:
     """The WSGI application in front of moto."""
 
-    def __init__(self, moto, log):
-        self.moto, self.log = moto, log
+    def __init__(self, moto, log, trail):
+        self.moto, self.log, self.trail = moto, log, trail
         self.lock, self.faults = threading.Lock(), []
 
     def __call__(self, environ, start_response):
@@ -81,7 +84,9 @@ class Double:
         request_id = str(uuid.uuid4())
         self.write(request | {"fault": fault and fault["mode"], "request_id": request_id})
         mode = fault["mode"] if fault else "none"
+        record = cloudtrail.record(environ, body, request, request_id)
         if mode == "drop":
+            self.deliver(record)
             connection = environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
             connection.close()
@@ -91,17 +96,22 @@ class Double:
         if mode in ERRORS:
             status, code = ERRORS[mode]
             environ["kms.ahead"] = 3600 if mode == "skew" else 0
+            self.deliver(cloudtrail.refused(record, code))
             return answer(start_response, status, json.dumps({"__type": code, "message": f"fault: {mode}"}).encode(), request_id)
         if mode == "slow":
             time.sleep(fault.get("delay_ms", 1000) / 1000)
 
         environ["wsgi.input"] = io.BytesIO(body)
+        statuses = []
 
         def start_with_id(status, headers, exc_info=None):
+            statuses.append(status)
             headers = [(name, value) for name, value in headers if name.lower() != "x-amzn-requestid"]
             return start_response(status, headers + [("x-amzn-requestid", request_id)], exc_info)
 
-        return self.moto(environ, start_with_id)
+        text = b"".join(self.moto(environ, start_with_id))
+        self.deliver(cloudtrail.answered(record, statuses[-1], text))
+        return [text]
 
     @staticmethod
     def describe(environ, body):
@@ -150,6 +160,12 @@ class Double:
                     return fault
         return None
 
+    def deliver(self, record):
+        if record:
+            with self.lock:
+                self.trail.write(json.dumps(record) + "\n")
+                self.trail.flush()
+
     def write(self, entry):
         with self.lock:
             self.log.write(json.dumps(entry) + "\n")
@@ -185,12 +201,13 @@ class Handler(WSGIRequestHandler):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--log", required=True, help="file for a JSON line per request")
+    parser.add_argument("--cloudtrail", default=os.devnull, help="file for a record of CloudTrail per request")
     arguments = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     shim.install()
     moto = create_backend_app("kms")
-    with open(arguments.log, "a", encoding="utf-8") as log:
-        server = make_server("127.0.0.1", 0, Double(moto, log), threaded=True, request_handler=Handler)
+    with open(arguments.log, "a", encoding="utf-8") as log, open(arguments.cloudtrail, "a", encoding="utf-8") as trail:
+        server = make_server("127.0.0.1", 0, Double(moto, log, trail), threaded=True, request_handler=Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(f"http://127.0.0.1:{server.server_port}", flush=True)
         sys.stdin.read()

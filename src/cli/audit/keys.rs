@@ -46,9 +46,14 @@ impl WitnessArgs {
 impl VerifierKeyArgs {
     /// The trusted keys.
     pub(super) fn keys(&self) -> Result<TrustedKeys, Failure> {
-        let keys = given("--verifier-key", &self.verifier_keys)?;
-        TrustedKeys::new(keys).ok_or_else(|| Failure::Usage("--verifier-key: there is no key of a log among them".into()))
+        trusted(&self.verifier_keys)
     }
+}
+
+/// The keys that `--verifier-key` gives, each as a text or in a file.
+pub(super) fn trusted(values: &[String]) -> Result<TrustedKeys, Failure> {
+    TrustedKeys::new(given("--verifier-key", values)?)
+        .ok_or_else(|| Failure::Usage("--verifier-key: there is no key of a log among them".into()))
 }
 
 /// The keys of an option: keys, or files with keys.

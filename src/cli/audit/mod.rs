@@ -10,6 +10,7 @@ mod keys;
 mod ocsf;
 mod prove;
 mod query;
+mod reconcile;
 mod remove;
 mod resume;
 mod summary;
@@ -40,6 +41,8 @@ pub enum AuditCommand {
     Prove(prove::ProveArgs),
     /// Follow the log of a vault, and raise an alarm if it was rewritten, truncated or forked, or if checkpoints stop
     Watch(watch::WatchArgs),
+    /// Compare the log of a KMS with the audit log: calls of a wrapper key that the vault did not make, and calls that are missing
+    Reconcile(reconcile::ReconcileArgs),
     /// Count the calls in the log, by principal, key, day and so on
     Summary(summary::SummaryArgs),
     /// Show who was allowed to use a key at a time, and who used it
@@ -53,6 +56,7 @@ pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Re
     match command {
         AuditCommand::Query(args) => query::run(&args, &connection.remote()?).await,
         AuditCommand::Export(args) => export::run(&args, &connection.remote()?).await,
+        AuditCommand::Reconcile(args) => reconcile::run(&args, &connection).await,
         AuditCommand::Summary(args) => summary::run(args, &connection.remote()?).await,
         AuditCommand::Who(args) => who::run(&args, &connection.remote()?).await,
         AuditCommand::Certificate(args) => certificate::run(&args, &connection.remote()?).await,

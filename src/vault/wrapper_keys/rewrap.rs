@@ -4,7 +4,9 @@ use std::fmt;
 
 use crate::{
     crypto::{envelope, with_wiped_stack},
-    domain::{AuditEvent, EncryptionContext, JobId, KeyId, KeyRecord, KeyState, KmsUse, Operation, SealedKey, Wrap, WrapperKey, WrapperKeyId},
+    domain::{
+        AuditEvent, EncryptionContext, JobId, KeyId, KeyRecord, KeyState, KmsUse, Operation, SealedKey, Wrap, WrapperKey, WrapperKeyId,
+    },
     kms::{ForeignWrap, Unwrapped, Wrapped, Wrapper, WrapperError},
     storage::{Change, CommitError},
 };

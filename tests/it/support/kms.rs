@@ -16,6 +16,7 @@ use tokio::{net::TcpStream, sync::OnceCell};
 pub(crate) struct Kms {
     address: String,
     log: tempfile::NamedTempFile,
+    trail: tempfile::NamedTempFile,
     /// Its standard input is ours, and it ends when that closes: no double outlives a test process, however that ends.
     child: Child,
 }
@@ -34,10 +35,12 @@ impl Kms {
 
     fn spawn() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kms/run.sh");
-        let log = tempfile::NamedTempFile::new().unwrap();
+        let [log, trail] = [(), ()].map(|()| tempfile::NamedTempFile::new().unwrap());
         let mut child = Command::new(&script)
             .arg("--log")
             .arg(log.path())
+            .arg("--cloudtrail")
+            .arg(trail.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -51,7 +54,7 @@ impl Kms {
                 panic!("the KMS double did not start: it needs python3 with venv and pip (apt install python3-venv); see above")
             })
             .to_owned();
-        Self { address, log, child }
+        Self { address, log, trail, child }
     }
 
     /// `http://127.0.0.1:…`, for `[wrapper] endpoint`. Every region is there.
@@ -70,9 +73,15 @@ impl Kms {
         made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
     }
 
-    /// Calls an action of KMS without a client library, and panics if it is refused.
+    /// Calls an action of KMS without a client library, as an administrator, and panics if it is refused.
     pub(crate) async fn call(&self, region: &str, action: &str, parameters: Value) -> Value {
-        let credential = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{region}/kms/aws4_request, SignedHeaders=host, Signature=0");
+        self.call_as("admin", region, action, parameters).await
+    }
+
+    /// The same as the user with this access key.
+    pub(crate) async fn call_as(&self, access_key: &str, region: &str, action: &str, parameters: Value) -> Value {
+        let credential =
+            format!("AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/kms/aws4_request, SignedHeaders=host, Signature=0");
         let request = http::Request::post("/")
             .header("host", &self.address)
             .header("authorization", credential)
@@ -97,6 +106,14 @@ impl Kms {
         let lines = std::fs::read_to_string(self.log.path()).unwrap();
         let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         all.filter(|entry| entry["source"] == name).collect()
+    }
+
+    /// The records of CloudTrail so far that name one of these keys, by the end of their ARNs.
+    pub(crate) fn records(&self, keys: &[&str]) -> Vec<Value> {
+        let ids: Vec<&str> = keys.iter().map(|key| key.rsplit('/').next().unwrap()).collect();
+        let lines = std::fs::read_to_string(self.trail.path()).unwrap();
+        let ours = lines.lines().filter(|line| ids.iter().any(|id| line.contains(id)));
+        ours.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The requests so far that name this key, as `tests/kms/server.py` documents them.
