@@ -114,7 +114,9 @@ impl Examined {
         let providers = configuration.as_ref().ok().map(|config| Providers::new(config.wrapper.clone(), random));
         let providers = match providers.transpose() {
             Ok(providers) => {
-                providers.iter().for_each(|providers: &Providers| providers.calls().keep_all());
+                if let Some(providers) = &providers {
+                    providers.calls().keep_all();
+                }
                 providers
             }
             Err(error) => {

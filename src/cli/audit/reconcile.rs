@@ -86,7 +86,9 @@ pub(super) async fn run(args: &ReconcileArgs, connection: &ConnectionArgs) -> Re
         let fix = "Say which period the files cover with --from and --to";
         return Err(Failure::Usage(format!("the files have no call of a KMS. {fix}")));
     }
-    reports.into_iter().for_each(|report| reconciliation.report(report));
+    for report in reports {
+        reconciliation.report(report);
+    }
     match (&args.export, &remote) {
         (Some(export), _) => entries::from_export(export, &args.verifier_keys, &keys, &mut reconciliation)?,
         (None, Some(remote)) => entries::from_vault(remote, &args.verifier_keys, &mut reconciliation).await?,

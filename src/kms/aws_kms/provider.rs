@@ -166,7 +166,7 @@ impl AwsProvider {
         for region in replicas.iter().chain([&first]) {
             self.check_region(reference, region)?;
         }
-        let key = self.create_in(&first, options).await?;
+        let key = Box::pin(self.create_in(&first, options)).await?;
         self.check_allowed(&key, &first)?;
         for region in replicas {
             self.check_allowed(&key, region)?;
@@ -175,7 +175,9 @@ impl AwsProvider {
             let (arn, credentials) = (key.arn(region), self.clients.credentials().await);
             self.in_time(
                 &arn,
-                credentials.send(Action { name: "ReplicateKey", region: &first }, &arn, "kms:ReplicateKey", || request.clone().send()),
+                Box::pin(
+                    credentials.send(Action { name: "ReplicateKey", region: &first }, &arn, "kms:ReplicateKey", || request.clone().send()),
+                ),
             )
             .await?;
         }
@@ -192,7 +194,7 @@ impl AwsProvider {
         let made = self
             .in_time(
                 &reference,
-                credentials.send(Action { name: "CreateKey", region }, &reference, "kms:CreateKey", || request.clone().send()),
+                Box::pin(credentials.send(Action { name: "CreateKey", region }, &reference, "kms:CreateKey", || request.clone().send())),
             )
             .await?;
         let arn = made.key_metadata.as_ref().and_then(|metadata| metadata.arn()).unwrap_or_default();

@@ -142,7 +142,7 @@ impl Background {
                 SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job).await,
             }
         };
-        Some(self.env.kms_calls.operation_of(task.job(), work).await)
+        Some(self.env.kms_calls.operation_of(task.job(), Box::pin(work)).await)
     }
 
     /// Whether the task is still to be done. It is checked before every key, so that an abort or a freeze takes effect at once.

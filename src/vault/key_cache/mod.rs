@@ -112,7 +112,7 @@ impl KeyCache {
         let cache = Arc::clone(self);
         tokio::spawn(async move {
             // No call waits for it, so that its KMS calls are loose.
-            match cache.env.kms_calls.operation(cache.load(id)).await {
+            match cache.env.kms_calls.operation(Box::pin(cache.load(id))).await {
                 Ok(key) => {
                     cache.entries.replace(key).await;
                     attempt.succeeded();

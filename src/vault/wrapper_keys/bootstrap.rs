@@ -20,7 +20,7 @@ impl WrapperKeys {
     /// # Errors
     /// The error of the KMS or of the commit. [`WrapperKeys::monitor`] retries, so that a vault that started without its KMS recovers.
     pub(in crate::vault) async fn bootstrap(&self) -> Result<(), VaultError> {
-        let result = self.env.kms_calls.operation(self.try_bootstrap()).await;
+        let result = self.env.kms_calls.operation(Box::pin(self.try_bootstrap())).await;
         match &result {
             Ok(()) => {
                 self.fault_log.ended(None);

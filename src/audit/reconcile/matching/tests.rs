@@ -59,7 +59,9 @@ fn sign(sequence: u64, seconds: i64, ids: &[&str]) -> Entry {
 }
 
 fn finish(mut begun: Reconciliation, entries: &[Entry]) -> Reconciled {
-    entries.iter().for_each(|entry| begun.entry(entry));
+    for entry in entries {
+        begun.entry(entry);
+    }
     begun.finish()
 }
 

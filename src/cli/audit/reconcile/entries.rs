@@ -60,8 +60,8 @@ pub(super) fn from_export(
 }
 
 fn register(entry: &Entry, keys: &mut WrapperKeySet) -> Result<(), Failure> {
-    let identities = entry.wrapper_keys.iter().filter_map(|change| change.identity.as_deref());
-    identities.map(|identity| keys.add(identity)).collect::<Result<(), _>>().map_err(|error| Failure::Unexpected(error.to_string()))
+    let mut identities = entry.wrapper_keys.iter().filter_map(|change| change.identity.as_deref());
+    identities.try_for_each(|identity| keys.add(identity)).map_err(|error| Failure::Unexpected(error.to_string()))
 }
 
 /// Reads the entries of an export.
