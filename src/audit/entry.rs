@@ -254,6 +254,12 @@ impl Entry {
         self.previous.is_some()
     }
 
+    /// The jobs and wrapper keys that the subject names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let words = self.subject.as_deref().unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.filter(|word| word.starts_with("job-") || word.starts_with("wk-"))
+    }
+
     /// The bytes to store and to hash.
     ///
     /// # Errors

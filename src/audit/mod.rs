@@ -6,6 +6,7 @@ mod key_rotation;
 pub mod merkle;
 mod note;
 pub mod reconcile;
+pub mod report;
 pub mod verify;
 pub mod witness;
 

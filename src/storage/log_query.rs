@@ -134,8 +134,7 @@ pub(super) fn request_ids(entry: &Entry) -> impl Iterator<Item = &str> {
 
 /// The jobs and wrapper keys that the subject of an entry names.
 pub(super) fn named(entry: &Entry) -> impl Iterator<Item = &str> {
-    let words = entry.subject.as_deref().unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    words.filter(|word| word.starts_with("job-") || word.starts_with("wk-"))
+    entry.named()
 }
 
 /// An audit entry with its stored bytes and their hash.
