@@ -14,6 +14,7 @@ mod connection;
 #[cfg(feature = "dev-pki")]
 mod dev;
 mod failure;
+mod html;
 mod input;
 mod job;
 mod keys;

@@ -108,6 +108,17 @@ async fn a_rotation_by_reencrypt_asks_kms_for_nothing_else_and_opens_no_private_
         let ids: Vec<_> = calls.iter().skip_while(|call| call["action"] != "ReEncrypt").map(|call| call["request_id"].clone()).collect();
         assert_eq!(entry["kms_request_ids"], json!(ids), "the log names the requests that KMS saw");
     }
+    // The report of the rotation has the same request ids, and counts what KMS re-encrypted.
+    let id = job["id"].as_str().unwrap();
+    let (text, code) = crate::audit_report::html(&aws.vault, &["wrapper", "rotation", "report", id]);
+    assert_eq!(code, Some(0), "{text}");
+    let report = crate::audit_report::Report::of(&text);
+    let of_job: Vec<_> = entries.iter().filter(|entry| entry["subject"].as_str().unwrap().ends_with(id)).collect();
+    assert_eq!((report.number("re-encrypted"), report.number("unwrapped"), report.number("missing")), (of_job.len() as u64, 0, 0));
+    for (row, entry) in report.columns("rewraps", &[2, 5]).iter().zip(&of_job) {
+        let ids: Vec<_> = entry["kms_request_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        assert_eq!((row[0].as_str(), row[1].as_str()), (entry["key_id"].as_str().unwrap(), &*ids.join(", ")));
+    }
     // The one before is not needed any more.
     aws.kms.call(CENTRAL, "DisableKey", json!({ "KeyId": aws.arn })).await;
     aws.vault.restart();

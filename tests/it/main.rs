@@ -6,6 +6,7 @@ mod audit_mutations;
 mod audit_query;
 mod audit_reconcile;
 mod audit_removal;
+mod audit_report;
 mod audit_sinks;
 mod audit_summary;
 mod audit_watch;

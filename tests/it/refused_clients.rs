@@ -33,7 +33,7 @@ fn vault_with(ca: &Ca) -> TestVault {
     vault
 }
 
-fn client(vault: &TestVault, leaf: Option<&Leaf>) -> Arc<ClientConfig> {
+pub(crate) fn client(vault: &TestVault, leaf: Option<&Leaf>) -> Arc<ClientConfig> {
     let server_ca = fs::read(vault.path("pki/ca.pem")).unwrap();
     pki::client_of(&server_ca, leaf, b"http/1.1", &[&TLS13])
 }
@@ -42,7 +42,7 @@ fn lines(vault: &TestVault, message: &str) -> Vec<Value> {
     vault.log().into_iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains(message))).collect()
 }
 
-async fn refused_handshake(vault: &TestVault, config: &Arc<ClientConfig>) {
+pub(crate) async fn refused_handshake(vault: &TestVault, config: &Arc<ClientConfig>) {
     let address = vault.url().trim_start_matches("https://").parse().unwrap();
     if let Ok(mut stream) = connect(address, config).await {
         assert!(stream.read(&mut [0]).await.is_err(), "let in");

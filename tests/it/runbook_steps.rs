@@ -156,6 +156,7 @@ fn is_command(code: &str) -> bool {
         "ID" => "sym-00112233445566778899aabbccddeeff",
         "TIME" => "2026-01-31T12:00:00Z",
         "PROVIDER" => "aws-kms",
+        "JOB" => "job-001122334455",
         word => word,
     })));
     match parsed {
@@ -173,6 +174,7 @@ fn is_excused(command: &str) -> bool {
 fn principal(words: &[&str]) -> Option<&'static str> {
     match words {
         ["freeze", ..] | ["keys", "show" | "list" | "reseal" | "reseal-job", ..] => Some("key-admin"),
+        ["wrapper", "rotation", "report", ..] => Some("auditor"),
         ["unfreeze" | "wrapper", ..] => Some("wrapper-admin"),
         ["keys", ..] => Some("participant1"),
         ["audit", ..] => Some("auditor"),
@@ -246,7 +248,8 @@ async fn the_yearly_rotation_and_the_deletion_of_the_kms_key() {
     runbook.execute(&aws, "5").await;
     runbook.execute(&aws, "Rollback").await;
     assert_eq!(active(&aws).await, old);
-    runbook.execute(&aws, "4").await;
+    let job = runbook.execute(&aws, "4").await;
+    runbook.set("JOB", job[0]["id"].as_str().unwrap());
     runbook.execute(&aws, "6").await;
     runbook.execute(&aws, "Verify").await;
     runbook.execute(&aws, "If it fails").await;

@@ -12,6 +12,8 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("wk-OLD", "wk-001122334455"),
     ("wk-STANDBY", "wk-001122334455"),
     ("wk-…", "wk-001122334455"),
+    ("job-…", "job-001122334455"),
+    (" JOB", " job-001122334455"),
     ("PROVIDER", "aws-kms"),
     (" ID", " sym-00112233445566778899aabbccddeeff"),
     (" TIME", " 2026-01-31T12:00:00Z"),

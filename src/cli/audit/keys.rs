@@ -90,22 +90,31 @@ pub(super) fn known_checkpoint(path: &Path, keys: &TrustedKeys) -> Result<Checkp
 }
 
 /// The failure of a verification.
-pub(super) fn not_verified(finding: &Finding, prefix: &str) -> Failure {
+pub(in crate::cli) fn not_verified(finding: &Finding, prefix: &str) -> Failure {
     Failure::NotVerified { code: Reason::code(&finding.reason), detail: format!("{prefix}{finding}") }
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    verifier_key: VerifierKey,
+    state: String,
+    created_at: String,
+}
+
+/// The keys that the vault itself publishes: they show that the log fits them, and not that they are the right ones.
+pub(super) async fn published(remote: &Remote) -> Result<TrustedKeys, Failure> {
+    let Keys { items } = remote.client.success(Call::get("/v1/audit/verifier-keys")).await?.parse()?;
+    let keys = items.into_iter().map(|item| item.verifier_key);
+    TrustedKeys::new(keys).ok_or_else(|| Failure::Unexpected("the vault publishes no verifier key of its log".into()))
 }
 
 /// Lists the verifier keys of the vault, in the form that `--verifier-key FILE` reads.
 pub(super) async fn list(remote: &Remote) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Keys {
-        items: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        verifier_key: VerifierKey,
-        state: String,
-        created_at: String,
-    }
     let answer = remote.client.success(Call::get("/v1/audit/verifier-keys")).await?;
     if remote.format == Format::Json {
         return remote.print(&answer.parse::<Value>()?);

@@ -12,13 +12,19 @@ mod prove;
 mod query;
 mod reconcile;
 mod remove;
+mod report;
 mod resume;
 mod summary;
+mod verified_log;
 mod verify;
 mod watch;
 mod who;
 
 use clap::Subcommand;
+
+pub(super) use self::keys::not_verified;
+pub(super) use self::report::verification;
+pub(super) use self::verified_log::{ReadLog, TrustArgs};
 
 use super::{Failure, connection::ConnectionArgs};
 
@@ -49,6 +55,8 @@ pub enum AuditCommand {
     Who(who::WhoArgs),
     /// Show everything that was done with a client certificate, counted
     Certificate(certificate::CertificateArgs),
+    /// Write a report of a period for reviewers: one HTML file with tables and charts, which prints well
+    Report(report::ReportArgs),
 }
 
 /// Runs the command.
@@ -60,6 +68,7 @@ pub(super) async fn run(command: AuditCommand, connection: ConnectionArgs) -> Re
         AuditCommand::Summary(args) => summary::run(args, &connection.remote()?).await,
         AuditCommand::Who(args) => who::run(&args, &connection.remote()?).await,
         AuditCommand::Certificate(args) => certificate::run(&args, &connection.remote()?).await,
+        AuditCommand::Report(args) => report::run(&args, &connection).await,
         AuditCommand::Verify(args) => verify::run(&args, connection.output),
         AuditCommand::Remove(args) => remove::run(&args, &connection.remote()?).await,
         AuditCommand::Checkpoint(args) => checkpoint::run(&args, &connection.remote()?).await,

@@ -1,6 +1,7 @@
 //! `wrapper …`: the wrapper keys in the KMS, and the rotations between them.
 
 mod add;
+mod rotation_report;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -51,6 +52,8 @@ pub enum RotationCommand {
     Show(ShowJobArgs),
     /// List rotations, oldest first
     List(ListArgs),
+    /// Write a report of a rotation for reviewers: one HTML file with the evidence that each key has a verified wrap
+    Report(rotation_report::RotationReportArgs),
     /// Abort a rotation. Every key still opens. Another rotation continues it or rolls it back
     Abort(AbortJobArgs),
 }
@@ -105,6 +108,7 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
             ROTATIONS.start(&json!({ "to": to }), wait, &remote).await
         }
         WrapperCommand::Rotation(RotationCommand::Show(args)) => ROTATIONS.show(&args, &remote).await,
+        WrapperCommand::Rotation(RotationCommand::Report(args)) => rotation_report::run(&args, &remote).await,
         WrapperCommand::Rotation(RotationCommand::List(page)) => ROTATIONS.list(&page, &remote).await,
         WrapperCommand::Rotation(RotationCommand::Abort(args)) => ROTATIONS.abort(&args, &remote).await,
         WrapperCommand::Retire(args) => retire(&args, &remote).await,
