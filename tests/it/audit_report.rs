@@ -236,6 +236,29 @@ async fn an_export_gives_the_same_report_and_a_changed_one_says_so_first() {
 }
 
 #[tokio::test]
+async fn an_auditor_of_some_nodes_gets_their_entries_and_the_report_says_what_is_missing() {
+    let grant = format!("\n[[grants]]\nprincipal = \"{}\"\nrole = \"auditor\"\nnodes = [\"participant1\"]\n", principal("local-auditor"));
+    let vault = TestVault::start_with(|config| config + &grant);
+    enroll_as(&vault, "local-auditor", &principal("local-auditor"));
+    let (node, other) = (Caller::new(&vault, "participant1"), Caller::new(&vault, "participant2"));
+    let key = node.signing_key("participant1").await;
+    node.sign(&key).await.success();
+    let hidden = other.signing_key("participant2").await;
+    other.sign(&hidden).await.success();
+    let keys = run(&vault, "auditor", &["audit", "checkpoint", "--new"]);
+    assert!(keys.status.success());
+    std::fs::write(vault.path("keys"), run(&vault, "auditor", &["audit", "verifier-keys"]).stdout).unwrap();
+    let output = run(&vault, "local-auditor", &["audit", "report", "--from", "2000-01-01", "--verifier-key", "keys"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!text.contains(&hidden) && !text.contains("participant2"));
+    let report = Report::of(&text);
+    assert_eq!((report.number("uses"), report.number("keys-used")), (1, 1));
+    assert!(report.text("verdict").contains("each of which is in the log"), "{}", report.text("verdict"));
+    assert!(report.text("verification").contains("That no entry was left out"));
+}
+
+#[tokio::test]
 async fn the_report_of_a_rotation_has_the_evidence_for_each_key() {
     let vault = TestVault::start_with(|config| config + "\n[jobs]\nkeys_per_second = 10000\nretry_backoff = \"50ms\"\n");
     let node = Caller::new(&vault, "participant1");

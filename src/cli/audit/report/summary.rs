@@ -12,7 +12,7 @@ use crate::{
         audit::verified_log::ReadLog,
         html::{Cell, facts, grouped, list},
     },
-    domain::Timestamp,
+    domain::{Operation, Timestamp},
 };
 
 /// Of what the report is.
@@ -48,7 +48,6 @@ pub(super) fn scope(log: &ReadLog, count: &PeriodCount, now: Timestamp) -> Marku
 pub(super) fn numbers(count: &PeriodCount) -> Markup {
     let PeriodCount { usage, refusals, changes, anomalies, own_work, .. } = count;
     let calls = usage.all.calls;
-    let size = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     let uses = usage.by_key.largest(|used| used.used.calls.ok).iter().fold(0_u64, |sum, (_, used)| sum.saturating_add(used.used.calls.ok));
     let refused =
         refusals.clients.largest(|used| used.calls.denied).iter().fold(0_u64, |sum, (_, used)| sum.saturating_add(used.calls.denied));
@@ -75,14 +74,22 @@ pub(super) fn numbers(count: &PeriodCount) -> Markup {
     }
 }
 
+fn size(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
 fn attention(count: &PeriodCount, [first_uses, unusual_hours, bursts]: [u64; 3]) -> Vec<String> {
     let changes = &count.changes;
+    let log = changes.of(Topic::Log);
+    let of_the_log = |operation| size(log.items.iter().filter(|change| change.operation == operation).count());
     [
         (count.usage.all.calls.denied, "calls were denied. The section Denied calls says whose and why."),
         (changes.of(Topic::Exports).total(), "keys left the vault by an export."),
         (changes.policy_changes, "times another policy came into force: the grants changed."),
         (changes.of(Topic::Freeze).total(), "times the vault was frozen or unfrozen."),
-        (changes.of(Topic::Log).total(), "entries are about the log itself: keys that sign checkpoints, accepted rollbacks, sinks."),
+        (of_the_log(Operation::AcceptRollback), "times an operator accepted an older or changed store."),
+        (of_the_log(Operation::RotateCheckpointKey), "entries are about a rotation of the key that signs checkpoints."),
+        (of_the_log(Operation::SkipEntries), "times entries were not sent to an audit sink."),
         (first_uses, "certificates were used for the first time."),
         (unusual_hours, "hours with use outside the usual hours of a certificate."),
         (bursts, "bursts of calls."),
