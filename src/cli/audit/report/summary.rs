@@ -48,7 +48,9 @@ pub(super) fn scope(log: &ReadLog, count: &PeriodCount, now: Timestamp) -> Marku
 pub(super) fn numbers(count: &PeriodCount) -> Markup {
     let PeriodCount { usage, refusals, changes, anomalies, own_work, .. } = count;
     let calls = usage.all.calls;
-    let uses = usage.by_key.largest(|used| used.used.calls.ok).iter().fold(0_u64, |sum, (_, used)| sum.saturating_add(used.used.calls.ok));
+    let of_keys = usage.by_operation.iter().filter(|(operation, _)| operation.uses_key());
+    let uses = of_keys.fold(0_u64, |sum, (_, used)| sum.saturating_add(used.calls.ok));
+    let keys = usage.by_key.largest(|used| used.used.calls.ok).iter().filter(|(_, used)| used.used.calls.ok > 0).count();
     let refused =
         refusals.clients.largest(|used| used.calls.denied).iter().fold(0_u64, |sum, (_, used)| sum.saturating_add(used.calls.denied));
     let found = [anomalies.first_uses.total(), anomalies.unusual_hours.total(), anomalies.bursts.total()];
@@ -57,8 +59,12 @@ pub(super) fn numbers(count: &PeriodCount) -> Markup {
         ("denied", "Denied calls", calls.denied),
         ("failed", "Failed calls", calls.failed),
         ("uses", "Uses of keys that succeeded", uses),
-        ("keys-used", "Keys used", size(usage.by_key.len())),
-        ("principals-seen", "Principals", size(usage.by_principal.len())),
+        ("keys-used", if usage.by_key.others > 0 { "Keys used, at least" } else { "Keys used" }, size(keys)),
+        (
+            "principals-seen",
+            if usage.by_principal.others > 0 { "Principals, at least" } else { "Principals" },
+            size(usage.by_principal.len()),
+        ),
         ("refused-certificates", "Attempts with refused certificates", refused),
         ("changes", "Changes of keys", changes.of(Topic::Keys).total()),
         ("exported", "Exports of keys", changes.of(Topic::Exports).total()),
@@ -116,8 +122,8 @@ pub(super) fn definitions(count: &PeriodCount) -> Markup {
         "First use: no earlier entry of the whole log is of this certificate.".to_owned(),
         "Usual hours of a certificate: the hours of the day in which it made calls in the 28 days before the hour of the call. They are known if it made at least 50 calls then.".to_owned(),
         "Burst: an hour in which a principal made at least 100 calls, and more than 10 times the median of its hours with calls in the 28 days before.".to_owned(),
-        "Policy: the nodes and grants of the configuration. The entry of each start and reload has the SHA-256 digest of the policy in force; `canton-keyvault audit who` shows the grants for a key at a time.".to_owned(),
-        "Tables show a limited number of rows, and say how many are left out. `canton-keyvault audit query` lists every entry.".to_owned(),
+        "Policy: the nodes and grants of the configuration. The entry of each start and reload has the SHA-256 digest of the policy in force; canton-keyvault audit who shows the grants for a key at a time.".to_owned(),
+        "Tables show a limited number of rows, and say how many are left out. canton-keyvault audit query lists every entry.".to_owned(),
     ];
     list(&items)
 }

@@ -69,7 +69,7 @@ pub(in crate::cli) fn explained(log: &ReadLog) -> Markup {
                     ("Entries that were read", Cell::Count(log.entries)),
                     ("Lines that are no entry", Cell::Count(log.unreadable)),
                 ]))
-                (paragraph("The meaning of the code is in docs/audit-verification.md. `canton-keyvault audit verify` on an export names the first bad entry."))
+                (paragraph("The meaning of the code is in docs/audit-verification.md. The command canton-keyvault audit verify names the first bad entry of an export."))
             }
         }
         h3 { "What a verification does not show" }
