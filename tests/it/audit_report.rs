@@ -147,7 +147,6 @@ async fn the_numbers_are_those_of_the_calls_and_hostile_text_stays_text() {
     assert!(report.text("verification").contains("repeat the report with --verifier-key"));
 
     // By principal: 2 creations, 9 signatures and 2 failures of one principal with two certificates.
-    let name = |name: &str| principal(name);
     let principals = report.columns("principals", &[0, 1, 2, 3, 4, 7]);
     let of = |name: &str| principals.iter().find(|row| row[0] == principal(name)).unwrap().clone();
     assert_eq!(of("participant1")[1..], strings(&["13", "11", "0", "2", "2"]));
@@ -159,9 +158,9 @@ async fn the_numbers_are_those_of_the_calls_and_hostile_text_stays_text() {
     let operations = report.columns("operations", &[0, 1, 2, 3, 4]);
     let signed = operations.iter().find(|row| row[0] == "keys.sign").unwrap();
     assert_eq!(signed[1..], strings(&["14", "9", "3", "2"]));
-    assert_eq!(report.columns("denials", &[0, 1, 2, 3]), [[name("participant2"), "keys.sign".into(), "not_found".into(), "3".into()]]);
+    assert_eq!(report.columns("denials", &[0, 1, 2, 3]), [[principal("participant2"), "keys.sign".into(), "not_found".into(), "3".into()]]);
     let failures = report.columns("failures", &[0, 1, 3]);
-    assert_eq!(failures, [[name("participant1"), "keys.sign".into(), "2".into()]]);
+    assert_eq!(failures, [[principal("participant1"), "keys.sign".into(), "2".into()]]);
     let refused = report.rows("refused");
     assert_eq!((refused.len(), refused[0][1].as_str(), refused[0][3].as_str()), (1, "untrusted", "1"));
     assert!(refused[0][2].contains("script") && refused[0][2].contains("https://evil.example/x"), "{refused:?}");
@@ -178,7 +177,7 @@ async fn the_numbers_are_those_of_the_calls_and_hostile_text_stays_text() {
     assert_eq!(over_time, calls);
     // Each certificate is used for the first time here: five of the test and that of the auditor.
     let first: Vec<_> = report.columns("anomalies", &[2]).into_iter().map(|row| row[0].clone()).collect();
-    assert_eq!(first.iter().filter(|who| **who == name("participant1")).count(), 2, "{first:?}");
+    assert_eq!(first.iter().filter(|who| **who == principal("participant1")).count(), 2, "{first:?}");
     for chart in ["chart-time-name", "chart-principals-name"] {
         assert_eq!(report.element(chart).parent_element().unwrap().attribute("role"), Some("img"));
     }

@@ -96,8 +96,9 @@ struct Certificate {
 #[derive(Debug, Clone, Default)]
 struct Principal {
     activity: Activity,
-    /// Twice the median before the hour that is counted now, once it was computed.
-    median: Option<Option<u64>>,
+    /// Whether the median before the hour that is counted now was computed, and twice this median.
+    compared: bool,
+    twice_the_median: Option<u64>,
     /// The row of the hour that is counted now.
     row: Option<usize>,
 }
@@ -162,7 +163,7 @@ impl Anomalies {
         let Some(principal) = self.principals.of(entry.principal.as_str(), calls) else { return };
         let hour = hour_of(entry.at);
         if principal.activity.begin(hour) {
-            (principal.row, principal.median) = (None, None);
+            (principal.row, principal.compared) = (None, false);
         }
         principal.activity.add(calls);
         let counted = principal.activity.calls_now();
@@ -175,8 +176,10 @@ impl Anomalies {
             }
             return;
         }
-        let median = *principal.median.get_or_insert_with(|| principal.activity.twice_the_median());
-        let Some(twice_the_median) = median else { return };
+        if !std::mem::replace(&mut principal.compared, true) {
+            principal.twice_the_median = principal.activity.twice_the_median();
+        }
+        let Some(twice_the_median) = principal.twice_the_median else { return };
         if counted.saturating_mul(2) > twice_the_median.saturating_mul(BURST_FACTOR) {
             principal.row = Some(self.bursts.items.len());
             self.bursts.push(Burst { hour: beginning_of(hour), principal: entry.principal.clone(), calls: counted, twice_the_median });

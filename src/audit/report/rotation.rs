@@ -131,8 +131,7 @@ impl RotationCount {
         }
         let since_start = self.start.is_some();
         match entry.operation {
-            O::StartRotation if self.is_named(entry) => self.start = Some(entry.clone()),
-            // The entry of an earlier version does not name the job: the end does.
+            O::StartRotation if self.is_started_by(entry) => self.start = Some(entry.clone()),
             O::EndRotation | O::AbortRotation if self.is_named(entry) => self.end = Some(entry.clone()),
             O::RewrapKey => self.rewrapped(entry),
             O::RetireWrapperKey if since_start && entry.changes_state() && entry.named().next() == Some(&*self.from) => {
@@ -164,6 +163,12 @@ impl RotationCount {
 
     fn is_named(&self, entry: &Entry) -> bool {
         entry.named().any(|name| name == self.job)
+    }
+
+    /// Whether the entry started the job. Earlier versions did not name the job: then it is the last start between the two wrapper keys before the end of
+    /// the job, because one job runs at a time.
+    fn is_started_by(&self, entry: &Entry) -> bool {
+        self.is_named(entry) || (self.end.is_none() && entry.named().eq([self.from.as_str(), self.to.as_str()]))
     }
 
     fn rewrapped(&mut self, entry: &Entry) {

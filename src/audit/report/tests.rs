@@ -213,6 +213,26 @@ fn too_many_names_are_counted_together() {
     assert_eq!((tally.largest(|count| *count), tally.others), (vec![(&"a".to_owned(), &6), (&"b".to_owned(), &3)], 6));
 }
 
+#[test]
+fn the_start_of_a_job_is_found_in_the_entries_of_earlier_versions() {
+    let (job, from, to) = ("job-00000000000a", "wk-000000000001", "wk-000000000002");
+    let mut count = RotationCount::new(job.parse().unwrap(), from.parse().unwrap(), to.parse().unwrap());
+    let start = |subject: &str| (Operation::StartRotation, subject.to_owned());
+    let entries = [
+        start(&format!("{from} to {to}")),
+        (Operation::EndRotation, "job-00000000000b succeeded".to_owned()),
+        start(&format!("{to} to {from}")),
+        start(&format!("{from} to {to}")),
+        start(&format!("{from} to {to}, job-00000000000c")),
+        (Operation::EndRotation, format!("{job} succeeded")),
+        start(&format!("{from} to {to}")),
+    ];
+    for (sequence, (operation, subject)) in (1..).zip(entries) {
+        count.add(&entry(sequence, 0, |event| (event.operation, event.subject) = (operation, Some(subject)), StatePosition::unchanged(1)));
+    }
+    assert_eq!((count.start.map(|start| start.sequence), count.end.map(|end| end.sequence)), (Some(4), Some(6)));
+}
+
 /// Each key of a rotation with the entry that shows its wrap.
 #[test]
 fn a_rotation_has_evidence_for_each_key_or_says_that_it_has_none() {

@@ -89,7 +89,7 @@ fn round_up(most: u64) -> u64 {
     }
 }
 
-fn whole(value: &f64) -> String {
+fn whole(value: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a label of an axis from zero")]
     let number = value.round().max(0.0) as u64;
     if (value - float(number)).abs() < 1e-6 { grouped(number) } else { String::new() }
@@ -122,7 +122,7 @@ fn draw_columns(bars: &[(String, [u64; 3])]) -> Drawing {
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..width, 0.0..float(most))?;
         let name = |at: &f64| {
-            let text = whole(at).replace(',', "");
+            let text = whole(*at).replace(',', "");
             text.parse::<usize>().ok().and_then(|place| bars.get(place)).map_or_else(String::new, |(name, _)| name.clone())
         };
         chart
@@ -134,7 +134,7 @@ fn draw_columns(bars: &[(String, [u64; 3])]) -> Drawing {
             .x_labels(count.min(10))
             .x_label_formatter(&name)
             .y_labels(6)
-            .y_label_formatter(&whole)
+            .y_label_formatter(&|value: &f64| whole(*value))
             .label_style(label(14))
             .draw()?;
         let mut begin = 0.0;
@@ -175,7 +175,7 @@ fn draw_rows(bars: &[(String, [u64; 3])]) -> Drawing {
             .bold_line_style(LINE)
             .axis_style(TEXT)
             .x_labels(6)
-            .x_label_formatter(&whole)
+            .x_label_formatter(&|value: &f64| whole(*value))
             .y_labels(bars.len().max(2))
             .y_label_formatter(&name)
             .label_style(label(14).transform(FontTransform::None))

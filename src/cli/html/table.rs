@@ -29,17 +29,17 @@ pub(in crate::cli) enum Cell {
 
 impl Cell {
     /// Text.
-    pub(in crate::cli) fn text(text: impl ToString) -> Self {
+    pub(in crate::cli) fn text(text: impl std::fmt::Display) -> Self {
         Self::Text(text.to_string())
     }
 
     /// A short word.
-    pub(in crate::cli) fn word(text: impl ToString) -> Self {
+    pub(in crate::cli) fn word(text: impl std::fmt::Display) -> Self {
         Self::Word(text.to_string())
     }
 
     /// An identifier.
-    pub(in crate::cli) fn code(text: impl ToString) -> Self {
+    pub(in crate::cli) fn code(text: impl std::fmt::Display) -> Self {
         Self::Code(text.to_string())
     }
 

@@ -32,14 +32,10 @@ fn first_and_last(used: &Use) -> [Cell; 2] {
 
 /// What a table leaves out: rows beyond the limit, and calls that were not counted one by one.
 pub(super) fn left_out(all: usize, shown: usize, others: u64, what: &str) -> String {
-    let mut text = String::new();
-    if all > shown {
-        text = format!("And {} more {what}.", grouped(u64::try_from(all - shown).unwrap_or(u64::MAX)));
-    }
-    if others > 0 {
-        text += &format!(" {} calls are of further {what}, which were too many to count one by one.", grouped(others));
-    }
-    text
+    let more = (all > shown).then(|| format!("And {} more {what}.", grouped(u64::try_from(all - shown).unwrap_or(u64::MAX))));
+    let further =
+        (others > 0).then(|| format!("{} calls are of further {what}, which were too many to count one by one.", grouped(others)));
+    more.into_iter().chain(further).collect::<Vec<_>>().join(" ")
 }
 
 /// The name of a part of the time: its hour or its day.
