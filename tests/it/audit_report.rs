@@ -210,6 +210,12 @@ async fn an_export_gives_the_same_report_and_a_changed_one_says_so_first() {
     let report = Report::of(&text);
     assert!(report.text("verdict").contains("the key that the reviewer gave"), "{}", report.text("verdict"));
     assert_eq!(report.number("uses"), 5);
+    assert!(!report.text("verification").contains("which were not read"));
+    assert!(run(&vault, "auditor", &["audit", "export", "--after", "4", "--out", "late.ndjson"]).status.success());
+    let (text, code) = html(&vault, &[&words[..], &["late.ndjson"]].concat());
+    let report = Report::of(&text);
+    assert_eq!(code, Some(0));
+    assert!(report.text("verification").contains("the entries 1 to 4, which were not read"), "{}", report.text("verification"));
     // Without a vault nobody publishes the key.
     let no_key = run(&vault, "auditor", &["audit", "report", "--from", "2000-01-01", "--export", "log.ndjson"]);
     assert_eq!(no_key.status.code(), Some(2));

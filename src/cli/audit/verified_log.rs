@@ -45,6 +45,8 @@ pub(in crate::cli) struct ReadLog {
     pub(in crate::cli) source: String,
     /// Its name, of the first header.
     pub(in crate::cli) origin: Option<String>,
+    /// The number of entries before the first one that was read.
+    pub(in crate::cli) before: u64,
     /// Whether entries are left out, because the principal sees some nodes only or the export has filters.
     pub(in crate::cli) filtered: bool,
     /// The number of entries that were read.
@@ -122,6 +124,7 @@ struct Reader {
     verifier: ExportVerifier,
     finding: Option<Finding>,
     origin: Option<String>,
+    before: u64,
     filtered: bool,
     entries: u64,
     unreadable: u64,
@@ -129,7 +132,7 @@ struct Reader {
 
 impl Reader {
     const fn new(verifier: ExportVerifier) -> Self {
-        Self { verifier, finding: None, origin: None, filtered: false, entries: 0, unreadable: 0 }
+        Self { verifier, finding: None, origin: None, before: 0, filtered: false, entries: 0, unreadable: 0 }
     }
 
     fn line(&mut self, line: &[u8], look: &mut impl FnMut(&Entry)) {
@@ -139,7 +142,9 @@ impl Reader {
         match Line::of(line) {
             Some(Line::Header(header)) => {
                 self.filtered |= header.filter.is_some();
-                self.origin.get_or_insert(header.origin);
+                if self.origin.is_none() {
+                    (self.origin, self.before) = (Some(header.origin), header.after);
+                }
             }
             Some(Line::Entry(_)) => match Entry::decode(line) {
                 Ok(entry) => {
@@ -161,8 +166,8 @@ impl Reader {
     }
 
     fn finish(self, trust: Trust, source: String) -> ReadLog {
-        let Self { verifier, finding, origin, filtered, entries, unreadable } = self;
+        let Self { verifier, finding, origin, before, filtered, entries, unreadable } = self;
         let result = finding.map_or_else(|| verifier.finish(), Err);
-        ReadLog { trust, source, origin, filtered, entries, unreadable, result }
+        ReadLog { trust, source, origin, before, filtered, entries, unreadable, result }
     }
 }

@@ -43,7 +43,7 @@ pub struct ReportArgs {
     /// The HTML file to write, which must not exist; - for standard output
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     out: Place,
-    /// Read the log from this export (NDJSON) instead of the vault. It must begin with the first entry
+    /// Read the log from this export (NDJSON) instead of the vault. It should begin with the first entry
     #[arg(long, value_name = "FILE", requires = "verifier_keys")]
     export: Option<PathBuf>,
     #[command(flatten)]

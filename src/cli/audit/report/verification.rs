@@ -55,6 +55,9 @@ pub(in crate::cli) fn explained(log: &ReadLog) -> Markup {
     if log.trust.checkpoints == 0 {
         limits.push("That the log was not rolled back as a whole, together with its checkpoints. A checkpoint that was kept elsewhere (--checkpoint), or witnesses, show that.".to_owned());
     }
+    if log.before > 0 {
+        limits.push(format!("Anything about the entries 1 to {}, which were not read. What is the first use, what is usual, and which keys there are, is said of the later entries only.", grouped(log.before)));
+    }
     if log.filtered {
         limits.push("That no entry was left out: the log was read with a filter, or by an auditor who sees some nodes only. Entries that are left out are in no number here.".to_owned());
     }
