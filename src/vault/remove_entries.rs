@@ -109,6 +109,11 @@ impl Vault {
         Ok(found)
     }
 
+    /// The entries up to this one were removed, except state changes. 0 if none were.
+    pub fn removed_through(&self) -> u64 {
+        self.env.store.removed_through()
+    }
+
     /// Refuses what needs the bytes of removed entries.
     ///
     /// # Errors

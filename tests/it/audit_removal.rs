@@ -94,6 +94,13 @@ async fn space_is_freed(vault: &TestVault, through: u64) {
     until("the removed entries", || async { position() >= through }).await;
 }
 
+/// A number as a report writes it.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let (thousands, rest) = digits.split_at(digits.len().saturating_sub(3));
+    if thousands.is_empty() { rest.to_owned() } else { format!("{thousands},{rest}") }
+}
+
 fn count(db: &Connection, condition: &str) -> u64 {
     let sql = format!("SELECT count(*) FROM audit_entries WHERE {condition}");
     db.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
@@ -146,6 +153,15 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
     let output = cli(&vault, "auditor", &["audit", "query", "--operation", "keys.create"]);
     let note = format!("the entries up to {through} were archived and removed");
     assert!(ok(&output).contains("keys.create") && String::from_utf8_lossy(&output.stderr).contains(&note), "{output:?}");
+    let rest = cli(&vault, "auditor", &["audit", "query", "--limit", "1"]);
+    assert!(
+        ok(&rest).contains(&format!("\n{} ", through + 1)) && String::from_utf8_lossy(&rest.stderr).contains("those after it follow"),
+        "{rest:?}"
+    );
+    let report = cli(&vault, "auditor", &["audit", "report", "--from", "2026-01-01", "--out", "report.html", "--verifier-key", "keys"]);
+    assert!(report.status.success(), "{report:?}");
+    let report = std::fs::read_to_string(vault.path("report.html")).unwrap();
+    assert!(report.contains(&format!("Anything about the entries 1 to {}", grouped(through))), "the report says what it did not read");
     let signed = auditor.get("/v1/audit/summary?by=operation&operation=keys.sign").await.success();
     assert_eq!(signed["items"][0]["calls"].as_u64(), Some(40 * BATCH as u64), "{signed}");
     let entries = auditor.log("&operation=audit.remove-entries&outcome=ok").await;

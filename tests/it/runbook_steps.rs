@@ -174,10 +174,9 @@ fn is_excused(command: &str) -> bool {
 fn principal(words: &[&str]) -> Option<&'static str> {
     match words {
         ["freeze", ..] | ["keys", "show" | "list" | "reseal" | "reseal-job", ..] => Some("key-admin"),
-        ["wrapper", "rotation", "report", ..] => Some("auditor"),
+        ["wrapper", "rotation", "report", ..] | ["audit", ..] => Some("auditor"),
         ["unfreeze" | "wrapper", ..] => Some("wrapper-admin"),
         ["keys", ..] => Some("participant1"),
-        ["audit", ..] => Some("auditor"),
         _ => None,
     }
 }

@@ -31,18 +31,21 @@ pub(in crate::api) struct CheckpointAnswer {
     /// The signed note (C2SP signed-note and tlog-checkpoint). Its text has the origin, the number of entries, the root of the Merkle tree
     /// (RFC 6962) in base64, and the head of the chain of state changes.
     note: String,
+    /// The entries up to this one were archived and removed, except state changes. 0 if none were. An export begins after it.
+    removed_through: u64,
 }
 
-impl From<StoredCheckpoint> for CheckpointAnswer {
-    fn from(StoredCheckpoint { origin, size, note, at }: StoredCheckpoint) -> Self {
-        Self { origin, size, at, note }
+impl CheckpointAnswer {
+    fn of(api: &Api, StoredCheckpoint { origin, size, note, at }: StoredCheckpoint) -> Self {
+        Self { origin, size, at, note, removed_through: api.vault.removed_through() }
     }
 }
 
 /// Show the newest checkpoint of the log
 #[utoipa::path(get, path = "/v1/audit/checkpoint", operation_id = "audit.show-checkpoint", tag = "audit", responses((status = 200, body = CheckpointAnswer, description = "The newest checkpoint"), Problems))]
 pub(in crate::api) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<CheckpointAnswer>, Problem> {
-    Ok(Json(api.vault.show_checkpoint(&ask.call).await.or_problem(&ask.call)?.into_value().into()))
+    let checkpoint = api.vault.show_checkpoint(&ask.call).await.or_problem(&ask.call)?.into_value();
+    Ok(Json(CheckpointAnswer::of(&api, checkpoint)))
 }
 
 /// Make a checkpoint of the log now
@@ -50,7 +53,8 @@ pub(in crate::api) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest) -
 /// The checkpoint covers the entry of this call.
 #[utoipa::path(post, path = "/v1/audit/checkpoints", operation_id = "audit.make-checkpoint", tag = "audit", responses((status = 200, body = CheckpointAnswer, description = "The checkpoint"), Problems))]
 pub(in crate::api) async fn make(State(api): State<Arc<Api>>, ask: ApiRequest) -> Result<Json<CheckpointAnswer>, Problem> {
-    Ok(Json(api.vault.request_checkpoint(&ask.call).await.or_problem(&ask.call)?.into()))
+    let checkpoint = api.vault.request_checkpoint(&ask.call).await.or_problem(&ask.call)?;
+    Ok(Json(CheckpointAnswer::of(&api, checkpoint)))
 }
 
 /// The keys that verify the checkpoints of this log.

@@ -4,8 +4,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::filters::FilterArgs;
-use crate::cli::{Failure, connection::Remote};
-use crate::client::{Call, Lines};
+use crate::{
+    cli::{Failure, connection::Remote},
+    client::{Call, ClientError, Lines},
+    vault::Code,
+};
 
 /// The first line of an export, or of a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -26,7 +29,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Says on standard error what the entries that follow cannot have.
-    pub(super) fn warn_of_removed(&self) {
+    fn warn_of_removed(&self) {
         if let Some(removed) = self.removed_through {
             eprintln!("note: the entries up to {removed} were archived and removed, except state changes: look into the archive too");
         }
@@ -98,6 +101,23 @@ impl ExportStream {
         Ok(Self { lines, entries: 0, end: None })
     }
 
+    /// Begins the export of all entries that the vault has, and says where they begin if earlier ones were archived and removed.
+    pub(super) async fn begin_with_first(remote: &Remote, filters: &FilterArgs) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Removed {
+            removed_through: u64,
+        }
+        match Self::begin(remote, filters, None).await {
+            Err(Failure::Client(ClientError::Problem(problem))) if problem.code == Code::EntriesRemoved.as_str() => {
+                let answer = remote.client.success(Call::get("/v1/audit/checkpoint")).await?;
+                let Removed { removed_through } = answer.parse()?;
+                eprintln!("note: the entries up to {removed_through} were archived and removed; those after it follow");
+                Self::begin(remote, filters, Some(removed_through)).await
+            }
+            begun => begun,
+        }
+    }
+
     /// The next line and its bytes. `None` after the end.
     pub(super) async fn next(&mut self) -> Result<Option<(Line, &[u8])>, Failure> {
         let Some(bytes) = self.lines.next().await? else {
@@ -111,7 +131,8 @@ impl ExportStream {
         match &line {
             Line::Entry(_) => self.entries += 1,
             Line::End(end) => self.end = Some(*end),
-            Line::Header(_) | Line::Proof | Line::Checkpoint => {}
+            Line::Header(header) => header.warn_of_removed(),
+            Line::Proof | Line::Checkpoint => {}
         }
         Ok(Some((line, bytes)))
     }

@@ -56,7 +56,10 @@ pub(super) async fn run(args: &QueryArgs, remote: &Remote) -> Result<(), Failure
 async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Result<(), Failure> {
     let cursor = page.cursor.as_deref().map(str::parse::<u64>).transpose();
     let cursor = cursor.map_err(|_| Failure::Usage("--cursor: supply the cursor that a list printed".into()))?;
-    let mut export = ExportStream::begin(remote, filters, filters.after.max(cursor)).await?;
+    let mut export = match filters.after.max(cursor) {
+        None => ExportStream::begin_with_first(remote, filters).await?,
+        after => ExportStream::begin(remote, filters, after).await?,
+    };
     let mut list = ListPrinter::new(std::io::stdout(), remote.format, COLUMNS);
     let (mut left, mut next_cursor, mut waiting) = (page.limit, None, Vec::new());
     while left != Some(0) {
@@ -64,9 +67,6 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
             next_cursor = None;
             break;
         };
-        if let Line::Header(header) = &line {
-            header.warn_of_removed();
-        }
         if let Line::Entry(sequence) = line {
             waiting.push(with_leaf(bytes)?);
             next_cursor = Some(sequence.to_string());

@@ -122,7 +122,7 @@ async fn recount(args: &SummaryArgs, remote: &Remote) -> Result<Vec<Value>, Fail
         to: *to,
         ..FilterArgs::default()
     };
-    let mut export = ExportStream::begin(remote, &filters, None).await?;
+    let mut export = ExportStream::begin_with_first(remote, &filters).await?;
     let mut groups: BTreeMap<Vec<Option<String>>, (u64, u64, Timestamp, Timestamp)> = BTreeMap::new();
     while let Some((line, bytes)) = export.next().await? {
         if !matches!(line, Line::Entry(_)) {

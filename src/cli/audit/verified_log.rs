@@ -82,7 +82,7 @@ impl TrustArgs {
         let given = self.given()?;
         let pinned = given.is_some();
         // First, because a vault has no verifier key before its first checkpoint, which the export makes.
-        let mut export = ExportStream::begin(remote, &FilterArgs::default(), None).await?;
+        let mut export = ExportStream::begin_with_first(remote, &FilterArgs::default()).await?;
         let keys = match given {
             Some(keys) => keys,
             None => keys::published(remote).await?,

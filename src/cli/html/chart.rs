@@ -24,18 +24,18 @@ pub(in crate::cli) struct Bars {
     pub(in crate::cli) id: &'static str,
     /// What the chart shows.
     pub(in crate::cli) title: String,
-    /// The bars.
-    pub(in crate::cli) bars: Vec<(String, [u64; 3])>,
+    /// The groups, each with its name and three numbers.
+    pub(in crate::cli) groups: Vec<(String, [u64; 3])>,
 }
 
 /// A bar for each part of the time, from left to right.
 pub(in crate::cli) fn stacked_columns(bars: &Bars) -> Markup {
-    bars.figure(&draw_columns(&bars.bars).unwrap_or_default())
+    bars.figure(&draw_columns(&bars.groups).unwrap_or_default())
 }
 
 /// A bar for each name, from top to bottom.
 pub(in crate::cli) fn stacked_rows(bars: &Bars) -> Markup {
-    bars.figure(&draw_rows(&bars.bars).unwrap_or_default())
+    bars.figure(&draw_rows(&bars.groups).unwrap_or_default())
 }
 
 type Drawing = Result<String, DrawingAreaErrorKind<std::io::Error>>;
@@ -44,9 +44,9 @@ impl Bars {
     fn figure(&self, svg: &str) -> Markup {
         // The chart library writes one element, with a fixed size: the style sheet gives it the width of the page.
         let Some((_, inside)) = svg.split_once("viewBox") else { return html! {} };
-        let largest = self.bars.iter().max_by_key(|(_, numbers)| total(numbers));
+        let largest = self.groups.iter().max_by_key(|(_, numbers)| total(numbers));
         let description = largest
-            .map(|(name, numbers)| format!("{} bars. The largest is {name} with {} calls.", self.bars.len(), grouped(total(numbers))));
+            .map(|(name, numbers)| format!("{} bars. The largest is {name} with {} calls.", self.groups.len(), grouped(total(numbers))));
         let inside = inside.split_once('>').map(|(attributes, rest)| {
             let names = html! {
                 title id={ (self.id) "-name" } { (shown(&self.title)) }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_chart_is_one_drawing_with_a_title_and_escapes_names() {
         let bars =
-            Bars { id: "c", title: "Calls <by> day".into(), bars: vec![("<script>".into(), [3, 1, 0]), ("b & c".into(), [0, 0, 7])] };
+            Bars { id: "c", title: "Calls <by> day".into(), groups: vec![("<script>".into(), [3, 1, 0]), ("b & c".into(), [0, 0, 7])] };
         for markup in [stacked_columns(&bars), stacked_rows(&bars)] {
             let text = markup.into_string();
             let document = roxmltree::Document::parse(&text).unwrap();

@@ -103,7 +103,7 @@ pub(super) async fn from_vault(remote: &Remote, verifier_keys: &[String], reconc
         [] => None,
         given => Some(ExportVerifier::new(trusted(given)?, Vec::new(), Depth::Full)),
     };
-    let mut export = ExportStream::begin(remote, &filters, None).await?;
+    let mut export = ExportStream::begin_with_first(remote, &filters).await?;
     while let Some((line, bytes)) = export.next().await? {
         if let Some(verifier) = &mut verifier {
             verifier.line(bytes).map_err(|finding| not_verified(&finding, ""))?;

@@ -87,7 +87,7 @@ pub(super) fn over_time(count: &PeriodCount) -> Markup {
     };
     html! {
         @if !usage.over_time.is_empty() {
-            (stacked_columns(&Bars { id: "chart-time", title: format!("Calls of clients per {unit} by outcome"), bars: bars.collect() }))
+            (stacked_columns(&Bars { id: "chart-time", title: format!("Calls of clients per {unit} by outcome"), groups: bars.collect() }))
         }
         (table.render())
     }
@@ -151,7 +151,7 @@ pub(super) fn by_principal(count: &PeriodCount) -> Markup {
     };
     html! {
         @if !principals.is_empty() {
-            (stacked_rows(&Bars { id: "chart-principals", title: "Calls of the most active principals by outcome".into(), bars }))
+            (stacked_rows(&Bars { id: "chart-principals", title: "Calls of the most active principals by outcome".into(), groups: bars }))
         }
         (table.render())
     }
