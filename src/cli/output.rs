@@ -67,10 +67,13 @@ impl Remote {
         loop {
             let size = left.map(|left| left.min(largest));
             let answer = self.client.success(call().query_if("cursor", cursor.as_ref()).query_if("limit", size)).await?;
-            let Page { items, next_cursor: next } = answer.parse()?;
+            let Page { items, next_cursor: next, removed_through } = answer.parse()?;
             list.items(&items)?;
             left = left.map(|left| left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX)));
             if next.is_none() || left == Some(0) {
+                if let Some(removed) = removed_through {
+                    warn_of_removed(removed);
+                }
                 return list.end(next.as_deref());
             }
             if next == cursor {
@@ -80,6 +83,11 @@ impl Remote {
             cursor = next;
         }
     }
+}
+
+/// Says on standard error that the log has entries that were archived and removed.
+pub(super) fn warn_of_removed(through: u64) {
+    eprintln!("note: the entries up to {through} were archived and removed, except state changes: look into the archive too");
 }
 
 /// The most items of one request. Without a limit, the vault chooses.
@@ -102,6 +110,9 @@ struct Page<'a> {
     #[serde(borrow)]
     items: Vec<&'a RawValue>,
     next_cursor: Option<String>,
+    /// Of the audit log: what it lacks.
+    #[serde(default)]
+    removed_through: Option<u64>,
 }
 
 /// Prints one object.

@@ -153,11 +153,11 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
     let output = cli(&vault, "auditor", &["audit", "query", "--operation", "keys.create"]);
     let note = format!("the entries up to {through} were archived and removed");
     assert!(ok(&output).contains("keys.create") && String::from_utf8_lossy(&output.stderr).contains(&note), "{output:?}");
-    let rest = cli(&vault, "auditor", &["audit", "query", "--limit", "1"]);
-    assert!(
-        ok(&rest).contains(&format!("\n{} ", through + 1)) && String::from_utf8_lossy(&rest.stderr).contains("those after it follow"),
-        "{rest:?}"
-    );
+    let page = cli(&vault, "auditor", &["audit", "query", "--limit", "1"]);
+    assert!(ok(&page).contains("wrapper-keys.bootstrap") && String::from_utf8_lossy(&page.stderr).contains(&note), "{page:?}");
+    let rest = cli(&vault, "auditor", &["audit", "query"]);
+    let begins = ok(&rest).lines().nth(1).is_some_and(|line| line.starts_with(&format!("{} ", through + 1)));
+    assert!(begins && String::from_utf8_lossy(&rest.stderr).contains("those after it follow"), "{:?}", rest.stderr);
     let report = cli(&vault, "auditor", &["audit", "report", "--from", "2026-01-01", "--out", "report.html", "--verifier-key", "keys"]);
     assert!(report.status.success(), "{report:?}");
     let report = std::fs::read_to_string(vault.path("report.html")).unwrap();
@@ -165,8 +165,8 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
     let signed = auditor.get("/v1/audit/summary?by=operation&operation=keys.sign").await.success();
     assert_eq!(signed["items"][0]["calls"].as_u64(), Some(40 * BATCH as u64), "{signed}");
     let entries = auditor.log("&operation=audit.remove-entries&outcome=ok").await;
-    assert_eq!((entries.len(), entries[0]["removed_through"].as_u64()), (1, Some(through)), "{entries:?}");
-    assert_eq!(entries[0]["digest"].as_str().map(str::len), Some(64));
+    let newest = entries.last().unwrap();
+    assert_eq!((newest["removed_through"].as_u64(), newest["digest"].as_str().map(str::len)), (Some(through), Some(64)), "{newest}");
 
     // An archive without its beginning, or of another log, removes nothing.
     let refused = remove(&vault, "wrapper-admin", &["two.ndjson"]);

@@ -29,7 +29,7 @@ use crate::api::{
     Api, Problem,
     base64::Base64,
     extract::{ApiRequest, Nothing},
-    pagination::{Cursor, List, PageLimit, page_request},
+    pagination::{Cursor, List, PageLimit, items, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -180,16 +180,30 @@ entries_query!(
     ExportQuery {}
 );
 
+/// A page of audit entries.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct AuditEntryList {
+    /// The items, in the order of the query.
+    #[schema(schema_with = items::<AuditEntry>)]
+    items: Vec<AuditEntry>,
+    /// The cursor of the next page. `null` on the last page.
+    next_cursor: Option<String>,
+    /// The entries up to this one were archived and removed, except state changes. Absent if none of those that were asked for were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    removed_through: Option<u64>,
+}
+
 /// Query the log
 ///
 /// Auditors of some nodes see the entries of those nodes. Each entry is sent in its stored bytes, so that its hash can be
 /// checked: the schema `AuditEntry` has the rule. A page can have fewer entries than requested, or none, and a `next_cursor` all the same,
 /// because a query takes a bounded time.
-#[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = List<AuditEntry>, description = "A page of audit entries"), Problems))]
+#[utoipa::path(get, path = "/v1/audit/entries", operation_id = "audit.query", tag = "audit", params(EntriesQuery), responses((status = 200, body = AuditEntryList, description = "A page of audit entries"), Problems))]
 pub(in crate::api) async fn entries(
     State(api): State<Arc<Api>>,
     mut ask: ApiRequest<Nothing, EntriesQuery>,
-) -> Result<Json<List<AuditEntry>>, Problem> {
+) -> Result<Json<AuditEntryList>, Problem> {
     let filters = match ask.query.filters() {
         Ok(filters) => filters,
         Err(error) => return Err(refused(&api, &ask.call, Operation::QueryAudit, error).await),
@@ -197,9 +211,12 @@ pub(in crate::api) async fn entries(
     let order = ask.query.order.map_or(Order::Oldest, |EntryOrder(order)| order);
     // The position of an entry in the list is its sequence number.
     let page = page_request(ask.query.cursor, ask.query.limit);
+    let after = filters.after;
     let page = api.vault.query_audit(&ask.call, EntryQuery { order, ..filters }, page).await.or_problem(&ask.call)?.into_value();
     let items: Result<Vec<AuditEntry>, VaultError> = page.items.into_iter().map(AuditEntry::try_from).collect();
-    Ok(Json(List::of(ItemPage { items: items.or_problem(&ask.call)?, next: page.next })))
+    let List { items, next_cursor } = List::of(ItemPage { items: items.or_problem(&ask.call)?, next: page.next });
+    let removed_through = Some(api.vault.removed_through()).filter(|removed| *removed > after);
+    Ok(Json(AuditEntryList { items, next_cursor, removed_through }))
 }
 
 /// Export the log

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::filters::FilterArgs;
 use crate::{
-    cli::{Failure, connection::Remote},
+    cli::{Failure, connection::Remote, output::warn_of_removed},
     client::{Call, ClientError, Lines},
     vault::Code,
 };
@@ -31,7 +31,7 @@ impl Header {
     /// Says on standard error what the entries that follow cannot have.
     fn warn_of_removed(&self) {
         if let Some(removed) = self.removed_through {
-            eprintln!("note: the entries up to {removed} were archived and removed, except state changes: look into the archive too");
+            warn_of_removed(removed);
         }
     }
 }
