@@ -31,7 +31,7 @@ pub struct List<T> {
 
 /// Items by the name of their schema. Derived, the schema of the items would be repeated in that of the list, and a generated client would have
 /// two types for a key.
-pub(super) fn items<T: ToSchema>() -> Array {
+fn items<T: ToSchema>() -> Array {
     ArrayBuilder::new().items(Ref::from_schema_name(T::name())).description(Some("The items, oldest first.")).build()
 }
 

@@ -226,6 +226,20 @@ async fn a_removal_that_the_log_does_not_state_is_detected() {
         assert!(code.is_empty() || found["code"] == code, "{change}: {found}");
         assert!(place.is_none() || found["first_bad_entry"]["from"].as_u64() == place, "{change}: {found}");
     }
+
+    // An operator who accepts such a store accepts its removals too.
+    std::fs::copy(vault.path("good.db"), vault.path("keyvault.db")).unwrap();
+    let change = format!("UPDATE audit_entries SET {removed} WHERE sequence IN ({created}, {last_use})");
+    assert_eq!(vault.database().execute(&change, []).unwrap(), 2);
+    let refused = vault.refuses_to_serve();
+    assert!(refused.contains("--accept-state"), "{refused}");
+    vault.serve_with(&["--accept-state"]);
+    let gone = Caller::new(&vault, "auditor").get("/v1/audit/export").await;
+    assert!(gone.status == 410 && gone.text.contains(&format!("up to {last_use} ")), "{}", gone.text);
+    archive(&vault, "three.ndjson", last_use);
+    vault.terminate();
+    let (exit, found) = verify(&vault, &["--database", "keyvault.db"]);
+    assert_eq!((exit, found["removed_through"].as_u64()), (0, Some(last_use)), "{found}");
 }
 
 #[tokio::test]

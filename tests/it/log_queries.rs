@@ -131,7 +131,8 @@ async fn every_filter_skips_blocks_and_finds_the_same_in_a_migrated_store() {
     let written = read(&db);
     db.execute_batch(
         "DROP TABLE audit_blocks; CREATE INDEX audit_entries_by_time ON audit_entries (at);
-         DROP TABLE audit_tree; DROP TABLE audit_digests; DROP TABLE audit_totals; DROP TABLE policies; DROP TABLE audit_sinks; DELETE FROM refinery_schema_history WHERE version >= 5;",
+         DROP TABLE audit_tree; DROP TABLE audit_digests; DROP TABLE audit_totals; DROP TABLE policies; DROP TABLE audit_sinks; ALTER TABLE meta DROP COLUMN removal_position;
+         DELETE FROM refinery_schema_history WHERE version >= 5;",
     )
     .unwrap();
     drop(db);

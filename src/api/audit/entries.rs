@@ -29,7 +29,7 @@ use crate::api::{
     Api, Problem,
     base64::Base64,
     extract::{ApiRequest, Nothing},
-    pagination::{Cursor, List, PageLimit, items, page_request},
+    pagination::{Cursor, List, PageLimit, page_request},
     problem::{IntoProblem as _, Problems},
 };
 
@@ -184,7 +184,6 @@ entries_query!(
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct AuditEntryList {
     /// The items, in the order of the query.
-    #[schema(schema_with = items::<AuditEntry>)]
     items: Vec<AuditEntry>,
     /// The cursor of the next page. `null` on the last page.
     next_cursor: Option<String>,

@@ -143,7 +143,7 @@ pub(super) fn next_incarnation(db: &Connection) -> Result<u64, StoreError> {
     Ok(newest.saturating_add(1))
 }
 
-/// Begins a chain, in one transaction: one entry restates the wrapper keys and the freeze, and one entry each key. States of keys are those of
+/// Begins a chain, in one transaction: one entry restates the wrapper keys, the freeze and the removal of entries, and one entry each key. States of keys are those of
 /// the newest entries, whatever the index columns say. `reason` says why.
 pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
@@ -170,7 +170,10 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     };
     let wrapper_keys = read::wrapper_keys(db)?.into_iter();
     let wrapper_keys = wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) }).collect();
-    let position = StatePosition { frozen: Some(frozen), wrapper_keys, incarnation, ..StatePosition::default() };
+    // A chain that begins after removals states them too. The operator accepts the log as it is.
+    let removed: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries WHERE entry = x''", [], |row| row.get(0))?;
+    let removed_through = Some(unsigned(removed)?).filter(|removed| *removed > 0);
+    let position = StatePosition { frozen: Some(frozen), wrapper_keys, incarnation, removed_through, ..StatePosition::default() };
     apply::log(db, source, &mut head, &event(), Some(position), &mut batch, &mut newest_block)?;
     for (id, (node, change)) in keys {
         let event = AuditEvent { key: Some(id), node, change: Some(change), ..event() };

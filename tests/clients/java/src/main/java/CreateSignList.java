@@ -53,7 +53,7 @@ public final class CreateSignList {
         check(ids.contains(key.getId()), "the list lacks the key");
 
         AuditApi audit = new AuditApi(client(url, arguments[1], arguments[3]));
-        ListAuditEntry entries = audit.auditQuery(
+        AuditEntryList entries = audit.auditQuery(
                 key.getId(), null, null, null, null, Operation.KEYS_SIGN, Outcome.OK, null, null, null, null, null, null, null, null, null, null, null);
         check(entries.getItems().size() == 1, "the log does not have the one signature");
 
