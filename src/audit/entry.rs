@@ -64,8 +64,8 @@ impl StatePosition {
     }
 }
 
-/// An audit entry, version 4. The fields are in the order of the stored bytes. Absent fields are omitted. Version 3 has no `incarnation` and no
-/// `note`, version 2 has nothing after `request_id`, and version 1 has no `client` either.
+/// An audit entry, version 4. The fields are in the order of the stored bytes. Absent fields are omitted. Version 3 has nothing after
+/// `idempotency`, version 2 has nothing after `request_id`, and version 1 has no `client` either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
