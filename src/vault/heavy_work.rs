@@ -37,6 +37,8 @@ pub(super) struct HeavyShare {
     admitted: Arc<Semaphore>,
     limit: usize,
     running: Arc<Semaphore>,
+    /// Batches of short computations that run.
+    batches: Arc<Semaphore>,
     derivations: Arc<Semaphore>,
 }
 
@@ -56,6 +58,7 @@ impl HeavyWork {
             admitted: Arc::new(Semaphore::new(limit)),
             limit,
             running: Arc::new(Semaphore::new(self.share)),
+            batches: Arc::new(Semaphore::new(self.share)),
             derivations: Arc::new(Semaphore::new(1)),
         }
     }
@@ -92,6 +95,23 @@ impl HeavyWork {
 }
 
 impl HeavyShare {
+    /// Runs a batch of short computations, such as signatures, on a blocking thread. Of one principal, as many run at the same time as of heavy ones,
+    /// and the others wait: they do not wait for heavy ones, and none is refused, because requests are limited already.
+    ///
+    /// # Errors
+    /// The error of the computation; `Internal` if it was interrupted.
+    pub(super) async fn run_batch<T: Send + 'static>(
+        &self,
+        computation: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<T, VaultError> {
+        let held = acquire(&self.batches).await?;
+        on_blocking_thread(move || {
+            let _held = held;
+            computation()
+        })
+        .await
+    }
+
     /// Whether nothing runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.admitted.available_permits() == self.limit
@@ -175,6 +195,30 @@ mod tests {
             task.await.unwrap().unwrap();
         }
         assert!(one.is_idle() && other.is_idle());
+    }
+
+    /// A node that makes RSA keys goes on signing.
+    #[tokio::test]
+    async fn a_batch_waits_for_other_batches_only_and_is_not_refused() {
+        let work = Arc::new(HeavyWork::with_slots(2));
+        let own = Arc::new(work.share(1));
+        let heavy = start(&work, &own, Heavy::Computation, 1);
+        until("the heavy one", || heavy.running.load(Ordering::SeqCst) == 1).await;
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let batches = (0..50).map(|_| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            own.run_batch(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        assert!(futures_util::future::join_all(batches).await.iter().all(Result::is_ok));
+        assert_eq!(most.load(Ordering::SeqCst), 1, "half of two slots");
+        drop(heavy.ends);
+        for task in heavy.tasks {
+            task.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]

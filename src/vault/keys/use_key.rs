@@ -163,7 +163,7 @@ impl Vault {
         Ok((permit, stored.record.lifecycle))
     }
 
-    /// Runs the computation: an expensive or repeated one on a blocking thread and within the share of the principal, any other (up to 100 µs) in
+    /// Runs the computation: an expensive or repeated one on a blocking thread and within a share of the principal, any other (up to 100 µs) in
     /// place.
     async fn compute<T, O>(
         &self,
@@ -182,6 +182,9 @@ impl Vault {
             return with_wiped_stack(|| operation(&open_key, scheme));
         }
         let operation = Arc::clone(operation);
+        if !scheme.is_expensive() {
+            return self.limits.batch(permit.principal(), move || operation(&open_key, scheme)).await;
+        }
         self.limits.heavy(permit.principal(), Heavy::Computation, move || operation(&open_key, scheme)).await
     }
 }
