@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use crate::{
-    audit::{Entry, merkle::Hash},
+    audit::{
+        Entry, leaf_hash,
+        merkle::{Hash, verify_inclusion},
+    },
     domain::{AuditEvent, Operation, Timestamp},
     storage::{Change, TreeQuery},
 };
@@ -69,7 +72,7 @@ impl Vault {
         let (limit, limited_by) = self.removable(size);
         let youngest = self.env.now().minus(self.minimum_retention);
         let before = before.map_or(youngest, |before| before.min(youngest));
-        let Some(through) = self.last_block_before(removed, limit, before).await? else {
+        let Some(through) = self.last_block_before((removed, limit), before, (size, &root)).await? else {
             let because = limited_by.unwrap_or_else(|| format!("is from before {before}, in the archive, and not removed yet"));
             return Err(VaultError::NothingToRemove(format!("no whole block of 1024 entries {because}")));
         };
@@ -89,17 +92,28 @@ impl Vault {
         limit
     }
 
-    /// The last entry of the newest complete block that ends before a time and before `limit`. `None` if all such blocks are removed.
-    async fn last_block_before(&self, removed: u64, limit: u64, before: Timestamp) -> Result<Option<u64>, VaultError> {
+    /// The last entry of the newest complete block after `removed` that ends before a time and before `limit`. `None` if all such blocks are removed.
+    ///
+    /// The time of an entry decides only if the entry is one of those of the archive: an edited one must not make the block look older.
+    async fn last_block_before(
+        &self,
+        (removed, limit): (u64, u64),
+        before: Timestamp,
+        (size, root): (u64, &Hash),
+    ) -> Result<Option<u64>, VaultError> {
         // Blocks from `low` on are not removed. Those below `end` are complete and allowed.
         let mut found = None;
         let (mut low, mut end) = (removed.saturating_add(1) / BLOCK, limit.saturating_add(1) / BLOCK);
         while low < end {
             let middle = low + (end - low) / 2;
             let last = middle * BLOCK + BLOCK - 1;
-            let bytes = self.env.store.entry_bytes(last.saturating_sub(1), 1).await?;
-            let entry = bytes.first().and_then(|bytes| Entry::decode(bytes).ok());
-            let entry = entry.ok_or(VaultError::Internal("an entry of the log cannot be read"))?;
+            let leaf = last.saturating_sub(1);
+            let bytes = self.env.store.entry_bytes(leaf, 1).await?;
+            let proof = self.env.store.tree(TreeQuery::Inclusion { leaf, size }).await?;
+            let entry = bytes.first().filter(|bytes| verify_inclusion(&proof, leaf, leaf_hash(bytes), size, root));
+            let entry = entry.and_then(|bytes| Entry::decode(bytes).ok());
+            let entry =
+                entry.ok_or_else(|| VaultError::InvalidRequest(format!("root: entry {last} of the log is not the one of the archive")))?;
             if entry.at < before {
                 (found, low) = (Some(last), middle + 1);
             } else {

@@ -196,6 +196,18 @@ async fn entries_that_are_too_young_stay() {
     let refused = remove(&vault, "wrapper-admin", &["one.ndjson"]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("nothing_to_remove") && said.contains("no whole block"), "{said}");
+
+    // An edited time, with its hash and column, does not make the block older: the tree has the entry as it was written.
+    let db = vault.database();
+    let bytes: Vec<u8> = db.query_row("SELECT entry FROM audit_entries WHERE sequence = 1023", [], |row| row.get(0)).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let older = text.replacen("\"at\":\"20", "\"at\":\"10", 1);
+    assert_ne!(older, text);
+    let edit = "UPDATE audit_entries SET entry = ?1, leaf = ?2, at = 0 WHERE sequence = 1023";
+    assert_eq!(db.execute(edit, (older.as_bytes(), leaf_hash(older.as_bytes()))).unwrap(), 1);
+    let refused = remove(&vault, "wrapper-admin", &["one.ndjson"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("entry 1023 of the log is not the one of the archive"), "{said}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{
     error::{corrupt, signed},
     rows::unsigned,
 };
-use crate::audit::Entry;
+use crate::audit::{Entry, leaf_hash};
 
 /// Entries that one transaction looks at: a few milliseconds, in which no signature is written.
 const AT_ONCE: u64 = 256;
@@ -56,9 +56,13 @@ fn remove(db: &Connection, after: u64, last: u64) -> Result<(), StoreError> {
             let sequence: i64 = row.get(0)?;
             let unreadable = |why: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {why}"));
             let bytes = row.get_ref(1)?.as_blob().map_err(|error| unreadable(&error))?;
+            let leaf: [u8; 32] = row.get(2).map_err(|error| unreadable(&error))?;
+            if leaf_hash(bytes) != leaf {
+                // An edited entry stays, as evidence.
+                return Err(unreadable(&"its hash is not that of its bytes"));
+            }
             // The entry itself says whether it is a state change. An edited column must not remove one.
             if !Entry::decode(bytes).map_err(|error| unreadable(&error))?.changes_state() {
-                let leaf: [u8; 32] = row.get(2).map_err(|error| unreadable(&error))?;
                 uses.push((sequence, leaf, row.get::<_, i64>(3)?));
             }
         }
