@@ -50,7 +50,7 @@ pub(crate) fn config(vault: &TestVault, name: &str) -> Arc<ClientConfig> {
 fn reloads(vault: &TestVault) -> Vec<String> {
     let db = vault.database();
     let mut sql = db
-        .prepare("SELECT json_extract(entry, '$.subject') FROM audit_entries WHERE operation = 'vault.reload' ORDER BY sequence")
+        .prepare("SELECT subject FROM audit_log WHERE operation = 'vault.reload' ORDER BY sequence")
         .unwrap();
     sql.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }

@@ -99,7 +99,7 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
     assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
-    assert_eq!(store.schema(), 9);
+    assert_eq!(store.schema(), 10);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {

@@ -102,7 +102,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(Connection::open(path(bench.folder.path())).unwrap().execute(newer, []), Ok(1));
     let before = fs::read(path(bench.folder.path())).unwrap();
     let refused = try_open(config(bench.folder.path())).err().unwrap();
-    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 9 }), "{refused}");
+    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 10 }), "{refused}");
     assert_eq!(fs::read(path(bench.folder.path())).unwrap(), before);
 }
 
@@ -186,13 +186,13 @@ async fn an_unreadable_row_is_an_error_of_its_own_key_alone() {
 #[tokio::test]
 async fn a_changed_chain_of_state_changes_is_refused_at_the_opening() {
     let third = id(3).to_string();
-    let of = format!("key_id = '{third}'");
+    let of = format!("changed_key = '{third}'");
     let edits = [
         format!("UPDATE audit_entries SET entry = x'7b7d' WHERE {of}"),
         format!("UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'active', 'disabled') AS BLOB) WHERE {of}"),
         format!("UPDATE audit_entries SET leaf = zeroblob(32) WHERE {of}"),
-        format!("UPDATE audit_entries SET key_revision = NULL WHERE {of}"),
-        format!("UPDATE audit_entries SET key_id = '{}' WHERE {of}", id(2)),
+        format!("UPDATE audit_entries SET changed_key = NULL WHERE {of}"),
+        format!("UPDATE audit_entries SET changed_key = '{}' WHERE {of}", id(2)),
         format!("UPDATE audit_entries SET state_revision = NULL WHERE {of}"),
         format!("UPDATE audit_entries SET state_revision = 99 WHERE {of}"),
         format!("DELETE FROM audit_entries WHERE {of}"),
@@ -285,9 +285,7 @@ async fn a_trigger_made_meanwhile_runs_not_and_silences_nothing() {
 async fn a_foreign_writer_costs_one_commit() {
     let bench = Bench::new(None, |_| {}).await;
     let intruder = Connection::open(path(bench.folder.path())).unwrap();
-    let copy =
-        "INSERT INTO audit_entries SELECT sequence + 1, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, NULL
-                FROM audit_entries";
+    let copy = "INSERT INTO audit_entries SELECT sequence + 1, entry, leaf, NULL, changed_key FROM audit_entries";
     assert_eq!(intruder.execute(copy, []), Ok(1));
     let refused = bench.store.commit(insert(&record(1))).await;
     assert!(matches!(refused, Err(CommitError::Unavailable(StoreError::Failed(_)))), "{refused:?}");

@@ -34,7 +34,7 @@ async fn a_mistake_in_the_configuration_ends_the_start() {
         // The lock is free and the log has its end.
         let (entries, stops): (i64, i64) = vault
             .database()
-            .query_row("SELECT count(*), sum(operation = 'vault.stop') FROM audit_entries", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row("SELECT count(*), sum(operation = 'vault.stop') FROM audit_log", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
         assert_eq!((entries, stops), (2, 1), "a start and a stop: {to}");
     }

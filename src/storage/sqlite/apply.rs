@@ -5,14 +5,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     CommitError, Receipt, StoreError,
-    blocks::NewestBlock,
     error::{corrupt, signed},
     jobs,
     rows::{self, revision_of},
 };
 use crate::{
     audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash, merkle::Hash},
-    domain::{AuditEvent, KeyId, KeyName, NodeName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, KeyId, KeyName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
     storage::{
         Change, Commit, KeyPrecondition, KeyUpdate, LoggedUse, NewIdempotencyRecord, VerifiedState, idempotency_digest,
         verified_state::is_import,
@@ -56,7 +55,6 @@ pub(super) struct Batch {
 pub(super) struct Verified<'a> {
     pub(super) state: &'a VerifiedState,
     pub(super) batch: &'a mut Batch,
-    pub(super) newest_block: &'a mut NewestBlock,
 }
 
 impl Verified<'_> {
@@ -121,7 +119,6 @@ pub(super) fn isolated(
         *head = before.0;
         verified.batch.pending.truncate(before.1);
         verified.batch.leaves.truncate(before.2);
-        verified.newest_block.forget();
         // Some errors end the whole transaction. Then there is no savepoint to roll back.
         if !db.is_autocommit() {
             run(db, "ROLLBACK TO one")?;
@@ -163,13 +160,13 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
     }
     let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
     let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
-    log(db, source, head, event, position, verified.batch, verified.newest_block)?;
+    log(db, source, head, event, position, verified.batch)?;
     for event in further {
-        log(db, source, head, event, None, verified.batch, verified.newest_block)?;
+        log(db, source, head, event, None, verified.batch)?;
     }
     let sequence = head.sequence;
     if let Some(link) = link {
-        log(db, source, head, link, Some(StatePosition::default()), verified.batch, verified.newest_block)?;
+        log(db, source, head, link, Some(StatePosition::default()), verified.batch)?;
     }
     Ok(Receipt { sequence, store_revision: head.store_revision })
 }
@@ -384,7 +381,6 @@ pub(super) fn log(
     event: &AuditEvent,
     position: Option<StatePosition>,
     batch: &mut Batch,
-    newest_block: &mut NewestBlock,
 ) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
     let position = match position {
@@ -394,25 +390,10 @@ pub(super) fn log(
     let entry = Entry::new(sequence, source, event, position);
     let bytes = entry.encode().map_err(|error| StoreError::Failed(error.to_string()))?;
     let leaf = leaf_hash(&bytes);
-    let sql =
-        "INSERT INTO audit_entries (sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, state_revision)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let state_revision = entry.state_revision.filter(|_| entry.changes_state());
-    let values = params![
-        signed(sequence)?,
-        bytes,
-        leaf,
-        entry.at.micros(),
-        entry.principal,
-        entry.operation.as_str(),
-        entry.key_id.map(|id| id.to_string()),
-        entry.node.as_ref().map(NodeName::as_str),
-        entry.outcome.as_str(),
-        entry.revision.map(signed).transpose()?,
-        state_revision.map(signed).transpose()?
-    ];
-    execute_one(db, sql, values)?;
-    newest_block.add(db, &entry)?;
+    let changed_key = entry.revision.and(entry.key_id).map(|id| id.to_string());
+    let sql = "INSERT INTO audit_entries (sequence, entry, leaf, state_revision, changed_key) VALUES (?1, ?2, ?3, ?4, ?5)";
+    execute_one(db, sql, params![signed(sequence)?, bytes, leaf, state_revision.map(signed).transpose()?, changed_key])?;
     for wrapper_key in &event.kms.wrapper_keys {
         let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
         execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::ValueRef};
 
 use super::{
     OpenStoreError, StoreError,
     apply::{self, Batch, Head},
-    blocks::NewestBlock,
     error::corrupt,
     read,
     rows::unsigned,
@@ -75,7 +74,7 @@ pub(super) fn catch_up(db: &Connection, state: &mut VerifiedState) -> Result<(),
 }
 
 /// The columns that [`checked_entry`] reads.
-pub(super) const CHECKED_COLUMNS: &str = "sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision";
+pub(super) const CHECKED_COLUMNS: &str = "sequence, entry, leaf, state_revision, changed_key";
 
 /// The entry of a row of [`CHECKED_COLUMNS`], and its leaf hash.
 ///
@@ -93,23 +92,21 @@ pub(super) fn checked_entry(row: &Row<'_>) -> Result<(Entry, [u8; 32]), StoreErr
     if columns_agree(row, &entry) { Ok((entry, leaf)) } else { Err(wrong(&"its index columns do not agree with its bytes")) }
 }
 
-/// Whether the index columns of a row of [`CHECKED_COLUMNS`] are those of its entry.
+/// Whether the index columns of a row of [`CHECKED_COLUMNS`] are those of its entry. After an operator accepted a broken chain, the state changes before
+/// it have no `state_revision`.
 pub(super) fn columns_agree(row: &Row<'_>, entry: &Entry) -> bool {
-    let text = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_str().ok());
-    let number = |column: &str| row.get_ref(column).ok().and_then(|value| value.as_i64().ok());
-    let (key_id, node) = (entry.key_id.map(|id| id.to_string()), entry.node.as_ref().map(NodeName::as_str));
-    number("sequence").map(u64::try_from) == Some(Ok(entry.sequence))
-        && number("at") == Some(entry.at.micros())
-        && text("principal") == Some(entry.principal.as_str())
-        && text("operation") == Some(entry.operation.as_str())
-        && text("key_id") == key_id.as_deref()
-        && text("node") == node
-        && text("outcome") == Some(entry.outcome.as_str())
-        && number("key_revision").map(u64::try_from).transpose().ok() == Some(entry.revision)
+    let column = |name: &str| row.get_ref(name).unwrap_or(ValueRef::Null);
+    let number = |name: &str| column(name).as_i64().ok().map(u64::try_from);
+    let changed_key = entry.revision.and(entry.key_id).map(|id| id.to_string());
+    let chained = match number("state_revision") {
+        None => column("state_revision") == ValueRef::Null,
+        Some(revision) => entry.changes_state() && revision.ok() == entry.state_revision,
+    };
+    chained && number("sequence") == Some(Ok(entry.sequence)) && column("changed_key").as_str_or_null().ok() == Some(changed_key.as_deref())
 }
 
 /// The newest entry of the log.
-fn newest_entry(db: &Connection) -> Result<Option<Entry>, StoreError> {
+pub(super) fn newest_entry(db: &Connection) -> Result<Option<Entry>, StoreError> {
     let sql = "SELECT sequence, entry FROM audit_entries ORDER BY sequence DESC LIMIT 1";
     let found: Option<(i64, Vec<u8>)> = db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((sequence, bytes)) = found else { return Ok(None) };
@@ -163,7 +160,7 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     let frozen: bool = db.query_row("SELECT frozen FROM meta", [], |row| row.get(0))?;
     let sequence: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?;
     let mut head = Head { sequence: unsigned(sequence)?, store_revision: revision, frozen, chain: CHAIN_START };
-    let (mut batch, mut newest_block) = (Batch::default(), NewestBlock::default());
+    let mut batch = Batch::default();
     let event = || AuditEvent {
         reason: Some(reason.to_owned()),
         ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-"))
@@ -174,10 +171,10 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     let removed: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries WHERE entry = x''", [], |row| row.get(0))?;
     let removed_through = Some(unsigned(removed)?).filter(|removed| *removed > 0);
     let position = StatePosition { frozen: Some(frozen), wrapper_keys, incarnation, removed_through, ..StatePosition::default() };
-    apply::log(db, source, &mut head, &event(), Some(position), &mut batch, &mut newest_block)?;
+    apply::log(db, source, &mut head, &event(), Some(position), &mut batch)?;
     for (id, (node, change)) in keys {
         let event = AuditEvent { key: Some(id), node, change: Some(change), ..event() };
-        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut batch, &mut newest_block)?;
+        apply::log(db, source, &mut head, &event, Some(StatePosition::default()), &mut batch)?;
         batch = Batch::default();
     }
     apply::write_revision(db, head.store_revision)
@@ -189,7 +186,7 @@ type NewestState = (Option<NodeName>, crate::domain::StateChange);
 /// omitted: its state is not known.
 fn newest_states(db: &Connection) -> Result<BTreeMap<KeyId, NewestState>, StoreError> {
     let mut sql = db.prepare(
-        "SELECT sequence, entry, key_id FROM audit_entries WHERE instr(entry, CAST('\"revision\":' AS BLOB)) > 0 ORDER BY sequence",
+        "SELECT sequence, entry, changed_key FROM audit_entries WHERE instr(entry, CAST('\"revision\":' AS BLOB)) > 0 ORDER BY sequence",
     )?;
     let mut rows = sql.query([])?;
     let (mut keys, mut doubtful) = (BTreeMap::new(), BTreeSet::new());

@@ -1,5 +1,5 @@
-//! Digests of complete blocks of the log: a Bloom filter of the values that are different in most entries, and totals. They are made off the
-//! path of a commit, and authenticate nothing.
+//! Digests of complete blocks of the log: a Bloom filter of the values that are different in most entries, totals, and the summary of the block. They are
+//! made off the path of a commit, and authenticate nothing.
 //!
 //! A filter has no false negatives: a query that skips a block by it loses no entry.
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     StoreError, apply,
-    blocks::{block_of, last_of},
+    blocks::{BLOCK, BlockSummary, block_of, last_of},
     error::{corrupt, signed},
     rows::unsigned,
 };
@@ -36,14 +36,32 @@ fn term(field: &str, value: &str) -> Term {
     Sha256::new().chain_update(field).chain_update([0]).chain_update(value).finalize().into()
 }
 
-/// The values of an entry that a filter has.
-fn terms(entry: &Entry) -> impl Iterator<Item = Term> {
-    let certificate = entry.certificate.iter().map(|digest| term("certificate", digest));
-    let requests = request_ids(entry).map(|id| term("request", id));
-    let trace = entry.trace_id.iter().map(|id| term("trace", id));
-    let named = named(entry).map(|name| term("named", name));
-    let wrapper_keys = entry.wrapper_keys.iter().map(|change| term("named", &change.id.to_string()));
-    certificate.chain(requests).chain(trace).chain(named).chain(wrapper_keys)
+/// The values of the entries of a block that its filter has, by field. Each is hashed once.
+#[derive(Debug, Default)]
+struct Values([(&'static str, HashSet<String>); 4]);
+
+impl Values {
+    fn new() -> Self {
+        Self(["certificate", "request", "trace", "named"].map(|field| (field, HashSet::new())))
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        let [certificates, requests, traces, names] = &mut self.0;
+        let add = |(_, known): &mut (&'static str, HashSet<String>), value: &str| {
+            if !known.contains(value) {
+                known.insert(value.to_owned());
+            }
+        };
+        entry.certificate.iter().for_each(|digest| add(certificates, digest));
+        request_ids(entry).for_each(|id| add(requests, id));
+        entry.trace_id.iter().for_each(|id| add(traces, id));
+        named(entry).for_each(|name| add(names, name));
+        entry.wrapper_keys.iter().for_each(|change| add(names, &change.id.to_string()));
+    }
+
+    fn terms(&self) -> HashSet<Term> {
+        self.0.iter().flat_map(|(field, values)| values.iter().map(|value| term(field, value))).collect()
+    }
 }
 
 /// The values that a filter must have for a block to be read.
@@ -147,6 +165,7 @@ pub(super) struct BlockDigest {
     block: u64,
     filter: Vec<u8>,
     totals: HashMap<Group, Count>,
+    summary: BlockSummary,
 }
 
 /// The first block without a digest.
@@ -164,12 +183,13 @@ pub(super) fn make(db: &Connection) -> Result<Vec<BlockDigest>, StoreError> {
 }
 
 fn make_one(db: &Connection, block: u64) -> Result<BlockDigest, StoreError> {
-    let (mut found, mut totals) = (HashSet::new(), HashMap::new());
-    for_each_entry(db, block * 1024, last_of(block), |entry| {
-        found.extend(terms(entry));
+    let (mut values, mut totals, mut summary) = (Values::new(), HashMap::new(), BlockSummary::default());
+    for_each_entry(db, block * BLOCK, last_of(block), |entry| {
+        values.add(entry);
+        summary.add(entry);
         totals.entry(Group::of(entry)).and_modify(|count: &mut Count| count.add(Count::of(entry))).or_insert_with(|| Count::of(entry));
     })?;
-    Ok(BlockDigest { block, filter: filter_of(&found), totals })
+    Ok(BlockDigest { block, filter: filter_of(&values.terms()), totals, summary })
 }
 
 /// Decodes the entries from `first` to `last`.
@@ -198,9 +218,10 @@ pub(super) fn write(db: &Connection, digests: &[BlockDigest]) -> Result<(), Stor
     apply::execute(db, "COMMIT", []).map(drop)
 }
 
-fn write_one(db: &Connection, BlockDigest { block, filter, totals }: &BlockDigest) -> Result<(), StoreError> {
+fn write_one(db: &Connection, BlockDigest { block, filter, totals, summary }: &BlockDigest) -> Result<(), StoreError> {
     // Fails if the block has a digest already, so that nothing is counted twice.
     apply::execute_one(db, "INSERT INTO audit_digests (block, filter) VALUES (?1, ?2)", params![signed(*block)?, filter])?;
+    summary.store(db, *block)?;
     let sql = "INSERT INTO audit_totals (day, principal, certificate, node, key_id, operation, outcome, entries, calls, first_at, last_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                ON CONFLICT DO UPDATE SET entries = entries + excluded.entries, calls = calls + excluded.calls,
@@ -216,7 +237,7 @@ fn write_one(db: &Connection, BlockDigest { block, filter, totals }: &BlockDiges
 
 /// Removes all digests, because entries were replaced. They are made again.
 pub(super) fn clear(db: &Connection) -> Result<(), StoreError> {
-    Ok(db.execute_batch("DELETE FROM audit_digests; DELETE FROM audit_totals;")?)
+    Ok(db.execute_batch("DELETE FROM audit_digests; DELETE FROM audit_totals; DELETE FROM audit_blocks; DELETE FROM audit_key_parts; DELETE FROM audit_keys;")?)
 }
 
 #[cfg(test)]

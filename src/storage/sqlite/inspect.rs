@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{
-    Coverage, KeyRequirement, Mode, OpenStoreError, StoreError, WrapperKeyUse, backup,
+    Coverage, KeyRequirement, Mode, OpenStoreError, StoreError, WrapperKeyUse, backup, chain,
     error::corrupt,
     jobs,
     open::{check_openable, check_structure, connect, looks_like_sqlite},
@@ -65,8 +65,7 @@ pub fn facts(path: &Path) -> Result<StoreFacts, StoreError> {
     let active = wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active);
     let active_coverage = active.map(|used| jobs::coverage(&db, KeyRequirement::WrapUnder(used.key.id))).transpose()?;
     let rotating = jobs::running(&db)?.is_some_and(|job| job.work.kind() == JobKind::Rotation);
-    let newest = "SELECT at FROM audit_entries ORDER BY sequence DESC LIMIT 1";
-    let newest_entry_at = db.query_row(newest, [], |row| row.get(0)).optional()?.map(Timestamp::from_micros);
+    let newest_entry_at = chain::newest_entry(&db)?.map(|entry| entry.at);
     Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at })
 }
 

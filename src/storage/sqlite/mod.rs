@@ -44,6 +44,7 @@ mod readers;
 mod removal;
 mod rows;
 mod schema;
+mod spans;
 mod totals;
 mod tree;
 mod uses;

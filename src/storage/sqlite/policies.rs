@@ -1,6 +1,6 @@
 //! What was in force at a time: the texts of policies, each under its digest, and the states of keys.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{StoreError, apply, error::corrupt};
 use crate::{
@@ -18,15 +18,21 @@ pub(super) fn text(db: &Connection, digest: &str) -> Result<Option<String>, Stor
     Ok(db.query_row("SELECT text FROM policies WHERE digest = ?1", [digest], |row| row.get(0)).optional()?)
 }
 
-/// The lifecycle of a key after its newest state change up to a time. Walks the state changes from the newest one.
+/// The lifecycle of a key after its newest state change up to a time. Walks its state changes from the newest one.
 pub(super) fn key_state_at(db: &Connection, id: KeyId, at: Timestamp) -> Result<Option<Lifecycle>, StoreError> {
     let sql = "SELECT sequence, entry FROM audit_entries INDEXED BY audit_entries_changes
-               WHERE state_revision IS NOT NULL AND +key_id = ?1 AND +at <= ?2 AND +key_revision IS NOT NULL ORDER BY state_revision DESC LIMIT 1";
-    let found: Option<(i64, Vec<u8>)> =
-        db.query_row(sql, params![id.to_string(), at.micros()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((sequence, bytes)) = found else { return Ok(None) };
-    let unreadable = |why: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {why}"));
-    let entry = Entry::decode(&bytes).map_err(|error| unreadable(&error))?;
-    let change = entry.state_change().map_err(|error| unreadable(&error))?.filter(|_| entry.key_id == Some(id) && entry.at <= at);
-    change.map(|change| Some(change.lifecycle)).ok_or_else(|| unreadable(&"its columns disagree with its bytes"))
+               WHERE state_revision IS NOT NULL AND +changed_key = ?1 ORDER BY state_revision DESC";
+    let mut sql = db.prepare_cached(sql)?;
+    let mut rows = sql.query([id.to_string()])?;
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get(0)?;
+        let unreadable = |why: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {why}"));
+        let entry = Entry::decode(row.get_ref(1)?.as_blob().unwrap_or_default()).map_err(|error| unreadable(&error))?;
+        let change = entry.state_change().map_err(|error| unreadable(&error))?.filter(|_| entry.key_id == Some(id));
+        let change = change.ok_or_else(|| unreadable(&"its columns disagree with its bytes"))?;
+        if entry.at <= at {
+            return Ok(Some(change.lifecycle));
+        }
+    }
+    Ok(None)
 }

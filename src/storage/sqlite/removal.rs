@@ -49,7 +49,7 @@ pub(super) fn remove_some(db: &Connection, through: u64) -> Result<(), StoreErro
 fn remove(db: &Connection, after: u64, last: u64) -> Result<(), StoreError> {
     let mut uses = Vec::new();
     {
-        let sql = "SELECT sequence, entry, leaf, at FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2 AND entry <> x''";
+        let sql = "SELECT sequence, entry, leaf FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2 AND entry <> x''";
         let mut sql = db.prepare_cached(sql)?;
         let mut rows = sql.query([signed(after)?, signed(last)?])?;
         while let Some(row) = rows.next()? {
@@ -63,15 +63,14 @@ fn remove(db: &Connection, after: u64, last: u64) -> Result<(), StoreError> {
             }
             // The entry itself says whether it is a state change. An edited column must not remove one.
             if !Entry::decode(bytes).map_err(|error| unreadable(&error))?.changes_state() {
-                uses.push((sequence, leaf, row.get::<_, i64>(3)?));
+                uses.push((sequence, leaf));
             }
         }
     }
     // SQLite merges pages when rows are deleted, and not when they become shorter: the rows are written anew.
     let delete = "DELETE FROM audit_entries WHERE sequence = ?1";
-    uses.iter().try_for_each(|(sequence, ..)| apply::execute_one(db, delete, [sequence]))?;
-    let insert =
-        "INSERT INTO audit_entries (sequence, entry, leaf, at, principal, operation, outcome) VALUES (?1, x'', ?2, ?3, '', '', '')";
-    uses.iter().try_for_each(|(sequence, leaf, at)| apply::execute_one(db, insert, params![sequence, leaf, at]))?;
+    uses.iter().try_for_each(|(sequence, _)| apply::execute_one(db, delete, [sequence]))?;
+    let insert = "INSERT INTO audit_entries (sequence, entry, leaf) VALUES (?1, x'', ?2)";
+    uses.iter().try_for_each(|(sequence, leaf)| apply::execute_one(db, insert, params![sequence, leaf]))?;
     apply::execute_one(db, "UPDATE meta SET removal_position = ?1", params![signed(last)?])
 }

@@ -7,7 +7,6 @@ use rusqlite::{Connection, params};
 use super::{
     StoreError,
     apply::{self, Batch, Head, execute_one},
-    blocks::NewestBlock,
     digests,
     error::{corrupt, signed},
 };
@@ -181,12 +180,12 @@ fn repair_entries(db: &Connection, source: &Source, now: Timestamp) -> Result<()
     for (sequence, leaf) in wrong {
         execute_one(db, "UPDATE audit_entries SET leaf = ?2 WHERE sequence = ?1", params![signed(sequence)?, leaf])?;
     }
-    let (mut batch, mut newest_block) = (Batch::default(), NewestBlock::default());
+    let mut batch = Batch::default();
     for missing in gaps {
         let mut head = Head { sequence: missing - 1, store_revision: 0, frozen: false, chain: CHAIN_START };
         let reason = Some("the entry with this number was missing when the operator accepted the log".into());
         let event = AuditEvent { reason, ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-")) };
-        apply::log(db, source, &mut head, &event, None, &mut batch, &mut newest_block)?;
+        apply::log(db, source, &mut head, &event, None, &mut batch)?;
     }
     Ok(())
 }

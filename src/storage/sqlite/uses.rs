@@ -1,10 +1,10 @@
 //! Whether an imported key was used since its import, from the entries about it in the log. It decides about uses by programs that did not
 //! write the first use of a key into the chain of state changes.
 //!
-//! The entries are found by the index of the key, from the newest one back to its import: the time depends on this key only. Each row is
+//! The entries are found by the summary of the log, from the newest one back to its import: the time depends on this key only. Each row is
 //! compared with the bytes and the hash of its entry, and the revisions of the key must lead back, without a gap, from the one that the chain
 //! has. Then the entries since the import are counted, because a removed entry leaves a gap in the sequence numbers. What remains undetected
-//! is a use by an earlier program whose entry was replaced in all its parts, or hidden from the index: no hash outside its row covers it.
+//! is a use by an earlier program whose entry was replaced in all its parts, or hidden from the summary: no hash outside its row covers it.
 //! A use by this program is in the chain, which a start verifies.
 
 use std::sync::{PoisonError, RwLock};
@@ -14,16 +14,18 @@ use rusqlite::Connection;
 use super::{
     StoreError, VerifiedState,
     chain::{CHECKED_COLUMNS, checked_entry},
+    entries::Contained,
     error::{corrupt, signed},
     read::{self, Snapshot},
     rows::unsigned,
+    spans::{Span, Spans},
 };
 use crate::{
     domain::KeyId,
-    storage::{LoggedUse, verified_state::is_import},
+    storage::{LoggedUse, Order, verified_state::is_import},
 };
 
-/// How many entries about a key one read decodes, and how many entries of the log one read counts. Each takes about 60 ms on two busy cores, so
+/// How many entries about a key one read decodes, and how many entries of the log one read looks at or counts. Each takes about 60 ms on two busy cores, so
 /// that other reads of the log have their turn.
 const READ_AT_ONCE: usize = 1 << 12;
 pub(super) const COUNTED_AT_ONCE: u64 = 1 << 15;
@@ -89,25 +91,41 @@ pub(super) enum Entries {
 
 /// Reads some of the entries about a key, from `position` back.
 pub(super) fn before(db: &Connection, id: KeyId, mut position: Position) -> Result<Entries, StoreError> {
-    let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE key_id = ?1 AND sequence <= ?2 ORDER BY sequence DESC");
-    let mut sql = db.prepare_cached(&sql)?;
-    let mut rows = sql.query((id.to_string(), signed(position.up_to)?))?;
-    for _ in 0..READ_AT_ONCE {
-        let Some(row) = rows.next()? else { return Err(unproven("it has no entry of the import of this key")) };
-        let (entry, _) = checked_entry(row)?;
-        if let Some(found) = LoggedUse::of(&entry) {
-            return Ok(Entries::Use(found));
+    let mut sql = db.prepare_cached(&format!(
+        "SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE sequence > ?1 AND sequence <= ?2 AND entry <> x'' ORDER BY sequence DESC"
+    ))?;
+    let (about_key, mut read, mut looked_at) = (Contained::key(id), 0, 0_u64);
+    let mut spans = Spans::of(db, Span { after: 0, last: position.up_to }, Order::Newest, Some(id))?;
+    while let Some(span) = spans.next()? {
+        let mut rows = sql.query((signed(span.after)?, signed(span.last)?))?;
+        while let Some(row) = rows.next()? {
+            if !about_key.in_entry(row.get_ref("entry")?.as_blob().unwrap_or_default()) {
+                continue;
+            }
+            let (entry, _) = checked_entry(row)?;
+            if let Some(found) = LoggedUse::of(&entry) {
+                return Ok(Entries::Use(found));
+            }
+            if let Some(revision) = entry.revision {
+                let missing = || unproven(format_args!("a state change of the key is missing after entry {}", entry.sequence));
+                position = position.back_to(revision).ok_or_else(missing)?;
+            }
+            if is_import(&entry) {
+                return Ok(Entries::Import(entry.sequence));
+            }
+            position.up_to = entry.sequence.saturating_sub(1);
+            read += 1;
+            if read == READ_AT_ONCE {
+                return Ok(Entries::More(position));
+            }
         }
-        if let Some(revision) = entry.revision {
-            let missing = || unproven(format_args!("a state change of the key is missing after entry {}", entry.sequence));
-            position = position.back_to(revision).ok_or_else(missing)?;
+        position.up_to = span.after;
+        looked_at = looked_at.saturating_add(span.last - span.after);
+        if looked_at >= COUNTED_AT_ONCE && position.up_to > 0 {
+            return Ok(Entries::More(position));
         }
-        if is_import(&entry) {
-            return Ok(Entries::Import(entry.sequence));
-        }
-        position.up_to = entry.sequence.saturating_sub(1);
     }
-    Ok(Entries::More(position))
+    Err(unproven("it has no entry of the import of this key"))
 }
 
 /// Checks that no entry after `after` up to `last` is missing.

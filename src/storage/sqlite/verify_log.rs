@@ -1,17 +1,15 @@
 //! Verifies the log in the file of a store, offline: each entry, its leaf hash and its index columns, each hash of the tree, each checkpoint, and the
 //! summary for queries. Nothing is written.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    path::Path,
-};
+use std::{collections::VecDeque, path::Path};
 
 use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
 
 use super::{
     OpenStoreError, StoreError,
-    blocks::{BLOCK, block_of, minute_of, texts_of},
+    blocks::{BLOCK, BlockSummary, block_of},
     chain::{self, CHECKED_COLUMNS, columns_agree},
+    digests,
     error::signed,
     open::{check_newest_schema, connect, looks_like_sqlite},
     rows::unsigned,
@@ -71,7 +69,7 @@ pub fn verify_log(path: &Path, trust: TrustedKeys, known: Vec<Checkpoint>) -> Re
     let mut log = Log {
         check: LogCheck::begin(name, Frontier::default(), trust, known, Depth::Fast)?,
         checkpoints: checkpoints(&db)?,
-        summary: Summary::default(),
+        summary: Summary { blocks: digests::first_without(&db)?, ..Summary::default() },
         db: &db,
     };
     log.read_entries()?;
@@ -105,7 +103,7 @@ struct Log<'db> {
 
 impl Log<'_> {
     fn read_entries(&mut self) -> Result<(), VerifyLogError> {
-        let sql = format!("SELECT {CHECKED_COLUMNS}, state_revision FROM audit_entries ORDER BY sequence");
+        let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries ORDER BY sequence");
         let mut sql = self.db.prepare(&sql)?;
         let mut rows = sql.query([])?;
         while let Some(row) = rows.next()? {
@@ -136,7 +134,7 @@ impl Log<'_> {
         }
         match Entry::decode(bytes) {
             Ok(entry) => {
-                if !columns_agree(row, &entry) || !state_column_agrees(row.get_ref("state_revision")?, &entry) {
+                if !columns_agree(row, &entry) {
                     self.check.fault(Finding::at(place, Reason::IndexColumns));
                 }
                 if let Some(missing) = self.summary.add(self.db, &entry)? {
@@ -210,22 +208,14 @@ fn note(db: &Connection, size: u64, origin: &str) -> Result<String, StoreError> 
     Ok(String::from_utf8(bytes).unwrap_or_default())
 }
 
-/// Whether the column has the number of the state change. After an operator accepted a broken chain, the changes before it have none.
-fn state_column_agrees(column: ValueRef<'_>, entry: &Entry) -> bool {
-    match column {
-        ValueRef::Null => true,
-        ValueRef::Integer(number) => entry.changes_state() && u64::try_from(number).ok() == entry.state_revision,
-        _ => false,
-    }
-}
-
-/// The values of the entries of one block, which the stored summary must have. More values in it cost time and hide nothing.
+/// The summary of the block that is read, as its entries say, which the stored one must have.
 #[derive(Default)]
 struct Summary {
+    /// The first block without a stored summary.
+    blocks: u64,
     block: u64,
     last: u64,
-    texts: [HashSet<String>; 4],
-    minutes: HashSet<i64>,
+    of_block: BlockSummary,
 }
 
 impl Summary {
@@ -234,31 +224,15 @@ impl Summary {
         let block = block_of(entry.sequence);
         let finding = if block == self.block { None } else { self.end(db)? };
         if block != self.block {
-            *self = Self { block, ..Self::default() };
+            *self = Self { block, blocks: self.blocks, ..Self::default() };
         }
         self.last = entry.sequence;
-        for ((_, value), known) in texts_of(entry).into_iter().zip(&mut self.texts) {
-            if let Some(value) = value.filter(|value| !known.contains(*value)) {
-                known.insert(value.to_owned());
-            }
-        }
-        self.minutes.insert(minute_of(entry.at));
+        self.of_block.add(entry);
         Ok(finding)
     }
 
     fn end(&self, db: &Connection) -> Result<Option<Finding>, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM audit_blocks WHERE block = ?1 AND field = ?2 AND value = ?3)";
-        let mut sql = db.prepare_cached(sql)?;
-        let block = signed(self.block)?;
-        let mut is_complete = true;
-        for (field, values) in ["principal", "operation", "node", "outcome"].into_iter().zip(&self.texts) {
-            for value in values {
-                is_complete &= sql.query_row((block, field, value), |row| row.get::<_, bool>(0))?;
-            }
-        }
-        for minute in &self.minutes {
-            is_complete &= sql.query_row((block, "minute", minute), |row| row.get::<_, bool>(0))?;
-        }
+        let is_complete = self.block >= self.blocks || self.of_block.is_stored(db, self.block)?;
         let first = (self.block * BLOCK).max(1);
         Ok((!is_complete).then_some(Finding { place: Place::Between { first, last: self.last }, reason: Reason::Summary }))
     }

@@ -26,7 +26,6 @@ use tokio::sync::{
 use super::{
     Commit, CommitError, Receipt, StoreError,
     apply::{self, Batch, Head, Verified},
-    blocks::NewestBlock,
     chain,
     error::signed,
     tree,
@@ -167,7 +166,6 @@ pub(super) struct WriterThread {
     source: Source,
     /// The cached state of the database. `None` if it must be read again.
     head: Option<Head>,
-    newest_block: NewestBlock,
     /// The verified state. This thread is the only one that changes it.
     state: Arc<RwLock<VerifiedState>>,
     /// The right edge of the tree over the durable entries, and the chain at that moment. This thread is the only one that changes it.
@@ -233,7 +231,7 @@ impl WriterThread {
     /// A writer that publishes what is durable in `shared`.
     pub(super) fn new(db: Connection, source: Source, shared: Shared, wal: WalBound) -> Self {
         let Shared { state, tree_head, revision } = shared;
-        Self { db, source, head: None, newest_block: NewestBlock::default(), state, tree_head, revision, purged: None, wal }
+        Self { db, source, head: None, state, tree_head, revision, purged: None, wal }
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<WriterMessage>) {
@@ -315,7 +313,6 @@ impl WriterThread {
         let written = self.transaction(commits);
         if written.is_err() {
             self.head = None;
-            self.newest_block.forget();
             if !self.db.is_autocommit() {
                 let _ = self.db.execute_batch("ROLLBACK");
             }
@@ -341,7 +338,7 @@ impl WriterThread {
         let (mut answers, mut now, mut doubtful, mut batch) = (Vec::new(), None, false, Batch::default());
         for commit in commits {
             now = now.max(Some(commit.event.at));
-            let mut context = Verified { state: &verified, batch: &mut batch, newest_block: &mut self.newest_block };
+            let mut context = Verified { state: &verified, batch: &mut batch };
             let answer = apply::isolated(&self.db, &self.source, &mut head, &mut context, commit);
             if let Err(CommitError::Unavailable(error)) = &answer {
                 // A full disk or a failed write also rolls back the earlier commits of the transaction.

@@ -28,7 +28,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// More than 256 entries, so that the tree has a stored hash.
+    /// More than 1024 entries, so that the tree has stored hashes, and a block its summary.
     pub(super) async fn make() -> Self {
         let mut vault = TestVault::start_with(|config| format!("{config}\n[audit]\ncheckpoint_interval = \"1day\"\n"));
         let [auditor, node] = ["auditor", "participant1"].map(|who| Caller::new(&vault, who));
@@ -39,9 +39,11 @@ impl Log {
         node.sign(&key).await.success();
         node.signing_key("participant1").await;
         let second = checkpoint().await;
-        for _ in second..260 {
-            auditor.get("/v1/audit/entries?limit=1").await.success();
+        let batch = json!({ "algorithm": "ed25519", "messages": vec![json!({ "message": "QQ==" }); 64] });
+        for _ in 0..16 {
+            node.post(&format!("/v1/keys/{key}/sign-batch"), &batch).await.success();
         }
+        vault.digested().await;
         let exported = auditor_command(&vault, &["audit", "export", "--out", "export.ndjson"]).output().unwrap();
         assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
         let keys = auditor.get("/v1/audit/verifier-keys").await.success();
@@ -54,8 +56,8 @@ impl Log {
             first,
             second,
             size: number("SELECT max(sequence) FROM audit_entries"),
-            used: number("SELECT min(sequence) FROM audit_entries WHERE operation = 'keys.sign'"),
-            changed: number("SELECT min(sequence) FROM audit_entries WHERE operation = 'keys.create'"),
+            used: number("SELECT min(sequence) FROM audit_log WHERE operation = 'keys.sign'"),
+            changed: number("SELECT min(sequence) FROM audit_log WHERE operation = 'keys.create'"),
         };
         drop(db);
         Self { vault, facts }

@@ -231,7 +231,18 @@ impl TestVault {
 
     /// The database of the vault, opened beside it.
     pub(crate) fn database(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.path("keyvault.db")).unwrap()
+        let db = rusqlite::Connection::open(self.path("keyvault.db")).unwrap();
+        db.execute_batch(LOG_VIEW).unwrap();
+        db
+    }
+
+    /// Waits until the complete blocks of the log have their digests.
+    pub(crate) async fn digested(&self) {
+        let left = "SELECT (SELECT max(sequence) + 1 FROM audit_entries) / 1024 - (SELECT count(*) FROM audit_digests)";
+        let db = self.database();
+        while db.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// The folder, kept as long as this handle lives.
@@ -262,3 +273,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// The log with fields of its entries as columns, for this connection.
+const LOG_VIEW: &str = "CREATE TEMP VIEW audit_log AS SELECT sequence, entry, leaf, state_revision, changed_key,
+    entry ->> '$.operation' AS operation, entry ->> '$.key_id' AS key_id, entry ->> '$.subject' AS subject, entry ->> '$.reason' AS reason
+    FROM audit_entries WHERE entry <> x'' AND json_valid(entry)";

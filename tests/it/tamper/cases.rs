@@ -132,6 +132,6 @@ fn logged(db: &Connection, field: &str, value: &str) -> u32 {
 
 /// How many entries say that the key itself, not one of its wraps, was set aside.
 pub(super) fn set_aside(db: &Connection, id: &str) -> u32 {
-    let sql = "SELECT count(*) FROM audit_entries WHERE key_id = ?1 AND operation = 'keys.quarantine' AND key_revision IS NOT NULL";
+    let sql = "SELECT count(*) FROM audit_entries WHERE changed_key = ?1 AND entry ->> '$.operation' = 'keys.quarantine'";
     db.query_row(sql, [id], |row| row.get(0)).unwrap()
 }

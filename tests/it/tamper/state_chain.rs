@@ -26,13 +26,13 @@ async fn an_old_row_and_a_hidden_entry_do_not_enable_a_disabled_key() {
     vault.client("key-admin").post(&format!("/v1/keys/{id}/disable"), &json!({})).await.unwrap();
     vault.kill();
     let restore = format!("UPDATE keys SET ({MUTABLE}) = (SELECT {MUTABLE} FROM old) WHERE id = '{id}'");
-    let hide = "UPDATE audit_entries SET key_revision = NULL WHERE key_id = ?1 AND operation = 'keys.disable'";
+    let hide = "UPDATE audit_entries SET changed_key = NULL WHERE changed_key = ?1 AND entry ->> '$.operation' = 'keys.disable'";
     assert_eq!(db.execute(&restore, []).unwrap(), 1);
     assert_eq!(db.execute(hide, [&id]).unwrap(), 1);
     let refused = vault.refuses_to_serve();
     assert!(refused.contains("was changed"), "{refused}");
     // With the log as it was, the old row alone does not enable the key.
-    db.execute("UPDATE audit_entries SET key_revision = 2 WHERE key_id = ?1 AND operation = 'keys.disable'", [&id]).unwrap();
+    db.execute("UPDATE audit_entries SET changed_key = ?1 WHERE entry ->> '$.key_id' = ?1 AND entry ->> '$.operation' = 'keys.disable'", [&id]).unwrap();
     vault.serve();
     assert_ne!(code(&vault, &id).await, "signed");
     drop(db);
