@@ -165,8 +165,8 @@ fn event(number: u64) -> AuditEvent {
         digest: Some([turn; 32]),
         client: Some("canton-keyvault-driver/0.1.0".into()),
         outcome: if number.is_multiple_of(5_000) { Outcome::Denied } else { Outcome::Ok },
-        request_id: Some(format!("{number:032x}")),
-        trace_id: Some(format!("{:032x}", number / 4)),
+        request_id: Some(format!("{number:032x}").into()),
+        trace_id: Some(format!("{:032x}", number / 4).into()),
         subject: rare.then(|| "wk-000000000001 to wk-000000000002, job-00000000000a".into()),
         ..AuditEvent::new(time(number), principal, operation, "0123456789abcdef".into())
     }

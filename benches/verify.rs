@@ -63,7 +63,7 @@ fn write(path: &std::path::Path, entries: u64) -> anyhow::Result<TrustedKeys> {
             algorithm: Some(Algorithm::Ed25519),
             digest: Some([0xcd; 32]),
             client: Some("canton-keyvault-driver/0.1.0".into()),
-            request_id: Some(format!("{sequence:032x}")),
+            request_id: Some(format!("{sequence:032x}").into()),
             ..AuditEvent::new(at, principal.clone(), Operation::Sign, "bench-1".into())
         };
         let changes = sequence % CHANGES == 0;

@@ -4,9 +4,13 @@
 use std::{path::Path, sync::Arc, thread};
 
 use anyhow::Context as _;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use canton_keyvault::{
+    crypto::{PrivateKey, SystemRandom, scheme},
+    domain::{Algorithm, KeySpec, Purpose},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rusqlite::Connection;
 use rustls::{
@@ -22,9 +26,32 @@ use tokio::sync::{mpsc, oneshot};
 const KEY: &str = "1220a63d079ae76ffba43d4a4be873afeb6ee14eaa2bb01b26a072a07d0cecadd809";
 
 struct Floor {
-    pair: Ed25519KeyPair,
-    verifier: Option<ParsedPublicKey>,
+    signer: Signer,
     log: mpsc::Sender<(Vec<u8>, oneshot::Sender<()>)>,
+}
+
+enum Signer {
+    /// Signs only.
+    Plain(Ed25519KeyPair),
+    /// The cryptography of the vault, which verifies each signature before it releases it.
+    Verifying(Box<dyn PrivateKey>),
+}
+
+impl Signer {
+    fn new(verify: bool) -> anyhow::Result<Self> {
+        if !verify {
+            return Ok(Self::Plain(Ed25519KeyPair::from_seed_unchecked(&[7; 32])?));
+        }
+        let scheme = scheme(KeySpec::EcCurve25519, Purpose::Signing).context("no Ed25519")?;
+        Ok(Self::Verifying(scheme.parse(&scheme.generate(&SystemRandom::default())?)?))
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, StatusCode> {
+        match self {
+            Self::Plain(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Self::Verifying(key) => key.sign(Algorithm::Ed25519, message).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,11 +71,10 @@ struct Answer {
 /// Serves until it is told to end.
 pub(crate) fn serve(folder: &Path, verify: bool) -> anyhow::Result<()> {
     let address = std::env::var("FLOOR_LISTEN").context("the benchmark starts its floors by itself")?;
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32])?;
-    let verifier = verify.then(|| ParsedPublicKey::new(&ED25519, pair.public_key().as_ref())).transpose()?;
+    let signer = Signer::new(verify)?;
     let log = writer(&folder.join(if verify { "floor-verify.db" } else { "floor.db" }))?;
     let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls(&folder.join("pki"))?));
-    let router = Router::new().route("/v1/keys/{id}/sign", post(sign)).with_state(Arc::new(Floor { pair, verifier, log }));
+    let router = Router::new().route("/v1/keys/{id}/sign", post(sign)).with_state(Arc::new(Floor { signer, log }));
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await?;
         println!("ready {KEY}");
@@ -68,15 +94,12 @@ pub(crate) fn serve(folder: &Path, verify: bool) -> anyhow::Result<()> {
 async fn sign(State(floor): State<Arc<Floor>>, Json(ask): Json<Ask>) -> Result<Json<Answer>, StatusCode> {
     let fault = |_| StatusCode::INTERNAL_SERVER_ERROR;
     let message = STANDARD.decode(&ask.message).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let signature = floor.pair.sign(&message);
-    if let Some(verifier) = &floor.verifier {
-        verifier.verify_sig(&message, signature.as_ref()).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    }
+    let signature = floor.signer.sign(&message)?;
     let (written, durable) = oneshot::channel();
     // As long as an entry of the vault.
     floor.log.send((vec![b'.'; 560], written)).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     durable.await.map_err(fault)?;
-    let signature = STANDARD.encode(signature.as_ref());
+    let signature = STANDARD.encode(signature);
     Ok(Json(Answer { key_id: KEY, algorithm: ask.algorithm, signature, signature_format: "concat" }))
 }
 

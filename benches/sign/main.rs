@@ -6,6 +6,7 @@
 
 mod fill;
 mod floor;
+mod keys;
 mod server;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
@@ -27,7 +28,7 @@ struct Args {
     /// Connections, comma-separated
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     connections: Vec<u32>,
-    /// Fill the vault with so many keys first
+    /// Measure a vault with so many keys instead
     #[arg(long, default_value_t = 0)]
     keys: u32,
     /// Be a floor, in this folder: for the benchmark itself
@@ -46,14 +47,11 @@ fn main() -> anyhow::Result<()> {
     if let Some(folder) = &args.floor {
         return floor::serve(folder, args.verify);
     }
-    let folder = Folder::new()?;
-    let mut vault = Server::dev(&folder.0)?;
     if args.keys > 0 {
-        vault.stop()?;
-        fill::fill(&folder.0, args.keys)?;
-        vault = Server::dev(&folder.0)?;
+        return keys::measure(args.keys);
     }
-    vault = starts(vault, &folder)?;
+    let folder = Folder::new()?;
+    let vault = starts(Server::dev(&folder.0)?, &folder)?;
     let servers = [vault, Server::floor(&folder.0, true)?, Server::floor(&folder.0, false)?];
     let mut cells: BTreeMap<(u32, usize), Vec<Cell>> = BTreeMap::new();
     for _ in 0..args.rounds {

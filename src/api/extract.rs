@@ -5,7 +5,7 @@ use std::{borrow::Cow, str::FromStr, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathParams, Request},
+    extract::{FromRequest, FromRequestParts, MatchedPath, Query, RawPathParams, Request, rejection::QueryRejection},
     http::{HeaderMap, request::Parts},
 };
 use http_body_util::{BodyExt as _, Limited};
@@ -19,7 +19,7 @@ use crate::{
     vault::{CallContext, RequestSlot, VaultError},
 };
 
-use super::{Api, Problem, trace::RequestId};
+use super::{Api, Problem, trace::CallStart};
 
 /// The longest body of any call: an import of a key in base64 fits.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -96,63 +96,56 @@ where
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let call = call(&parts)?;
+        let Some(CallStart { slot, request_id, principal }) = parts.extensions.remove() else { return Err(without_start()) };
+        let call = call(&parts, request_id, principal);
         let mut key = None;
         let read = async {
-            let slot = parts.extensions.get::<Arc<RequestSlot>>().cloned();
             let slot = slot.ok_or(VaultError::Internal("a request without a place"))?;
             let path = P::read(id(&mut parts).await.as_deref())?;
             key = path.key();
-            let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-            if call.idempotency_key.is_some() && !api.operations.takes_idempotency_key(&parts.method, matched) {
-                // A caller who sends it may rely on it.
-                return Err(VaultError::InvalidRequest("Idempotency-Key: this call does not take one. Omit the header".into()));
-            }
-            let query =
-                Query::<Q>::try_from_uri(&parts.uri).map_err(|error| VaultError::InvalidRequest(bounded(format!("query: {error}"))))?.0;
-            let body = json(body, &slot).await?;
+            check_idempotency_key(api, &parts, &call)?;
+            let query = Query::<Q>::try_from_uri(&parts.uri).map_err(|error| unreadable_query(&error))?.0;
+            let text = body_text(body, &slot).await?;
+            let body = serde_json::from_slice(&text).map_err(|error| unreadable_body(&error))?;
             Ok((slot, path, query, body))
         };
         match read.await {
             Ok((slot, path, query, body)) => Ok(Self { call, path, query, body, _slot: slot }),
-            Err(error) => Err(reject(api, &parts, &call, key, error).await),
+            Err(error) => Err(Box::pin(reject(api, &parts, &call, key, error)).await),
         }
     }
 }
 
 /// The refusal of a call before it is read. Its entry names the key of the path.
-pub(super) async fn refuse(api: &Arc<Api>, request: Request, error: VaultError) -> Problem {
+pub(super) async fn refuse(api: &Arc<Api>, start: CallStart, request: Request, error: VaultError) -> Problem {
     let (mut parts, _) = request.into_parts();
-    let call = match call(&parts) {
-        Ok(call) => call,
-        Err(problem) => return problem,
-    };
+    let call = call(&parts, start.request_id, start.principal);
     let key = id(&mut parts).await.and_then(|id| id.parse().ok());
     reject(api, &parts, &call, key, error).await
 }
 
 /// The refusal of a call that matches no route. It gets an entry like any other call.
-pub(super) async fn unroutable(api: &Api, parts: &Parts, error: VaultError) -> Problem {
-    match call(parts) {
-        Ok(call) => Problem::of(&api.vault.reject(&call, Operation::NoSuchCall, None, error).await, &call.request_id),
-        Err(problem) => problem,
-    }
+pub(super) async fn unroutable(api: &Api, request: Request, error: VaultError) -> Problem {
+    let (mut parts, _) = request.into_parts();
+    let Some(CallStart { request_id, principal, .. }) = parts.extensions.remove() else { return without_start() };
+    let call = call(&parts, request_id, principal);
+    Problem::of(&api.vault.reject(&call, Operation::NoSuchCall, None, error).await, &call.request_id)
+}
+
+fn without_start() -> Problem {
+    Problem::of(&VaultError::Internal("a request without a principal"), "")
 }
 
 /// The caller as the connection proved it, and what the headers say about the call. No header identifies the caller.
-fn call(parts: &Parts) -> Result<CallContext, Problem> {
-    let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.as_str());
-    let Some(principal) = parts.extensions.get::<Principal>() else {
-        return Err(Problem::of(&VaultError::Internal("a request without a principal"), request_id));
-    };
+fn call(parts: &Parts, request_id: Arc<str>, principal: Principal) -> CallContext {
     let header = |name: &str| text(&parts.headers, name);
-    Ok(CallContext {
-        principal: principal.clone(),
-        request_id: request_id.to_owned(),
-        client: header("user-agent").map(|agent| client(&agent)).filter(|client| !client.is_empty()),
-        trace_id: header("traceparent").and_then(|parent| trace_id(&parent).map(str::to_owned)),
+    CallContext {
+        principal,
+        request_id,
+        client: header("user-agent").map(|agent| client(&agent)).filter(|client| !client.is_empty()).map(Into::into),
+        trace_id: header("traceparent").and_then(|parent| trace_id(&parent).map(Into::into)),
         idempotency_key: parts.headers.contains_key("idempotency-key").then(|| header("idempotency-key").unwrap_or_default().into_owned()),
-    })
+    }
 }
 
 async fn reject(api: &Arc<Api>, parts: &Parts, call: &CallContext, key: Option<KeyId>, error: VaultError) -> Problem {
@@ -162,12 +155,39 @@ async fn reject(api: &Arc<Api>, parts: &Parts, call: &CallContext, key: Option<K
 }
 
 async fn id(parts: &mut Parts) -> Option<String> {
+    // The usual form of a path costs one allocation, that of axum several.
+    let matched = parts.extensions.get::<MatchedPath>()?.as_str();
+    if let Some(place) = matched.split('/').position(|segment| segment == "{id}") {
+        let segment = parts.uri.path().split('/').nth(place)?;
+        if !segment.contains('%') {
+            return Some(segment.to_owned());
+        }
+    }
     let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
     params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned())
 }
 
+// What follows does not depend on the types of the call: it is compiled once, and not for every call.
+
+fn check_idempotency_key(api: &Api, parts: &Parts, call: &CallContext) -> Result<(), VaultError> {
+    let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if call.idempotency_key.is_some() && !api.operations.takes_idempotency_key(&parts.method, matched) {
+        // A caller who sends it may rely on it.
+        return Err(VaultError::InvalidRequest("Idempotency-Key: this call does not take one. Omit the header".into()));
+    }
+    Ok(())
+}
+
+fn unreadable_query(error: &QueryRejection) -> VaultError {
+    VaultError::InvalidRequest(bounded(format!("query: {error}")))
+}
+
+fn unreadable_body(error: &serde_json::Error) -> VaultError {
+    VaultError::InvalidRequest(format!("body: {}", without_values(error)))
+}
+
 /// Reads a bounded JSON body into a buffer that is wiped. An empty body counts as an empty object.
-async fn json<B: DeserializeOwned>(body: Body, slot: &RequestSlot) -> Result<B, VaultError> {
+async fn body_text(body: Body, slot: &RequestSlot) -> Result<Zeroizing<Vec<u8>>, VaultError> {
     let mut limited = Limited::new(body, BODY_LIMIT);
     let (mut bytes, mut taken) = (Zeroizing::new(Vec::with_capacity(1024)), 0);
     while let Some(frame) = limited.frame().await {
@@ -185,12 +205,14 @@ async fn json<B: DeserializeOwned>(body: Body, slot: &RequestSlot) -> Result<B, 
             bytes.extend_from_slice(data);
         }
     }
-    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    if bytes.is_empty() {
+        bytes.extend_from_slice(b"{}");
+    }
     // serde would also read the fields of an object from an array, by their order.
-    if text.trim_ascii_start().first() != Some(&b'{') {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(VaultError::InvalidRequest("body: not a JSON object".into()));
     }
-    serde_json::from_slice(text).map_err(|error| VaultError::InvalidRequest(format!("body: {}", without_values(&error))))
+    Ok(bytes)
 }
 
 fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -24,17 +24,15 @@ use axum::{
     Router,
     extract::{Request, State},
     middleware,
-    response::IntoResponse as _,
 };
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     crypto::Random,
-    vault::{Code, Vault, VaultError},
+    mtls::Trust,
+    vault::{OperationHistograms, Vault, VaultError},
 };
 
-use self::{problem::Anonymous, routes::Operations};
-use crate::mtls::{Admission, NotAdmitted, Trust, admit};
+use self::routes::Operations;
 
 pub use self::{
     audit::entries::AuditEntry,
@@ -53,28 +51,27 @@ pub use self::{
 /// The state of every handler.
 pub(crate) struct Api {
     vault: Arc<Vault>,
+    trust: Arc<Trust>,
     random: Arc<dyn Random>,
     operations: Operations,
+    request_seconds: OperationHistograms,
 }
 
 /// The router of the API listener. Every request passes the connection limits and the identity check first.
 pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> Router {
-    let api = Arc::new(Api { vault, random, operations: Operations::new() });
-    let admission = Admission::new(trust, |reason: NotAdmitted| Anonymous::new(Code::Unauthenticated, reason.to_string()).into_response());
+    let request_seconds = OperationHistograms::new(trace::CLASSES.len());
+    let api = Arc::new(Api { vault, trust, random, operations: Operations::new(), request_seconds });
     routes::router()
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), place::take_place))
-        .layer(middleware::from_fn_with_state(admission, admit))
-        .layer(CatchPanicLayer::custom(trace::on_panic))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), trace::trace))
         .with_state(api)
 }
 
 async fn no_route(State(api): State<Arc<Api>>, request: Request) -> Problem {
-    extract::unroutable(&api, &request.into_parts().0, VaultError::NoSuchRoute).await
+    extract::unroutable(&api, request, VaultError::NoSuchRoute).await
 }
 
 async fn no_method(State(api): State<Arc<Api>>, request: Request) -> Problem {
-    extract::unroutable(&api, &request.into_parts().0, VaultError::MethodNotAllowed).await
+    extract::unroutable(&api, request, VaultError::MethodNotAllowed).await
 }

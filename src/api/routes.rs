@@ -1,6 +1,6 @@
 //! The route table: every call of `/v1`, and the OpenAPI document that is generated from it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
@@ -187,11 +187,8 @@ impl Operations {
         // A HEAD is answered by the route of its GET.
         let method = if method == Method::HEAD { &Method::GET } else { method };
         // A path that takes the rest of the URL has another form in the document.
-        self.0
-            .get(matched.replace("{*", "{").as_str())?
-            .iter()
-            .find(|(of, ..)| of == method)
-            .map(|(_, operation, takes)| (*operation, *takes))
+        let path = if matched.contains("{*") { Cow::Owned(matched.replace("{*", "{")) } else { Cow::Borrowed(matched) };
+        self.0.get(&*path)?.iter().find(|(of, ..)| of == method).map(|(_, operation, takes)| (*operation, *takes))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Around every request: an id, one log line, one measurement, and a problem document if a handler panicked.
+//! Around every request: an id, the identity check, one log line, one measurement, and a problem document if a handler panicked.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -8,46 +8,49 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 
 use crate::{
     domain::{Hex, KeyId, Operation, Principal},
-    mtls::RefusedClient,
-    vault::{CallFields, Code, Reason},
+    mtls::admit,
+    vault::{CallFields, Code, Reason, RequestSlot},
 };
 
 use super::{
-    Api,
+    Api, place,
     problem::{Anonymous, Refusal},
 };
 
-/// The id of a request: 32 hex digits, random.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(Arc<str>);
-
-impl RequestId {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
+/// What is known of a call before it is read: an extension of its request.
+#[derive(Clone)]
+pub(super) struct CallStart {
+    /// The id of the request: 32 hex digits, random.
+    pub(super) request_id: Arc<str>,
+    /// The caller.
+    pub(super) principal: Principal,
+    /// The place of the request within the limits of its principal. `None` until it has one.
+    pub(super) slot: Option<Arc<RequestSlot>>,
 }
 
-/// Gives the request its id, and logs and measures its result.
-pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+/// The classes of status, by which requests are counted.
+pub(super) const CLASSES: [&str; 3] = ["ok", "refused", "failed"];
+
+/// The only middleware: each further one would cost every request several allocations. Gives the request its id, and logs and measures its result.
+pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&api);
-    request.extensions_mut().insert(id.clone());
-    let (method, version) = (request.method().clone(), request.version());
-    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let version = request.version();
+    let matched = request.extensions().get::<MatchedPath>();
     let traceparent = request.headers().get("traceparent").cloned();
-    let operation = matched.and_then(|path| api.operations.of(&method, path.as_str()));
+    let operation = matched.and_then(|path| api.operations.of(request.method(), path.as_str()));
     // Labels from closed sets: operations of the route table, and classes of status.
     let name = operation.map_or("none", |operation| operation.as_str());
-    let call = CallFields::new(Arc::clone(&id.0), name, key_in(request.uri().path()));
-    let mut response = Arc::clone(&call).scope(next.run(request)).await;
-    if let Some(refused) = response.extensions_mut().remove::<RefusedClient>() {
-        refused.record(id.as_str());
-    }
-    Anonymous::name(&mut response, id.as_str());
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+    let call = CallFields::new(Arc::clone(&id), name, key_in(request.uri().path()));
+    let mut principal = None;
+    let admitted = AssertUnwindSafe(admitted(&api, &id, operation, request, next, &mut principal)).catch_unwind();
+    let mut response = Arc::clone(&call).scope(admitted).await.unwrap_or_else(on_panic);
+    Anonymous::name(&mut response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
     if let Some(parent) = traceparent {
@@ -60,23 +63,56 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, mut request: Request, nex
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let class = match status {
-        0..400 => "ok",
-        400..500 => "refused",
-        _ => "failed",
+        0..400 => 0,
+        400..500 => 1,
+        _ => FAILED,
     };
-    metrics::histogram!("keyvault_request_seconds", "operation" => name, "outcome" => class).record(elapsed.as_secs_f64());
-    let principal = response.extensions().get::<Principal>().map_or("", |principal| &*principal.name);
+    let outcome = CLASSES.get(class).copied().unwrap_or_default();
+    api.request_seconds.record(
+        operation,
+        class,
+        elapsed,
+        || metrics::histogram!("keyvault_request_seconds", "operation" => name, "outcome" => outcome),
+    );
+    let principal = principal.as_ref().map_or("", |principal: &Principal| &*principal.name);
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     call.sync_scope(|| match response.extensions().get::<Refusal>() {
-        Some(Refusal { code, reason, cause }) if class == "failed" => {
+        Some(Refusal { code, reason, cause }) if class == FAILED => {
             let (code, reason) = (code.as_str(), reason.map(Reason::as_str));
             tracing::warn!(status, micros, principal, code, reason, cause, "request failed");
         }
-        _ if class == "failed" => tracing::warn!(status, micros, principal, "request failed"),
+        _ if class == FAILED => tracing::warn!(status, micros, principal, "request failed"),
         Some(Refusal { code, cause, .. }) => tracing::debug!(status, micros, principal, code = code.as_str(), cause, "request"),
         None => tracing::debug!(status, micros, principal, "request"),
     });
     response
+}
+
+/// The class of 5xx.
+const FAILED: usize = 2;
+
+/// Refuses a client that is not admitted, and lets others go on. `principal` is who it is, as soon as that is known.
+async fn admitted(
+    api: &Arc<Api>,
+    id: &Arc<str>,
+    operation: Option<Operation>,
+    request: Request,
+    next: Next,
+    principal: &mut Option<Principal>,
+) -> Response {
+    match admit(&api.trust, &request) {
+        Ok(admitted) => {
+            *principal = Some(admitted.clone());
+            let start = CallStart { request_id: Arc::clone(id), principal: admitted, slot: None };
+            place::take_place(api, start, operation.unwrap_or(Operation::NoSuchCall), request, next).await
+        }
+        Err(refused) => {
+            refused.record(id);
+            let mut response = Anonymous::new(Code::Unauthenticated, refused.reason.to_string()).into_response();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
 }
 
 /// The key that a path names. Other text from outside is no part of a log line.
@@ -85,14 +121,14 @@ fn key_in(path: &str) -> Option<KeyId> {
 }
 
 /// What a caller sees of a panic: an internal error, without the panic message.
-pub(super) fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+fn on_panic(_: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!("keyvault_panics_total").increment(1);
     Anonymous::new(Code::Internal, "the vault failed; nothing was done").into_response()
 }
 
-fn request_id(api: &Api) -> RequestId {
+fn request_id(api: &Api) -> Arc<str> {
     let mut random = [0; 16];
     // An id that is not unique makes the log less clear, but is no reason to refuse the call.
     let _ = api.random.fill(&mut random);
-    RequestId(Hex(&random).to_string().into())
+    Hex(&random).to_string().into()
 }

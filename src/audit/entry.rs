@@ -169,6 +169,113 @@ pub struct Entry {
     pub removed_through: Option<u64>,
 }
 
+/// The bytes of the entry of an event that changes no state: those of [`Entry::new`] and [`Entry::encode`], without a copy of each text. A signature
+/// writes such an entry.
+///
+/// # Errors
+/// Never in practice: all fields serialize.
+pub fn encode_use(sequence: u64, source: &Source, event: &AuditEvent, state_revision: u64) -> Result<Vec<u8>, EntryError> {
+    #[derive(Serialize)]
+    struct Use<'a> {
+        v: u32,
+        sequence: u64,
+        at: Timestamp,
+        vault: &'a str,
+        instance: &'a str,
+        version: &'a str,
+        principal: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certificate: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<&'a str>,
+        operation: Operation,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_id: Option<KeyId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node: Option<&'a NodeName>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        algorithm: Option<Algorithm>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<&'a str>,
+        outcome: Outcome,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        policy_revision: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        kms_request_ids: &'a [String],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<&'a str>,
+        state_revision: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<&'a str>,
+    }
+    // Destructured, so that a new field cannot be forgotten here.
+    let AuditEvent {
+        at,
+        principal,
+        operation,
+        key,
+        node,
+        algorithm,
+        digest,
+        outcome,
+        reason,
+        policy_revision,
+        kms: KmsUse { request_ids, wrapper_keys: _ },
+        client,
+        trace_id,
+        request_id,
+        change,
+        subject,
+        count,
+        note,
+    } = event;
+    if change.is_some() {
+        return Entry::new(sequence, source, event, StatePosition::unchanged(state_revision)).encode();
+    }
+    let (mut certificate_digits, mut digest_digits) = ([0; 64], [0; 64]);
+    let entry = Use {
+        v: Entry::VERSION,
+        sequence,
+        at: *at,
+        vault: &source.vault,
+        instance: &source.instance,
+        version: &source.version,
+        principal: &principal.name,
+        certificate: principal.certificate.as_ref().map(|digest| hex(digest, &mut certificate_digits)),
+        client: client.as_deref(),
+        operation: *operation,
+        key_id: *key,
+        node: node.as_ref(),
+        algorithm: *algorithm,
+        digest: digest.as_ref().map(|digest| hex(digest, &mut digest_digits)),
+        outcome: *outcome,
+        reason: reason.as_deref(),
+        subject: subject.as_deref(),
+        count: *count,
+        policy_revision,
+        kms_request_ids: request_ids,
+        trace_id: trace_id.as_deref(),
+        request_id: request_id.as_deref(),
+        state_revision,
+        note: note.as_deref(),
+    };
+    // Most entries fit, so that the buffer does not grow.
+    let mut bytes = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut bytes, &entry)?;
+    Ok(bytes)
+}
+
+fn hex<'a>(digest: &[u8; 32], digits: &'a mut [u8; 64]) -> &'a str {
+    base16ct::lower::encode_str(digest, digits).unwrap_or_default()
+}
+
 /// Why stored bytes are not a valid entry.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
@@ -220,7 +327,7 @@ impl Entry {
             version: source.version.clone(),
             principal: principal.name.to_string(),
             certificate: principal.certificate.as_ref().map(|digest| Hex(digest).to_string()),
-            client: client.clone(),
+            client: client.as_deref().map(str::to_owned),
             operation: *operation,
             key_id: *key,
             node: node.clone(),
@@ -234,10 +341,10 @@ impl Entry {
             delete_at: change.and_then(|change| change.delete_at),
             subject: subject.clone(),
             count: *count,
-            policy_revision: policy_revision.clone(),
+            policy_revision: policy_revision.to_string(),
             kms_request_ids: request_ids.clone(),
-            trace_id: trace_id.clone(),
-            request_id: request_id.clone(),
+            trace_id: trace_id.as_deref().map(str::to_owned),
+            request_id: request_id.as_deref().map(str::to_owned),
             state_revision: Some(revision),
             previous: previous.map(|leaf| Hex(&leaf).to_string()),
             frozen,
@@ -399,6 +506,27 @@ mod tests {
         assert!(Entry::decode(&bytes).unwrap().changes_state());
         let unchanged = Entry::new(7, &source(), &event, StatePosition::unchanged(9));
         assert!(!unchanged.changes_state() && unchanged.state_revision == Some(9));
+    }
+
+    #[test]
+    fn a_use_has_the_bytes_of_its_entry() {
+        let full = AuditEvent {
+            reason: Some("a \"reason\"".into()),
+            kms: KmsUse { request_ids: vec!["k-1".into(), "k-2".into()], wrapper_keys: Vec::new() },
+            client: Some("client".into()),
+            trace_id: Some("trace".into()),
+            request_id: Some("request".into()),
+            subject: Some("sübject".into()),
+            count: Some(3),
+            note: Some("note\n".into()),
+            change: None,
+            ..event()
+        };
+        let empty = AuditEvent::new(Timestamp::from_micros(1_767_225_600_000_000), Principal::system(), Operation::Start, "-".into());
+        for event in [full, empty, event()] {
+            let expected = Entry::new(7, &source(), &event, StatePosition::unchanged(9)).encode().unwrap();
+            assert_eq!(encode_use(7, &source(), &event, 9).unwrap(), expected, "{event:?}");
+        }
     }
 
     #[test]

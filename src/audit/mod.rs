@@ -11,6 +11,6 @@ pub mod verify;
 pub mod witness;
 
 pub use self::checkpoint::{Checkpoint, NotACheckpoint};
-pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, leaf_hash};
+pub use self::entry::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, encode_use, leaf_hash};
 pub use self::key_rotation::{KeyRotation, NotARotation, checkpoint_key_rotation};
 pub use self::note::{KeyType, MAX_NOTE, NoteError, NoteSignature, SignedNote, VerifierKey};

@@ -1,5 +1,7 @@
 //! Audit events: one for each call, including reads and refusals, before the audit log numbers it.
 
+use std::sync::Arc;
+
 use super::{Algorithm, KeyId, Lifecycle, NodeName, Operation, Principal, Timestamp, WrapperKeyId, text::text_enum};
 
 text_enum!(
@@ -59,7 +61,8 @@ impl KmsUse {
     }
 }
 
-/// One event. It contains digests only: no message, plaintext, ciphertext or key material.
+/// One event. It contains digests only: no message, plaintext, ciphertext or key material. The texts that every call has are shared, so that a copy of
+/// the event of a use allocates nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// The time of the event.
@@ -81,15 +84,15 @@ pub struct AuditEvent {
     /// The problem code of a refusal or failure, or the cause of a state change.
     pub reason: Option<String>,
     /// The revision of the policy that decided.
-    pub policy_revision: String,
+    pub policy_revision: Arc<str>,
     /// The KMS calls.
     pub kms: KmsUse,
     /// What the client says of itself, at most 64 visible ASCII characters and spaces. Not authenticated.
-    pub client: Option<String>,
+    pub client: Option<Arc<str>>,
     /// The W3C trace id (32 hex digits), if the caller sent one.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Arc<str>>,
     /// The request id, as in `x-request-id` of the response.
-    pub request_id: Option<String>,
+    pub request_id: Option<Arc<str>>,
     /// The new state of a key, for a state change.
     pub change: Option<StateChange>,
     /// The object of the operation if it is not a key: a wrapper key id, a file name, a revision.
@@ -102,7 +105,7 @@ pub struct AuditEvent {
 
 impl AuditEvent {
     /// An event with the mandatory fields only.
-    pub fn new(at: Timestamp, principal: Principal, operation: Operation, policy_revision: String) -> Self {
+    pub fn new(at: Timestamp, principal: Principal, operation: Operation, policy_revision: Arc<str>) -> Self {
         Self {
             at,
             principal,

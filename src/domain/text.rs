@@ -17,7 +17,11 @@ pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&base16ct::lower::encode_string(self.0))
+        let mut buffer = [0; 64];
+        match base16ct::lower::encode_str(self.0, &mut buffer) {
+            Ok(text) => f.write_str(text),
+            Err(_) => f.write_str(&base16ct::lower::encode_string(self.0)),
+        }
     }
 }
 

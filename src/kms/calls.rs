@@ -88,17 +88,17 @@ impl CallList {
 
 impl KmsCalls {
     /// Runs an operation, which has entries of its own. Calls that none of them took are loose at its end, also if it is cancelled.
-    pub async fn operation<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
-        self.operation_of(None, work).await
+    pub fn operation<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> {
+        self.operation_of(None, work)
     }
 
     /// The same, as a part of a job.
-    pub async fn operation_of<F: Future>(self: &Arc<Self>, job: Option<JobId>, work: F) -> F::Output {
-        let work = async {
+    pub fn operation_of<F: Future>(self: &Arc<Self>, job: Option<JobId>, work: F) -> impl Future<Output = F::Output> {
+        let work = async move {
             let _rest = Rest { job, calls: self };
             work.await
         };
-        OPERATION.scope(Mutex::default(), work).await
+        OPERATION.scope(Mutex::default(), work)
     }
 
     /// The calls of the running operation that no entry has yet. `None` if there are none.

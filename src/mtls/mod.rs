@@ -30,7 +30,7 @@ mod tls;
 mod trust;
 mod trust_anchors;
 
-pub use self::admission::{Admission, admit};
+pub use self::admission::admit;
 pub use self::answer::HeldByAnswer;
 pub use self::body::BodyTimeout;
 pub use self::certificate::ExpiryKind;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     certificate::ends,
@@ -25,6 +26,8 @@ pub struct Peer {
     chain: Vec<CertificateDer<'static>>,
     bounds: Vec<Timestamp>,
     pub(super) decision: ArcSwap<CachedDecision>,
+    /// Ends the connection after the requests in progress: `Connection: close`, or GOAWAY.
+    close: CancellationToken,
 }
 
 impl Peer {
@@ -47,7 +50,18 @@ impl Peer {
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             bounds,
             decision: ArcSwap::from_pointee(CachedDecision::none()),
+            close: CancellationToken::new(),
         })
+    }
+
+    /// Ends the connection after the requests in progress.
+    pub(super) fn close(&self) {
+        self.close.cancel();
+    }
+
+    /// Returns when the connection must end.
+    pub(super) async fn closed(&self) {
+        self.close.cancelled().await;
     }
 
     /// The name of the principal, or why the certificate has none.

@@ -53,12 +53,12 @@ struct Window {
     omitted: u64,
 }
 
-/// A refused request, in the extensions of its response: the request id is added where the request is traced.
-#[derive(Clone)]
+/// A refused request.
 pub struct RefusedClient {
     pub(super) log: Arc<RefusalLog>,
     pub(super) peer: Option<Arc<Peer>>,
-    pub(super) reason: NotAdmitted,
+    /// Why, for the answer.
+    pub reason: NotAdmitted,
 }
 
 impl RefusedClient {

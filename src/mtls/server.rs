@@ -20,7 +20,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ConnectionLimits, Trust,
-    admission::CloseConnection,
     arrivals::{Arrival, Arrivals, Stage},
     connection::{Protocol, drive},
     limits::TLS_BUFFER,
@@ -34,7 +33,7 @@ pub type MayFreeze = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 
 /// Serves `router` over mTLS until `shutdown`, then answers the requests in progress (at most `limits.drain_timeout`) and returns.
 ///
-/// Each request carries an `Extension<Arc<Peer>>`; put [`crate::mtls::admit`] in front of the routes to turn it into a principal.
+/// Each request carries an `Extension<Arc<Peer>>`; [`crate::mtls::admit`] turns it into a principal, before anything else looks at the request.
 pub async fn serve(
     listener: TcpListener,
     trust: Arc<Trust>,
@@ -152,13 +151,12 @@ impl Listener {
 
     async fn serve(&self, stream: TlsStream<TcpStream>, peer: Arc<Peer>) -> &'static str {
         let protocol = protocol_of(&stream);
-        let hang_up = CloseConnection(CancellationToken::new());
         let end = {
-            let (hang_up, peer) = (hang_up.clone(), Arc::clone(&peer));
+            let peer = Arc::clone(&peer);
             async move {
                 tokio::select! {
                     () = self.shutdown.cancelled() => "shutdown",
-                    () = hang_up.0.cancelled() => "not_admitted",
+                    () = peer.closed() => "not_admitted",
                     () = sleep(self.limits.max_age) => "max_age",
                     () = self.not_trusted_any_more(&peer) => "not_admitted",
                 }
@@ -166,7 +164,6 @@ impl Listener {
         };
         let prepare = move |request: &mut Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&peer));
-            request.extensions_mut().insert(hang_up.clone());
         };
         drive(stream, protocol, self.router.clone(), prepare, end, &self.limits).await
     }

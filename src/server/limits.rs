@@ -137,7 +137,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit(
         "heavy work in parallel",
-        "of these, at the same time: all principals one for each core and at least 2; besides them, the computations of `sign-batch` of each principal",
+        "of these, at the same time: all principals one for each core but one, and at least 1",
         Scope::Principal,
         |_, _| "half of those".into(),
         None,

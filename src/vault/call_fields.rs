@@ -44,8 +44,8 @@ impl CallFields {
     }
 
     /// Runs a part of the call. The lines of this part have the fields.
-    pub async fn scope<F: Future>(self: Arc<Self>, part: F) -> F::Output {
-        CALL.scope(self, part).await
+    pub fn scope<F: Future>(self: Arc<Self>, part: F) -> impl Future<Output = F::Output> {
+        CALL.scope(self, part)
     }
 
     /// As [`Self::scope`], for a part that does not wait.

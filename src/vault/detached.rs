@@ -51,8 +51,8 @@ impl DetachedCalls {
 
 impl Vault {
     /// Runs a call that changes no state, in the task of its caller. Its KMS calls are in its entry.
-    pub async fn attached<F: Future>(&self, call: F) -> F::Output {
-        self.env.kms_calls.operation(call).await
+    pub fn attached<F: Future>(&self, call: F) -> impl Future<Output = F::Output> {
+        self.env.kms_calls.operation(call)
     }
 
     /// Runs a call that changes state in a task of its own. If the caller is dropped, the call runs to completion. A panic of the call continues

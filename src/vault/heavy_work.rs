@@ -1,7 +1,7 @@
 //! Heavy computations: RSA, new keys, key files and password derivations. They run on blocking threads, in a fair share for each principal.
 //!
-//! A principal computes on at most half of the slots at the same time, so that another one always gets a slot. Its further computations wait
-//! among themselves. A derivation of a password takes 12 MiB, so that only [`DERIVATIONS`] run at the same time, whatever the number of cores.
+//! A principal computes on at most half of the slots at the same time, at least one, so that another one gets the next slot. Its further computations
+//! wait among themselves. A derivation of a password takes 12 MiB, so that only [`DERIVATIONS`] run at the same time, whatever the number of cores.
 
 use std::sync::Arc;
 
@@ -37,15 +37,14 @@ pub(super) struct HeavyShare {
     admitted: Arc<Semaphore>,
     limit: usize,
     running: Arc<Semaphore>,
-    /// Batches of short computations that run.
-    batches: Arc<Semaphore>,
     derivations: Arc<Semaphore>,
 }
 
 impl HeavyWork {
-    /// A slot for each core, at least two. More would only compete for the cores, and slow down the signatures.
+    /// A slot for each core but one, which stays for short computations: a signature of a few microseconds would wait for RSA keys otherwise.
     pub(super) fn new() -> Self {
-        Self::with_slots(std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2))
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self::with_slots(cores.saturating_sub(1).max(1))
     }
 
     fn with_slots(slots: usize) -> Self {
@@ -58,7 +57,6 @@ impl HeavyWork {
             admitted: Arc::new(Semaphore::new(limit)),
             limit,
             running: Arc::new(Semaphore::new(self.share)),
-            batches: Arc::new(Semaphore::new(self.share)),
             derivations: Arc::new(Semaphore::new(1)),
         }
     }
@@ -95,23 +93,6 @@ impl HeavyWork {
 }
 
 impl HeavyShare {
-    /// Runs a batch of short computations, such as signatures, on a blocking thread. Of one principal, as many run at the same time as of heavy ones,
-    /// and the others wait: they do not wait for heavy ones, and none is refused, because requests are limited already.
-    ///
-    /// # Errors
-    /// The error of the computation; `Internal` if it was interrupted.
-    pub(super) async fn run_batch<T: Send + 'static>(
-        &self,
-        computation: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
-    ) -> Result<T, VaultError> {
-        let held = acquire(&self.batches).await?;
-        on_blocking_thread(move || {
-            let _held = held;
-            computation()
-        })
-        .await
-    }
-
     /// Whether nothing runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.admitted.available_permits() == self.limit
@@ -195,30 +176,6 @@ mod tests {
             task.await.unwrap().unwrap();
         }
         assert!(one.is_idle() && other.is_idle());
-    }
-
-    /// A node that makes RSA keys goes on signing.
-    #[tokio::test]
-    async fn a_batch_waits_for_other_batches_only_and_is_not_refused() {
-        let work = Arc::new(HeavyWork::with_slots(2));
-        let own = Arc::new(work.share(1));
-        let heavy = start(&work, &own, Heavy::Computation, 1);
-        until("the heavy one", || heavy.running.load(Ordering::SeqCst) == 1).await;
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let batches = (0..50).map(|_| {
-            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            own.run_batch(move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                running.fetch_sub(1, Ordering::SeqCst);
-                Ok(())
-            })
-        });
-        assert!(futures_util::future::join_all(batches).await.iter().all(Result::is_ok));
-        assert_eq!(most.load(Ordering::SeqCst), 1, "half of two slots");
-        drop(heavy.ends);
-        for task in heavy.tasks {
-            task.await.unwrap().unwrap();
-        }
     }
 
     #[tokio::test]

@@ -299,18 +299,6 @@ impl Limits {
         self.heavy_work.run(&self.of(principal).heavy, heavy, computation).await
     }
 
-    /// Runs a batch of short computations of a principal.
-    ///
-    /// # Errors
-    /// As [`HeavyShare::run_batch`].
-    pub(super) async fn batch<T: Send + 'static>(
-        &self,
-        principal: &Principal,
-        computation: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
-    ) -> Result<T, VaultError> {
-        self.of(principal).heavy.run_batch(computation).await
-    }
-
     /// A place for a call that reads the entries about a key in the audit log, although it is no query. It is one of those of queries.
     ///
     /// # Errors

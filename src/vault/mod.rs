@@ -35,6 +35,7 @@ mod jobs;
 mod key_cache;
 mod keys;
 mod limits;
+mod operation_histograms;
 mod pagination;
 mod quarantine;
 mod rejected_request;
@@ -69,12 +70,13 @@ pub use self::{
     key_cache::CacheConfig,
     keys::{
         BackupKeyResult, BatchMessage, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MAX_TRANSACTIONS,
-        MaterialFormat, NewKey, Signature, Signatures, TopologySigned, VerifiedBackupKey,
+        MaterialFormat, NewKey, Signature, TopologySigned, VerifiedBackupKey,
     },
     limits::{
         BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE,
         REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, RequestSlot, SMALL_BODY, limits_of,
     },
+    operation_histograms::OperationHistograms,
     pagination::ItemPage,
     remove_entries::{EntryRemoval, MINIMUM_RETENTION, RemovedEntries},
     start::{Sinks, VaultConfig},
@@ -103,5 +105,6 @@ pub struct Vault {
     limits: Limits,
     background: Background,
     detached_calls: DetachedCalls,
+    execution_seconds: OperationHistograms,
     minimum_retention: Duration,
 }

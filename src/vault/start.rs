@@ -25,6 +25,7 @@ use super::{
     key_cache::KeyCache,
     keys::KeyLifecycle,
     limits::Limits,
+    operation_histograms::OperationHistograms,
     sink_states::SinkStates,
     wrapper_keys::WrapperKeys,
 };
@@ -134,6 +135,7 @@ impl Vault {
             limits: Limits::new(limits),
             background,
             detached_calls: DetachedCalls::default(),
+            execution_seconds: OperationHistograms::new(1),
             minimum_retention,
         });
         let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };

@@ -64,18 +64,8 @@ const DATABASE: &[Case] = &[
         at_use,
         "wrong_leaf_hash",
     ),
-    (
-        "an edited use, with its hash",
-        |db, f| set_entry(db, f.used, &edited(db, f.used)),
-        between_checkpoints,
-        "changed_entries",
-    ),
-    (
-        "an edited state change, with its hash",
-        |db, f| set_entry(db, f.changed, &edited(db, f.changed)),
-        at_change,
-        "broken_state_chain",
-    ),
+    ("an edited use, with its hash", |db, f| set_entry(db, f.used, &edited(db, f.used)), between_checkpoints, "changed_entries"),
+    ("an edited state change, with its hash", |db, f| set_entry(db, f.changed, &edited(db, f.changed)), at_change, "broken_state_chain"),
     ("bytes that are no entry", |db, f| set_entry(db, f.used, b"nothing"), at_use, "not_an_entry"),
     ("a deleted use", |db, f| run(db, &format!("DELETE FROM audit_entries WHERE sequence = {}", f.used)), at_use, "missing_entry"),
     (
@@ -262,7 +252,9 @@ async fn a_key_that_was_replaced_is_found_and_a_rotated_one_is_followed() {
     // Without the entry of the rotation, the new key is an unknown one.
     let db = Connection::open(vault.path("keyvault.db")).unwrap();
     let rotated: i64 = db
-        .query_row("SELECT min(sequence) FROM audit_entries WHERE entry ->> '$.operation' = 'audit.rotate-checkpoint-key'", [], |row| row.get(0))
+        .query_row("SELECT min(sequence) FROM audit_entries WHERE entry ->> '$.operation' = 'audit.rotate-checkpoint-key'", [], |row| {
+            row.get(0)
+        })
         .unwrap();
     let rotated = rotated.cast_unsigned();
     let text = String::from_utf8(entry(&db, rotated)).unwrap();

@@ -127,7 +127,10 @@ const MISTAKES: &[Mistake] = &[
         None
     }),
     started("storage", "in the audit log is missing or was changed", |vault| {
-        vault.database().execute_batch("DELETE FROM audit_entries WHERE sequence IN (SELECT sequence FROM audit_log WHERE operation = 'keys.create')").unwrap();
+        vault
+            .database()
+            .execute_batch("DELETE FROM audit_entries WHERE sequence IN (SELECT sequence FROM audit_log WHERE operation = 'keys.create')")
+            .unwrap();
         None
     }),
     fresh("listen", "Address already in use", |vault| {

@@ -49,9 +49,7 @@ pub(crate) fn config(vault: &TestVault, name: &str) -> Arc<ClientConfig> {
 /// An entry of the log for each reload, as its subject says what changed.
 fn reloads(vault: &TestVault) -> Vec<String> {
     let db = vault.database();
-    let mut sql = db
-        .prepare("SELECT subject FROM audit_log WHERE operation = 'vault.reload' ORDER BY sequence")
-        .unwrap();
+    let mut sql = db.prepare("SELECT subject FROM audit_log WHERE operation = 'vault.reload' ORDER BY sequence").unwrap();
     sql.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 

@@ -175,7 +175,8 @@ async fn a_use_by_an_earlier_program_counts_and_a_gap_proves_nothing() {
     let sequence = i64::try_from(found.sequence).unwrap();
     let scene = scene
         .edited(|db| {
-            let edit = "UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'keys.sign', 'keys.show') AS BLOB) WHERE sequence = ?1";
+            let edit =
+                "UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'keys.sign', 'keys.show') AS BLOB) WHERE sequence = ?1";
             assert_eq!(db.execute(edit, [sequence]).unwrap(), 1);
         })
         .await;

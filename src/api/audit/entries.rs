@@ -241,7 +241,7 @@ fn streamed(export: Export, ask: ApiRequest<Nothing, ExportQuery>) -> Body {
         match export.next().await {
             Ok(part) => Ok(part.map(|part| (part, (export, ask)))),
             Err(error) => {
-                tracing::warn!(%error, request_id = ask.call.request_id, "an export of the audit log ended before its end");
+                tracing::warn!(%error, request_id = &*ask.call.request_id, "an export of the audit log ended before its end");
                 Err(error)
             }
         }

@@ -169,5 +169,5 @@ async fn within(
     if length <= limit {
         return Ok(());
     }
-    Err(Problem::of(&api.vault.reject(call, operation, Some(key), VaultError::TooLarge(what)).await, &call.request_id))
+    Err(Problem::of(&Box::pin(api.vault.reject(call, operation, Some(key), VaultError::TooLarge(what))).await, &call.request_id))
 }

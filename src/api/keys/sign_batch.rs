@@ -15,7 +15,7 @@ use crate::{
         problem::{IntoProblem as _, Problems},
     },
     domain::{Algorithm, KeyId, Operation, SignatureFormat},
-    vault::{BatchMessage, Signatures, VaultError},
+    vault::{BatchMessage, VaultError},
 };
 
 /// Messages in one call.
@@ -73,9 +73,13 @@ pub(in crate::api) async fn sign_batch(
         }
     };
     let answer = api.vault.sign_batch(&ask.call, ask.path, algorithm, messages).await.or_problem(&ask.call)?;
-    let Signatures { bytes, format } = answer.into_value();
-    let signatures = bytes.into_iter().map(Base64).collect();
-    Ok(Json(SignBatchAnswer { key_id: ask.path, algorithm, signatures, signature_format: format }))
+    let signatures = answer.into_value();
+    // All are of one key.
+    let Some(signature_format) = signatures.first().map(|signature| signature.format) else {
+        return Err(Problem::of(&VaultError::Internal("no signature"), &ask.call.request_id));
+    };
+    let signatures = signatures.into_iter().map(|signature| Base64(signature.bytes)).collect();
+    Ok(Json(SignBatchAnswer { key_id: ask.path, algorithm, signatures, signature_format }))
 }
 
 fn read(messages: Vec<SignBatchMessage>) -> Result<Vec<BatchMessage>, VaultError> {
@@ -89,7 +93,7 @@ fn read(messages: Vec<SignBatchMessage>) -> Result<Vec<BatchMessage>, VaultError
         let parent = traceparent.as_deref();
         let known =
             parent.map(|parent| trace_id(parent).ok_or_else(|| VaultError::InvalidRequest("traceparent: not of the form of W3C".into())));
-        Ok(BatchMessage { bytes, trace_id: known.transpose()?.map(str::to_owned) })
+        Ok(BatchMessage { bytes, trace_id: known.transpose()?.map(Into::into) })
     };
     messages.into_iter().map(read).collect()
 }

@@ -10,7 +10,7 @@ use super::{
     rows::{self, revision_of},
 };
 use crate::{
-    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash, merkle::Hash},
+    audit::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, encode_use, leaf_hash, merkle::Hash},
     domain::{AuditEvent, KeyId, KeyName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
     storage::{
         Change, Commit, KeyPrecondition, KeyUpdate, LoggedUse, NewIdempotencyRecord, VerifiedState, idempotency_digest,
@@ -383,24 +383,27 @@ pub(super) fn log(
     batch: &mut Batch,
 ) -> Result<(), StoreError> {
     let sequence = head.sequence + 1;
-    let position = match position {
-        Some(position) => StatePosition { revision: head.store_revision + 1, previous: Some(head.chain), ..position },
-        None => StatePosition::unchanged(head.store_revision),
+    let failed = |error: EntryError| StoreError::Failed(error.to_string());
+    let change = position.map(|position| {
+        let position = StatePosition { revision: head.store_revision + 1, previous: Some(head.chain), ..position };
+        Entry::new(sequence, source, event, position)
+    });
+    let bytes = match &change {
+        Some(entry) => entry.encode().map_err(failed)?,
+        None => encode_use(sequence, source, event, head.store_revision).map_err(failed)?,
     };
-    let entry = Entry::new(sequence, source, event, position);
-    let bytes = entry.encode().map_err(|error| StoreError::Failed(error.to_string()))?;
     let leaf = leaf_hash(&bytes);
-    let state_revision = entry.state_revision.filter(|_| entry.changes_state());
-    let changed_key = entry.revision.and(entry.key_id).map(|id| id.to_string());
+    let state_revision = change.as_ref().and_then(|entry| entry.state_revision);
+    let changed_key = event.change.and(event.key).map(|id| id.to_string());
     let sql = "INSERT INTO audit_entries (sequence, entry, leaf, state_revision, changed_key) VALUES (?1, ?2, ?3, ?4, ?5)";
     execute_one(db, sql, params![signed(sequence)?, bytes, leaf, state_revision.map(signed).transpose()?, changed_key])?;
     for wrapper_key in &event.kms.wrapper_keys {
         let sql = "UPDATE wrapper_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
-        execute(db, sql, params![wrapper_key.to_string(), entry.at.micros()])?;
+        execute(db, sql, params![wrapper_key.to_string(), event.at.micros()])?;
     }
     head.sequence = sequence;
     batch.leaves.push(leaf);
-    if let Some(revision) = state_revision {
+    if let Some((entry, revision)) = change.zip(state_revision) {
         (head.store_revision, head.chain) = (revision, leaf);
         batch.pending.push((entry, leaf));
     }

@@ -161,10 +161,8 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     let sequence: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?;
     let mut head = Head { sequence: unsigned(sequence)?, store_revision: revision, frozen, chain: CHAIN_START };
     let mut batch = Batch::default();
-    let event = || AuditEvent {
-        reason: Some(reason.to_owned()),
-        ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-"))
-    };
+    let event =
+        || AuditEvent { reason: Some(reason.to_owned()), ..AuditEvent::new(now, Principal::system(), Operation::RestateState, "-".into()) };
     let wrapper_keys = read::wrapper_keys(db)?.into_iter();
     let wrapper_keys = wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) }).collect();
     // A chain that begins after removals states them too. The operator accepts the log as it is.

@@ -184,7 +184,7 @@ fn repair_entries(db: &Connection, source: &Source, now: Timestamp) -> Result<()
     for missing in gaps {
         let mut head = Head { sequence: missing - 1, store_revision: 0, frozen: false, chain: CHAIN_START };
         let reason = Some("the entry with this number was missing when the operator accepted the log".into());
-        let event = AuditEvent { reason, ..AuditEvent::new(now, Principal::system(), Operation::RestateState, String::from("-")) };
+        let event = AuditEvent { reason, ..AuditEvent::new(now, Principal::system(), Operation::RestateState, "-".into()) };
         apply::log(db, source, &mut head, &event, None, &mut batch)?;
     }
     Ok(())

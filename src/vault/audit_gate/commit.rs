@@ -1,6 +1,9 @@
 //! The commit path: a result leaves the vault only as an [`AuditedResult`], which exists only after its audit entry is durable (invariant 3).
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
@@ -34,6 +37,12 @@ impl<T> AuditedResult<T> {
         &self.value
     }
 
+    /// The same result with a part of its value.
+    pub(in crate::vault) fn map<U>(self, part: impl FnOnce(T) -> U) -> AuditedResult<U> {
+        let Self { value, sequence, store_revision } = self;
+        AuditedResult { value: part(value), sequence, store_revision }
+    }
+
     /// The result.
     pub fn into_value(self) -> T {
         self.value
@@ -47,6 +56,17 @@ impl<T> AuditedResult<T> {
     /// The revision of the store after the commit.
     pub(in crate::vault) const fn store_revision(&self) -> u64 {
         self.store_revision
+    }
+}
+
+impl<T> AuditedResult<Vec<T>> {
+    /// The result of an operation that was performed once.
+    ///
+    /// # Errors
+    /// `Internal` if there is none.
+    pub(in crate::vault) fn only(self) -> Result<AuditedResult<T>, VaultError> {
+        let Self { value, sequence, store_revision } = self;
+        audited(value.into_iter().next(), Receipt { sequence, store_revision })
     }
 }
 
@@ -82,10 +102,31 @@ impl<T> Completed<T> {
 pub(in crate::vault) type Attempt<T> = (AuditEvent, Result<Completed<T>, VaultError>);
 
 /// What became of one attempt.
-enum Settled<T> {
-    Committed(AuditedResult<T>),
+enum Settled {
+    Committed(Receipt),
     /// The attempt lost a compare-and-swap. The event is what a refusal would record.
     Conflict(Option<Box<AuditEvent>>),
+}
+
+impl<T> Completed<T> {
+    /// The value, and the rest, whose code does not depend on the type of the value: it is compiled once, and not for every operation.
+    fn split(self) -> (T, Completed<()>) {
+        let Self { permit, value, change, idempotency, precondition, further } = self;
+        (value, Completed { permit, value: (), change, idempotency, precondition, further })
+    }
+}
+
+fn split<T>(result: Result<Completed<T>, VaultError>) -> (Option<T>, Result<Completed<()>, VaultError>) {
+    match result.map(Completed::split) {
+        Ok((value, completed)) => (Some(value), Ok(completed)),
+        Err(error) => (None, Err(error)),
+    }
+}
+
+/// The result of what was committed.
+fn audited<T>(value: Option<T>, Receipt { sequence, store_revision }: Receipt) -> Result<AuditedResult<T>, VaultError> {
+    let value = value.ok_or(VaultError::Internal("an entry without a result"))?;
+    Ok(AuditedResult { value, sequence, store_revision })
 }
 
 impl AuditGate {
@@ -102,8 +143,10 @@ impl AuditGate {
     {
         let mut refused = None;
         for number in 0..ATTEMPTS {
-            match self.settle(attempt(event.clone(), number).await).await? {
-                Settled::Committed(result) => return Ok(result),
+            let (event, result) = attempt(event.clone(), number).await;
+            let (value, completed) = split(result);
+            match self.settle(event, completed).await? {
+                Settled::Committed(receipt) => return audited(value, receipt),
                 Settled::Conflict(event) => refused = event,
             }
         }
@@ -120,8 +163,9 @@ impl AuditGate {
         result: Result<Completed<T>, VaultError>,
     ) -> Result<AuditedResult<T>, VaultError> {
         let template = event.clone();
-        match self.settle((event, result)).await? {
-            Settled::Committed(result) => Ok(result),
+        let (value, completed) = split(result);
+        match self.settle(event, completed).await? {
+            Settled::Committed(receipt) => audited(value, receipt),
             Settled::Conflict(event) => self.refuse(event.map_or(template, |event| *event), VaultError::Conflict).await,
         }
     }
@@ -149,7 +193,8 @@ impl AuditGate {
         Ok(concluded)
     }
 
-    async fn settle<T>(&self, (event, result): Attempt<T>) -> Result<Settled<T>, VaultError> {
+    /// The futures of what happens seldom are boxed, because those of all callers contain this one.
+    async fn settle(&self, event: AuditEvent, result: Result<Completed<()>, VaultError>) -> Result<Settled, VaultError> {
         let completed = match result {
             Ok(completed) => completed,
             Err(VaultError::Conflict) => return Ok(Settled::Conflict(Some(Box::new(event)))),
@@ -159,13 +204,13 @@ impl AuditGate {
         let refused = completed.change.is_some().then(|| Box::new(event.clone()));
         let (operation, is_change) = (event.operation, completed.change.is_some());
         let withheld = self.sinks.delay(operation).then(|| Box::new(event.clone()));
-        match self.commit(event, completed).await {
-            Ok(result) => {
-                let withheld = if is_change { withheld.and_then(|event| confirm_at_end(result.sequence, event)) } else { withheld };
+        match self.write_completed(event, completed).await {
+            Ok(receipt) => {
+                let withheld = if is_change { withheld.and_then(|event| confirm_at_end(receipt.sequence, event)) } else { withheld };
                 if let Some(event) = withheld {
-                    self.confirm(result.sequence, *event, is_change).await?;
+                    Box::pin(self.confirm(receipt.sequence, *event, is_change)).await?;
                 }
-                Ok(Settled::Committed(result))
+                Ok(Settled::Committed(receipt))
             }
             Err(CommitError::Unavailable(store)) => Err(VaultError::AuditUnavailable(store)),
             Err(error @ (CommitError::WrapperKeyExists | CommitError::JobRunning)) => match refused {
@@ -218,7 +263,11 @@ impl AuditGate {
     ///
     /// # Errors
     /// Always: `error`, or `AuditUnavailable` if the entry could not be written.
-    pub(in crate::vault) async fn refuse<T>(&self, mut event: AuditEvent, error: VaultError) -> Result<T, VaultError> {
+    pub(in crate::vault) async fn refuse<T>(&self, event: AuditEvent, error: VaultError) -> Result<T, VaultError> {
+        Err(Box::pin(self.record_refusal(event, error)).await)
+    }
+
+    async fn record_refusal(&self, mut event: AuditEvent, error: VaultError) -> VaultError {
         // The log line of the call has them.
         call_fields::add(event.key, event.node.as_ref());
         event.outcome = if error.is_denial() { Outcome::Denied } else { Outcome::Failed };
@@ -227,11 +276,11 @@ impl AuditGate {
         event.kms.request_ids.extend(error.kms_request_id().map(str::to_owned));
         // If the audit log is unavailable, a second attempt would only delay the caller.
         if matches!(error, VaultError::AuditUnavailable(_)) || self.refusal_throttle.counted(&event) {
-            return Err(error);
+            return error;
         }
         match self.write(Commit::entry(event)).await {
-            Ok(_) => Err(error),
-            Err(unwritten) => Err(unwritten.into()),
+            Ok(_) => error,
+            Err(unwritten) => unwritten.into(),
         }
     }
 
@@ -239,19 +288,19 @@ impl AuditGate {
     ///
     /// # Errors
     /// As [`crate::storage::KeyStore::commit`].
-    pub(in crate::vault) async fn commit<T>(
-        &self,
-        mut event: AuditEvent,
-        completed: Completed<T>,
-    ) -> Result<AuditedResult<T>, CommitError> {
-        let Completed { permit, value, change, idempotency, precondition, mut further } = completed;
+    pub(in crate::vault) async fn commit<T>(&self, event: AuditEvent, completed: Completed<T>) -> Result<AuditedResult<T>, CommitError> {
+        let (value, completed) = completed.split();
+        let Receipt { sequence, store_revision } = self.write_completed(event, completed).await?;
+        Ok(AuditedResult { value, sequence, store_revision })
+    }
+
+    async fn write_completed(&self, mut event: AuditEvent, completed: Completed<()>) -> Result<Receipt, CommitError> {
+        let Completed { permit, value: (), change, idempotency, precondition, mut further } = completed;
         debug_assert!(permit.operation() == event.operation, "a permit is valid for one operation only");
         for event in further.iter_mut().chain([&mut event]) {
-            event.policy_revision = permit.policy_revision().to_string();
+            event.policy_revision = Arc::clone(permit.policy_revision());
         }
-        let commit = Commit { change, idempotency, precondition, event, further };
-        let Receipt { sequence, store_revision, .. } = self.write(commit).await?;
-        Ok(AuditedResult { value, sequence, store_revision })
+        self.write(Commit { change, idempotency, precondition, event, further }).await
     }
 
     /// Writes an entry that no caller waits for and that needs no permit.
@@ -272,7 +321,7 @@ impl AuditGate {
 
     /// Records that a client was not admitted. Its entry follows with the next [`Self::write_counted_refusals`].
     pub(in crate::vault) fn client_refused(&self, refused: ClientRefusal) {
-        self.refused_clients.add(self.env.now(), self.policy().revision().to_string(), refused);
+        self.refused_clients.add(self.env.now(), Arc::clone(self.policy().revision()), refused);
     }
 
     /// Writes one entry for each kind of refusal that was only counted, and those of refused clients, of which `is_end` writes all. Entries that cannot
@@ -304,8 +353,8 @@ impl AuditGate {
         }
         let (began, is_change) = (Instant::now(), commit.change.is_some());
         let line = ChangeLine::of(&commit);
-        let result = if is_change { self.write_change(commit).await } else { self.env.store.commit(commit).await };
-        metrics::histogram!("keyvault_audit_commit_seconds").record(began.elapsed().as_secs_f64());
+        let result = if is_change { Box::pin(self.write_change(commit)).await } else { self.env.store.commit(commit).await };
+        self.commit_seconds.record(began.elapsed().as_secs_f64());
         if let Ok(receipt) = &result {
             if let Some(calls) = kms_calls {
                 calls.written();

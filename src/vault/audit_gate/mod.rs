@@ -28,6 +28,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use metrics::Histogram;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::{AuditEvent, Operation, Policy, Principal};
@@ -60,6 +61,7 @@ pub(super) struct AuditGate {
     stopping: AtomicBool,
     /// Whether the last commit could not be made durable.
     audit_failing: AtomicBool,
+    commit_seconds: Histogram,
 }
 
 impl AuditGate {
@@ -85,6 +87,7 @@ impl AuditGate {
             freeze_lock: Mutex::default(),
             stopping: AtomicBool::new(false),
             audit_failing: AtomicBool::new(false),
+            commit_seconds: metrics::histogram!("keyvault_audit_commit_seconds"),
         }
     }
 
@@ -95,9 +98,9 @@ impl AuditGate {
 
     /// The event of a call, to be completed while the call is processed.
     pub(super) fn event(&self, call: &CallContext, operation: Operation) -> AuditEvent {
-        let revision = self.policy().revision().to_string();
+        let revision = Arc::clone(self.policy.load().revision());
         AuditEvent {
-            request_id: Some(call.request_id.clone()),
+            request_id: Some(Arc::clone(&call.request_id)),
             client: call.client.clone(),
             trace_id: call.trace_id.clone(),
             ..AuditEvent::new(self.env.now(), call.principal.clone(), operation, revision)
@@ -106,7 +109,7 @@ impl AuditGate {
 
     /// The event of an operation that the vault performs without a caller.
     pub(super) fn system_event(&self, operation: Operation) -> AuditEvent {
-        AuditEvent::new(self.env.now(), Principal::system(), operation, self.policy().revision().to_string())
+        AuditEvent::new(self.env.now(), Principal::system(), operation, Arc::clone(self.policy.load().revision()))
     }
 
     /// Refuses operations that use keys while the vault is frozen or stopping.

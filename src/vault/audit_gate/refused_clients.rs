@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::domain::{AuditEvent, CertificateId, Operation, Outcome, Principal, Timestamp};
@@ -49,7 +49,7 @@ struct Counted {
 
 impl RefusedClients {
     /// Counts a refusal. Its entry follows with [`Self::take`].
-    pub(super) fn add(&self, at: Timestamp, policy_revision: String, refused: ClientRefusal) {
+    pub(super) fn add(&self, at: Timestamp, policy_revision: Arc<str>, refused: ClientRefusal) {
         let ClientRefusal { certificate, description, reason, request_id } = refused;
         let mut window = self.lock();
         let kind = (certificate, reason);
@@ -59,7 +59,7 @@ impl RefusedClients {
             outcome: Outcome::Denied,
             reason: Some(kind.1.to_owned()),
             subject: (!many).then_some(description),
-            request_id: request_id.filter(|_| !many),
+            request_id: request_id.filter(|_| !many).map(Into::into),
             ..AuditEvent::new(at, Principal::unauthenticated(kind.0), Operation::RefuseClient, policy_revision)
         };
         let counted = window.kinds.entry(kind).or_insert_with(|| Counted { first: event(), unwritten: 0, written: false });

@@ -59,6 +59,11 @@ impl CachedKey {
         self.open_key.load_full()
     }
 
+    /// Whether the key was not wiped.
+    pub(super) fn is_open(&self) -> bool {
+        self.open_key.load().is_some()
+    }
+
     /// Drops the secrets. Uses in progress end first.
     pub(super) fn wipe(&self) {
         self.open_key.store(None);
@@ -75,7 +80,7 @@ impl CachedKey {
     }
 
     /// Records that the key is unchanged at this revision of the store, so that the next use need not read the row.
-    pub(super) fn record_unchanged(&self, store_revision: u64) {
+    pub(in crate::vault) fn record_unchanged(&self, store_revision: u64) {
         self.store_revision.fetch_max(store_revision, Ordering::AcqRel);
     }
 

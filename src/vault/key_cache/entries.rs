@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::Counter;
 use moka::{future::Cache as MokaCache, notification::RemovalCause};
 
 use crate::domain::{KeyId, Timestamp};
@@ -43,6 +44,8 @@ pub(super) struct CacheEntries {
     max_age: Duration,
     /// The number of freezes. A key opened in an earlier epoch is not used.
     epoch: AtomicU64,
+    hits: Counter,
+    misses: Counter,
 }
 
 impl CacheEntries {
@@ -62,26 +65,35 @@ impl CacheEntries {
                 metrics::counter!("keyvault_cache_evictions_total", "cause" => cause).increment(1);
             })
             .build();
-        Self { keys, max_age: config.max_age, epoch: AtomicU64::new(0) }
+        Self {
+            keys,
+            max_age: config.max_age,
+            epoch: AtomicU64::new(0),
+            hits: metrics::counter!("keyvault_cache_hits_total"),
+            misses: metrics::counter!("keyvault_cache_misses_total"),
+        }
     }
 
     /// The open key, if the cache has it and no freeze happened since it was opened.
     pub(super) async fn get(&self, id: KeyId) -> Option<Arc<CachedKey>> {
-        let key = self.keys.get(&id).await?;
-        (key.epoch == self.epoch() && key.open_key().is_some()).then_some(key)
+        self.keys.get(&id).await.filter(|key| self.is_usable(key))
     }
 
-    /// The open key; `load` opens it on a cache miss. Concurrent callers share one load (single flight). Its error is returned to all of
-    /// them and is not cached.
-    pub(super) async fn get_or_load<F>(&self, id: KeyId, load: F) -> Result<Arc<CachedKey>, VaultError>
+    fn is_usable(&self, key: &CachedKey) -> bool {
+        key.epoch == self.epoch() && key.is_open()
+    }
+
+    /// The open key: `found` by [`Self::get`], if it is still open; otherwise `load` opens it. Concurrent callers share one load (single flight). Its
+    /// error is returned to all of them and is not cached.
+    pub(super) async fn get_or_load<F>(&self, id: KeyId, found: Option<Arc<CachedKey>>, load: F) -> Result<Arc<CachedKey>, VaultError>
     where
         F: Future<Output = Result<Arc<CachedKey>, VaultError>>,
     {
-        if let Some(key) = self.get(id).await {
-            metrics::counter!("keyvault_cache_hits_total").increment(1);
+        if let Some(key) = found.filter(|key| self.is_usable(key)) {
+            self.hits.increment(1);
             return Ok(key);
         }
-        metrics::counter!("keyvault_cache_misses_total").increment(1);
+        self.misses.increment(1);
         self.keys.try_get_with(id, load).await.map_err(|shared: Arc<VaultError>| (*shared).clone())
     }
 
@@ -117,13 +129,6 @@ impl CacheEntries {
         // The first run calls the eviction listener, the second drops the values.
         self.keys.run_pending_tasks().await;
         self.keys.run_pending_tasks().await;
-    }
-
-    /// Records that a commit found this key unchanged at this revision of the store.
-    pub(super) async fn record_unchanged(&self, id: KeyId, store_revision: u64) {
-        if let Some(key) = self.keys.get(&id).await {
-            key.record_unchanged(store_revision);
-        }
     }
 
     /// Drops expired keys, and wipes keys that were inserted during a freeze. Runs every second.

@@ -69,7 +69,7 @@ impl KeyCache {
         self.entries.get(id).await
     }
 
-    /// The open key, from the cache or opened now. Concurrent callers share one opening. `admit` is called before a key is opened on a
+    /// The open key: `found` by [`Self::cached`], or opened now. Concurrent callers share one opening. `admit` is called before a key is opened on a
     /// cache miss, and can refuse it.
     ///
     /// # Errors
@@ -78,6 +78,7 @@ impl KeyCache {
         self: &Arc<Self>,
         permit: &Permit,
         id: KeyId,
+        found: Option<Arc<CachedKey>>,
         admit: impl FnOnce() -> Result<(), VaultError>,
     ) -> Result<Arc<CachedKey>, VaultError> {
         debug_assert!(permit.key() == Some(id), "a key is opened under a permit for it");
@@ -86,7 +87,7 @@ impl KeyCache {
             // Boxed, because the future of each operation would contain this one, although most find the key in the cache.
             Box::pin(self.load(id)).await
         };
-        let key = self.entries.get_or_load(id, load).await?;
+        let key = self.entries.get_or_load(id, found, load).await?;
         if self.env.store.known_revision() != key.precondition().store_revision {
             // The store changed while the key was opened. If this key changed, nothing else would evict it.
             let stored = self.env.store.key(id).await?.ok_or(VaultError::KeyNotFound(id))?;
@@ -147,11 +148,6 @@ impl KeyCache {
     /// Evicts and wipes all keys at once.
     pub(super) async fn evict_all(&self) {
         self.entries.evict_all().await;
-    }
-
-    /// Records that a commit found this key unchanged at this revision of the store.
-    pub(super) async fn record_unchanged(&self, id: KeyId, store_revision: u64) {
-        self.entries.record_unchanged(id, store_revision).await;
     }
 
     /// Drops expired keys. Runs every second.

@@ -29,7 +29,7 @@ pub use self::{
     import::{ImportKey, ImportedKey, MaterialFormat},
     lifecycle::DELETION_DAYS,
     list::KeyQuery,
-    sign::{BatchMessage, Signature, Signatures},
+    sign::{BatchMessage, Signature},
     sign_topology::{MAX_TRANSACTIONS, TopologySigned},
     verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };

@@ -1,5 +1,7 @@
 //! `sign`: a signature over a message. A digest computed by the caller is never signed.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Algorithm, AuditEvent, KeyId, Operation, SignatureFormat};
@@ -22,16 +24,7 @@ pub struct BatchMessage {
     /// At most 4096 bytes.
     pub bytes: Vec<u8>,
     /// The W3C trace id of what the message belongs to, if it is another one than that of the call.
-    pub trace_id: Option<String>,
-}
-
-/// Signatures over several messages, in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signatures {
-    /// The bytes of each, in the format.
-    pub bytes: Vec<Vec<u8>>,
-    /// The format.
-    pub format: SignatureFormat,
+    pub trace_id: Option<Arc<str>>,
 }
 
 impl Vault {
@@ -57,7 +50,7 @@ impl Vault {
         .await
     }
 
-    /// Signs several messages with one key: each as by [`Self::sign`] and with an entry of its own, all or none.
+    /// Signs several messages with one key: each as by [`Self::sign`] and with an entry of its own, all or none. The signatures are in their order.
     ///
     /// # Errors
     /// As [`Self::sign`], and `InvalidRequest` without a message.
@@ -67,7 +60,7 @@ impl Vault {
         id: KeyId,
         algorithm: Algorithm,
         messages: Vec<BatchMessage>,
-    ) -> Result<AuditedResult<Signatures>, VaultError> {
+    ) -> Result<AuditedResult<Vec<Signature>>, VaultError> {
         let mut uses = messages.iter().map(|BatchMessage { bytes, trace_id }| {
             let trace_id = trace_id.clone();
             FurtherUse { digest: Sha256::digest(bytes).into(), trace_id }
@@ -77,11 +70,11 @@ impl Vault {
         let event = self.gate.event(call, Operation::Sign);
         let trace_id = first.trace_id.or(event.trace_id);
         let event = AuditEvent { key: Some(id), algorithm: Some(algorithm), digest: Some(first.digest), trace_id, ..event };
-        self.use_key_repeatedly(event, &further, id, KeyUse::SignMessage, move |key, scheme| {
-            let sign = |message: &BatchMessage| key.private.sign(algorithm, &message.bytes);
-            let bytes = messages.iter().map(sign).collect::<Result<_, _>>()?;
+        self.use_key_repeatedly(event, &further, id, KeyUse::SignMessage, move |key, scheme, number| {
+            let message = messages.get(number).ok_or(VaultError::Internal("a use without a message"))?;
+            let bytes = key.private.sign(algorithm, &message.bytes)?;
             let format = scheme.signature_format().ok_or(VaultError::UnsupportedAlgorithm(algorithm))?;
-            Ok(KeyOperationResult { value: Signatures { bytes, format }, digest: None })
+            Ok(KeyOperationResult { value: Signature { bytes, format }, digest: None })
         })
         .await
     }

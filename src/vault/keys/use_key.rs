@@ -62,7 +62,7 @@ pub(super) struct FurtherUse {
     /// SHA-256 of what is signed.
     pub digest: [u8; 32],
     /// The W3C trace id, if it is another one than that of the call.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Arc<str>>,
 }
 
 impl Vault {
@@ -82,11 +82,11 @@ impl Vault {
         T: Send + 'static,
         O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
-        self.use_key_repeatedly(event, &[], id, key_use, operation).await
+        self.use_key_repeatedly(event, &[], id, key_use, move |key, scheme, _| operation(key, scheme)).await?.only()
     }
 
-    /// As [`Self::use_key`], for an operation that uses the key several times: each further use has an entry of its own. All entries are durable before
-    /// the result is returned, or none is written.
+    /// As [`Self::use_key`], for an operation that uses the key several times: `operation` gets the number of the use, from 0, and each further use has
+    /// an entry of its own. All entries are durable before the results are returned, or none is written.
     pub(super) async fn use_key_repeatedly<T, O>(
         &self,
         event: AuditEvent,
@@ -94,10 +94,10 @@ impl Vault {
         id: KeyId,
         key_use: KeyUse,
         operation: O,
-    ) -> Result<AuditedResult<T>, VaultError>
+    ) -> Result<AuditedResult<Vec<T>>, VaultError>
     where
         T: Send + 'static,
-        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme, usize) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
         let operation = &Arc::new(operation);
         let result = self
@@ -105,14 +105,17 @@ impl Vault {
             .run(event, |mut event, attempt| async move {
                 if attempt > 0 {
                     // The last attempt failed because the cached key is out of date.
-                    self.key_cache.evict(id).await;
+                    Box::pin(self.key_cache.evict(id)).await;
                 }
                 let result = self.try_use(&mut event, further, id, key_use, operation).await;
                 (event, result)
             })
             .await?;
-        self.key_cache.record_unchanged(id, result.store_revision()).await;
-        Ok(result)
+        let store_revision = result.store_revision();
+        Ok(result.map(|(values, key)| {
+            key.record_unchanged(store_revision);
+            values
+        }))
     }
 
     async fn try_use<T, O>(
@@ -122,19 +125,20 @@ impl Vault {
         id: KeyId,
         key_use: KeyUse,
         operation: &Arc<O>,
-    ) -> Result<Completed<T>, VaultError>
+    ) -> Result<Completed<(Vec<T>, Arc<CachedKey>)>, VaultError>
     where
         T: Send + 'static,
-        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme, usize) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
         let began = Instant::now();
-        let (permit, lifecycle) = self.permit_use(event, id).await?;
+        let found = self.key_cache.cached(id).await;
+        let (permit, lifecycle) = self.permit_use(event, id, found.as_deref()).await?;
         self.gate.in_service()?;
         if self.gate.pending_audit().is_disabled(id) {
             return Err(VaultError::State(KeyState::Disabled));
         }
         key_use.check(lifecycle)?;
-        let cached = self.key_cache.open(&permit, id, || self.limits.cache_miss(permit.principal())).await?;
+        let cached = self.key_cache.open(&permit, id, found, || self.limits.cache_miss(permit.principal())).await?;
         key_use.check(cached.lifecycle)?;
         let further = further.iter().map(|FurtherUse { digest, trace_id }| {
             let trace_id = trace_id.clone().or_else(|| event.trace_id.clone());
@@ -146,45 +150,61 @@ impl Vault {
         // If the key was wiped since the look-up, the next attempt opens it again.
         let open_key = cached.open_key().ok_or(VaultError::Conflict)?;
         let precondition = cached.precondition();
-        let KeyOperationResult { value, digest } = self.compute(&permit, &cached, open_key, !further.is_empty(), operation).await?;
+        let (values, digest) = self.compute(&permit, &cached, open_key, further.len() + 1, operation).await?;
         event.digest = digest.or(event.digest);
-        metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str()).record(began.elapsed().as_secs_f64());
-        Ok(Completed { precondition: Some(precondition), further, ..Completed::read(permit, value) })
+        let histogram = || metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str());
+        self.execution_seconds.record(Some(event.operation), 0, began.elapsed(), histogram);
+        Ok(Completed { precondition: Some(precondition), further, ..Completed::read(permit, (values, cached)) })
     }
 
     /// The permit. For a cached key it needs no access to the store.
-    async fn permit_use(&self, event: &mut AuditEvent, id: KeyId) -> Result<(Permit, Lifecycle), VaultError> {
-        if let Some(cached) = self.key_cache.cached(id).await {
+    async fn permit_use(&self, event: &mut AuditEvent, id: KeyId, cached: Option<&CachedKey>) -> Result<(Permit, Lifecycle), VaultError> {
+        if let Some(cached) = cached {
             return Ok((self.gate.permit_key(event, id, Some(&cached.attributes.node))?, cached.lifecycle));
         }
-        let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
-        // The state that refuses the use may itself be edited. The audit log is the authority.
-        Box::pin(self.key_cache.check_row(&stored)).await?;
-        Ok((permit, stored.record.lifecycle))
+        // Boxed, because the future of each operation would contain this one, although most find the key in the cache.
+        Box::pin(async {
+            let (permit, stored) = self.key_cache.permit_stored_key(event, id).await?;
+            // The state that refuses the use may itself be edited. The audit log is the authority.
+            self.key_cache.check_row(&stored).await?;
+            Ok((permit, stored.record.lifecycle))
+        })
+        .await
     }
 
-    /// Runs the computation: an expensive or repeated one on a blocking thread and within a share of the principal, any other (up to 100 µs) in
-    /// place.
+    /// Runs the computation as often as asked for: an expensive one on a blocking thread and within a share of the principal, any other (up to 100 µs)
+    /// in place, with the turn of other calls after each use. Returns the values, and the digest of the last one.
     async fn compute<T, O>(
         &self,
         permit: &Permit,
         cached: &CachedKey,
         open_key: Arc<OpenKey>,
-        is_repeated: bool,
+        number: usize,
         operation: &Arc<O>,
-    ) -> Result<KeyOperationResult<T>, VaultError>
+    ) -> Result<(Vec<T>, Option<[u8; 32]>), VaultError>
     where
         T: Send + 'static,
-        O: Fn(&OpenKey, &dyn Scheme) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
+        O: Fn(&OpenKey, &dyn Scheme, usize) -> Result<KeyOperationResult<T>, VaultError> + Send + Sync + 'static,
     {
         let scheme = scheme_of(cached.attributes.spec, cached.attributes.purpose)?;
-        if !scheme.is_expensive() && !is_repeated {
-            return with_wiped_stack(|| operation(&open_key, scheme));
+        let (mut values, mut last) = (Vec::with_capacity(number), None);
+        if scheme.is_expensive() {
+            let operation = Arc::clone(operation);
+            let all = move || (0..number).map(|use_number| operation(&open_key, scheme, use_number)).collect::<Result<Vec<_>, _>>();
+            for KeyOperationResult { value, digest } in Box::pin(self.limits.heavy(permit.principal(), Heavy::Computation, all)).await? {
+                values.push(value);
+                last = digest;
+            }
+            return Ok((values, last));
         }
-        let operation = Arc::clone(operation);
-        if !scheme.is_expensive() {
-            return self.limits.batch(permit.principal(), move || operation(&open_key, scheme)).await;
+        for use_number in 0..number {
+            if use_number > 0 {
+                tokio::task::yield_now().await;
+            }
+            let KeyOperationResult { value, digest } = with_wiped_stack(|| operation(&open_key, scheme, use_number))?;
+            values.push(value);
+            last = digest;
         }
-        self.limits.heavy(permit.principal(), Heavy::Computation, move || operation(&open_key, scheme)).await
+        Ok((values, last))
     }
 }

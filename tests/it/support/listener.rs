@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router, body::Body, http::StatusCode, middleware, response::IntoResponse, routing::get};
+use axum::{Extension, Router, body::Body, extract, http::StatusCode, middleware, response::IntoResponse, routing::get};
 use canton_keyvault::{
     domain::{Clock, Principal, Timestamp},
-    mtls::{Admission, ConnectionLimits, Peer, Trust, admit, identity, serve, serve_ops},
+    mtls::{ConnectionLimits, Peer, Trust, admit, identity, serve, serve_ops},
     server::reload::{self, Live, Look, Reloader},
 };
 use http_body_util::BodyExt;
@@ -209,8 +209,16 @@ fn routes(trust: &Arc<Trust>, gate: &Arc<Semaphore>, arrivals: &Arc<Semaphore>) 
         "slow"
     });
     let whoami = get(|Extension(principal): Extension<Principal>| async move { principal.name.to_string() });
-    let admission = Admission::new(Arc::clone(trust), |reason| (StatusCode::FORBIDDEN, reason.to_string()).into_response());
-    Router::new().route("/whoami", whoami).route("/slow", slow).layer(middleware::from_fn_with_state(admission, admit))
+    let check = async |extract::State(trust): extract::State<Arc<Trust>>, mut request: extract::Request, next: middleware::Next| match admit(
+        &trust, &request,
+    ) {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(refused) => (StatusCode::FORBIDDEN, [("connection", "close")], refused.reason.to_string()).into_response(),
+    };
+    Router::new().route("/whoami", whoami).route("/slow", slow).layer(middleware::from_fn_with_state(Arc::clone(trust), check))
 }
 
 pub(crate) async fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {

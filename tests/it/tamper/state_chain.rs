@@ -32,7 +32,11 @@ async fn an_old_row_and_a_hidden_entry_do_not_enable_a_disabled_key() {
     let refused = vault.refuses_to_serve();
     assert!(refused.contains("was changed"), "{refused}");
     // With the log as it was, the old row alone does not enable the key.
-    db.execute("UPDATE audit_entries SET changed_key = ?1 WHERE entry ->> '$.key_id' = ?1 AND entry ->> '$.operation' = 'keys.disable'", [&id]).unwrap();
+    db.execute(
+        "UPDATE audit_entries SET changed_key = ?1 WHERE entry ->> '$.key_id' = ?1 AND entry ->> '$.operation' = 'keys.disable'",
+        [&id],
+    )
+    .unwrap();
     vault.serve();
     assert_ne!(code(&vault, &id).await, "signed");
     drop(db);
