@@ -49,6 +49,7 @@ mod totals;
 mod tree;
 mod uses;
 mod verify_log;
+mod wal;
 mod writer;
 
 use std::{

@@ -19,7 +19,8 @@ use super::{
     error::corrupt,
     readers::Readers,
     schema, tree,
-    writer::{Shared, TreeHead, WalBound, Writer, WriterThread},
+    wal::WriteAheadLog,
+    writer::{Shared, TreeHead, Writer, WriterThread},
 };
 use crate::{
     audit::Source,
@@ -56,7 +57,7 @@ impl SqliteStore {
         let migrations = migrations::migrations::runner();
         let schema = newest(&migrations);
         let (found, introduced) = recognize(&db, &path, vault, mode, &migrations)?;
-        prepare_writing(&db, wal_pages)?;
+        prepare_writing(&db)?;
         if found < schema {
             migrate(&mut db, &path, found, &migrations)?;
         }
@@ -71,7 +72,9 @@ impl SqliteStore {
         let connections = (0..Readers::connections(readers))
             .map(|_| connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_ONLY))
             .collect::<Result<Vec<_>, _>>()?;
-        let wal = WalBound::new(&path, wal_pages);
+        let copier = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        prepare_writing(&copier)?;
+        let wal = WriteAheadLog::start(&mut db, copier, wal_pages)?;
         let readers = Readers::start(connections, commit_timeout).map_err(io)?;
         let shared = Shared { state: Arc::clone(&state), tree_head: Arc::clone(&tree_head), revision: Arc::clone(&revision) };
         let writer = WriterThread::new(db, source, shared, wal);
@@ -254,14 +257,13 @@ fn check_identity(db: &Connection, vault: &VaultId, mode: Mode) -> Result<bool, 
 }
 
 /// The settings that make a commit durable and overwrite deleted bytes.
-fn prepare_writing(db: &Connection, wal_pages: u32) -> Result<(), StoreError> {
+fn prepare_writing(db: &Connection) -> Result<(), StoreError> {
     let journal: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(StoreError::Failed(format!("the file system does not carry a write-ahead log (journal mode {journal})")));
     }
     // After a burst, the WAL is truncated to 64 MiB.
     db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864;")?;
-    db.pragma_update(None, "wal_autocheckpoint", wal_pages)?;
     Ok(())
 }
 

@@ -6,9 +6,8 @@
 //! that it recovers from a full disk without a restart.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,6 +28,7 @@ use super::{
     chain,
     error::signed,
     tree,
+    wal::WriteAheadLog,
 };
 use crate::{
     audit::{Source, merkle::Frontier},
@@ -173,37 +173,7 @@ pub(super) struct WriterThread {
     revision: Arc<AtomicU64>,
     /// When expired idempotency records were last deleted.
     purged: Option<Timestamp>,
-    wal: WalBound,
-}
-
-/// The bound of the write-ahead log. SQLite writes it into the database by itself, but starts it anew only in a moment without readers, which
-/// never comes under load.
-pub(super) struct WalBound {
-    /// The file.
-    path: PathBuf,
-    /// Bytes above which the log is started anew.
-    limit: u64,
-    /// Batches since the last look at its size.
-    batches: u32,
-}
-
-impl WalBound {
-    /// The bound for the database at `path` whose log is written into it after `wal_pages` pages of 4 KiB: four times that.
-    pub(super) fn new(path: &Path, wal_pages: u32) -> Self {
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        Self { path: wal.into(), limit: u64::from(wal_pages.max(1)) * 4096 * 4, batches: 0 }
-    }
-
-    /// Whether the log is too long. Looks at its size once in a while.
-    fn is_exceeded(&mut self) -> bool {
-        self.batches += 1;
-        if self.batches < LOOK_AT_WAL {
-            return false;
-        }
-        self.batches = 0;
-        fs::metadata(&self.path).is_ok_and(|file| file.len() > self.limit)
-    }
+    wal: WriteAheadLog,
 }
 
 /// The end of the durable log.
@@ -229,7 +199,7 @@ pub(super) struct Shared {
 
 impl WriterThread {
     /// A writer that publishes what is durable in `shared`.
-    pub(super) fn new(db: Connection, source: Source, shared: Shared, wal: WalBound) -> Self {
+    pub(super) fn new(db: Connection, source: Source, shared: Shared, wal: WriteAheadLog) -> Self {
         let Shared { state, tree_head, revision } = shared;
         Self { db, source, head: None, state, tree_head, revision, purged: None, wal }
     }
@@ -260,21 +230,9 @@ impl WriterThread {
             for (sink, cursor, answer) in cursors {
                 drop(answer.send(self.store_sink_cursor(&sink, &cursor)));
             }
-            if self.wal.is_exceeded() {
-                self.restart_wal();
-            }
+            self.wal.after_commit(&self.db);
         }
-        // Last, so that the database file is complete. A failure loses nothing: the WAL has all acknowledged commits.
-        let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-    }
-
-    /// Writes the whole log into the database, and waits a moment until no reader uses the log, so that the next commit starts it anew. If a
-    /// reader takes longer, the next attempt follows soon.
-    fn restart_wal(&self) {
-        let restarted = self.db.busy_timeout(WAIT_FOR_READERS).and_then(|()| self.db.execute_batch("PRAGMA wal_checkpoint(RESTART)"));
-        if let Err(error) = restarted.and_then(|()| self.db.busy_timeout(BUSY_TIMEOUT)) {
-            tracing::warn!(%error, "the write-ahead log could not be started anew");
-        }
+        self.wal.close(&self.db);
     }
 
     /// In a transaction of its own: a checkpoint belongs to entries that are durable.
@@ -396,10 +354,6 @@ impl WriterThread {
 const BATCH: usize = 1024;
 /// Interval between deletions of expired idempotency records.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
-/// After how many batches the size of the write-ahead log is looked at.
-const LOOK_AT_WAL: u32 = 16;
-/// How long a commit may be delayed by readers of the write-ahead log.
-const WAIT_FOR_READERS: Duration = Duration::from_millis(50);
 /// How long a connection waits for another one.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the digests of idempotency records stay in memory: longer than the records, 48 h.
