@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use crate::vault::Vault;
 
 use super::status::FaultAnswer;
 
+/// The answer of `/metrics`, made anew for each request.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// The router of the operations listener.
-pub fn router(vault: Arc<Vault>, metrics: PrometheusHandle) -> Router {
+pub fn router(vault: Arc<Vault>, metrics: RenderMetrics) -> Router {
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready).with_state(vault))
-        .route("/metrics", get(move || std::future::ready(metrics.render())))
+        .route("/metrics", get(move || std::future::ready(metrics())))
 }
 
 async fn ready(State(vault): State<Arc<Vault>>) -> (StatusCode, Json<Value>) {

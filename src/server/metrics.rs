@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{KeyState, Operation, ProviderKind, WrapperState};
 
+use super::status_metrics::DEGRADED_REASONS;
+
 /// A metric.
 pub struct Metric {
     /// Its name.
@@ -55,6 +57,14 @@ const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewr
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[
+    gauge("keyvault_ready", &[], "1 if a use of a key can succeed, as `/readyz` says, 0 if none can."),
+    gauge(
+        "keyvault_degraded",
+        &[("reason", LabelValues::These(DEGRADED_REASONS))],
+        "1 while the status has this reason, as `/readyz` says, 0 otherwise. The reasons are codes of docs/errors.md.",
+    ),
+    gauge("keyvault_frozen", &[], "1 while the vault is frozen."),
+    gauge("keyvault_build_info", &[("version", LabelValues::These(&[env!("CARGO_PKG_VERSION")]))], "Always 1; the label is the version of the program."),
     histogram(
         "keyvault_request_seconds",
         &[("operation", LabelValues::Operations), ("outcome", LabelValues::These(&["ok", "refused", "failed"]))],
@@ -96,6 +106,11 @@ pub const METRICS: &[Metric] = &[
         "keyvault_kms_call_seconds",
         &[("operation", KMS_OPERATIONS), ("region", LabelValues::Regions)],
         "One attempt that was sent.",
+    ),
+    gauge(
+        "keyvault_kms_circuit_open",
+        &[("region", LabelValues::Regions)],
+        "1 while the circuit breaker of a region lets no call through, as after the last attempt there, 0 otherwise.",
     ),
     gauge("keyvault_cache_keys", &[], "Keys that are open in memory."),
     counter("keyvault_cache_hits_total", &[], "Uses of a key that was in memory."),
@@ -204,6 +219,23 @@ pub const METRICS: &[Metric] = &[
         &[("outcome", LabelValues::These(&["cosigned", "refused", "unreachable", "rolled_back", "forked"]))],
         "Requests for cosignatures of checkpoints. `rolled_back` and `forked` mean that a witness knows another history of the audit log: find out why.",
     ),
+    gauge(
+        "keyvault_audit_checkpoint_timestamp_seconds",
+        &[],
+        "When the newest checkpoint of the audit log was made, in seconds since 1970; 0 until this process made or found one. No checkpoint is made while the log does not grow.",
+    ),
+    gauge(
+        "keyvault_witness_cosigned_timestamp_seconds",
+        &[],
+        "When every witness had last cosigned the newest checkpoint, in seconds since 1970; 0 until then, and without witnesses.",
+    ),
+    counter("process_cpu_seconds_total", &[], "Whole seconds of CPU time that the process used."),
+    gauge("process_resident_memory_bytes", &[], "Memory of the process that is in RAM."),
+    gauge("process_swapped_bytes", &[], "Memory of the process that is in swap. It is 0 while memory is locked."),
+    gauge("process_threads", &[], "Threads of the process."),
+    gauge("process_open_fds", &[], "Open file descriptors."),
+    gauge("process_max_fds", &[], "The limit of open file descriptors."),
+    gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970."),
     counter("keyvault_panics_total", &[], "Panics: faults of the vault. Report each of them."),
 ];
 
@@ -314,7 +346,7 @@ mod tests {
     #[test]
     fn names_say_what_they_count() {
         for Metric { name, kind, .. } in METRICS {
-            assert!(name.starts_with("keyvault_"), "{name}");
+            assert!(name.starts_with("keyvault_") || name.starts_with("process_"), "{name}");
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(*kind != Kind::Histogram || name.ends_with("_seconds"), "{name}");
         }

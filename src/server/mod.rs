@@ -7,6 +7,8 @@ pub(crate) mod high_water_mark;
 pub mod limits;
 pub(crate) mod log;
 pub mod metrics;
+mod process_metrics;
 pub mod reload;
 pub mod run;
+pub mod status_metrics;
 mod witnesses;

@@ -28,8 +28,9 @@ use super::{
     free_disk,
     hardening::harden,
     high_water_mark::HighWaterMark,
-    log, metrics,
+    log, metrics, process_metrics,
     reload::{self, Live, Reloader},
+    status_metrics,
     witnesses::Witnesses,
 };
 
@@ -96,6 +97,7 @@ impl Server {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let Live { config, trust, policy, reloader } = live;
         let metrics = metrics::install()?;
+        process_metrics::started(clock()());
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
         checks::raise_open_file_limit();
@@ -108,7 +110,7 @@ impl Server {
         checks::enforce(findings)?;
         let store = Arc::new(open_store(&config, mode, accept.state, random.as_ref())?);
         let mark = config.audit.high_water_mark.clone().map(|path| Arc::new(HighWaterMark::new(path)));
-        let witnesses = Witnesses::new(&config.audit.witnesses)?;
+        let witnesses = Witnesses::new(&config.audit.witnesses, clock())?;
         let rollback = rollback(&config, store.as_ref(), mark.as_deref()).await?;
         if let Some(rollback) = rollback.as_ref().filter(|rollback| !accept.covers(rollback)) {
             anyhow::bail!("{rollback}. Restore the newest backup, or find out what happened and start once with serve --accept-rollback");
@@ -169,7 +171,13 @@ impl Server {
         let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), may_freeze, self.stop.clone()));
         self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
-        let looks = api::ops::router(Arc::clone(&self.vault), metrics);
+        let vault = Arc::clone(&self.vault);
+        let render = move || {
+            status_metrics::set(&vault.status());
+            process_metrics::read();
+            metrics.render()
+        };
+        let looks = api::ops::router(Arc::clone(&self.vault), Arc::new(render));
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         background::run(&self.vault, checkpoint_interval, &self.tasks, &self.stop);
         self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));

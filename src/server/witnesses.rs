@@ -21,6 +21,7 @@ use crate::{
     },
     client::{ClientError, PostTarget},
     config::WitnessConfig,
+    domain::{Clock, Timestamp},
     storage::{KeyStore, StoreError, StoredCheckpoint, TreeQuery},
     vault::CheckpointSink,
 };
@@ -34,6 +35,7 @@ const ATTEMPTS: u32 = 2;
 pub(super) struct Witnesses {
     all: Vec<Witness>,
     newest: watch::Sender<Option<String>>,
+    clock: Clock,
 }
 
 struct Witness {
@@ -81,14 +83,14 @@ impl Witnesses {
     ///
     /// # Errors
     /// An option that is not valid.
-    pub(super) fn new(configured: &[WitnessConfig]) -> anyhow::Result<Option<Arc<Self>>> {
+    pub(super) fn new(configured: &[WitnessConfig], clock: Clock) -> anyhow::Result<Option<Arc<Self>>> {
         let witness = |WitnessConfig { url, verifier_key, ca, required }: &WitnessConfig| {
             let target = PostTarget::new(&format!("{}/add-checkpoint", url.trim_end_matches('/')), ca.clone());
             let target = target.map_err(|error| anyhow::anyhow!("[[audit.witnesses]] {error}"))?;
             anyhow::Ok(Witness { key: verifier_key.clone(), target, required: *required, size: AtomicU64::new(0) })
         };
         let all = configured.iter().map(witness).collect::<Result<Vec<_>, _>>()?;
-        Ok((!all.is_empty()).then(|| Arc::new(Self { all, newest: watch::Sender::new(None) })))
+        Ok((!all.is_empty()).then(|| Arc::new(Self { all, newest: watch::Sender::new(None), clock })))
     }
 
     /// Asks the witnesses about each new checkpoint, until `stop`.
@@ -129,10 +131,18 @@ impl Witnesses {
                 }
             }
         }
+        if self.all.iter().all(|witness| note.verify(&witness.key).is_ok()) {
+            tell_cosigned((self.clock)());
+        }
         if cosigned && let Err(error) = keep(store, &checkpoint, note).await {
             tracing::warn!(%error, size = checkpoint.size, "the cosignatures of a checkpoint could not be stored");
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
+fn tell_cosigned(at: Timestamp) {
+    metrics::gauge!("keyvault_witness_cosigned_timestamp_seconds").set(at.seconds() as f64);
 }
 
 /// Stores the cosignatures with their checkpoint, if that is still the newest one. An older one is not needed any more.

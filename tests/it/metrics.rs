@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     aws_vault::{AwsVault, Setup, ops},
-    vault::{problem, until},
+    vault::{TestVault, problem, until},
     wrapper::CENTRAL,
 };
 
@@ -97,5 +97,69 @@ async fn every_metric_of_the_table_is_exposed_and_no_other() {
     assert!(value("keyvault_certificate_expiry_seconds", &[("kind", "server")]) > 0.0);
     assert!(value("keyvault_certificate_expiry_seconds", &[("kind", "client-ca")]) > 0.0);
     assert!(is(value("keyvault_last_reload_success", &[]), 1.0));
+    assert!(is(value("keyvault_kms_circuit_open", &[("region", CENTRAL)]), 0.0));
+    assert!(is(value("keyvault_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0));
+    assert!(value("process_start_time_seconds", &[]) > 1_700_000_000.0);
+    assert!(value("process_resident_memory_bytes", &[]) > 1_000_000.0);
+    assert!(value("process_open_fds", &[]) > 5.0 && value("process_max_fds", &[]) >= value("process_open_fds", &[]));
+    assert!(value("process_threads", &[]) > 1.0);
     assert!(value("keyvault_last_reload_timestamp_seconds", &[]) > 1_700_000_000.0);
+}
+
+/// The value of a metric with these labels, as they are in its line.
+fn shown(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("there is no {series}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_status_are_those_of_readyz_at_once() {
+    let vault = TestVault::start();
+    let expect = |ready: f64, frozen: f64| {
+        let vault = &vault;
+        async move {
+            let text = ops(vault, "/metrics").await.1;
+            let is = |series, wanted: f64| assert!((shown(&text, series) - wanted).abs() < 0.5, "{series} is not {wanted}: {text}");
+            is("keyvault_ready", ready);
+            is("keyvault_frozen", frozen);
+            is("keyvault_degraded{reason=\"frozen\"}", frozen);
+            is("keyvault_degraded{reason=\"audit_unavailable\"}", 0.0);
+            is("keyvault_degraded{reason=\"other\"}", 0.0);
+        }
+    };
+    expect(1.0, 0.0).await;
+    let checkpoint_at = || async { shown(&ops(&vault, "/metrics").await.1, "keyvault_audit_checkpoint_timestamp_seconds") };
+    assert!(checkpoint_at().await < 1.0, "there is none yet");
+    assert!(vault.client("auditor").post("/v1/audit/checkpoints", &json!({})).await.is_ok());
+    assert!(checkpoint_at().await > 1_700_000_000.0);
+    vault.client("key-admin").post("/v1/freeze", &json!({})).await.unwrap();
+    expect(0.0, 1.0).await;
+    vault.client("wrapper-admin").post("/v1/unfreeze", &json!({})).await.unwrap();
+    expect(1.0, 0.0).await;
+}
+
+/// The metrics that a text of rules or queries names.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
+    words.filter(|word| (word.starts_with("keyvault_") && *word != "keyvault_") || word.starts_with("process_")).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_of_the_table_and_each_alert_has_its_runbook() {
+    let read = |path: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (alerts, tests, runbook) = (read("deploy/prometheus/alerts.yaml"), read("deploy/prometheus/alerts.test.yaml"), read("docs/alerts.md"));
+    for file in [&alerts, &tests, &read("deploy/grafana/keyvault.json")] {
+        for name in named(file) {
+            assert!(metric_of(name).is_some(), "{name} is not in the table");
+        }
+    }
+    let names: Vec<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let headings: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(names, headings, "docs/alerts.md has a heading for each alert, in the same order");
+    for name in names {
+        assert!(alerts.contains(&format!("runbook_url: docs/alerts.md#{}\n", name.to_lowercase())), "{name}");
+        for case in ["fires", "does not fire"] {
+            assert!(tests.contains(&format!("- name: {name} {case}\n")), "{name} {case}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::support::{
     api::Caller,
+    aws_vault::ops,
     vault::{TestVault, until},
 };
 
@@ -129,6 +130,12 @@ async fn checkpoints_are_cosigned_and_the_cosignatures_are_kept_with_them() {
         .await;
         assert_eq!((one.size(), other.size()), (size, size));
     }
+    until("the metric", async || {
+        let text = ops(&vault, "/metrics").await.1;
+        let at = text.lines().find_map(|line| line.strip_prefix("keyvault_witness_cosigned_timestamp_seconds ")).unwrap();
+        at.parse::<f64>().unwrap() > 1_700_000_000.0
+    })
+    .await;
     // A new process does not know what the witness knows. It learns it from the witness.
     vault.restart();
     let size = checkpoint(&vault).await;

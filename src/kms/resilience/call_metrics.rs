@@ -1,4 +1,4 @@
-//! The metrics of one attempt.
+//! The metrics of one attempt, and of the circuit breaker after it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +11,11 @@ pub(super) fn measure<T>(operation: &'static str, region: &Arc<str>, took: Optio
     }
     metrics::counter!("keyvault_kms_calls_total", "operation" => operation, "region" => Arc::clone(region), "outcome" => outcome(answer))
         .increment(1);
+}
+
+/// Says whether the circuit breaker of a region is open.
+pub(super) fn tell_circuit(region: &Arc<str>, open: bool) {
+    metrics::gauge!("keyvault_kms_circuit_open", "region" => Arc::clone(region)).set(f64::from(u8::from(open)));
 }
 
 fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {

@@ -41,6 +41,11 @@ impl CircuitBreaker {
         Some(Pass { circuit_breaker: self, is_probe, told: false })
     }
 
+    /// Whether it admits no call now, or one that probes the region.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(*self.state(), State::Closed { .. })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +106,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn opens_after_outages_in_a_row_and_lets_one_probe_through() {
         let circuit_breaker = opened();
-        assert!(circuit_breaker.admit().is_none());
+        assert!(circuit_breaker.admit().is_none() && circuit_breaker.is_open());
         tokio::time::advance(PAUSE).await;
         let probe = circuit_breaker.admit().unwrap();
         assert!(circuit_breaker.admit().is_none(), "one probe at a time");
@@ -109,6 +114,7 @@ mod tests {
         assert!(circuit_breaker.admit().is_none());
         tokio::time::advance(PAUSE).await;
         circuit_breaker.admit().unwrap().succeeded();
+        assert!(!circuit_breaker.is_open());
         assert!(circuit_breaker.admit().is_some() && circuit_breaker.admit().is_some());
     }
 

@@ -25,7 +25,7 @@ pub(super) use self::circuit_breaker::CircuitBreaker;
 pub(super) use self::denial_cache::DenialCache;
 pub(super) use self::rate_limit::CallRateLimit;
 
-use self::call_metrics::measure;
+use self::call_metrics::{measure, tell_circuit};
 use self::denial_cache::DeniableCall;
 
 /// A wrapper key behind its guard.
@@ -192,6 +192,7 @@ impl ResilientWrapper {
             Err(WrapperError::Unavailable { .. }) => pass.failed(self.jittered(self.limits.breaker_cooldown)),
             _ => pass.succeeded(),
         }
+        tell_circuit(&regional.region, regional.circuit_breaker.is_open());
         answer
     }
 

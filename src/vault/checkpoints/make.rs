@@ -46,6 +46,7 @@ impl Vault {
                 checkpoint
             }
         };
+        tell_made(&checkpoint);
         self.checkpoints.publisher.publish(&checkpoint.note, checkpoint.size).await;
         Ok(Some(checkpoint))
     }
@@ -59,4 +60,9 @@ impl Vault {
         let event = AuditEvent { reason: Some(rollback.to_string()), ..self.gate.system_event(Operation::AcceptRollback) };
         Ok(self.gate.record_change(Change::BeginIncarnation(incarnation), event).await?)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
+fn tell_made(checkpoint: &StoredCheckpoint) {
+    metrics::gauge!("keyvault_audit_checkpoint_timestamp_seconds").set(checkpoint.at.seconds() as f64);
 }
