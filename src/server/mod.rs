@@ -10,5 +10,6 @@ pub mod metrics;
 mod process_metrics;
 pub mod reload;
 pub mod run;
+mod service_manager;
 pub mod status_metrics;
 mod witnesses;

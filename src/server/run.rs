@@ -30,6 +30,7 @@ use super::{
     high_water_mark::HighWaterMark,
     log, metrics, process_metrics,
     reload::{self, Live, Reloader},
+    service_manager::ServiceManager,
     status_metrics,
     witnesses::Witnesses,
 };
@@ -86,6 +87,7 @@ pub(crate) struct Server {
     store: Arc<SqliteStore>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    service_manager: Arc<ServiceManager>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -145,12 +147,14 @@ impl Server {
         let found = StoreFacts { wrapper_keys: store.keys_by_wrapper_key().await?, ..found };
         checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
-        let server = Self { vault, store, stop: CancellationToken::new(), tasks: TaskTracker::new(), terminate, interrupt };
+        let (stop, tasks, service_manager) = (CancellationToken::new(), TaskTracker::new(), ServiceManager::from_environment());
+        let server = Self { vault, store, stop, tasks, service_manager, terminate, interrupt };
         let limits = (config.connections, may_freeze(policy));
         if let Some(witnesses) = witnesses {
             server.tasks.spawn(witnesses.run(Arc::clone(&server.store) as _, server.stop.clone()));
         }
         server.spawn((api, ops), trust, limits, random, metrics, (reloader, config.audit.checkpoint_interval));
+        server.service_manager.ready();
         Ok(server)
     }
 
@@ -180,6 +184,8 @@ impl Server {
         let looks = api::ops::router(Arc::clone(&self.vault), Arc::new(render));
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         background::run(&self.vault, checkpoint_interval, &self.tasks, &self.stop);
+        let manager = Arc::clone(&self.service_manager);
+        self.tasks.spawn(manager.tell_alive(Arc::clone(&self.vault), Arc::clone(&self.store) as _, self.stop.clone()));
         self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
@@ -200,6 +206,7 @@ impl Server {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+        self.service_manager.stopping();
         tracing::info!("stopping: requests in progress are answered, new ones are refused");
         self.vault.drain();
         self.stop.cancel();

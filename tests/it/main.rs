@@ -82,6 +82,7 @@ mod runbook_steps;
 mod runbooks;
 mod schemes;
 mod secret_search;
+mod service_manager;
 mod sign_batch;
 mod storage_conformance;
 mod storage_crash;
