@@ -5,6 +5,8 @@
     check.py schemas FOLDER CRD...       writes JSON schemas of custom resources for kubeconform
     check.py copies RENDERED             alerts and dashboard of a rendered chart are those of deploy/
     check.py pod RENDERED                the pod meets the restricted standard, and each volume and probe has what it names
+    check.py settings BINARY DEV RENDERED...
+                                         the vault accepts the rendered configuration, certificates and grants
     check.py run BINARY DEV RENDERED OFF starts the vault with the rendered command, configuration and files, and asks its probes.
                                          DEV is a folder of `dev`; OFF is the same chart with the validator switched off
 """
@@ -201,17 +203,17 @@ class Pod:
         shutil.copy(binary, self.binary)
         self.binary.chmod(0o755)
         os.environ["TMPDIR"] = str(folder)
-        secrets = {
-            "keyvault-server": {"tls.crt": dev / "pki/server.pem", "tls.key": dev / "pki/server.key", "ca.crt": dev / "pki/ca.pem"},
-            "node-ca": {"ca.crt": dev / "pki/ca.pem", "tls.key": dev / "pki/ca.key"},
-        }
+        ca = {"ca.crt": dev / "pki/ca.pem", "ca.pem": dev / "pki/ca.pem", "ca.crl": dev / "ca.crl", "tls.key": dev / "pki/ca.key"}
+        server = {"tls.crt": dev / "pki/server.pem", "tls.key": dev / "pki/server.key", "ca.crt": dev / "pki/ca.pem"}
         self.mounts = {mount["name"]: mount["mountPath"] for mount in self.container["volumeMounts"]}
         self.config = None
         for volume in self.spec["volumes"]:
             place = self.place(self.mounts[volume["name"]])
+            if "persistentVolumeClaim" in volume:
+                continue
             if "secret" in volume:
                 secret = volume["secret"]
-                here = secrets[secret["secretName"]]
+                here = ca if secret["secretName"].endswith("-ca") else server
                 keys = {item["key"]: item["path"] for item in secret.get("items", [])} or {key: key for key in here}
                 Volume(place, secret["defaultMode"]).put({path: here[key].read_bytes() for key, path in keys.items()})
             else:
@@ -283,6 +285,36 @@ class Pod:
             fail("the vault did not end in good order at SIGTERM")
 
 
+def revocation_list(dev):
+    """An empty list of the CA of `dev`, for the set of values that names one."""
+    (dev / "index").write_text("")
+    (dev / "number").write_text("01\n")
+    options = f"database = {dev}/index\ncrlnumber = {dev}/number\ndefault_md = sha256\ncrl_extensions = extensions\n"
+    (dev / "ca.cnf").write_text(f"[ca]\ndefault_ca = one\n[one]\n{options}[extensions]\nauthorityKeyIdentifier = keyid\n")
+    make = ["openssl", "ca", "-gencrl", "-crldays", "30", "-config", dev / "ca.cnf", "-cert", dev / "pki/ca.pem", "-keyfile", dev / "pki/ca.key"]
+    subprocess.run([*make, "-out", dev / "ca.crl"], check=True, capture_output=True)
+
+
+def settings(binary, dev, *rendered):
+    """Whether the vault accepts what each set of values renders. There is no KMS, so that the checks of wrapper keys fail."""
+    dev = pathlib.Path(dev)
+    revocation_list(dev)
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    for path in rendered:
+        folder = pathlib.Path(tempfile.mkdtemp())
+        folder.chmod(0o755)
+        try:
+            pod = Pod(binary, dev, path, folder)
+            done = subprocess.run(pod.command(["check", "--config", pod.container["args"][2], "--output", "json"]), capture_output=True, text=True)
+            found = {line["check"]: line for line in json.loads(done.stdout)}
+            for name in ("configuration", "certificates", "revocation", "grants", "client CAs", "file modes", "folder"):
+                if found.get(name, {}).get("status") != "ok":
+                    fail(f"{path}: {name}: {found.get(name) or list(found.values())}")
+            print(f"{path}: {found['configuration']['detail']}")
+        finally:
+            shutil.rmtree(folder)
+
+
 def run(binary, dev, rendered, switched_off):
     dev = pathlib.Path(dev)
     folder = pathlib.Path(tempfile.mkdtemp())
@@ -323,7 +355,7 @@ def run(binary, dev, rendered, switched_off):
         shutil.rmtree(folder)
 
 
-COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "run": run}
+COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "settings": settings, "run": run}
 if sys.argv[1] == "readme":
     readme("--write" in sys.argv)
 else:
