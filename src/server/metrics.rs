@@ -64,7 +64,11 @@ pub const METRICS: &[Metric] = &[
         "1 while the status has this reason, as `/readyz` says, 0 otherwise. The reasons are codes of docs/errors.md.",
     ),
     gauge("keyvault_frozen", &[], "1 while the vault is frozen."),
-    gauge("keyvault_build_info", &[("version", LabelValues::These(&[env!("CARGO_PKG_VERSION")]))], "Always 1; the label is the version of the program."),
+    gauge(
+        "keyvault_build_info",
+        &[("version", LabelValues::These(&[env!("CARGO_PKG_VERSION")]))],
+        "Always 1; the label is the version of the program.",
+    ),
     histogram(
         "keyvault_request_seconds",
         &[("operation", LabelValues::Operations), ("outcome", LabelValues::These(&["ok", "refused", "failed"]))],

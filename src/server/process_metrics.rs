@@ -22,9 +22,11 @@ pub(super) fn read() {
     let cpu = clock_gettime(ClockId::ProcessCPUTime).tv_sec;
     metrics::counter!("process_cpu_seconds_total").absolute(u64::try_from(cpu).unwrap_or_default());
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
-        for (field, gauge, unit) in
-            [("VmRSS:", "process_resident_memory_bytes", 1024), ("VmSwap:", "process_swapped_bytes", 1024), ("Threads:", "process_threads", 1)]
-        {
+        for (field, gauge, unit) in [
+            ("VmRSS:", "process_resident_memory_bytes", 1024),
+            ("VmSwap:", "process_swapped_bytes", 1024),
+            ("Threads:", "process_threads", 1),
+        ] {
             if let Some(number) = field_of(&status, field) {
                 metrics::gauge!(gauge).set(number.saturating_mul(unit) as f64);
             }

@@ -42,6 +42,7 @@ mod documents;
 mod earlier_version;
 mod example_config;
 mod frozen_envelopes;
+mod getting_started;
 mod import_export;
 mod ineffective_settings;
 mod job_crash;

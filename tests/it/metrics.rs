@@ -147,7 +147,8 @@ fn named(text: &str) -> BTreeSet<&str> {
 #[test]
 fn alerts_and_dashboard_name_metrics_of_the_table_and_each_alert_has_its_runbook() {
     let read = |path: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    let (alerts, tests, runbook) = (read("deploy/prometheus/alerts.yaml"), read("deploy/prometheus/alerts.test.yaml"), read("docs/alerts.md"));
+    let (alerts, tests, runbook) =
+        (read("deploy/prometheus/alerts.yaml"), read("deploy/prometheus/alerts.test.yaml"), read("docs/alerts.md"));
     for file in [&alerts, &tests, &read("deploy/grafana/keyvault.json")] {
         for name in named(file) {
             assert!(metric_of(name).is_some(), "{name} is not in the table");
