@@ -7,8 +7,10 @@
     check.py pod RENDERED                the pod meets the restricted standard, and each volume and probe has what it names
     check.py settings BINARY DEV RENDERED...
                                          the vault accepts the rendered configuration, certificates and grants
-    check.py run BINARY DEV RENDERED OFF starts the vault with the rendered command, configuration and files, and asks its probes.
-                                         DEV is a folder of `dev`; OFF is the same chart with the validator switched off
+    check.py identity IRSA POD           who the pod is for AWS: the ServiceAccounts of both ways, rendered
+    check.py run BINARY DEV RENDERED OFF MORE
+                                         starts the vault with the rendered command, configuration and files, and asks its probes.
+                                         DEV is a folder of `dev`; OFF is the same chart with the validator switched off, MORE with a second one
 """
 
 import json
@@ -156,6 +158,18 @@ def pod(rendered):
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         if container[probe]["httpGet"]["port"] not in ports:
             fail(f"{rendered}: {probe} asks a port that the container does not have")
+
+
+def identity(irsa, pod_identity):
+    """The chart makes the ServiceAccount with its role, or uses one that another tool manages; the pod runs as it in both cases."""
+    account = one(irsa, "ServiceAccount")
+    if not account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].endswith(":role/canton-keyvault"):
+        fail("the ServiceAccount has not the role of aws.roleArn")
+    if any(document["kind"] == "ServiceAccount" for document in documents(pod_identity)):
+        fail("serviceAccount.create=false makes a ServiceAccount")
+    for rendered, name in ((irsa, account["metadata"]["name"]), (pod_identity, "canton-keyvault")):
+        if one(rendered, "StatefulSet")["spec"]["template"]["spec"]["serviceAccountName"] != name:
+            fail(f"{rendered}: the pod does not run as {name}")
 
 
 class Volume:
@@ -315,11 +329,31 @@ def settings(binary, dev, *rendered):
             shutil.rmtree(folder)
 
 
-def run(binary, dev, rendered, switched_off):
+def join_later(pod, dev, more):
+    """A validator that runs already joins: its grant needs no restart, its key is imported and keeps its id, and is rotated."""
+    pod.configure(more)
+    pod.until("the second validator", lambda: "participant2" in str(pod.client(dev, "participant2", "whoami")[1]["grants"]))
+    material = pod.folder / "key.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", material], check=True)
+    node = ["--node", "participant2", "--purpose", "signing", "--format", "pkcs8", "--material-file", material]
+    code, key, said = pod.client(dev, "key-admin", "keys", "import", *node)
+    if code != 0 or key["origin"] != "imported":
+        fail(f"the key of the second validator cannot be imported: {said}")
+    code, successor, said = pod.client(dev, "participant2", "keys", "rotate", key["id"])
+    if code != 0:
+        fail(f"the imported key cannot be rotated: {said}")
+    for each in (key, successor):
+        if pod.client(dev, "participant2", "keys", "sign", each["id"], "--algorithm", "ed25519", "--message-text", "hello")[0] != 0:
+            fail("the second validator cannot sign")
+
+
+def run(binary, dev, rendered, switched_off, more):
     dev = pathlib.Path(dev)
     folder = pathlib.Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     pod = None
+    if not one(rendered, "StatefulSet") == one(switched_off, "StatefulSet") == one(more, "StatefulSet"):
+        fail("a change of validators restarts the pod")
     try:
         pod = Pod(binary, dev, rendered, folder)
         pod.start()
@@ -345,17 +379,18 @@ def run(binary, dev, rendered, switched_off):
             fail("the keys of a validator that is off must stay")
         pod.configure(rendered)
         pod.until("the switch of the validator, back", lambda: pod.client(dev, "participant1", *sign)[0] == 0)
+        join_later(pod, dev, more)
         pod.client(dev, "key-admin", "freeze")
         pod.until("a frozen vault is not ready", lambda: pod.probe("readinessProbe") == 503 and pod.probe("livenessProbe") == 200)
         pod.stop()
-        print("started with the rendered command and files; probes, file modes and the switch of a validator work")
+        print("started with the rendered command and files; probes, file modes, the switch of a validator and a validator that joins later work")
     finally:
         if pod and pod.process and pod.process.poll() is None:
             pod.process.kill()
         shutil.rmtree(folder)
 
 
-COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "settings": settings, "run": run}
+COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "identity": identity, "settings": settings, "run": run}
 if sys.argv[1] == "readme":
     readme("--write" in sys.argv)
 else:
