@@ -3,10 +3,13 @@
 //! Every ciphertext arrives sealed or wrapped. A second store implements [`KeyStore`] and passes the same conformance tests.
 
 mod commit;
+mod digest;
 mod jobs;
 mod log_query;
+mod pending;
 mod sqlite;
 mod totals;
+mod tree;
 mod verified_state;
 
 use std::time::Duration;

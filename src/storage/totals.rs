@@ -1,6 +1,12 @@
 //! Totals of the log: how many calls there were, by principal, key, day and so on.
 
-use crate::domain::{CertificateId, Dimension, KeyId, NodeName, NodeScope, Operation, Outcome, Timestamp};
+use std::collections::HashMap;
+
+use super::digest::{Count, DAY, Group};
+use crate::{
+    audit::Entry,
+    domain::{CertificateId, Dimension, Hex, KeyId, NodeName, NodeScope, Operation, Outcome, Timestamp},
+};
 
 /// Which calls to count, and by what. All given filters must match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,3 +61,77 @@ pub struct Totals {
 
 /// The most groups of a query.
 pub const MAX_GROUPS: usize = 10_000;
+
+/// Numbers by the values of a query.
+pub(super) type Groups = HashMap<Vec<String>, Count>;
+
+/// Counts an entry, if the query is about it.
+pub(super) fn count_entry(groups: &mut Groups, query: &TotalsQuery, entry: &Entry) {
+    let group = Group::of(entry);
+    if includes(query, &group) {
+        let values = query.by.iter().map(|dimension| value(&group, *dimension)).collect();
+        let count = Count::of(entry);
+        groups.entry(values).and_modify(|sum| sum.add(count)).or_insert(count);
+    }
+}
+
+/// The groups in the order of their values.
+pub(super) fn sorted(groups: Groups) -> Vec<Total> {
+    let mut groups: Vec<Total> = groups.into_iter().map(total).collect();
+    groups.sort_unstable_by(|one, other| one.values.cmp(&other.values));
+    groups
+}
+
+/// The same conditions on the group of an entry.
+fn includes(query: &TotalsQuery, group: &Group) -> bool {
+    let TotalsQuery { nodes, by: _, principal, certificate, node, key, operation, outcome, from, to } = query;
+    let visible = match nodes {
+        NodeScope::All => true,
+        NodeScope::Only(nodes) => nodes.iter().any(|node| node.as_str() == group.node),
+    };
+    visible
+        && principal.as_ref().is_none_or(|principal| *principal == group.principal)
+        && certificate.is_none_or(|digest| Hex(&digest).to_string() == group.certificate)
+        && node.as_ref().is_none_or(|node| node.as_str() == group.node)
+        && key.is_none_or(|key| key.to_string() == group.key)
+        && operation.map(Operation::as_str).is_none_or(|operation| operation == group.operation)
+        && outcome.map(Outcome::as_str).is_none_or(|outcome| outcome == group.outcome)
+        && from.is_none_or(|from| group.day >= from)
+        && to.is_none_or(|to| group.day < to)
+}
+
+/// The column of a dimension in the stored totals.
+pub(super) const fn column(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Day => "day",
+        Dimension::Principal => "principal",
+        Dimension::Certificate => "certificate",
+        Dimension::Node => "node",
+        Dimension::Key => "key_id",
+        Dimension::Operation => "operation",
+        Dimension::Outcome => "outcome",
+    }
+}
+
+fn value(group: &Group, dimension: Dimension) -> String {
+    match dimension {
+        Dimension::Day => date(group.day),
+        Dimension::Principal => group.principal.clone(),
+        Dimension::Certificate => group.certificate.clone(),
+        Dimension::Node => group.node.clone(),
+        Dimension::Key => group.key.clone(),
+        Dimension::Operation => group.operation.to_owned(),
+        Dimension::Outcome => group.outcome.to_owned(),
+    }
+}
+
+/// The date of a day, such as 2026-01-31.
+pub(super) fn date(day: i64) -> String {
+    let time = Timestamp::from_micros(day.saturating_mul(DAY)).to_string();
+    time.split_once('T').map_or_else(|| time.clone(), |(date, _)| date.to_owned())
+}
+
+fn total((values, Count { entries, calls, first_at, last_at }): (Vec<String>, Count)) -> Total {
+    let values = values.into_iter().map(|value| Some(value).filter(|value| !value.is_empty())).collect();
+    Total { values, calls, entries, first_at: Timestamp::from_micros(first_at), last_at: Timestamp::from_micros(last_at) }
+}

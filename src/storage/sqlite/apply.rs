@@ -10,11 +10,11 @@ use super::{
     rows::{self, revision_of},
 };
 use crate::{
-    audit::{Entry, EntryError, Source, StatePosition, WrapperKeyChange, encode_use, leaf_hash, merkle::Hash},
-    domain::{AuditEvent, KeyId, KeyName, StateChange, Timestamp, Work, Wrap, WrapperKeyId, WrapperState},
+    audit::{Entry, EntryError, Source, StatePosition, encode_use, leaf_hash},
+    domain::{AuditEvent, KeyId, KeyName, StateChange, Timestamp, Wrap, WrapperKeyId, WrapperState},
     storage::{
-        Change, Commit, KeyPrecondition, KeyUpdate, LoggedUse, NewIdempotencyRecord, VerifiedState, idempotency_digest,
-        verified_state::is_import,
+        Change, Commit, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, VerifiedState, idempotency_digest,
+        pending::{Batch, View},
     },
 };
 
@@ -40,17 +40,6 @@ impl Head {
     }
 }
 
-/// The state changes of the open transaction: entries and their leaf hashes.
-pub(super) type Pending = Vec<(Entry, [u8; 32])>;
-
-/// The entries of the open transaction.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) pending: Pending,
-    /// The leaf hashes of all entries.
-    pub(super) leaves: Vec<Hash>,
-}
-
 /// What a commit is checked against: the verified state, and the changes of the open transaction after it.
 pub(super) struct Verified<'a> {
     pub(super) state: &'a VerifiedState,
@@ -58,29 +47,9 @@ pub(super) struct Verified<'a> {
 }
 
 impl Verified<'_> {
-    /// The newest state of a key.
-    fn key(&self, id: KeyId) -> Option<StateChange> {
-        let mut pending = self.batch.pending.iter().rev().filter(|(entry, _)| entry.key_id == Some(id));
-        let pending = pending.find_map(|(entry, _)| entry.state_change().ok().flatten());
-        pending.or_else(|| self.state.key(id).map(|key| key.change))
-    }
-
-    /// Whether an imported key was used since its newest import.
-    fn is_used(&self, id: KeyId) -> bool {
-        let of_key = self.batch.pending.iter().rev().map(|(entry, _)| entry).filter(|entry| entry.key_id == Some(id));
-        let mut decides = of_key.filter_map(|entry| LoggedUse::of(entry).map(|_| true).or_else(|| is_import(entry).then_some(false)));
-        decides.next().unwrap_or_else(|| self.state.first_use(id).is_some())
-    }
-
-    /// Whether the commit is the first use of an imported key since its import.
-    fn is_first_use(&self, commit: &Commit) -> bool {
-        commit.precondition.as_ref().is_some_and(|precondition| precondition.imported && !self.is_used(precondition.key))
-    }
-
-    /// The newest state of a wrapper key.
-    fn wrapper_key(&self, id: WrapperKeyId) -> Option<WrapperState> {
-        let pending = self.batch.pending.iter().rev().flat_map(|(entry, _)| &entry.wrapper_keys).find(|change| change.id == id);
-        pending.map(|change| change.state).or_else(|| self.state.wrapper_key(id).map(|key| key.state))
+    /// The state that commits are checked against.
+    fn view(&self) -> View<'_> {
+        View { state: self.state, pending: &self.batch.pending }
     }
 
     /// Refuses a change whose preconditions read columns that the log does not confirm.
@@ -89,7 +58,7 @@ impl Verified<'_> {
         let mut rows = sql.query([])?;
         while let Some(row) = rows.next()? {
             let (id, state): (String, String) = (row.get(0)?, row.get(1)?);
-            let verified = id.parse().ok().and_then(|id| self.wrapper_key(id));
+            let verified = id.parse().ok().and_then(|id| self.view().wrapper_key(id));
             if verified.map(WrapperState::as_str) != Some(state.as_str()) {
                 return Err(corrupt("wrapper_keys", format_args!("{id} is {state}, and the log says {verified:?}")));
             }
@@ -106,9 +75,7 @@ pub(super) fn isolated(
     verified: &mut Verified<'_>,
     commit: &Commit,
 ) -> Result<Receipt, CommitError> {
-    let is_entry_alone =
-        commit.change.is_none() && commit.idempotency.is_none() && commit.further.is_empty() && commit.event.kms.wrapper_keys.is_empty();
-    if is_entry_alone && !verified.is_first_use(commit) {
+    if verified.view().is_entry_alone(commit) {
         // A use is the most frequent commit and consists of one INSERT, which needs no savepoint.
         return whole(db, source, head, verified, commit);
     }
@@ -150,16 +117,13 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
     if let Some(idempotency) = idempotency {
         remember(db, idempotency, event.at)?;
     }
-    // A further wrap does not concern open keys. If it were a state change, each use during a rotation would read its key again.
-    let changes_state = verified.is_first_use(commit)
-        || idempotency.is_some()
-        || change.as_ref().is_some_and(|change| !matches!(change, Change::AddWrap { .. }));
+    let changes_state = verified.view().changes_state(commit);
     let mut link = None;
     if let Some(change) = change {
         link = apply(db, head, verified, change)?;
     }
     let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
-    let position = changes_state.then(|| StatePosition { idempotency: digest, ..position(verified, change.as_ref()) });
+    let position = changes_state.then(|| StatePosition { idempotency: digest, ..verified.view().position(change.as_ref()) });
     log(db, source, head, event, position, verified.batch)?;
     for event in further {
         log(db, source, head, event, None, verified.batch)?;
@@ -169,31 +133,6 @@ fn whole(db: &Connection, source: &Source, head: &mut Head, verified: &mut Verif
         log(db, source, head, link, Some(StatePosition::default()), verified.batch)?;
     }
     Ok(Receipt { sequence, store_revision: head.store_revision })
-}
-
-/// What a change sets besides the state of a key.
-fn position(verified: &Verified<'_>, change: Option<&Change>) -> StatePosition {
-    let wrapper_key = |id: WrapperKeyId, state| WrapperKeyChange { id, state, identity: None };
-    let mut position = StatePosition::default();
-    match change {
-        Some(Change::SetFrozen(frozen)) => position.frozen = Some(*frozen),
-        Some(Change::BeginIncarnation(incarnation)) => position.incarnation = Some(*incarnation),
-        Some(Change::RemoveEntries { through }) => position.removed_through = Some(*through),
-        Some(Change::InsertWrapperKey(key)) => {
-            position.wrapper_keys = vec![WrapperKeyChange { identity: Some(key.identity.clone()), ..wrapper_key(key.id, key.state) }];
-        }
-        Some(Change::StartJob(job)) => match job.work {
-            // A rotation to the active wrapper key changes no wrapper key.
-            Work::Rotation { from, to } if verified.wrapper_key(to) != Some(WrapperState::Active) => {
-                position.wrapper_keys = vec![wrapper_key(from, WrapperState::Draining), wrapper_key(to, WrapperState::Active)];
-            }
-            _ => {}
-        },
-        Some(Change::BeginRetirement(id)) => position.wrapper_keys = vec![wrapper_key(*id, WrapperState::Retiring)],
-        Some(Change::Retire(retirement)) => position.wrapper_keys = vec![wrapper_key(retirement.wrapper_key, WrapperState::Retired)],
-        _ => {}
-    }
-    position
 }
 
 /// Refuses a result whose precondition no longer holds. A frozen vault refuses it in any case, because the check is free.
@@ -232,7 +171,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
                 (None, Some(_)) => return Err(CommitError::KeyExists),
                 (Some(revision), found) => {
                     let destroyed = |logged: StateChange| logged.lifecycle.is_destroyed() && logged.revision == *revision;
-                    if found != Some(*revision) || !verified.key(id).is_some_and(destroyed) {
+                    if found != Some(*revision) || !verified.view().key(id).is_some_and(destroyed) {
                         return Err(CommitError::LostRace);
                     }
                     rows::delete_key(db, id)?;
@@ -249,7 +188,7 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
         }
         Change::UpdateKey(update) => update_key(db, update)?,
         Change::Withdraw(update) => {
-            if verified.is_used(update.key) {
+            if verified.view().is_used(update.key) {
                 return Err(CommitError::LostRace);
             }
             update_key(db, update)?;
@@ -330,7 +269,7 @@ fn rename(db: &Connection, key: KeyId, from: Option<&KeyName>, to: Option<&KeyNa
 }
 
 fn set_aside(db: &Connection, verified: &Verified<'_>, key: KeyId, to: StateChange) -> Result<(), CommitError> {
-    if verified.key(key).map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
+    if verified.view().key(key).map_or(0, |logged| logged.revision).saturating_add(1) != to.revision {
         return Err(CommitError::LostRace);
     }
     let sql = "UPDATE keys SET revision = ?2, lifecycle = ?3, successor = ?4, delete_at = ?5, row_tag = NULL WHERE id = ?1";

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, types::ValueRef}
 
 use super::{
     OpenStoreError, StoreError,
-    apply::{self, Batch, Head},
+    apply::{self, Head},
     error::corrupt,
     read,
     rows::unsigned,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
     domain::{AuditEvent, KeyId, NodeName, Operation, Principal, Timestamp},
-    storage::{CHAIN_START, VerifiedState},
+    storage::{CHAIN_START, VerifiedState, pending::Batch},
 };
 
 /// Reads the whole chain and compares it with the newest entry and with the columns that repeat it. 100,000 state changes take less than a

@@ -19,14 +19,14 @@ use super::{
 use crate::{
     audit::Entry,
     domain::{Hex, KeyId, NodeName, NodeScope, Operation, Outcome, Timestamp},
-    storage::Order,
+    storage::{Order, digest},
 };
 
 /// Entries in the order of the filter. Looks at one block at least, so that every page goes on.
 pub(super) fn entries(db: &Connection, filter: &EntryFilter, page: PageRequest, time: Duration) -> Result<EntryPage, StoreError> {
     let deadline = Instant::now() + time;
     let newest = unsigned(db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries", [], |row| row.get(0))?)?;
-    let wanted = digests::wanted(filter);
+    let wanted = digest::wanted(filter);
     let mut summary = SummaryConditions::of(filter).prepare(db)?;
     let contained = contained(filter);
     let (limit, mut found) = (page.limit as usize, Vec::new());

@@ -312,11 +312,11 @@ impl KeyStore for SqliteStore {
     }
 
     async fn tree(&self, query: TreeQuery) -> Result<Vec<Hash>, StoreError> {
-        self.readers.run(Lane::Log, move |db| tree::query(db, query)).await
+        self.readers.run(Lane::Log, move |db| crate::storage::tree::query(&tree::Tree(db), query)).await
     }
 
     async fn inclusion_proofs(&self, leaves: Vec<u64>, size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
-        self.readers.run(Lane::Log, move |db| tree::inclusion_proofs(db, &leaves, size)).await
+        self.readers.run(Lane::Log, move |db| crate::storage::tree::inclusion_proofs(tree::Tree(db), &leaves, size)).await
     }
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -10,12 +10,16 @@ use rusqlite::{Connection, params_from_iter, types::Value};
 use super::{
     StoreError,
     blocks::{block_of, last_of},
-    digests::{self, Count, DAY, Group},
+    digests,
     rows::unsigned,
 };
 use crate::{
-    domain::{Dimension, Hex, NodeName, NodeScope, Operation, Outcome, Timestamp},
-    storage::{MAX_GROUPS, Total, Totals, TotalsQuery},
+    domain::{Dimension, Hex, NodeName, NodeScope},
+    storage::{
+        MAX_GROUPS, Totals, TotalsQuery,
+        digest::Count,
+        totals::{Groups, column, count_entry, date, sorted},
+    },
 };
 
 /// Counts. The entries without a digest are read until the time is over, one block at least: usually there are at most some thousand.
@@ -27,26 +31,15 @@ pub(super) fn totals(db: &Connection, query: &TotalsQuery, time: Duration) -> Re
     let mut counted_to = newest.min(block.checked_sub(1).map_or(0, last_of));
     while counted_to < newest && groups.len() <= MAX_GROUPS {
         let last = last_of(block).min(newest);
-        digests::for_each_entry(db, counted_to.saturating_add(1), last, |entry| {
-            let group = Group::of(entry);
-            if includes(query, &group) {
-                let values = query.by.iter().map(|dimension| value(&group, *dimension)).collect();
-                let count = Count::of(entry);
-                groups.entry(values).and_modify(|sum| sum.add(count)).or_insert(count);
-            }
-        })?;
+        digests::for_each_entry(db, counted_to.saturating_add(1), last, |entry| count_entry(&mut groups, query, entry))?;
         counted_to = last;
         block = block_of(last).saturating_add(1);
         if Instant::now() >= deadline {
             break;
         }
     }
-    let mut groups: Vec<Total> = groups.into_iter().map(total).collect();
-    groups.sort_unstable_by(|one, other| one.values.cmp(&other.values));
-    Ok(Totals { groups, counted_to, complete: counted_to == newest })
+    Ok(Totals { groups: sorted(groups), counted_to, complete: counted_to == newest })
 }
-
-type Groups = HashMap<Vec<String>, Count>;
 
 fn of_digests(db: &Connection, query: &TotalsQuery) -> Result<Groups, StoreError> {
     let columns: Vec<&str> = query.by.iter().map(|dimension| column(*dimension)).collect();
@@ -95,57 +88,4 @@ fn filters(query: &TotalsQuery) -> Vec<(String, Vec<Value>)> {
     let days = [("day >= ?", from), ("day < ?", to)];
     filters.extend(days.into_iter().filter_map(|(text, day)| Some((text.to_owned(), vec![(*day)?.into()]))));
     filters
-}
-
-/// The same conditions on the group of an entry.
-fn includes(query: &TotalsQuery, group: &Group) -> bool {
-    let TotalsQuery { nodes, by: _, principal, certificate, node, key, operation, outcome, from, to } = query;
-    let visible = match nodes {
-        NodeScope::All => true,
-        NodeScope::Only(nodes) => nodes.iter().any(|node| node.as_str() == group.node),
-    };
-    visible
-        && principal.as_ref().is_none_or(|principal| *principal == group.principal)
-        && certificate.is_none_or(|digest| Hex(&digest).to_string() == group.certificate)
-        && node.as_ref().is_none_or(|node| node.as_str() == group.node)
-        && key.is_none_or(|key| key.to_string() == group.key)
-        && operation.map(Operation::as_str).is_none_or(|operation| operation == group.operation)
-        && outcome.map(Outcome::as_str).is_none_or(|outcome| outcome == group.outcome)
-        && from.is_none_or(|from| group.day >= from)
-        && to.is_none_or(|to| group.day < to)
-}
-
-const fn column(dimension: Dimension) -> &'static str {
-    match dimension {
-        Dimension::Day => "day",
-        Dimension::Principal => "principal",
-        Dimension::Certificate => "certificate",
-        Dimension::Node => "node",
-        Dimension::Key => "key_id",
-        Dimension::Operation => "operation",
-        Dimension::Outcome => "outcome",
-    }
-}
-
-fn value(group: &Group, dimension: Dimension) -> String {
-    match dimension {
-        Dimension::Day => date(group.day),
-        Dimension::Principal => group.principal.clone(),
-        Dimension::Certificate => group.certificate.clone(),
-        Dimension::Node => group.node.clone(),
-        Dimension::Key => group.key.clone(),
-        Dimension::Operation => group.operation.to_owned(),
-        Dimension::Outcome => group.outcome.to_owned(),
-    }
-}
-
-/// The date of a day, such as 2026-01-31.
-fn date(day: i64) -> String {
-    let time = Timestamp::from_micros(day.saturating_mul(DAY)).to_string();
-    time.split_once('T').map_or_else(|| time.clone(), |(date, _)| date.to_owned())
-}
-
-fn total((values, Count { entries, calls, first_at, last_at }): (Vec<String>, Count)) -> Total {
-    let values = values.into_iter().map(|value| Some(value).filter(|value| !value.is_empty())).collect();
-    Total { values, calls, entries, first_at: Timestamp::from_micros(first_at), last_at: Timestamp::from_micros(last_at) }
 }

@@ -1,12 +1,10 @@
 //! The Merkle tree over the log in the database: leaves beside their entries, hashes of complete subtrees in `audit_tree`.
 
-use std::{cell::RefCell, collections::HashMap};
-
 use rusqlite::{Connection, params};
 
 use super::{
     StoreError,
-    apply::{self, Batch, Head, execute_one},
+    apply::{self, Head, execute_one},
     digests,
     error::{corrupt, signed},
 };
@@ -16,7 +14,7 @@ use crate::{
         merkle::{self, Frontier, Hash, HashReader, TILE, TileHash},
     },
     domain::{AuditEvent, Operation, Principal, Timestamp},
-    storage::{CHAIN_START, TreeQuery},
+    storage::{CHAIN_START, pending::Batch},
 };
 
 /// The hashes of the tree.
@@ -40,54 +38,6 @@ impl HashReader for Tree<'_> {
             let (table, what) = if level == 0 { ("audit_entries", "entries") } else { ("audit_tree", "hashes") };
             Err(corrupt(table, format_args!("{what} {from} to {to} of level {level} are not complete")))
         }
-    }
-}
-
-/// Answers a query over the entries of the log.
-pub(super) fn query(db: &Connection, query: TreeQuery) -> Result<Vec<Hash>, StoreError> {
-    let tree = Tree(db);
-    match query {
-        TreeQuery::Root { size } => Ok(vec![merkle::root(&tree, size)?]),
-        TreeQuery::Inclusion { leaf, size } => merkle::inclusion_proof(&tree, leaf, size),
-        TreeQuery::Consistency { old, size } => merkle::consistency_proof(&tree, old, size),
-        TreeQuery::Subtrees { size } => Ok(merkle::frontier(&tree, size)?.roots().to_vec()),
-        TreeQuery::Hashes { level, from, count } => tree.hashes(level, from, count.min(TILE)),
-    }
-}
-
-/// The inclusion proofs of leaves in the tree of `size` entries. Proofs share the nodes that they have in common.
-pub(super) fn inclusion_proofs(db: &Connection, leaves: &[u64], size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
-    let tree = RememberedTree { tree: Tree(db), nodes: RefCell::default() };
-    leaves.iter().map(|leaf| merkle::inclusion_proof(&tree, *leaf, size)).collect()
-}
-
-/// A tree that computes each node once.
-struct RememberedTree<'a> {
-    tree: Tree<'a>,
-    nodes: RefCell<HashMap<(u32, u64), Hash>>,
-}
-
-/// Nodes that are remembered at the same time: 6 MiB.
-const REMEMBERED_NODES: usize = 65_536;
-
-impl HashReader for RememberedTree<'_> {
-    type Error = StoreError;
-
-    fn hashes(&self, level: u32, from: u64, count: u64) -> Result<Vec<Hash>, StoreError> {
-        self.tree.hashes(level, from, count)
-    }
-
-    fn node(&self, height: u32, index: u64) -> Result<Hash, StoreError> {
-        if let Some(known) = self.nodes.borrow().get(&(height, index)) {
-            return Ok(*known);
-        }
-        let nodes = merkle::nodes_below(self, height, index)?;
-        let mut remembered = self.nodes.borrow_mut();
-        if remembered.len() + nodes.len() > REMEMBERED_NODES {
-            remembered.clear();
-        }
-        remembered.extend(nodes);
-        remembered.get(&(height, index)).copied().ok_or_else(|| corrupt("audit_tree", format_args!("no node {index} at height {height}")))
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::{
 
 use super::{
     Commit, CommitError, Receipt, StoreError,
-    apply::{self, Batch, Head, Verified},
+    apply::{self, Head, Verified},
     chain,
     error::signed,
     tree,
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     audit::{Source, merkle::Frontier},
     domain::Timestamp,
-    storage::{SinkCursor, StoredCheckpoint, VerifiedState},
+    storage::{SinkCursor, StoredCheckpoint, VerifiedState, pending::Batch},
 };
 
 /// The queue of the writer thread.
