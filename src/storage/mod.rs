@@ -7,6 +7,8 @@ mod digest;
 mod jobs;
 mod log_query;
 mod pending;
+#[cfg(feature = "postgresql")]
+mod postgres;
 mod sqlite;
 mod totals;
 mod tree;
@@ -29,6 +31,8 @@ pub use commit::{
 };
 pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
+#[cfg(feature = "postgresql")]
+pub use postgres::{PostgresConfig, PostgresStore};
 pub use sqlite::{
     BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
     free_disk, inspect, is_in_use, verify_log,

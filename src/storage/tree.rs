@@ -18,7 +18,7 @@ pub(super) fn query<T: HashReader<Error = StoreError>>(tree: &T, query: TreeQuer
 
 /// The inclusion proofs of leaves in the tree of `size` entries. Proofs share the nodes that they have in common.
 pub(super) fn inclusion_proofs<T: HashReader<Error = StoreError>>(
-    tree: T,
+    tree: &T,
     leaves: &[u64],
     size: u64,
 ) -> Result<Vec<Vec<Hash>>, StoreError> {
@@ -27,15 +27,15 @@ pub(super) fn inclusion_proofs<T: HashReader<Error = StoreError>>(
 }
 
 /// A tree that computes each node once.
-struct RememberedTree<T> {
-    tree: T,
+struct RememberedTree<'a, T> {
+    tree: &'a T,
     nodes: RefCell<HashMap<(u32, u64), Hash>>,
 }
 
 /// Nodes that are remembered at the same time: 6 MiB.
 const REMEMBERED_NODES: usize = 65_536;
 
-impl<T: HashReader<Error = StoreError>> HashReader for RememberedTree<T> {
+impl<T: HashReader<Error = StoreError>> HashReader for RememberedTree<'_, T> {
     type Error = StoreError;
 
     fn hashes(&self, level: u32, from: u64, count: u64) -> Result<Vec<Hash>, StoreError> {

@@ -73,6 +73,12 @@ pub enum OpenStoreError {
     /// Another process uses the file.
     #[error("{} is in use by another process: only one may run on a database", .0.display())]
     InUse(PathBuf),
+    /// Another process writes the log of this instance.
+    #[error("another process runs as the instance {0}: give each process over one database an instance name of its own")]
+    InstanceInUse(String),
+    /// The database cannot be used as it is configured.
+    #[error("{0}")]
+    Database(String),
     /// The file is not a database, or belongs to another program.
     #[error("{} is not a key vault's database", .0.display())]
     NotAVault(PathBuf),

@@ -316,7 +316,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn inclusion_proofs(&self, leaves: Vec<u64>, size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
-        self.readers.run(Lane::Log, move |db| crate::storage::tree::inclusion_proofs(tree::Tree(db), &leaves, size)).await
+        self.readers.run(Lane::Log, move |db| crate::storage::tree::inclusion_proofs(&tree::Tree(db), &leaves, size)).await
     }
 
     async fn entry_bytes(&self, from: u64, count: u64) -> Result<Vec<Vec<u8>>, StoreError> {

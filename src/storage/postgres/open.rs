@@ -1,0 +1,130 @@
+//! Opens a store: the right vault, the right schema, one process for each instance.
+
+use std::sync::{Arc, RwLock as SyncRwLock, atomic::AtomicU64};
+
+use deadpool_postgres::Object;
+use tokio::sync::RwLock;
+
+use super::{
+    Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
+    connect::{Db, Pools, execute, number, optional, pools},
+    error::with_causes,
+    tree,
+    writer::{Shared, TreeHead, Writer, WriterTask, lock_instance},
+};
+use crate::{
+    audit::Source,
+    crypto::Random,
+    domain::{Timestamp, VaultId},
+};
+
+mod migrations {
+    refinery::embed_migrations!("migrations/postgres");
+}
+
+/// The lock of the schema: `CKVault` in ASCII.
+const SCHEMA_LOCK: i64 = 0x0043_4B56_6175_6C74;
+
+impl PostgresStore {
+    /// Opens the store, or creates its tables in an empty database. `source` is written into every entry; its instance is the log of this process.
+    ///
+    /// # Errors
+    /// [`OpenStoreError`].
+    pub async fn open(
+        config: PostgresConfig,
+        source: Source,
+        vault: &VaultId,
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<Self, OpenStoreError> {
+        let mut hash_key = [0; 32];
+        random.fill(&mut hash_key).map_err(|_| OpenStoreError::Random)?;
+        Self::open_with(config, source, vault.clone(), hash_key, now).await
+    }
+
+    async fn open_with(
+        config: PostgresConfig,
+        source: Source,
+        vault: VaultId,
+        hash_key: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Self, OpenStoreError> {
+        let Pools { writer, readers } = pools(&config)?;
+        let mut db = writer.get().await.map_err(StoreError::from)?;
+        let schema = migrate(&mut db).await?;
+        let hash_key = introduce(&db, &vault, config.mode, hash_key, now).await?;
+        let name = source.instance.as_str();
+        execute(&db, "INSERT INTO instances (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", &[&name]).await?;
+        let row = optional(&db, "SELECT number FROM instances WHERE name = $1", &[&name]).await?;
+        let instance: i32 =
+            row.ok_or_else(|| StoreError::Failed("the row of the instance is missing".into()))?.try_get(0).map_err(StoreError::from)?;
+        lock_instance(&db, instance).await.map_err(|error| match error {
+            StoreError::Failed(why) if why.contains("lock timeout") => OpenStoreError::InstanceInUse(name.to_owned()),
+            other => other.into(),
+        })?;
+        let state = chain::verify(&db, instance).await?;
+        for what in chain::repair_columns(&db, &state).await? {
+            tracing::error!(what, "the database disagrees with the audit log, which counts");
+        }
+        let size = chain::newest(&db, instance).await?;
+        let frontier = match tree::frontier(&db, instance, size).await {
+            Err(StoreError::Corrupt { what, .. }) => return Err(OpenStoreError::BrokenLog(what)),
+            other => other?,
+        };
+        let shared = Shared {
+            revision: Arc::new(AtomicU64::new(state.revision)),
+            removed_through: Arc::new(AtomicU64::new(state.removed_through)),
+            tree_head: Arc::new(SyncRwLock::new(TreeHead { frontier, state_revision: state.revision, state_head: state.head })),
+            state: Arc::new(RwLock::new(state)),
+        };
+        let log = format!("{}/{}/", source.vault, source.instance);
+        let task = WriterTask::new(writer.clone(), db, instance, source, shared.clone(), config.commit_timeout);
+        let commits = Writer::start(task, config.queue);
+        Ok(Self { schema, hash_key, instance, log, shared, commits, writer, readers, query_time: config.query_time })
+    }
+}
+
+/// Runs the migrations that are missing, one process at a time. Returns the schema.
+async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
+    // Another process may migrate: a wait for it has the limit of its lock only.
+    execute(db, "SELECT set_config('statement_timeout', '0', false), pg_advisory_lock($1)", &[&SCHEMA_LOCK]).await?;
+    let migrations = migrations::migrations::runner().set_grouped(true);
+    let versions = migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok());
+    let known = versions.max().unwrap_or(0);
+    let has_history = optional(db, "SELECT 1 WHERE to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.is_some();
+    let found =
+        if has_history { number(db, "SELECT coalesce(max(version), 0)::bigint FROM refinery_schema_history", &[]).await? } else { 0 };
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    if found < known {
+        let client: &mut tokio_postgres::Client = db;
+        let failed = |error: refinery::Error| {
+            OpenStoreError::Database(format!("migration to schema {known} failed and was undone: {}", with_causes(&error)))
+        };
+        migrations.run_async(client).await.map_err(failed)?;
+    }
+    execute(db, "SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK]).await?;
+    db.batch_execute("RESET statement_timeout").await.map_err(StoreError::from)?;
+    Ok(known)
+}
+
+/// Makes the one row of `meta` in a new store, and checks it in another. Returns the key for hashes of request bodies.
+async fn introduce(db: &Db, vault: &VaultId, mode: Mode, hash_key: [u8; 32], now: Timestamp) -> Result<[u8; 32], OpenStoreError> {
+    let first = i64::try_from(chain::FIRST_REVISION).unwrap_or(1);
+    let sql = "INSERT INTO meta (only_row, vault, mode, hash_key, created_at, store_revision, frozen)
+               SELECT true, $1, $2, $3, $4, $5, false WHERE NOT EXISTS (SELECT 1 FROM audit_entries) ON CONFLICT DO NOTHING";
+    execute(db, sql, &[&vault.as_str(), &mode.as_str(), &hash_key.as_slice(), &now.micros(), &first]).await?;
+    let row = optional(db, "SELECT vault, mode, hash_key FROM meta", &[]).await?;
+    let row = row.ok_or_else(|| super::error::corrupt("meta", "its row is missing"))?;
+    let (found, found_mode): (String, String) = (row.try_get(0).map_err(StoreError::from)?, row.try_get(1).map_err(StoreError::from)?);
+    if found != vault.as_str() {
+        return Err(OpenStoreError::OtherVault { found, expected: vault.clone() });
+    }
+    if found_mode != mode.as_str() {
+        return Err(OpenStoreError::OtherMode { found: found_mode, expected: mode });
+    }
+    let bytes: &[u8] = row.try_get(2).map_err(StoreError::from)?;
+    bytes.try_into().map_err(|_| super::error::corrupt("meta", "hash_key has another length").into())
+}

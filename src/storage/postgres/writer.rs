@@ -1,0 +1,491 @@
+//! The writer task, which owns the write connection and the lock of its instance: all queued commits become one transaction, then all callers get
+//! their answer.
+//!
+//! A batch of entries alone, such as uses, is one statement and one round trip: it writes nothing if the revision of the store is not the one that
+//! the batch was checked against. A batch with changes locks the row `meta`. If the connection is lost while the outcome is open, the task
+//! connects again, takes the lock, which the lost session cannot hold any more then, and looks whether the last entry is there.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock as SyncRwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::{Object, Pool};
+use tokio::{
+    sync::{
+        RwLock,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    task::JoinHandle,
+};
+
+use super::{
+    Commit, CommitError, Receipt, StoreError,
+    apply::{self, Head, NewEntry, Open},
+    chain,
+    connect::{Db, execute, execute_one, number, optional},
+    error::{is_outcome_unknown, signed},
+    tree,
+};
+use crate::{
+    audit::{
+        Source,
+        merkle::{Frontier, TileHash},
+    },
+    domain::{NodeName, Timestamp},
+    storage::VerifiedState,
+};
+
+/// The queue of the writer task.
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    closing: Arc<AtomicBool>,
+    timeout: Duration,
+}
+
+enum Message {
+    Commit(Queued),
+    Close,
+}
+
+/// A commit in the queue. It is begun by the task or given up by its caller, never both.
+struct Queued {
+    commit: Box<Commit>,
+    taken: Arc<AtomicBool>,
+    answer: oneshot::Sender<CommitResult>,
+}
+
+/// Whether this side is the first one to begin or to give up the commit.
+fn take(taken: &AtomicBool) -> bool {
+    !taken.swap(true, Ordering::AcqRel)
+}
+
+type CommitResult = Result<Receipt, CommitError>;
+
+impl Writer {
+    /// Starts the task.
+    pub(super) fn start(mut task: WriterTask, queue: usize) -> Self {
+        let (queue, queued) = mpsc::channel(queue.max(1));
+        let (closing, timeout) = (Arc::clone(&task.closing), task.timeout);
+        let running = tokio::spawn(async move { task.run(queued).await });
+        Self { queue, task: Mutex::new(Some(running)), closing, timeout }
+    }
+
+    /// Queues a commit, and waits until it is durable or refused. A commit that is not begun in time is given up, and nothing of it happens. A
+    /// change that is begun is waited for without a limit, because only its outcome says what is true afterwards.
+    pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
+        let (answer, mut answered) = oneshot::channel();
+        let (taken, is_change) = (Arc::new(AtomicBool::new(false)), commit.change.is_some());
+        let queued = Queued { commit: Box::new(commit), taken: Arc::clone(&taken), answer };
+        self.queue.try_send(Message::Commit(queued)).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
+            TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        let answer = match tokio::time::timeout(self.timeout, &mut answered).await {
+            Err(_) if is_change && !take(&taken) => answered.await,
+            Err(_) => {
+                take(&taken);
+                return Err(StoreError::TooSlow(self.timeout).into());
+            }
+            Ok(answer) => answer,
+        };
+        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// How long a commit may take before its caller should get an answer.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Lets the task complete the queued commits, and waits for its end.
+    pub(super) async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        let _ = self.queue.send(Message::Close).await;
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+}
+
+/// The end of the durable log of this instance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TreeHead {
+    /// The right edge of the tree.
+    pub(super) frontier: Frontier,
+    /// The number of the newest state change.
+    pub(super) state_revision: u64,
+    /// Its leaf hash.
+    pub(super) state_head: [u8; 32],
+}
+
+/// What the writer shares with readers. The task is the only one that changes it.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// The verified state, extended by each durable state change.
+    pub(super) state: Arc<RwLock<VerifiedState>>,
+    /// The end of the durable log.
+    pub(super) tree_head: Arc<SyncRwLock<TreeHead>>,
+    /// The number of the newest state change.
+    pub(super) revision: Arc<AtomicU64>,
+    /// The entries up to this one may be removed.
+    pub(super) removed_through: Arc<AtomicU64>,
+}
+
+/// The state of the task.
+pub(super) struct WriterTask {
+    pool: Pool,
+    /// The connection with the lock of the instance. `None` if it was lost.
+    db: Option<Object>,
+    instance: i32,
+    source: Source,
+    /// The end of the log. `None` if it must be read again.
+    head: Option<Head>,
+    shared: Shared,
+    purged: Option<Timestamp>,
+    closing: Arc<AtomicBool>,
+    timeout: Duration,
+}
+
+/// Why a transaction has no answer.
+enum Failed {
+    /// Nothing of it was written.
+    Undone(StoreError),
+    /// The connection was lost while it was completed.
+    Unknown(StoreError),
+}
+
+impl<E: Into<StoreError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Undone(error.into())
+    }
+}
+
+/// A batch that is ready to be completed.
+struct Prepared {
+    answers: Vec<CommitResult>,
+    entries: Vec<NewEntry>,
+    changes: crate::storage::pending::Pending,
+    completed: Vec<TileHash>,
+    end: TreeHead,
+    before: Head,
+    head: Head,
+}
+
+impl WriterTask {
+    /// A writer with a connection that has the lock of its instance.
+    pub(super) fn new(pool: Pool, db: Object, instance: i32, source: Source, shared: Shared, timeout: Duration) -> Self {
+        let closing = Arc::new(AtomicBool::new(false));
+        Self { pool, db: Some(db), instance, source, head: None, shared, purged: None, closing, timeout }
+    }
+
+    async fn run(&mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut messages, BATCH).await > 0 {
+            let mut batch = Vec::with_capacity(messages.len());
+            for message in messages.drain(..) {
+                match message {
+                    // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
+                    Message::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
+                    Message::Commit(_) => {}
+                    Message::Close => queue.close(),
+                }
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let commits: Vec<&Commit> = batch.iter().map(|queued| &*queued.commit).collect();
+            match self.write(&commits).await {
+                Ok(answers) => batch.into_iter().zip(answers).for_each(|(queued, answer)| drop(queued.answer.send(answer))),
+                Err(error) => batch.into_iter().for_each(|queued| drop(queued.answer.send(Err(error.clone().into())))),
+            }
+        }
+        self.disconnect();
+    }
+
+    /// Ends the session, and with it an open transaction and the lock.
+    fn disconnect(&mut self) {
+        self.head = None;
+        self.db.take().map(Object::take);
+    }
+
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        if self.db.as_ref().is_some_and(|db| db.is_closed()) {
+            self.disconnect();
+        }
+        if self.db.is_none() {
+            let db = self.pool.get().await?;
+            lock_instance(&db, self.instance).await?;
+            self.db = Some(db);
+        }
+        Ok(())
+    }
+
+    /// Writes one transaction. After an error, nothing of it was written.
+    async fn write(&mut self, commits: &[&Commit]) -> Result<Vec<CommitResult>, StoreError> {
+        self.connect().await?;
+        let prepared = match self.entries_alone(commits).await {
+            Ok(Some(prepared)) => Ok(prepared),
+            // A change, or the store has a newer revision than this process knows.
+            Ok(None) => self.transaction(commits).await,
+            Err(failed) => Err(failed),
+        };
+        match prepared {
+            Ok(prepared) => self.publish(prepared).await,
+            Err(Failed::Undone(error)) => {
+                self.disconnect();
+                Err(error)
+            }
+            Err(Failed::Unknown(error)) => Err(error),
+        }
+    }
+
+    /// A batch of entries alone: one statement. `None` if the batch is another one, or nothing was written because the revision moved.
+    async fn entries_alone(&mut self, commits: &[&Commit]) -> Result<Option<Prepared>, Failed> {
+        let (Some(before), Some(db)) = (self.head, &self.db) else { return Ok(None) };
+        let prepared = {
+            let state = self.shared.state.read().await;
+            let mut open = Open::new(&self.source, &state, before);
+            if !commits.iter().all(|commit| open.is_plain(commit)) {
+                return Ok(None);
+            }
+            let answers = commits.iter().map(|commit| open.plain(commit)).collect();
+            let frontier = self.shared.tree_head.read().unwrap_or_else(PoisonError::into_inner).frontier.clone();
+            prepare(open.entries, open.batch, open.head, before, frontier, answers)
+        };
+        if prepared.entries.is_empty() {
+            return Ok(Some(prepared));
+        }
+        match self.limited(insert(db, self.instance, &prepared)).await {
+            Ok(0) => {
+                self.head = None;
+                Ok(None)
+            }
+            Ok(written) if written == prepared.entries.len() as u64 => Ok(Some(prepared)),
+            Ok(written) => Err(StoreError::Failed(format!("a statement wrote {written} entries of {}", prepared.entries.len())).into()),
+            Err(Failed::Unknown(error)) => self.resolve(prepared, error).await.map(Some),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// A batch with changes, or after the head was lost.
+    async fn transaction(&mut self, commits: &[&Commit]) -> Result<Prepared, Failed> {
+        let Some(db) = &self.db else { return Err(StoreError::Closed.into()) };
+        db.batch_execute("BEGIN").await?;
+        // A state change of any process waits for this lock.
+        let stored = number(db, "SELECT store_revision FROM meta FOR UPDATE", &[]).await?;
+        let cached = self.head.filter(|head| head.store_revision == stored);
+        if cached.is_none() {
+            chain::catch_up(db, &mut *self.shared.state.write().await).await?;
+        }
+        let prepared = {
+            let state = self.shared.state.read().await;
+            let (before, frontier) = if let Some(head) = cached {
+                (head, self.shared.tree_head.read().unwrap_or_else(PoisonError::into_inner).frontier.clone())
+            } else {
+                let head = chain::head(db, self.instance, &state).await?;
+                (head, tree::frontier(db, self.instance, head.sequence).await?)
+            };
+            if before.store_revision != stored {
+                let what = format!("store_revision is {stored}, and the chain in the log has {}", before.store_revision);
+                return Err(super::error::corrupt("meta", what).into());
+            }
+            let mut open = Open::new(&self.source, &state, before);
+            let mut answers = Vec::with_capacity(commits.len());
+            for commit in commits {
+                let answer = open.isolated(db, commit).await;
+                if let Err(CommitError::Unavailable(error)) = &answer
+                    && (db.is_closed() || *error == StoreError::DiskFull)
+                {
+                    return Err(error.clone().into());
+                }
+                answers.push(answer);
+            }
+            prepare(open.entries, open.batch, open.head, before, frontier, answers)
+        };
+        if !prepared.entries.is_empty() && self.limited(insert(db, self.instance, &prepared)).await.map_err(Failed::undone)? == 0 {
+            return Err(StoreError::Failed("the entries of a batch were not written: check the structure of the database".into()).into());
+        }
+        if prepared.head.store_revision != prepared.before.store_revision {
+            let revision = signed(prepared.head.store_revision)?;
+            execute_one(db, "UPDATE meta SET store_revision = $1", &[&revision]).await?;
+            // Other processes over the same database learn of the change.
+            execute(db, "SELECT pg_notify('canton_keyvault', $1::text)", &[&revision.to_string()]).await?;
+        }
+        let now = commits.iter().map(|commit| commit.event.at).max();
+        let purged = match now {
+            Some(now) if self.purged.is_none_or(|last| now.since(last) >= PURGE_EVERY) => {
+                (apply::purge(db, now, PURGE_AT_ONCE).await? < u64::from(PURGE_AT_ONCE)).then_some(now)
+            }
+            _ => None,
+        };
+        let completed = self.limited(async { db.batch_execute("COMMIT").await }).await;
+        if let Some(now) = purged {
+            self.purged = Some(now);
+            let kept = Timestamp::from_micros(now.micros().saturating_sub(IDEMPOTENCY_MICROS));
+            self.shared.state.write().await.forget_idempotency(kept);
+        }
+        match completed {
+            Ok(()) => Ok(prepared),
+            Err(Failed::Unknown(error)) => self.resolve(prepared, error).await,
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Waits for a statement as long as the server may take for it. After that, its outcome is not known.
+    async fn limited<T>(&self, statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failed> {
+        match tokio::time::timeout(self.timeout.saturating_mul(2), statement).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) if is_outcome_unknown(&error) => Err(Failed::Unknown(error.into())),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(Failed::Unknown(StoreError::TooSlow(self.timeout))),
+        }
+    }
+
+    /// Finds out whether a batch was written whose completion has no answer: whether its last entry is in the log. Tries until the database answers
+    /// or the store is closed.
+    async fn resolve(&mut self, prepared: Prepared, error: StoreError) -> Result<Prepared, Failed> {
+        tracing::warn!(%error, "the connection to PostgreSQL was lost during a commit; its outcome is looked up");
+        let Some((sequence, leaf)) = prepared.entries.last().map(|last| (last.entry.sequence, last.leaf)) else { return Ok(prepared) };
+        let mut wait = FIRST_WAIT;
+        loop {
+            self.disconnect();
+            match self.has_entry(sequence, leaf).await {
+                Ok(true) => return Ok(prepared),
+                Ok(false) => return Err(Failed::Undone(error)),
+                Err(error) if self.closing.load(Ordering::Acquire) => return Err(Failed::Unknown(error)),
+                Err(error) => tracing::warn!(%error, "the outcome of a commit cannot be looked up yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(LAST_WAIT);
+        }
+    }
+
+    async fn has_entry(&mut self, sequence: u64, leaf: [u8; 32]) -> Result<bool, StoreError> {
+        self.connect().await?;
+        let Some(db) = &self.db else { return Err(StoreError::Closed) };
+        let sql = "SELECT leaf FROM audit_entries WHERE instance = $1 AND sequence = $2";
+        let row = optional(db, sql, &[&self.instance, &signed(sequence)?]).await?;
+        Ok(row.map(|row| row.try_get::<_, &[u8]>(0).map(|found| found == leaf)).transpose()?.unwrap_or(false))
+    }
+
+    /// Makes a durable batch known to readers.
+    async fn publish(&mut self, prepared: Prepared) -> Result<Vec<CommitResult>, StoreError> {
+        let Prepared { answers, changes, end, head, .. } = prepared;
+        if !changes.is_empty() {
+            let mut state = self.shared.state.write().await;
+            for (entry, leaf) in changes {
+                state.extend(&entry, leaf).map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
+            self.shared.removed_through.store(state.removed_through, Ordering::Release);
+        }
+        self.head = Some(head);
+        *self.shared.tree_head.write().unwrap_or_else(PoisonError::into_inner) = end;
+        // After the commit, so that the new revision can be read by every caller that sees it.
+        self.shared.revision.store(head.store_revision, Ordering::Release);
+        Ok(answers)
+    }
+}
+
+impl Failed {
+    /// Before the commit, a lost connection undoes the transaction.
+    fn undone(self) -> Self {
+        match self {
+            Self::Unknown(error) | Self::Undone(error) => Self::Undone(error),
+        }
+    }
+}
+
+/// Takes the lock of an instance for the session: only one process writes a log.
+pub(super) async fn lock_instance(db: &Db, instance: i32) -> Result<(), StoreError> {
+    execute(db, "SELECT pg_advisory_lock($1::integer, $2::integer)", &[&LOCK_CLASS, &instance]).await.map(drop)
+}
+
+fn prepare(
+    entries: Vec<NewEntry>,
+    batch: crate::storage::pending::Batch,
+    head: Head,
+    before: Head,
+    mut frontier: Frontier,
+    answers: Vec<CommitResult>,
+) -> Prepared {
+    let mut completed = Vec::new();
+    for leaf in batch.leaves {
+        frontier.append(leaf, |hash| completed.push(hash));
+    }
+    let end = TreeHead { frontier, state_revision: head.store_revision, state_head: head.chain };
+    Prepared { answers, entries, changes: batch.pending, completed, end, before, head }
+}
+
+/// Writes entries and the hashes of the subtrees that they complete, if the store still has the revision that they were checked against. Returns
+/// the number of entries.
+async fn insert(db: &Db, instance: i32, prepared: &Prepared) -> Result<u64, tokio_postgres::Error> {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let entries = &prepared.entries;
+    let sequences: Vec<i64> = entries.iter().map(|new| number(new.entry.sequence)).collect();
+    let bytes: Vec<&[u8]> = entries.iter().map(|new| new.bytes.as_slice()).collect();
+    let leaves: Vec<&[u8]> = entries.iter().map(|new| new.leaf.as_slice()).collect();
+    let times: Vec<i64> = entries.iter().map(|new| new.entry.at.micros()).collect();
+    let principals: Vec<&str> = entries.iter().map(|new| new.entry.principal.as_str()).collect();
+    let operations: Vec<&str> = entries.iter().map(|new| new.entry.operation.as_str()).collect();
+    let keys: Vec<Option<String>> = entries.iter().map(|new| new.entry.key_id.map(|id| id.to_string())).collect();
+    let nodes: Vec<Option<&str>> = entries.iter().map(|new| new.entry.node.as_ref().map(NodeName::as_str)).collect();
+    let outcomes: Vec<&str> = entries.iter().map(|new| new.entry.outcome.as_str()).collect();
+    let key_revisions: Vec<Option<i64>> = entries.iter().map(|new| new.entry.revision.map(number)).collect();
+    let changes = |new: &NewEntry| new.entry.state_revision.filter(|_| new.entry.changes_state()).map(number);
+    let state_revisions: Vec<Option<i64>> = entries.iter().map(changes).collect();
+    let levels: Vec<i32> = prepared.completed.iter().map(|hash| i32::try_from(hash.level).unwrap_or(i32::MAX)).collect();
+    let positions: Vec<i64> = prepared.completed.iter().map(|hash| number(hash.position)).collect();
+    let hashes: Vec<&[u8]> = prepared.completed.iter().map(|hash| hash.hash.as_slice()).collect();
+    let statement = db.prepare_cached(INSERT).await?;
+    db.execute(
+        &statement,
+        &[
+            &instance,
+            &number(prepared.before.store_revision),
+            &sequences,
+            &bytes,
+            &leaves,
+            &times,
+            &principals,
+            &operations,
+            &keys,
+            &nodes,
+            &outcomes,
+            &key_revisions,
+            &state_revisions,
+            &levels,
+            &positions,
+            &hashes,
+        ],
+    )
+    .await
+}
+
+const INSERT: &str = "
+    WITH same AS (SELECT FROM meta WHERE store_revision = $2), tiles AS (
+        INSERT INTO audit_tree (instance, level, position, hash)
+        SELECT $1, level, position, hash FROM same, unnest($14::integer[], $15::bigint[], $16::bytea[]) AS t (level, position, hash))
+    INSERT INTO audit_entries
+        (instance, sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, state_revision)
+    SELECT $1, e.* FROM same, unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[],
+        $11::text[], $12::bigint[], $13::bigint[]) AS e";
+
+/// Maximum number of commits in one transaction. It bounds how long the first of them waits.
+const BATCH: usize = 1024;
+/// Interval between deletions of expired idempotency records.
+const PURGE_EVERY: Duration = Duration::from_mins(1);
+/// How long the digests of idempotency records stay in memory: longer than the records, 48 h.
+const IDEMPOTENCY_MICROS: i64 = 48 * 3600 * 1_000_000;
+/// Maximum number of expired records that one batch deletes.
+const PURGE_AT_ONCE: u32 = 256;
+/// Waits between attempts to connect again.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// The first number of the locks of instances: "CKV".
+const LOCK_CLASS: i32 = 0x0043_4B56;
