@@ -33,6 +33,8 @@ pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement,
 pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
 #[cfg(feature = "postgresql")]
 pub use postgres::{PostgresConfig, PostgresStore};
+#[cfg(feature = "postgresql")]
+pub(crate) use postgres::{is_local, tls, with_causes};
 pub use sqlite::{
     BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
     free_disk, inspect, is_in_use, verify_log,

@@ -89,6 +89,7 @@ mod storage_conformance;
 mod storage_crash;
 mod storage_disk;
 mod storage_fixtures;
+mod storage_postgres;
 mod storage_sqlite;
 mod storage_uses;
 mod support;

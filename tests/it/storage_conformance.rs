@@ -22,6 +22,8 @@ use crate::storage_fixtures::{
     add, all_entries, all_keys, at, change, commit, entry, event, freeze, id, insert, insert_after, log, open, page, record, register,
     remembered, sign, step, tagged, wrap, wrapper, wrapper_key,
 };
+use crate::storage_postgres::open_postgres;
+use crate::support::postgres::shared_server;
 
 use self::jobs::{
     a_job_succeeds_only_when_no_key_is_left, a_reseal_replaces_sealed_bytes_tag_and_wraps,
@@ -40,6 +42,15 @@ macro_rules! conformance {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
                     super::on_sqlite(super::$behaviour).await;
+                }
+            )+
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::on_postgres(super::$behaviour).await;
                 }
             )+
         }
@@ -86,6 +97,15 @@ conformance!(
 async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(open(SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production)));
+    assert_eq!(store.schema(), 10);
+    behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
+    store.close().await;
+}
+
+async fn on_postgres<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
+    let database = shared_server().await.database().await;
+    let store = Arc::new(open_postgres(&database, "i1").await.unwrap());
+    assert_eq!(store.schema(), 1);
     behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
     store.close().await;
 }
@@ -99,7 +119,6 @@ async fn a_new_store_is_empty(store: Arc<dyn KeyStore>) {
     assert_eq!(store.state().await.map(|state| state.frozen), Ok(false));
     assert_eq!(store.idempotency_hash_key().await, store.idempotency_hash_key().await);
     assert_ne!(store.idempotency_hash_key().await.unwrap(), [0; 32]);
-    assert_eq!(store.schema(), 10);
 }
 
 async fn a_key_reads_back_as_written(store: Arc<dyn KeyStore>) {

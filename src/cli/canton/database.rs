@@ -1,24 +1,18 @@
 //! The PostgreSQL database of a Canton node: the private keys that it stores, and the table of its keys in a KMS. Every change is one
 //! transaction.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{
-    Client, Config, NoTls, Transaction,
-    config::{Host, SslMode},
-};
+use tokio_postgres::{Client, Config, NoTls, Transaction, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::node_key::KmsMetadataRow;
 use crate::{
     cli::{Failure, input::Place},
-    crypto::{SecretBytes, read_certificate_file},
+    crypto::SecretBytes,
+    storage::{self, is_local, with_causes},
 };
 
 /// The database of the node.
@@ -78,7 +72,7 @@ impl DatabaseArgs {
             // The text of the error repeats no part of the URL.
             Failure::Usage(format!(
                 "--database-url-file: {}. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require",
-                chain(&error)
+                with_causes(&error)
             ))
         })?;
         Ok(Some(Database { client: connect(&config, self.database_ca.as_deref()).await? }))
@@ -110,33 +104,13 @@ async fn connect(config: &Config, ca: Option<&Path>) -> Result<Client, Failure> 
 }
 
 fn cannot_connect(error: &tokio_postgres::Error) -> Failure {
-    anyhow!("cannot connect to the database: {}", chain(error)).into()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// Whether every host is a socket of this machine.
-fn is_local(config: &Config) -> bool {
-    let hosts = config.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
-        Host::Unix(_) => true,
-    });
-    hosts && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
+    anyhow!("cannot connect to the database: {}", with_causes(error)).into()
 }
 
 fn tls(ca: &Path) -> Result<MakeRustlsConnect, Failure> {
     let unusable = |what: String| Failure::Usage(format!("--database-ca {}: {what}", ca.display()));
     let pem = Place::File(ca.to_owned()).read("--database-ca")?;
-    let mut roots = RootCertStore::empty();
-    for certificate in read_certificate_file(&pem).map_err(unusable)? {
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(anyhow::Error::from)?;
-    Ok(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth()))
+    storage::tls(&pem).map_err(unusable)
 }
 
 impl Database {

@@ -103,6 +103,9 @@ impl<'a> Open<'a> {
         let mut link = None;
         if let Some(change) = change {
             link = self.apply(db, change).await?;
+            if let Change::SetFrozen(frozen) = change {
+                self.head.frozen = *frozen;
+            }
         }
         let digest = idempotency.as_ref().map(|new| idempotency_digest(&new.scope, &new.record));
         let position = changes_state.then(|| StatePosition { idempotency: digest, ..self.view().position(change.as_ref()) });

@@ -74,7 +74,8 @@ pub(super) fn pools(config: &PostgresConfig) -> Result<Pools, OpenStoreError> {
         // The text of the error repeats no part of the URL.
         unusable(format!("the URL cannot be read: {}. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE", with_causes(&error)))
     })?;
-    let limit = config.commit_timeout.as_millis();
+    // A wait for a lock ends before its statement, so that the reason is known.
+    let (lock, statement) = (config.commit_timeout.as_millis(), config.commit_timeout.saturating_mul(3).as_millis() / 2);
     connection
         .application_name("canton-keyvault")
         .connect_timeout(config.commit_timeout)
@@ -82,7 +83,7 @@ pub(super) fn pools(config: &PostgresConfig) -> Result<Pools, OpenStoreError> {
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)
-        .options(format!("-c statement_timeout={limit} -c lock_timeout={limit} -c idle_in_transaction_session_timeout=60000"));
+        .options(format!("-c statement_timeout={statement} -c lock_timeout={lock} -c idle_in_transaction_session_timeout=60000"));
     let tls = match &config.ca {
         Some(ca) => {
             connection.ssl_mode(SslMode::Require);

@@ -9,6 +9,7 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error.code().map(tokio_postgres::error::SqlState::code) {
             Some("53100") => Self::DiskFull,
+            Some("55P03") => Self::Failed(LOCKED.into()),
             Some("25006") => Self::Failed("PostgreSQL is read-only. Connect to the primary server".into()),
             _ => Self::Failed(with_causes(&error)),
         }
@@ -25,13 +26,16 @@ impl From<PoolError> for StoreError {
     }
 }
 
+/// Another session held a lock for too long.
+pub(super) const LOCKED: &str = "another session holds a lock of PostgreSQL for too long";
+
 /// Whether the error leaves the outcome of a statement open: the connection was lost, or the server ended the session.
 pub(super) fn is_outcome_unknown(error: &Error) -> bool {
     error.code().is_none_or(|state| ["08", "57P", "XX", "F0"].iter().any(|class| state.code().starts_with(class)))
 }
 
 /// An error with its causes. It contains no password.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

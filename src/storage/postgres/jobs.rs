@@ -196,7 +196,7 @@ pub(super) async fn reseal(db: &Db, reseal: &Reseal) -> Result<(), CommitError> 
         return Err(CommitError::ActiveWrapperChanged);
     }
     update_key(db, update).await?;
-    let sql = "UPDATE keys SET generation = $2, sealed = $3, sealed_at = $4 WHERE id = $1 AND generation = $2 - 1 AND sealed IS NOT NULL";
+    let sql = "UPDATE keys SET generation = $2::bigint, sealed = $3, sealed_at = $4 WHERE id = $1 AND generation = $2::bigint - 1 AND sealed IS NOT NULL";
     let values: super::connect::Values<'_> = &[&id, &i64::from(wrap.generation), &SealedKey::as_bytes(sealed), &sealed_at.micros()];
     if execute(db, sql, values).await? == 0 {
         return Err(CommitError::LostRace);

@@ -51,6 +51,10 @@ use crate::domain::{
 };
 
 pub use self::connect::PostgresConfig;
+pub(crate) use self::{
+    connect::{is_local, tls},
+    error::with_causes,
+};
 
 /// How often a read is repeated that meets a commit. Each commit lets it move at most once.
 const SNAPSHOT_ATTEMPTS: u64 = 60;

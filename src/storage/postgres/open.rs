@@ -8,7 +8,7 @@ use tokio::sync::RwLock;
 use super::{
     Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
     connect::{Db, Pools, execute, number, optional, pools},
-    error::with_causes,
+    error::{LOCKED, with_causes},
     tree,
     writer::{Shared, TreeHead, Writer, WriterTask, lock_instance},
 };
@@ -59,7 +59,7 @@ impl PostgresStore {
         let instance: i32 =
             row.ok_or_else(|| StoreError::Failed("the row of the instance is missing".into()))?.try_get(0).map_err(StoreError::from)?;
         lock_instance(&db, instance).await.map_err(|error| match error {
-            StoreError::Failed(why) if why.contains("lock timeout") => OpenStoreError::InstanceInUse(name.to_owned()),
+            StoreError::Failed(why) if why == LOCKED => OpenStoreError::InstanceInUse(name.to_owned()),
             other => other.into(),
         })?;
         let state = chain::verify(&db, instance).await?;

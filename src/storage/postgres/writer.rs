@@ -281,7 +281,9 @@ impl WriterTask {
         let stored = number(db, "SELECT store_revision FROM meta FOR UPDATE", &[]).await?;
         let cached = self.head.filter(|head| head.store_revision == stored);
         if cached.is_none() {
-            chain::catch_up(db, &mut *self.shared.state.write().await).await?;
+            let mut state = self.shared.state.write().await;
+            chain::catch_up(db, &mut state).await?;
+            self.shared.removed_through.store(state.removed_through, Ordering::Release);
         }
         let prepared = {
             let state = self.shared.state.read().await;

@@ -4,6 +4,10 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use serde_json::Value;
@@ -92,6 +96,17 @@ impl Postgres {
         client
     }
 
+    /// A new empty database.
+    pub(crate) async fn database(&self) -> Database {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("vault{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.client().await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let url_file = self.folder.path().join(format!("{name}.url"));
+        std::fs::write(&url_file, format!("postgresql://canton:secret@127.0.0.1:{}/{name}\n", self.port)).unwrap();
+        let socket = self.socket().replace("dbname=canton", &format!("dbname={name}"));
+        Database { url_file, ca: self.ca(), port: self.port, socket }
+    }
+
     /// Makes the key tables of a node.
     pub(crate) async fn node(&self, rows: &[&Value]) -> Client {
         let client = self.client().await;
@@ -101,6 +116,32 @@ impl Postgres {
         }
         client
     }
+}
+
+/// A database of its own for one test.
+pub(crate) struct Database {
+    /// The file with its URL over TLS.
+    pub(crate) url_file: PathBuf,
+    /// The certificate authority of the server.
+    pub(crate) ca: PathBuf,
+    /// The port of the server.
+    pub(crate) port: u16,
+    socket: String,
+}
+
+impl Database {
+    /// A client of the database.
+    pub(crate) async fn client(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.socket, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// The server that tests share. Each test has a database of its own. It ends with the test process.
+pub(crate) async fn shared_server() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    tokio::task::spawn_blocking(|| SERVER.get_or_init(Postgres::spawn)).await.unwrap()
 }
 
 /// Inserts a row of `private_key_rows` of `canton-made.json`, with its wrapper key and data.
