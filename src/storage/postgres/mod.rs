@@ -6,6 +6,8 @@
 //! | `connect` | options, pools, TLS, limits of waits |
 //! | `open` | identity of the database, migration, lock of the instance |
 //! | `writer` | the task that owns the write connection: batches, one statement for uses, unknown outcomes |
+//! | `queue` | the queue of the task: begun or given up, never both |
+//! | `insert` | the statement that writes the entries of a batch |
 //! | `chain` | the chain of state changes over all instances |
 //! | `apply` | what one commit does inside the batch's transaction |
 //! | `tree` | the Merkle tree over the log: hashes, proofs |
@@ -19,9 +21,11 @@ mod apply;
 mod chain;
 mod connect;
 mod error;
+mod insert;
 mod jobs;
 mod log;
 mod open;
+mod queue;
 mod read;
 mod rows;
 mod tree;
@@ -38,7 +42,8 @@ use deadpool_postgres::{Object, Pool};
 use self::{
     connect::{Db, execute, execute_one},
     error::signed,
-    writer::{Shared, TreeHead, Writer},
+    queue::Writer,
+    writer::{Shared, TreeHead},
 };
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,

@@ -9,8 +9,9 @@ use super::{
     Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
     connect::{Db, Pools, execute, number, optional, pools},
     error::{LOCKED, with_causes},
+    queue::Writer,
     tree,
-    writer::{Shared, TreeHead, Writer, WriterTask, lock_instance},
+    writer::{Shared, TreeHead, WriterTask, lock_instance},
 };
 use crate::{
     audit::Source,

@@ -7,28 +7,23 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock as SyncRwLock,
+        Arc, PoisonError, RwLock as SyncRwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use deadpool_postgres::{Object, Pool};
-use tokio::{
-    sync::{
-        RwLock,
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
-    task::JoinHandle,
-};
+use tokio::sync::{RwLock, mpsc};
 
 use super::{
-    Commit, CommitError, Receipt, StoreError,
+    Commit, CommitError, StoreError,
     apply::{self, Head, NewEntry, Open},
     chain,
     connect::{Db, execute, execute_one, number, optional},
     error::{is_outcome_unknown, signed},
+    insert::insert,
+    queue::{CommitResult, Message, take},
     tree,
 };
 use crate::{
@@ -36,82 +31,9 @@ use crate::{
         Source,
         merkle::{Frontier, TileHash},
     },
-    domain::{NodeName, Timestamp},
+    domain::Timestamp,
     storage::VerifiedState,
 };
-
-/// The queue of the writer task.
-pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
-    task: Mutex<Option<JoinHandle<()>>>,
-    closing: Arc<AtomicBool>,
-    timeout: Duration,
-}
-
-enum Message {
-    Commit(Queued),
-    Close,
-}
-
-/// A commit in the queue. It is begun by the task or given up by its caller, never both.
-struct Queued {
-    commit: Box<Commit>,
-    taken: Arc<AtomicBool>,
-    answer: oneshot::Sender<CommitResult>,
-}
-
-/// Whether this side is the first one to begin or to give up the commit.
-fn take(taken: &AtomicBool) -> bool {
-    !taken.swap(true, Ordering::AcqRel)
-}
-
-type CommitResult = Result<Receipt, CommitError>;
-
-impl Writer {
-    /// Starts the task.
-    pub(super) fn start(mut task: WriterTask, queue: usize) -> Self {
-        let (queue, queued) = mpsc::channel(queue.max(1));
-        let (closing, timeout) = (Arc::clone(&task.closing), task.timeout);
-        let running = tokio::spawn(async move { task.run(queued).await });
-        Self { queue, task: Mutex::new(Some(running)), closing, timeout }
-    }
-
-    /// Queues a commit, and waits until it is durable or refused. A commit that is not begun in time is given up, and nothing of it happens. A
-    /// change that is begun is waited for without a limit, because only its outcome says what is true afterwards.
-    pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
-        let (answer, mut answered) = oneshot::channel();
-        let (taken, is_change) = (Arc::new(AtomicBool::new(false)), commit.change.is_some());
-        let queued = Queued { commit: Box::new(commit), taken: Arc::clone(&taken), answer };
-        self.queue.try_send(Message::Commit(queued)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
-            TrySendError::Closed(_) => StoreError::Closed,
-        })?;
-        let answer = match tokio::time::timeout(self.timeout, &mut answered).await {
-            Err(_) if is_change && !take(&taken) => answered.await,
-            Err(_) => {
-                take(&taken);
-                return Err(StoreError::TooSlow(self.timeout).into());
-            }
-            Ok(answer) => answer,
-        };
-        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
-    }
-
-    /// How long a commit may take before its caller should get an answer.
-    pub(super) const fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// Lets the task complete the queued commits, and waits for its end.
-    pub(super) async fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        let _ = self.queue.send(Message::Close).await;
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            let _ = task.await;
-        }
-    }
-}
 
 /// The end of the durable log of this instance.
 #[derive(Debug, Clone, Default)]
@@ -148,8 +70,8 @@ pub(super) struct WriterTask {
     head: Option<Head>,
     shared: Shared,
     purged: Option<Timestamp>,
-    closing: Arc<AtomicBool>,
-    timeout: Duration,
+    pub(super) closing: Arc<AtomicBool>,
+    pub(super) timeout: Duration,
 }
 
 /// Why a transaction has no answer.
@@ -167,13 +89,13 @@ impl<E: Into<StoreError>> From<E> for Failed {
 }
 
 /// A batch that is ready to be completed.
-struct Prepared {
+pub(super) struct Prepared {
     answers: Vec<CommitResult>,
-    entries: Vec<NewEntry>,
+    pub(super) entries: Vec<NewEntry>,
     changes: crate::storage::pending::Pending,
-    completed: Vec<TileHash>,
+    pub(super) completed: Vec<TileHash>,
     end: TreeHead,
-    before: Head,
+    pub(super) before: Head,
     head: Head,
 }
 
@@ -184,7 +106,8 @@ impl WriterTask {
         Self { pool, db: Some(db), instance, source, head: None, shared, purged: None, closing, timeout }
     }
 
-    async fn run(&mut self, mut queue: mpsc::Receiver<Message>) {
+    /// Writes what is queued until the queue is closed.
+    pub(super) async fn run(&mut self, mut queue: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(BATCH);
         while queue.recv_many(&mut messages, BATCH).await > 0 {
             let mut batch = Vec::with_capacity(messages.len());
@@ -423,60 +346,6 @@ fn prepare(
     let end = TreeHead { frontier, state_revision: head.store_revision, state_head: head.chain };
     Prepared { answers, entries, changes: batch.pending, completed, end, before, head }
 }
-
-/// Writes entries and the hashes of the subtrees that they complete, if the store still has the revision that they were checked against. Returns
-/// the number of entries.
-async fn insert(db: &Db, instance: i32, prepared: &Prepared) -> Result<u64, tokio_postgres::Error> {
-    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let entries = &prepared.entries;
-    let sequences: Vec<i64> = entries.iter().map(|new| number(new.entry.sequence)).collect();
-    let bytes: Vec<&[u8]> = entries.iter().map(|new| new.bytes.as_slice()).collect();
-    let leaves: Vec<&[u8]> = entries.iter().map(|new| new.leaf.as_slice()).collect();
-    let times: Vec<i64> = entries.iter().map(|new| new.entry.at.micros()).collect();
-    let principals: Vec<&str> = entries.iter().map(|new| new.entry.principal.as_str()).collect();
-    let operations: Vec<&str> = entries.iter().map(|new| new.entry.operation.as_str()).collect();
-    let keys: Vec<Option<String>> = entries.iter().map(|new| new.entry.key_id.map(|id| id.to_string())).collect();
-    let nodes: Vec<Option<&str>> = entries.iter().map(|new| new.entry.node.as_ref().map(NodeName::as_str)).collect();
-    let outcomes: Vec<&str> = entries.iter().map(|new| new.entry.outcome.as_str()).collect();
-    let key_revisions: Vec<Option<i64>> = entries.iter().map(|new| new.entry.revision.map(number)).collect();
-    let changes = |new: &NewEntry| new.entry.state_revision.filter(|_| new.entry.changes_state()).map(number);
-    let state_revisions: Vec<Option<i64>> = entries.iter().map(changes).collect();
-    let levels: Vec<i32> = prepared.completed.iter().map(|hash| i32::try_from(hash.level).unwrap_or(i32::MAX)).collect();
-    let positions: Vec<i64> = prepared.completed.iter().map(|hash| number(hash.position)).collect();
-    let hashes: Vec<&[u8]> = prepared.completed.iter().map(|hash| hash.hash.as_slice()).collect();
-    let statement = db.prepare_cached(INSERT).await?;
-    db.execute(
-        &statement,
-        &[
-            &instance,
-            &number(prepared.before.store_revision),
-            &sequences,
-            &bytes,
-            &leaves,
-            &times,
-            &principals,
-            &operations,
-            &keys,
-            &nodes,
-            &outcomes,
-            &key_revisions,
-            &state_revisions,
-            &levels,
-            &positions,
-            &hashes,
-        ],
-    )
-    .await
-}
-
-const INSERT: &str = "
-    WITH same AS (SELECT FROM meta WHERE store_revision = $2), tiles AS (
-        INSERT INTO audit_tree (instance, level, position, hash)
-        SELECT $1, level, position, hash FROM same, unnest($14::integer[], $15::bigint[], $16::bytea[]) AS t (level, position, hash))
-    INSERT INTO audit_entries
-        (instance, sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision, state_revision)
-    SELECT $1, e.* FROM same, unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[],
-        $11::text[], $12::bigint[], $13::bigint[]) AS e";
 
 /// Maximum number of commits in one transaction. It bounds how long the first of them waits.
 const BATCH: usize = 1024;
