@@ -390,7 +390,7 @@ async fn a_hanging_disk_refuses_in_time_and_what_was_given_up_never_happens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_write_ahead_log_stays_bounded_under_load() {
-    // Written into the database after 400 KiB, started anew above 1.6 MiB.
+    // Written into the database after 400 KiB, restarted above 1.6 MiB.
     let bench = Bench::new(None, |config| config.wal_pages = 100).await;
     bench.store.commit(insert(&record(1))).await.unwrap();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));

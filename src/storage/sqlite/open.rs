@@ -74,6 +74,8 @@ impl SqliteStore {
             .collect::<Result<Vec<_>, _>>()?;
         let copier = connect(&path, vfs.as_deref(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         prepare_writing(&copier)?;
+        // It copies pages and reads none.
+        copier.pragma_update(None, "cache_size", -256).map_err(StoreError::from)?;
         let wal = WriteAheadLog::start(&mut db, copier, wal_pages)?;
         let readers = Readers::start(connections, commit_timeout).map_err(io)?;
         let shared = Shared { state: Arc::clone(&state), tree_head: Arc::clone(&tree_head), revision: Arc::clone(&revision) };

@@ -1,7 +1,7 @@
-//! The write-ahead log of the database: a thread of its own writes it into the database, so that no commit waits for that, and the writer starts it anew
+//! The write-ahead log of the database: a thread of its own writes it into the database, so that no commit waits for that, and the writer restarts it
 //! before it is too long.
 //!
-//! SQLite would write it into the database within a commit, which then takes some ten milliseconds, and would start it anew only in a moment without
+//! SQLite would write it into the database within a commit, which then takes some ten milliseconds, and would restart it only in a moment without
 //! readers, which never comes under load.
 
 use std::{
@@ -52,13 +52,13 @@ impl WriteAheadLog {
     pub(super) fn after_commit(&self, writer: &Connection) {
         let frames = self.frames.load(Ordering::Relaxed);
         if frames < self.copied.load(Ordering::Relaxed) {
-            // SQLite started it anew.
+            // SQLite restarted it.
             self.copied.store(0, Ordering::Relaxed);
         }
         let left = frames.saturating_sub(self.copied.load(Ordering::Relaxed));
         let is_long = frames >= self.limit.saturating_mul(2) && left < self.limit / 4;
         if is_long || frames >= self.limit.saturating_mul(4) {
-            start_anew(writer);
+            restart(writer);
         } else if left >= self.limit
             && let Some((wake, _)) = &self.copier
         {
@@ -88,12 +88,12 @@ impl Drop for WriteAheadLog {
     }
 }
 
-/// Writes the rest of the log into the database, and waits a moment until no reader uses the log, so that the next commit starts it anew. If a
+/// Writes the rest of the log into the database, and waits a moment until no reader uses the log, so that the next commit restarts it. If a
 /// reader takes longer, the next attempt follows soon.
-fn start_anew(writer: &Connection) {
+fn restart(writer: &Connection) {
     let restarted = writer.busy_timeout(WAIT_FOR_READERS).and_then(|()| writer.execute_batch("PRAGMA wal_checkpoint(RESTART)"));
     if let Err(error) = restarted.and_then(|()| writer.busy_timeout(BUSY_TIMEOUT)) {
-        tracing::warn!(%error, "the write-ahead log could not be started anew");
+        tracing::warn!(%error, "the write-ahead log could not be restarted");
     }
 }
 
