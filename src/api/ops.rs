@@ -9,7 +9,7 @@ use crate::vault::Vault;
 
 use super::status::FaultAnswer;
 
-/// The answer of `/metrics`, made anew for each request.
+/// The answer of `/metrics`, made for each request.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// The router of the operations listener.

@@ -27,6 +27,8 @@ pub(super) struct WriteAheadLog {
     frames: Arc<AtomicU32>,
     /// Frames from its begin that the database has.
     copied: Arc<AtomicU32>,
+    /// Frames of the log at the last attempt to shorten it. While a reader prevents that, the next attempt waits for more of them.
+    tried: AtomicU32,
     copier: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
@@ -45,7 +47,7 @@ impl WriteAheadLog {
         }))?;
         let copied = Arc::new(AtomicU32::new(0));
         let thread = start_copier(second, Arc::clone(&copied)).map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { limit: limit.max(1), frames, copied, copier: Some(thread) })
+        Ok(Self { limit: limit.max(1), frames, copied, tried: AtomicU32::new(0), copier: Some(thread) })
     }
 
     /// Looks at the log between two batches of commits.
@@ -55,13 +57,21 @@ impl WriteAheadLog {
             // SQLite restarted it.
             self.copied.store(0, Ordering::Relaxed);
         }
+        if frames < self.tried.load(Ordering::Relaxed) {
+            self.tried.store(0, Ordering::Relaxed);
+        }
+        if frames < self.tried.load(Ordering::Relaxed).saturating_add(self.limit / 4) {
+            return;
+        }
         let left = frames.saturating_sub(self.copied.load(Ordering::Relaxed));
         let is_long = frames >= self.limit.saturating_mul(2) && left < self.limit / 4;
         if is_long || frames >= self.limit.saturating_mul(4) {
+            self.tried.store(frames, Ordering::Relaxed);
             restart(writer);
         } else if left >= self.limit
             && let Some((wake, _)) = &self.copier
         {
+            self.tried.store(frames, Ordering::Relaxed);
             // If the thread is awake already, it copies these frames too.
             let _ = wake.try_send(());
         }
@@ -115,3 +125,37 @@ fn start_copier(db: Connection, copied: Arc<AtomicU32>) -> io::Result<(SyncSende
 
 /// How long a commit may be delayed by readers of the write-ahead log.
 const WAIT_FOR_READERS: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each attempt waits for the reader, and delays the commits behind it.
+    #[test]
+    fn a_reader_that_stays_causes_few_attempts() {
+        const LIMIT: u32 = 40;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut writer = Connection::open(file.path()).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a BLOB)").unwrap();
+        let wal = WriteAheadLog::start(&mut writer, Connection::open(file.path()).unwrap(), LIMIT).unwrap();
+        let reader = Connection::open(file.path()).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        let (mut attempts, mut before) = (0, 0);
+        for _ in 0..300 {
+            writer.execute("INSERT INTO t VALUES (zeroblob(3000))", []).unwrap();
+            wal.after_commit(&writer);
+            let tried = wal.tried.load(Ordering::Relaxed);
+            attempts += u32::from(tried != before);
+            before = tried;
+        }
+        let frames = wal.frames.load(Ordering::Relaxed);
+        assert!(frames > 4 * LIMIT, "{frames} frames: the reader did not stay");
+        assert!((1..=frames / (LIMIT / 4)).contains(&attempts), "{attempts} attempts for {frames} frames");
+        reader.execute_batch("COMMIT").unwrap();
+        while wal.frames.load(Ordering::Relaxed) >= frames {
+            writer.execute("INSERT INTO t VALUES (zeroblob(3000))", []).unwrap();
+            wal.after_commit(&writer);
+        }
+        wal.close(&writer);
+    }
+}
