@@ -11,10 +11,14 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
-use super::ConnectionLimits;
+use super::{
+    ConnectionLimits,
+    body::LeftBody,
+    limits::{LINGER, LINGER_BYTES},
+};
 
 /// What happens on one connection.
 pub(super) struct Activity {
@@ -32,6 +36,10 @@ struct State {
     answers: u64,
     /// Since when bytes wait that were written.
     unflushed_since: Option<Instant>,
+    /// What a handler left of the body of the present request.
+    left_body: Option<LeftBody>,
+    /// Whether bytes of the client can be on their way that nobody will read.
+    lingers: bool,
 }
 
 /// Why a connection ends that does not do what it should.
@@ -58,6 +66,8 @@ impl Activity {
             unread: VecDeque::new(),
             answers: 0,
             unflushed_since: None,
+            left_body: None,
+            lingers: false,
         };
         Arc::new(Self { state: Mutex::new(state) })
     }
@@ -74,6 +84,21 @@ impl Activity {
     /// Whether there was a request.
     pub(super) fn used(&self) -> bool {
         self.lock().used
+    }
+
+    /// Keeps the rest of a body that nobody read.
+    pub(super) fn leave_body(&self, body: LeftBody) {
+        self.lock().left_body = Some(body);
+    }
+
+    /// The rest of the body of the present request, if nobody read it.
+    pub(super) fn take_left_body(&self) -> Option<LeftBody> {
+        self.lock().left_body.take()
+    }
+
+    /// The connection ends before the client has sent everything. It must be able to read its answer first.
+    pub(super) fn linger(&self) {
+        self.lock().lingers = true;
     }
 
     /// Returns when the connection was quiet for too long. Must be polled after the connection in the same task.
@@ -181,6 +206,8 @@ pub(super) struct Watched<I> {
     pub(super) activity: Arc<Activity>,
     /// Whether bytes that arrive begin a request, as over HTTP/1.1. Over HTTP/2 bytes also arrive without a request.
     pub(super) bytes_are_requests: bool,
+    /// While the connection lingers: until when, and the bytes that were discarded.
+    pub(super) lingering: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
 impl<I> Watched<I> {
@@ -203,7 +230,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.wrote(written)
@@ -215,8 +242,27 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         Poll::Ready(Ok(()))
     }
 
+    /// Closing a socket with unread bytes resets the connection, and the client would lose its answer. Therefore they are read and discarded first,
+    /// for a short time.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if !this.activity.lock().lingers {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (until, discarded) = this.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), 0));
+        let mut bytes = [0; 4096];
+        while until.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut this.io).poll_read(cx, &mut buffer));
+            *discarded += buffer.filled().len() as u64;
+            if read.is_err() || buffer.filled().is_empty() || *discarded > LINGER_BYTES {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -3,6 +3,10 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
+use http::{
+    HeaderValue,
+    header::{CONNECTION, EXPECT},
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -39,20 +43,29 @@ where
 {
     let activity = Activity::new();
     let service = service_fn({
-        let (activity, body_timeout) = (Arc::clone(&activity), limits.body_timeout);
+        let (activity, body_timeout, one_by_one) = (Arc::clone(&activity), limits.body_timeout, matches!(protocol, Protocol::Http1));
         move |mut request: Request<Incoming>| {
             let in_progress = activity.begin();
             prepare(&mut request);
-            let answer = router.clone().oneshot(request.map(|body| Body::new(TimedBody::new(body, body_timeout))));
+            let left = one_by_one.then(|| Arc::clone(&activity));
+            // Such a client sends its body only once it is asked for.
+            let waits = request.headers().contains_key(EXPECT);
+            let answer = router.clone().oneshot(request.map(|body| Body::new(TimedBody::new(body, body_timeout, left.clone()))));
             async move {
                 let mut answer = answer.await.unwrap_or_else(|never| match never {});
+                if let Some((activity, body)) = left.and_then(|activity| activity.take_left_body().map(|body| (activity, body)))
+                    && (waits || !body.discard().await)
+                {
+                    activity.linger();
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 let held = answer.extensions_mut().remove::<HeldByAnswer>();
                 Ok::<_, Infallible>(answer.map(|body| MarkedBody::new(body, in_progress.answered(), held)))
             }
         }
     });
     let builder = builder(protocol, limits);
-    let io = Watched { io, activity: Arc::clone(&activity), bytes_are_requests: matches!(protocol, Protocol::Http1) };
+    let io = Watched { io, activity: Arc::clone(&activity), bytes_are_requests: matches!(protocol, Protocol::Http1), lingering: None };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let (reason, result) = tokio::select! {
         // In this order, because `quiet` looks at what the connection just did.

@@ -78,3 +78,7 @@ pub const CONNECTION_WINDOW: u32 = 65_535;
 pub const TLS_BUFFER: usize = 16 * 1024;
 /// The buffers of one socket in the kernel, in bytes: each direction, as requested. Linux doubles it for its own use (socket(7)).
 pub const SOCKET_BUFFER: u32 = 32 * 1024;
+/// How long a connection that ends stays open for bytes that the client sends before it reads its last answer or alert.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How many such bytes are read and discarded.
+pub(super) const LINGER_BYTES: u64 = 2 * 1024 * 1024;

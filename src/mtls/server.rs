@@ -22,7 +22,7 @@ use super::{
     ConnectionLimits, Trust,
     arrivals::{Arrival, Arrivals, Stage},
     connection::{Protocol, drive},
-    limits::TLS_BUFFER,
+    limits::{LINGER, LINGER_BYTES, TLS_BUFFER},
     peer::Peer,
     places::{NoPlace, Places},
 };
@@ -226,10 +226,6 @@ async fn linger(mut stream: TcpStream) {
     };
     let _ = timeout_at(Instant::now() + LINGER, read_to_the_end).await;
 }
-
-/// How long, and for how many bytes, a refused connection stays open for its alert to be read.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 64 * 1024;
 
 pub(super) fn protocol_of(stream: &TlsStream<TcpStream>) -> Protocol {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 }

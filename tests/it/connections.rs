@@ -146,6 +146,55 @@ async fn everybody_is_served_but_participant1(vault: &TestVault) {
     }
 }
 
+/// An answer on a connection: its head in lower case.
+async fn answer(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut read = Vec::new();
+    let head = loop {
+        assert!(
+            stream.read_buf(&mut read).await.unwrap() > 0,
+            "the connection ended before the answer: {}",
+            String::from_utf8_lossy(&read)
+        );
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let text = String::from_utf8(read[..head].to_vec()).unwrap().to_lowercase();
+    let length: usize = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+    while read.len() < head + length {
+        assert!(stream.read_buf(&mut read).await.unwrap() > 0, "the connection ended within the answer");
+    }
+    text
+}
+
+/// A body that is refused without being read, by its size, its route, its method or its caller: the client can send all of it, reads the answer, and
+/// knows whether the connection can be used again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_body_leaves_a_connection_that_is_open_or_says_that_it_closes() {
+    let vault = start("");
+    for target in ["POST /v1/audit/removals", "POST /v1/keys", "POST /v1/nothing", "GET /v1/status", "PATCH /v1/status", "POST /v1/freeze"]
+    {
+        for size in [0, 10, 5_000, 60_000, 200_000, 1_000_000] {
+            let mut stream = open(&vault, "exporter").await;
+            let head = |length| {
+                format!("{target} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")
+            };
+            stream.write_all(head(size).as_bytes()).await.unwrap();
+            stream.write_all(&vec![b'x'; size]).await.unwrap_or_else(|error| panic!("{target} {size}: {error}"));
+            let first = timeout(PATIENCE, answer(&mut stream)).await.expect("no answer");
+            let closes = first.contains("connection: close");
+            assert!(if closes { size > 60_000 } else { size < 1_000_000 }, "{target} {size}: {first}");
+            if !closes {
+                stream.write_all(head(0).as_bytes()).await.unwrap();
+                timeout(PATIENCE, answer(&mut stream)).await.expect("no second answer");
+            } else {
+                // A client that reads to the end sees a proper one.
+                assert_eq!(timeout(PATIENCE, stream.read(&mut [0])).await.expect("it stays open").ok(), Some(0), "{target} {size}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_headers_and_silent_connections_end() {
     let vault = start("header_timeout = \"500ms\"\nidle_timeout = \"1h\"");
