@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::WrapperKeyId,
-    vault::{Code, Fault, Reason, Status},
+    domain::{Timestamp, WrapperKeyId},
+    vault::{Code, Fault, Lease, Reason, Replica, Status},
 };
 
 use super::{
@@ -30,6 +30,33 @@ pub(super) struct StatusAnswer {
     policy_revision: String,
     #[schema(value_type = Option<String>)]
     active_wrapper: Option<WrapperKeyId>,
+    /// The processes that share the store. Absent if the store belongs to one process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<ReplicaAnswer>,
+}
+
+/// A process that shares the store.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replica)]
+pub(super) struct ReplicaAnswer {
+    /// The instance: the name of its log.
+    instance: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// When it was last alive, by the clock of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    seen_at: Option<Timestamp>,
+    /// Whether it is alive.
+    live: bool,
+    /// The background tasks that it runs for all: `sweep`, `destruction`.
+    tasks: Vec<&'static str>,
+}
+
+impl From<Replica> for ReplicaAnswer {
+    fn from(Replica { instance, version, seen_at, live, leases }: Replica) -> Self {
+        Self { instance, version, seen_at, live, tasks: leases.into_iter().map(Lease::as_str).collect() }
+    }
 }
 
 /// A fault.
@@ -52,9 +79,18 @@ impl From<Fault> for FaultAnswer {
 }
 
 impl From<Status> for StatusAnswer {
-    fn from(Status { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }: Status) -> Self {
+    fn from(Status { ready, degraded, reasons, version, schema, policy_revision, active_wrapper, replicas }: Status) -> Self {
         let reasons = reasons.into_iter().map(FaultAnswer::from).collect();
-        Self { ready, degraded, reasons, version, schema, policy_revision, active_wrapper }
+        Self {
+            ready,
+            degraded,
+            reasons,
+            version,
+            schema,
+            policy_revision,
+            active_wrapper,
+            replicas: replicas.into_iter().map(Into::into).collect(),
+        }
     }
 }
 

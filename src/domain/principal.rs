@@ -21,6 +21,11 @@ impl Principal {
         Self { name: "system".into(), certificate: None }
     }
 
+    /// Whether this is the vault itself.
+    pub fn is_system(&self) -> bool {
+        &*self.name == "system"
+    }
+
     /// A client that was not admitted, with its certificate if it sent one. No certificate gives this name either.
     pub fn unauthenticated(certificate: Option<CertificateId>) -> Self {
         Self { name: "unauthenticated".into(), certificate }

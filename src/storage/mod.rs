@@ -9,6 +9,7 @@ mod log_query;
 mod pending;
 #[cfg(feature = "postgresql")]
 mod postgres;
+mod replication;
 mod sqlite;
 mod totals;
 mod tree;
@@ -32,9 +33,10 @@ pub use commit::{
 pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
 #[cfg(feature = "postgresql")]
-pub use postgres::{PostgresConfig, PostgresStore};
+pub use postgres::{PostgresConfig, PostgresInspection, PostgresStore, inspect_postgres};
 #[cfg(feature = "postgresql")]
 pub(crate) use postgres::{is_local, tls, with_causes};
+pub use replication::{LEASE_SECONDS, Lease, Replica, Replication};
 pub use sqlite::{
     BackupHead, Inspection, KeyRows, Mode, OpenStoreError, SqliteConfig, SqliteStore, StoreFacts, VerifyLogError, backup_head, copy, facts,
     free_disk, inspect, is_in_use, verify_log,
@@ -42,7 +44,8 @@ pub use sqlite::{
 pub use totals::{MAX_GROUPS, Total, Totals, TotalsQuery};
 pub use verified_state::{CHAIN_START, ChainError, LoggedUse, VerifiedKey, VerifiedState, VerifiedWrapperKey, idempotency_digest};
 
-/// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store.
+/// A store of keys and of the audit log. All writes go through [`KeyStore::commit`]. Several processes may share one store,
+/// which then has [`KeyStore::replication`].
 #[async_trait]
 pub trait KeyStore: Send + Sync {
     /// Writes the change, the idempotency record and the audit entry in one transaction. Returns after they are durable.
@@ -287,6 +290,11 @@ pub trait KeyStore: Send + Sync {
     /// The version of the schema.
     fn schema(&self) -> u32;
 
+    /// The other processes over the same store. `None` if the store belongs to one process.
+    fn replication(&self) -> Option<&dyn Replication> {
+        None
+    }
+
     /// Completes the accepted commits, refuses others as [`StoreError::Closed`], and releases the resources of this process.
     ///
     /// A process that ends without it loses no acknowledged commit.
@@ -451,6 +459,9 @@ pub enum StoreError {
     /// The disk is full.
     #[error("the disk of the store is full. Free some space")]
     DiskFull,
+    /// The database refuses writes: it is a standby, or an administrator made it read-only.
+    #[error("the database is read-only. Connect to the primary server, or let it accept writes")]
+    ReadOnly,
     /// An error of the database.
     #[error("the database failed: {0}")]
     Failed(String),

@@ -58,9 +58,14 @@ impl View<'_> {
 
     /// Whether the commit is an entry alone, such as a use, and changes nothing else.
     pub(super) fn is_entry_alone(self, commit: &Commit) -> bool {
+        commit.further.is_empty() && self.is_entries_alone(commit)
+    }
+
+    /// Whether the commit is one or more entries, such as uses in one call, and changes nothing else.
+    pub(super) fn is_entries_alone(self, commit: &Commit) -> bool {
         let Commit { change, idempotency, precondition: _, event, further } = commit;
-        let is_entry = change.is_none() && idempotency.is_none() && further.is_empty() && event.kms.wrapper_keys.is_empty();
-        is_entry && !self.is_first_use(commit)
+        let calls_no_kms = std::iter::once(event).chain(further).all(|event| event.kms.wrapper_keys.is_empty());
+        change.is_none() && idempotency.is_none() && calls_no_kms && !self.is_first_use(commit)
     }
 
     /// Whether the commit is a state change.

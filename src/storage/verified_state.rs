@@ -103,6 +103,8 @@ pub struct VerifiedState {
     pub checkpoint_key: Option<KeyId>,
     /// The entries up to this one may be removed, except state changes. 0 if there was no removal.
     pub removed_through: u64,
+    /// The instance whose log this process writes. `None` if the store has one log, whatever instances wrote it.
+    instance: Option<String>,
     keys: HashMap<KeyId, VerifiedKey>,
     /// The first use of each imported key since its import.
     uses: HashMap<KeyId, LoggedUse>,
@@ -121,11 +123,18 @@ impl VerifiedState {
             incarnation: 1,
             checkpoint_key: None,
             removed_through: 0,
+            instance: None,
             keys: HashMap::new(),
             uses: HashMap::new(),
             wrapper_keys: HashMap::new(),
             idempotency: HashMap::new(),
         }
+    }
+
+    /// As [`VerifiedState::before`], for a store in which each instance has a log of its own: a new incarnation and a removal of entries concern
+    /// the log of the instance in their entry.
+    pub fn of_instance(revision: u64, instance: &str) -> Self {
+        Self { instance: Some(instance.to_owned()), ..Self::before(revision) }
     }
 
     /// The newest state of a key.
@@ -208,8 +217,10 @@ impl VerifiedState {
             self.wrapper_keys.insert(wrapper_key.id, VerifiedWrapperKey { identity, state: wrapper_key.state });
         }
         self.frozen = entry.frozen.unwrap_or(self.frozen);
-        self.incarnation = entry.incarnation.unwrap_or(self.incarnation);
-        self.removed_through = entry.removed_through.unwrap_or(0).max(self.removed_through);
+        if self.instance.as_ref().is_none_or(|own| *own == entry.instance) {
+            self.incarnation = entry.incarnation.unwrap_or(self.incarnation);
+            self.removed_through = entry.removed_through.unwrap_or(0).max(self.removed_through);
+        }
         if let Some(digest) = digest {
             self.idempotency.insert(digest, entry.at);
         }
@@ -263,5 +274,15 @@ mod tests {
         state.extend(&second, [9; 32]).unwrap();
         let key = state.key(KeyId::Symmetric([1; 16])).unwrap();
         assert_eq!((key.change.revision, key.state_revision, state.revision, state.head), (2, 6, 6, [9; 32]));
+    }
+
+    #[test]
+    fn a_removal_concerns_the_log_of_its_instance_only() {
+        for (own, removed_through) in [("i", 9), ("j", 0)] {
+            let mut state = VerifiedState::of_instance(4, own);
+            let removal = Entry { removed_through: Some(9), ..entry(&state, 1) };
+            state.extend(&removal, [1; 32]).unwrap();
+            assert_eq!((state.removed_through, state.revision), (removed_through, 5));
+        }
     }
 }

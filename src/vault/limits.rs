@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -199,6 +202,8 @@ pub fn limits_of(kind: WorkKind) -> Vec<&'static str> {
 /// The limits of the process, and of all principals that made a call. Idle principals are removed.
 pub(super) struct Limits {
     config: LimitsConfig,
+    /// The live replicas, which share the limit of creations.
+    replicas: AtomicU32,
     process: Arc<Process>,
     heavy_work: HeavyWork,
     principals: Mutex<HashMap<Arc<str>, Arc<PrincipalLimits>>>,
@@ -244,7 +249,7 @@ impl Limits {
             exports: Arc::new(Semaphore::new(EXPORTS_TOTAL)),
             bodies: Arc::new(Semaphore::new(BODIES_TOTAL / 1024)),
         };
-        Self { config, process: Arc::new(process), heavy_work: HeavyWork::new(), principals: Mutex::default() }
+        Self { config, replicas: AtomicU32::new(1), process: Arc::new(process), heavy_work: HeavyWork::new(), principals: Mutex::default() }
     }
 
     /// A place for a request, by its kind of work.
@@ -266,7 +271,8 @@ impl Limits {
         };
         let slot = RequestSlot { process: Arc::clone(&self.process), of_principal: own, held: Mutex::new(taken) };
         if let Some(rate) = rate {
-            slot.of_principal.take(rate, &self.config)?;
+            let shares = if rate == Rate::Creations { self.replicas.load(Ordering::Relaxed) } else { 1 };
+            slot.of_principal.take(rate, shares, &self.config)?;
         }
         match answer {
             Answer::Short => {}
@@ -312,7 +318,7 @@ impl Limits {
     /// # Errors
     /// `TooMany`.
     pub(super) fn cache_miss(&self, principal: &Principal) -> Result<(), VaultError> {
-        self.of(principal).take(Rate::CacheMisses, &self.config)
+        self.of(principal).take(Rate::CacheMisses, 1, &self.config)
     }
 
     /// Counts one freeze of a vault that is frozen.
@@ -320,7 +326,13 @@ impl Limits {
     /// # Errors
     /// `TooMany`.
     pub(super) fn repeated_freeze(&self, principal: &Principal) -> Result<(), VaultError> {
-        self.of(principal).take(Rate::RepeatedFreezes, &self.config)
+        self.of(principal).take(Rate::RepeatedFreezes, 1, &self.config)
+    }
+
+    /// Divides the limit of creations between the live replicas of a shared store, because it holds for all of them together. The other limits protect
+    /// a process.
+    pub(super) fn share_between(&self, replicas: usize) {
+        self.replicas.store(u32::try_from(replicas).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
 
     /// Removes the principals without requests in progress and with full token buckets.
@@ -384,9 +396,10 @@ impl PrincipalLimits {
         self.heavy.is_idle() && self.rates.iter().all(full)
     }
 
-    fn take(&self, rate: Rate, config: &LimitsConfig) -> Result<(), VaultError> {
+    /// Takes `shares` tokens: one, or one for each process that gives tokens too.
+    fn take(&self, rate: Rate, shares: u32, config: &LimitsConfig) -> Result<(), VaultError> {
         let Some(bucket) = self.rates.get(rate as usize) else { return Err(VaultError::Internal("a rate without a token bucket")) };
-        let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), f64::from(shares));
         let (what, ..) = rate.row(config);
         taken.map_err(|wait| VaultError::TooMany { what, retry_after: wait })
     }

@@ -89,7 +89,7 @@ pub use self::{
 };
 pub use crate::{
     kms::Reason,
-    storage::{Order, PageRequest, StoredCheckpoint, Total, Totals, TotalsQuery},
+    storage::{Lease, Order, PageRequest, Replica, StoredCheckpoint, Total, Totals, TotalsQuery},
 };
 
 /// A running vault.

@@ -1,6 +1,9 @@
 //! The status of the vault, from what this process knows. It calls neither the KMS nor the store.
 
-use crate::domain::{Operation, WrapperKeyId};
+use crate::{
+    domain::{Operation, WrapperKeyId},
+    storage::{Replica, Replication, StoreError},
+};
 
 use super::{AuditedResult, CallContext, Code, Reason, Vault, VaultError, audit_gate::Completed, sink_states::FailingSink};
 
@@ -21,6 +24,8 @@ pub struct Status {
     pub policy_revision: String,
     /// The active wrapper key.
     pub active_wrapper: Option<WrapperKeyId>,
+    /// The processes over a shared store. Empty if the store belongs to this process.
+    pub replicas: Vec<Replica>,
 }
 
 /// A fault of the vault.
@@ -52,6 +57,17 @@ impl From<Code> for Fault {
     }
 }
 
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        // Other texts are of the driver, and can name hosts.
+        let detail = match error {
+            StoreError::ReadOnly | StoreError::DiskFull | StoreError::TooSlow(_) => error.to_string(),
+            _ => "the database cannot be reached or read; the vault retries".into(),
+        };
+        Self { code: Code::StorageUnavailable, reason: None, detail: Some(detail) }
+    }
+}
+
 impl From<FailingSink<'_>> for Fault {
     fn from(FailingSink { name, required, fault }: FailingSink<'_>) -> Self {
         let (code, kind) = if required { (Code::AuditUnavailable, "required") } else { (Code::SinkFailing, "best-effort") };
@@ -74,17 +90,22 @@ impl Vault {
     pub fn status(&self) -> Status {
         let (faults, wrapper_keys_down) = self.wrapper_keys.faults();
         let (stopping, audit_failing, frozen) = (self.gate.stopping(), self.gate.audit_failing(), self.gate.frozen());
+        let replication = self.env.store.replication();
+        let store_fault = replication.and_then(Replication::fault);
+        let store_down = store_fault.is_some();
         let reasons: Vec<Fault> =
             [stopping.then_some(Code::ShuttingDown), audit_failing.then_some(Code::AuditUnavailable), frozen.then_some(Code::Frozen)]
                 .into_iter()
                 .flatten()
                 .map(Fault::from)
+                .chain(store_fault.map(Fault::from))
                 .chain(self.gate.sinks().failing().map(Fault::from))
                 .chain(faults)
                 .collect();
         let sink_failing = self.gate.sinks().failing().any(|sink| sink.required);
         // While the KMS is down, cached keys still work.
-        let no_use_can_succeed = stopping || audit_failing || sink_failing || frozen || (wrapper_keys_down && self.key_cache.is_empty());
+        let no_use_can_succeed =
+            stopping || audit_failing || store_down || sink_failing || frozen || (wrapper_keys_down && self.key_cache.is_empty());
         Status {
             ready: !no_use_can_succeed,
             degraded: !reasons.is_empty(),
@@ -93,6 +114,7 @@ impl Vault {
             schema: self.env.store.schema(),
             policy_revision: self.gate.policy().revision().to_string(),
             active_wrapper: self.wrapper_keys.known_active(),
+            replicas: replication.map(Replication::replicas).unwrap_or_default(),
         }
     }
 }

@@ -17,15 +17,16 @@ impl TokenBucket {
         Self { per_second, capacity, tokens: capacity, at: Instant::now() }
     }
 
-    /// Takes a token, or says in how many whole seconds there is one.
+    /// Takes tokens, or says in how many whole seconds there are enough. More than it holds are taken when it is full.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of seconds, at most one hour")]
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), u32> {
+    pub(super) fn take(&mut self, now: Instant, tokens: f64) -> Result<(), u32> {
         self.refill(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+        let tokens = tokens.min(self.capacity);
+        if self.tokens >= tokens {
+            self.tokens -= tokens;
             return Ok(());
         }
-        Err(((1.0 - self.tokens) / self.per_second).ceil().clamp(1.0, 3600.0) as u32)
+        Err(((tokens - self.tokens) / self.per_second).ceil().clamp(1.0, 3600.0) as u32)
     }
 
     /// Whether it has gained all that was taken.
@@ -51,11 +52,12 @@ mod tests {
     fn a_token_bucket_refills_up_to_its_capacity() {
         let mut bucket = TokenBucket::new(2.0, 1.0);
         let start = bucket.at;
-        assert_eq!([bucket.take(start), bucket.take(start), bucket.take(start)], [Ok(()), Ok(()), Err(1)]);
-        assert!(bucket.take(start + Duration::from_millis(500)).is_ok());
+        assert_eq!([bucket.take(start, 1.0), bucket.take(start, 1.0), bucket.take(start, 1.0)], [Ok(()), Ok(()), Err(1)]);
+        assert!(bucket.take(start + Duration::from_millis(500), 1.0).is_ok());
         let later = start + Duration::from_secs(100);
-        assert_eq!([bucket.take(later), bucket.take(later), bucket.take(later)], [Ok(()), Ok(()), Err(1)]);
+        assert_eq!([bucket.take(later, 1.0), bucket.take(later, 1.0), bucket.take(later, 1.0)], [Ok(()), Ok(()), Err(1)]);
+        assert_eq!(bucket.take(later + Duration::from_secs(1), 2.0), Ok(()), "two at once");
         let mut slow = TokenBucket::new(2.0 / 60.0, 60.0);
-        assert_eq!([slow.take(slow.at), slow.take(slow.at), slow.take(slow.at)], [Ok(()), Ok(()), Err(30)]);
+        assert_eq!([slow.take(slow.at, 1.0), slow.take(slow.at, 1.0), slow.take(slow.at, 1.0)], [Ok(()), Ok(()), Err(30)]);
     }
 }

@@ -105,7 +105,7 @@ async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeySto
 async fn on_postgres<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
     let database = shared_server().await.database().await;
     let store = Arc::new(open_postgres(&database, "i1").await.unwrap());
-    assert_eq!(store.schema(), 1);
+    assert_eq!(store.schema(), 2);
     behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
     store.close().await;
 }

@@ -87,8 +87,10 @@ async fn a_database_is_opened_by_its_vault_and_each_log_by_one_process() {
     store.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
     store.close().await;
     let client = database.client().await;
-    client.execute("UPDATE refinery_schema_history SET version = 99", &[]).await.unwrap();
-    assert!(matches!(refused(short(), "v1", "i1").await, OpenStoreError::NewerSchema { found: 99, known: 1 }));
+    client.execute("UPDATE refinery_schema_history SET version = 99 WHERE version = 2", &[]).await.unwrap();
+    open_postgres(&database, "i1").await.expect("a schema that this program can work with").close().await;
+    client.execute("UPDATE meta SET oldest_schema = 99", &[]).await.unwrap();
+    assert!(matches!(refused(short(), "v1", "i1").await, OpenStoreError::NewerSchema { found: 99, known: 2 }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,16 +136,19 @@ async fn the_log_counts_and_a_broken_chain_is_not_opened() {
 async fn lost_connections_lose_no_acknowledged_commit() {
     let database = shared_server().await.database().await;
     let store = with_keys(&database).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let mut tasks = Vec::new();
     for number in 0..8_usize {
-        let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+        let (store, stop, answers) = (Arc::clone(&store), Arc::clone(&stop), Arc::clone(&answers));
         tasks.push(tokio::spawn(async move {
             let (mut acknowledged, mut refused) = (Vec::new(), 0_u32);
             while !stop.load(Ordering::Relaxed) {
                 let commit = if number == 0 { freeze(false) } else { commit(Operation::ShowKey, Some(id(1))) };
                 match store.commit(commit).await {
-                    Ok(receipt) => acknowledged.push(receipt.sequence),
+                    Ok(receipt) => {
+                        acknowledged.push(receipt.sequence);
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(_) => refused += 1,
                 }
             }
@@ -153,7 +158,7 @@ async fn lost_connections_lose_no_acknowledged_commit() {
     let client = database.client().await;
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'canton-keyvault' AND datname = current_database()";
     let mut ended = 0;
-    while ended < 60 {
+    while ended < 60 || answers.load(Ordering::Relaxed) <= 50 {
         ended += client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -5,6 +5,7 @@ use super::{
     CommitError, Receipt, StoreError,
     connect::{Db, execute, execute_one, exists, optional, rows},
     error::{corrupt, signed},
+    follow::has_lease,
     jobs,
     rows::{self as key_rows, revision_of},
 };
@@ -30,6 +31,16 @@ pub(super) struct Head {
     pub(super) chain: [u8; 32],
 }
 
+impl Head {
+    /// The same end of the log, and the end of the chain in `state` if it is further.
+    pub(super) const fn with_state(self, state: &VerifiedState) -> Self {
+        if state.revision <= self.store_revision {
+            return self;
+        }
+        Self { sequence: self.sequence, store_revision: state.revision, frozen: state.frozen, chain: state.head }
+    }
+}
+
 /// An entry to write.
 pub(super) struct NewEntry {
     pub(super) entry: Entry,
@@ -39,6 +50,7 @@ pub(super) struct NewEntry {
 
 /// The open transaction of a batch.
 pub(super) struct Open<'a> {
+    pub(super) instance: i32,
     pub(super) source: &'a Source,
     pub(super) state: &'a VerifiedState,
     pub(super) head: Head,
@@ -48,8 +60,8 @@ pub(super) struct Open<'a> {
 
 impl<'a> Open<'a> {
     /// A transaction without commits.
-    pub(super) fn new(source: &'a Source, state: &'a VerifiedState, head: Head) -> Self {
-        Self { source, state, head, batch: Batch::default(), entries: Vec::new() }
+    pub(super) const fn new(instance: i32, source: &'a Source, state: &'a VerifiedState, head: Head) -> Self {
+        Self { instance, source, state, head, batch: Batch { pending: Vec::new(), leaves: Vec::new() }, entries: Vec::new() }
     }
 
     /// The state that commits are checked against.
@@ -59,8 +71,12 @@ impl<'a> Open<'a> {
 
     /// Whether the commit is an entry alone that needs no look at the database.
     pub(super) fn is_plain(&self, commit: &Commit) -> bool {
-        let holds = |precondition: &KeyPrecondition| precondition.store_revision == self.head.store_revision;
-        self.view().is_entry_alone(commit) && commit.precondition.as_ref().is_none_or(holds)
+        // The statement that writes the entry writes nothing if the state is no longer the newest one.
+        let holds = |precondition: &KeyPrecondition| {
+            precondition.store_revision == self.head.store_revision
+                || self.view().key(precondition.key).is_some_and(|known| known.revision == precondition.revision)
+        };
+        self.view().is_entries_alone(commit) && commit.precondition.as_ref().is_none_or(holds)
     }
 
     /// Applies a commit for which [`Open::is_plain`] holds.
@@ -69,6 +85,9 @@ impl<'a> Open<'a> {
             return Err(CommitError::Stale);
         }
         self.log(&commit.event, None)?;
+        for event in &commit.further {
+            self.log(event, None)?;
+        }
         Ok(Receipt { sequence: self.head.sequence, store_revision: self.head.store_revision })
     }
 
@@ -95,6 +114,9 @@ impl<'a> Open<'a> {
         let Commit { change, idempotency, precondition, event, further } = commit;
         if let Some(precondition) = precondition {
             self.check(db, precondition).await?;
+        }
+        if !has_lease(db, self.instance, commit).await? {
+            return Err(CommitError::LostRace);
         }
         if let Some(idempotency) = idempotency {
             remember(db, idempotency, event.at).await?;

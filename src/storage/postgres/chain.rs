@@ -25,8 +25,8 @@ const PAGE: i64 = 4096;
 ///
 /// # Errors
 /// [`OpenStoreError::BrokenChain`] names the first state change that does not follow.
-pub(super) async fn verify(db: &Db, instance: i32) -> Result<VerifiedState, OpenStoreError> {
-    let mut state = VerifiedState::before(FIRST_REVISION);
+pub(super) async fn verify(db: &Db, instance: i32, name: &str) -> Result<VerifiedState, OpenStoreError> {
+    let mut state = VerifiedState::of_instance(FIRST_REVISION, name);
     let caught_up = catch_up(db, &mut state).await;
     let broken = |why: String| OpenStoreError::BrokenChain { revision: state.revision.saturating_add(1), why };
     match caught_up {

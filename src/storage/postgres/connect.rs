@@ -1,56 +1,14 @@
 //! Connections to PostgreSQL: TLS that verifies the name of the server, limits of every wait, and statements that are prepared once.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{
-    Config, NoTls, Row,
-    config::{Host, SslMode},
-    types::ToSql,
-};
+use tokio_postgres::{Config, Row, config::Host, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{StoreError, error::with_causes};
-use crate::{
-    crypto::read_certificate_file,
-    files,
-    storage::{Mode, OpenStoreError},
-};
-
-/// Options of a PostgreSQL store.
-#[derive(Debug, Clone)]
-pub struct PostgresConfig {
-    /// The file with the URL of the database, `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`. Readable by the owner only.
-    pub url_file: PathBuf,
-    /// PEM file of the certificate authority of the server. Required for a database on another host.
-    pub ca: Option<PathBuf>,
-    /// The purpose of the database, fixed when it is created.
-    pub mode: Mode,
-    /// Timeout of a commit or a read. Default 5 s.
-    pub commit_timeout: Duration,
-    /// Maximum number of commits that wait for the writer. Further ones are refused at once. Default 4096.
-    pub queue: usize,
-    /// Time of one query of the audit log. Default 500 ms.
-    pub query_time: Duration,
-    /// Connections for reads, besides the one of the writer. Default 6.
-    pub readers: usize,
-}
-
-impl PostgresConfig {
-    /// The defaults for this database.
-    pub fn new(url_file: impl Into<PathBuf>, mode: Mode) -> Self {
-        Self {
-            url_file: url_file.into(),
-            ca: None,
-            mode,
-            commit_timeout: Duration::from_secs(5),
-            queue: 4096,
-            query_time: Duration::from_millis(500),
-            readers: 6,
-        }
-    }
-}
+use super::{PostgresConfig, StoreError, connector::Connector};
+use crate::{crypto::read_certificate_file, files, storage::OpenStoreError};
 
 /// A connection.
 pub(super) type Db = ClientWrapper;
@@ -62,54 +20,24 @@ pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Pools {
     pub(super) writer: Pool,
     pub(super) readers: Pool,
+    /// For the connection on which changes by other processes are announced.
+    pub(super) connector: Connector,
 }
 
 /// Makes the pools. It connects nowhere yet.
 pub(super) fn pools(config: &PostgresConfig) -> Result<Pools, OpenStoreError> {
     let unusable = |what: String| OpenStoreError::Database(what);
-    let io = |source| OpenStoreError::Io { path: config.url_file.clone(), source };
-    let text = files::read(&config.url_file, MAX_URL).map_err(io)?;
-    let text = std::str::from_utf8(&text).map_err(|_| unusable("the file of the URL is not text".into()))?;
-    let mut connection: Config = text.trim().parse().map_err(|error: tokio_postgres::Error| {
-        // The text of the error repeats no part of the URL.
-        unusable(format!("the URL cannot be read: {}. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE", with_causes(&error)))
-    })?;
-    // A wait for a lock ends before its statement, so that the reason is known.
-    let (lock, statement) = (config.commit_timeout.as_millis(), config.commit_timeout.saturating_mul(3).as_millis() / 2);
-    connection
-        .application_name("canton-keyvault")
-        .connect_timeout(config.commit_timeout)
-        .tcp_user_timeout(config.commit_timeout.saturating_mul(2))
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(5))
-        .keepalives_retries(3)
-        .options(format!("-c statement_timeout={statement} -c lock_timeout={lock} -c idle_in_transaction_session_timeout=60000"));
-    let tls = match &config.ca {
-        Some(ca) => {
-            connection.ssl_mode(SslMode::Require);
-            let pem = files::read(ca, MAX_CA);
-            let pem = pem.map_err(|source| OpenStoreError::Io { path: ca.clone(), source })?;
-            Some(tls(&pem).map_err(|what| unusable(format!("{}: {what}", ca.display())))?)
-        }
-        None if is_local(&connection) => None,
-        None => {
-            return Err(unusable(
-                "the database is on another host. Name the certificate authority of its server, so that the connection is encrypted".into(),
-            ));
-        }
-    };
+    let connector = Connector::new(config)?;
     let pool = |size| {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match &tls {
-            Some(tls) => Manager::from_config(connection.clone(), tls.clone(), recycling),
-            None => Manager::from_config(connection.clone(), NoTls, recycling),
-        };
+        let manager = Manager::from_connect(connector.settings(), connector.clone(), recycling);
         let limit = Some(config.commit_timeout);
         let timeouts = Timeouts { wait: limit, create: limit, recycle: limit };
         let built = Pool::builder(manager).max_size(size).timeouts(timeouts).runtime(Runtime::Tokio1).build();
         built.map_err(|error| unusable(error.to_string()))
     };
-    Ok(Pools { writer: pool(1)?, readers: pool(config.readers.max(1))? })
+    let (writer, readers) = (pool(1)?, pool(config.readers.max(1))?);
+    Ok(Pools { writer, readers, connector })
 }
 
 /// TLS to a server whose certificate names its host and is of one of these authorities.
@@ -174,8 +102,3 @@ pub(super) async fn execute_one(db: &Db, sql: &str, values: Values<'_>) -> Resul
         }
     }
 }
-
-/// Bytes of the file of the URL.
-const MAX_URL: u64 = 16 * 1024;
-/// Bytes of the file of the certificate authority.
-const MAX_CA: u64 = 1024 * 1024;

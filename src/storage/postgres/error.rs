@@ -10,7 +10,7 @@ impl From<Error> for StoreError {
         match error.code().map(tokio_postgres::error::SqlState::code) {
             Some("53100") => Self::DiskFull,
             Some("55P03") => Self::Failed(LOCKED.into()),
-            Some("25006") => Self::Failed("PostgreSQL is read-only. Connect to the primary server".into()),
+            Some("25006") => Self::ReadOnly,
             _ => Self::Failed(with_causes(&error)),
         }
     }

@@ -1,9 +1,10 @@
-//! The store in a PostgreSQL database: durable at every response, one process for each log, group commit. The tables are ready for several
-//! processes with a log each; a process does not yet follow the state changes of others.
+//! The store in a PostgreSQL database: durable at every response, group commit, any number of processes with a log each.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `connect` | options, pools, TLS, limits of waits |
+//! | `config` | options |
+//! | `connect` | pools, TLS, limits of waits |
+//! | `connector` | each connection, with the password of now |
 //! | `open` | identity of the database, migration, lock of the instance |
 //! | `writer` | the task that owns the write connection: batches, one statement for uses, unknown outcomes |
 //! | `queue` | the queue of the task: begun or given up, never both |
@@ -15,13 +16,19 @@
 //! | `read` | look-ups by key; pages of keys |
 //! | `jobs` | jobs over all keys |
 //! | `rows` | rows to domain types and back |
+//! | `follow` | the task that follows other processes; leases |
+//! | `inspect` | what `check` reads; settings that can lose data |
 //! | `error` | reasons from SQLSTATE |
 
 mod apply;
 mod chain;
+mod config;
 mod connect;
+mod connector;
 mod error;
+mod follow;
 mod insert;
+mod inspect;
 mod jobs;
 mod log;
 mod open;
@@ -32,7 +39,7 @@ mod tree;
 mod writer;
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -42,20 +49,24 @@ use deadpool_postgres::{Object, Pool};
 use self::{
     connect::{Db, execute, execute_one},
     error::signed,
+    follow::{Follower, Known},
     queue::Writer,
     writer::{Shared, TreeHead},
 };
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,
-    KeyRows, KeyStore, LogHead, LoggedUse, Mode, OpenStoreError, PageRequest, Positioned, Receipt, SinkCursor, StoreError, StoreState,
-    StoredCheckpoint, StoredEntry, StoredKey, Totals, TotalsQuery, TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
+    KeyRows, KeyStore, LogHead, LoggedUse, Mode, OpenStoreError, PageRequest, Positioned, Receipt, Replication, SinkCursor, StoreError,
+    StoreState, StoredCheckpoint, StoredEntry, StoredKey, Totals, TotalsQuery, TreeQuery, UnreadableKey, VerifiedState, WrapperKeyUse,
 };
 use crate::audit::merkle::Hash;
 use crate::domain::{
     Job, JobId, JobKind, KeyId, KeyRecord, KeyState, Lifecycle, NodeScope, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
 };
 
-pub use self::connect::PostgresConfig;
+pub use self::{
+    config::PostgresConfig,
+    inspect::{PostgresInspection, inspect_postgres},
+};
 pub(crate) use self::{
     connect::{is_local, tls},
     error::with_causes,
@@ -72,6 +83,8 @@ pub struct PostgresStore {
     /// The beginning of the origins of this log: `<vault>/<instance>/`.
     log: String,
     shared: Shared,
+    known: Arc<Known>,
+    follower: Mutex<Option<Follower>>,
     commits: Writer,
     writer: Pool,
     readers: Pool,
@@ -118,6 +131,8 @@ macro_rules! verified {
             let found: Result<_, StoreError> = read!($store, |$db| $read);
             match found? {
                 Some(found) => return Ok(found),
+                // Another process changed the store.
+                None if attempt == 0 => follow::catch_up(&$store.shared, &$store.readers).await?,
                 None => tokio::time::sleep(Duration::from_millis(attempt.min(20))).await,
             }
         }
@@ -340,9 +355,17 @@ impl KeyStore for PostgresStore {
         self.schema
     }
 
-    /// Also ends the connections, and with them the lock of the instance.
+    fn replication(&self) -> Option<&dyn Replication> {
+        Some(self)
+    }
+
+    /// Also gives the leases back, and ends the connections, and with them the lock of the instance.
     async fn close(&self) {
         self.commits.close().await;
+        drop(self.follower.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Err(error) = self.known.leave().await {
+            tracing::debug!(%error, "the leases of this replica end by themselves");
+        }
         self.readers.close();
         self.writer.close();
     }

@@ -1,14 +1,16 @@
 //! Opens a store: the right vault, the right schema, one process for each instance.
 
-use std::sync::{Arc, RwLock as SyncRwLock, atomic::AtomicU64};
+use std::sync::{Arc, Mutex, RwLock as SyncRwLock, atomic::AtomicU64};
 
 use deadpool_postgres::Object;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
+use tokio_postgres::Row;
 
 use super::{
     Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
     connect::{Db, Pools, execute, number, optional, pools},
     error::{LOCKED, with_causes},
+    follow::{Follower, Known},
     queue::Writer,
     tree,
     writer::{Shared, TreeHead, WriterTask, lock_instance},
@@ -50,7 +52,7 @@ impl PostgresStore {
         hash_key: [u8; 32],
         now: Timestamp,
     ) -> Result<Self, OpenStoreError> {
-        let Pools { writer, readers } = pools(&config)?;
+        let Pools { writer, readers, connector } = pools(&config)?;
         let mut db = writer.get().await.map_err(StoreError::from)?;
         let schema = migrate(&mut db).await?;
         let hash_key = introduce(&db, &vault, config.mode, hash_key, now).await?;
@@ -63,7 +65,7 @@ impl PostgresStore {
             StoreError::Failed(why) if why == LOCKED => OpenStoreError::InstanceInUse(name.to_owned()),
             other => other.into(),
         })?;
-        let state = chain::verify(&db, instance).await?;
+        let state = chain::verify(&db, instance, name).await?;
         for what in chain::repair_columns(&db, &state).await? {
             tracing::error!(what, "the database disagrees with the audit log, which counts");
         }
@@ -76,12 +78,27 @@ impl PostgresStore {
             revision: Arc::new(AtomicU64::new(state.revision)),
             removed_through: Arc::new(AtomicU64::new(state.removed_through)),
             tree_head: Arc::new(SyncRwLock::new(TreeHead { frontier, state_revision: state.revision, state_head: state.head })),
+            changes: Arc::new(watch::Sender::new(state.revision)),
             state: Arc::new(RwLock::new(state)),
         };
+        let known = Arc::new(Known::new(instance, readers.clone()));
+        let follower = Follower::start(shared.clone(), Arc::clone(&known), connector, source.version.clone());
         let log = format!("{}/{}/", source.vault, source.instance);
         let task = WriterTask::new(writer.clone(), db, instance, source, shared.clone(), config.commit_timeout);
         let commits = Writer::start(task, config.queue);
-        Ok(Self { schema, hash_key, instance, log, shared, commits, writer, readers, query_time: config.query_time })
+        Ok(Self {
+            schema,
+            hash_key,
+            instance,
+            log,
+            shared,
+            known,
+            follower: Mutex::new(Some(follower)),
+            commits,
+            writer,
+            readers,
+            query_time: config.query_time,
+        })
     }
 }
 
@@ -89,26 +106,41 @@ impl PostgresStore {
 async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
     // Another process may migrate: a wait for it has the limit of its lock only.
     execute(db, "SELECT set_config('statement_timeout', '0', false), pg_advisory_lock($1)", &[&SCHEMA_LOCK]).await?;
-    let migrations = migrations::migrations::runner().set_grouped(true);
-    let versions = migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok());
-    let known = versions.max().unwrap_or(0);
-    let has_history = optional(db, "SELECT 1 WHERE to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.is_some();
-    let found =
-        if has_history { number(db, "SELECT coalesce(max(version), 0)::bigint FROM refinery_schema_history", &[]).await? } else { 0 };
-    let found = u32::try_from(found).unwrap_or(u32::MAX);
-    if found > known {
-        return Err(OpenStoreError::NewerSchema { found, known });
-    }
+    let (found, known) = (found_schema(db).await?.unwrap_or(0), known_schema());
     if found < known {
         let client: &mut tokio_postgres::Client = db;
         let failed = |error: refinery::Error| {
             OpenStoreError::Database(format!("migration to schema {known} failed and was undone: {}", with_causes(&error)))
         };
-        migrations.run_async(client).await.map_err(failed)?;
+        migrations::migrations::runner().set_grouped(true).run_async(client).await.map_err(failed)?;
     }
     execute(db, "SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK]).await?;
     db.batch_execute("RESET statement_timeout").await.map_err(StoreError::from)?;
-    Ok(known)
+    Ok(found.max(known))
+}
+
+/// The newest schema that this program knows.
+fn known_schema() -> u32 {
+    let migrations = migrations::migrations::runner();
+    let versions = migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok());
+    versions.max().unwrap_or(0)
+}
+
+/// The schema of the database. `None` if it has no tables of a vault.
+///
+/// # Errors
+/// [`OpenStoreError::NewerSchema`] if this program cannot work with it. A schema says from which one on a program can: during an upgrade, replicas
+/// of two adjacent versions run side by side.
+pub(super) async fn found_schema(db: &Db) -> Result<Option<u32>, OpenStoreError> {
+    if optional(db, "SELECT 1 WHERE to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.is_none() {
+        return Ok(None);
+    }
+    let found = number(db, "SELECT coalesce(max(version), 0)::bigint FROM refinery_schema_history", &[]).await?;
+    let (found, known) = (u32::try_from(found).unwrap_or(u32::MAX), known_schema());
+    if found > known && number(db, "SELECT oldest_schema::bigint FROM meta", &[]).await? > u64::from(known) {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    Ok(Some(found))
 }
 
 /// Makes the one row of `meta` in a new store, and checks it in another. Returns the key for hashes of request bodies.
@@ -117,6 +149,16 @@ async fn introduce(db: &Db, vault: &VaultId, mode: Mode, hash_key: [u8; 32], now
     let sql = "INSERT INTO meta (only_row, vault, mode, hash_key, created_at, store_revision, frozen)
                SELECT true, $1, $2, $3, $4, $5, false WHERE NOT EXISTS (SELECT 1 FROM audit_entries) ON CONFLICT DO NOTHING";
     execute(db, sql, &[&vault.as_str(), &mode.as_str(), &hash_key.as_slice(), &now.micros(), &first]).await?;
+    let row = identify(db, vault, mode).await?;
+    let bytes: &[u8] = row.try_get(2).map_err(StoreError::from)?;
+    bytes.try_into().map_err(|_| super::error::corrupt("meta", "hash_key has another length").into())
+}
+
+/// The row of `meta`.
+///
+/// # Errors
+/// The database belongs to another vault, or was created for another purpose.
+pub(super) async fn identify(db: &Db, vault: &VaultId, mode: Mode) -> Result<Row, OpenStoreError> {
     let row = optional(db, "SELECT vault, mode, hash_key FROM meta", &[]).await?;
     let row = row.ok_or_else(|| super::error::corrupt("meta", "its row is missing"))?;
     let (found, found_mode): (String, String) = (row.try_get(0).map_err(StoreError::from)?, row.try_get(1).map_err(StoreError::from)?);
@@ -126,6 +168,5 @@ async fn introduce(db: &Db, vault: &VaultId, mode: Mode, hash_key: [u8; 32], now
     if found_mode != mode.as_str() {
         return Err(OpenStoreError::OtherMode { found: found_mode, expected: mode });
     }
-    let bytes: &[u8] = row.try_get(2).map_err(StoreError::from)?;
-    bytes.try_into().map_err(|_| super::error::corrupt("meta", "hash_key has another length").into())
+    Ok(row)
 }

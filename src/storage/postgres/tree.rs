@@ -4,12 +4,15 @@ use std::{cell::Cell, collections::HashMap};
 
 use super::{
     StoreError,
-    connect::{Db, rows},
+    connect::{Db, optional, rows},
     error::{corrupt, signed, unsigned},
 };
-use crate::audit::{
-    leaf_hash,
-    merkle::{self, Frontier, Hash, HashReader, TILE},
+use crate::{
+    audit::{
+        leaf_hash,
+        merkle::{self, Frontier, Hash, HashReader, TILE},
+    },
+    domain::Timestamp,
 };
 
 /// The hashes that were read. A question that needs others notes them, and is asked again.
@@ -94,4 +97,11 @@ pub(super) async fn frontier(db: &Db, instance: i32, size: u64) -> Result<Fronti
         }
     }
     ask(db, instance, |tiles| merkle::frontier(tiles, size)).await
+}
+
+/// The time of the newest entry of all logs. `None` if there is none.
+pub(super) async fn newest_entry_at(db: &Db) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT max((SELECT at FROM audit_entries WHERE instance = number ORDER BY sequence DESC LIMIT 1)) FROM instances";
+    let row = optional(db, sql, &[]).await?;
+    Ok(row.map(|row| row.try_get::<_, Option<i64>>(0)).transpose()?.flatten().map(Timestamp::from_micros))
 }

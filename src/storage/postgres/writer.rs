@@ -10,11 +10,11 @@ use std::{
         Arc, PoisonError, RwLock as SyncRwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Object, Pool};
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{RwLock, mpsc, watch};
 
 use super::{
     Commit, CommitError, StoreError,
@@ -46,7 +46,7 @@ pub(super) struct TreeHead {
     pub(super) state_head: [u8; 32],
 }
 
-/// What the writer shares with readers. The task is the only one that changes it.
+/// What the writer shares with readers. The log is extended by the writer task only; the state also by what is read of other processes.
 #[derive(Clone)]
 pub(super) struct Shared {
     /// The verified state, extended by each durable state change.
@@ -57,6 +57,21 @@ pub(super) struct Shared {
     pub(super) revision: Arc<AtomicU64>,
     /// The entries up to this one may be removed.
     pub(super) removed_through: Arc<AtomicU64>,
+    /// The number of the newest state change, for those that wait for one.
+    pub(super) changes: Arc<watch::Sender<u64>>,
+}
+
+impl Shared {
+    /// Makes an extended state known. The caller has the lock of the state.
+    pub(super) fn publish(&self, state: &VerifiedState) {
+        self.removed_through.store(state.removed_through, Ordering::Release);
+        self.revision.fetch_max(state.revision, Ordering::AcqRel);
+        self.changes.send_if_modified(|known| {
+            let newer = state.revision > *known;
+            *known = state.revision.max(*known);
+            newer
+        });
+    }
 }
 
 /// The state of the task.
@@ -173,7 +188,9 @@ impl WriterTask {
         let (Some(before), Some(db)) = (self.head, &self.db) else { return Ok(None) };
         let prepared = {
             let state = self.shared.state.read().await;
-            let mut open = Open::new(&self.source, &state, before);
+            // Other processes change the state, and nobody else writes this log.
+            let before = before.with_state(&state);
+            let mut open = Open::new(self.instance, &self.source, &state, before);
             if !commits.iter().all(|commit| open.is_plain(commit)) {
                 return Ok(None);
             }
@@ -184,14 +201,18 @@ impl WriterTask {
         if prepared.entries.is_empty() {
             return Ok(Some(prepared));
         }
+        let began = Instant::now();
         match self.limited(insert(db, self.instance, &prepared)).await {
             Ok(0) => {
                 self.head = None;
                 Ok(None)
             }
-            Ok(written) if written == prepared.entries.len() as u64 => Ok(Some(prepared)),
+            Ok(written) if written == prepared.entries.len() as u64 => Ok(Some(self.after_a_slow_commit(began, commits, prepared).await)),
             Ok(written) => Err(StoreError::Failed(format!("a statement wrote {written} entries of {}", prepared.entries.len())).into()),
-            Err(Failed::Unknown(error)) => self.resolve(prepared, error).await.map(Some),
+            Err(Failed::Unknown(error)) => {
+                let prepared = self.resolve(prepared, error).await?;
+                Ok(Some(self.after_a_slow_commit(began, commits, prepared).await))
+            }
             Err(failed) => Err(failed),
         }
     }
@@ -206,7 +227,7 @@ impl WriterTask {
         if cached.is_none() {
             let mut state = self.shared.state.write().await;
             chain::catch_up(db, &mut state).await?;
-            self.shared.removed_through.store(state.removed_through, Ordering::Release);
+            self.shared.publish(&state);
         }
         let prepared = {
             let state = self.shared.state.read().await;
@@ -220,7 +241,7 @@ impl WriterTask {
                 let what = format!("store_revision is {stored}, and the chain in the log has {}", before.store_revision);
                 return Err(super::error::corrupt("meta", what).into());
             }
-            let mut open = Open::new(&self.source, &state, before);
+            let mut open = Open::new(self.instance, &self.source, &state, before);
             let mut answers = Vec::with_capacity(commits.len());
             for commit in commits {
                 let answer = open.isolated(db, commit).await;
@@ -249,6 +270,7 @@ impl WriterTask {
             }
             _ => None,
         };
+        let began = Instant::now();
         let completed = self.limited(async { db.batch_execute("COMMIT").await }).await;
         if let Some(now) = purged {
             self.purged = Some(now);
@@ -256,10 +278,33 @@ impl WriterTask {
             self.shared.state.write().await.forget_idempotency(kept);
         }
         match completed {
-            Ok(()) => Ok(prepared),
-            Err(Failed::Unknown(error)) => self.resolve(prepared, error).await,
+            Ok(()) => Ok(self.after_a_slow_commit(began, commits, prepared).await),
+            Err(Failed::Unknown(error)) => {
+                let prepared = self.resolve(prepared, error).await?;
+                Ok(self.after_a_slow_commit(began, commits, prepared).await)
+            }
             Err(failed) => Err(failed),
         }
+    }
+
+    /// Withholds the results of uses whose commit took long, if the store changed meanwhile: their keys may be disabled by now. Their entries stay, and
+    /// the callers try again.
+    async fn after_a_slow_commit(&self, began: Instant, commits: &[&Commit], mut prepared: Prepared) -> Prepared {
+        if began.elapsed() < SLOW || commits.iter().all(|commit| commit.precondition.is_none()) {
+            return prepared;
+        }
+        let stored = match &self.db {
+            Some(db) => number(db, "SELECT store_revision FROM meta", &[]).await.ok(),
+            None => None,
+        };
+        if stored != Some(prepared.head.store_revision) {
+            for (commit, answer) in commits.iter().zip(&mut prepared.answers) {
+                if commit.precondition.is_some() && answer.is_ok() {
+                    *answer = Err(CommitError::Stale);
+                }
+            }
+        }
+        prepared
     }
 
     /// Waits for a statement as long as the server may take for it. After that, its outcome is not known.
@@ -304,15 +349,16 @@ impl WriterTask {
         let Prepared { answers, changes, end, head, .. } = prepared;
         if !changes.is_empty() {
             let mut state = self.shared.state.write().await;
-            for (entry, leaf) in changes {
+            // A reader may have read them from the database meanwhile.
+            let known = state.revision;
+            for (entry, leaf) in changes.into_iter().filter(|(entry, _)| entry.state_revision > Some(known)) {
                 state.extend(&entry, leaf).map_err(|error| StoreError::Failed(error.to_string()))?;
             }
-            self.shared.removed_through.store(state.removed_through, Ordering::Release);
+            // After the commit, so that the new revision can be read by every caller that sees it.
+            self.shared.publish(&state);
         }
         self.head = Some(head);
         *self.shared.tree_head.write().unwrap_or_else(PoisonError::into_inner) = end;
-        // After the commit, so that the new revision can be read by every caller that sees it.
-        self.shared.revision.store(head.store_revision, Ordering::Release);
         Ok(answers)
     }
 }
@@ -355,6 +401,8 @@ const PURGE_EVERY: Duration = Duration::from_mins(1);
 const IDEMPOTENCY_MICROS: i64 = 48 * 3600 * 1_000_000;
 /// Maximum number of expired records that one batch deletes.
 const PURGE_AT_ONCE: u32 = 256;
+/// After this time, a commit may have been overtaken by a change of its key. Well within the second in which a change is in force everywhere.
+const SLOW: Duration = Duration::from_millis(500);
 /// Waits between attempts to connect again.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_secs(2);

@@ -72,6 +72,11 @@ impl PendingAudit {
         }
     }
 
+    /// Whether a freeze is not in the audit log yet.
+    pub(in crate::vault) fn has_freeze(&self) -> bool {
+        self.lock().iter().any(|entry| matches!(entry, PendingEntry::Freeze { .. }))
+    }
+
     /// Discards pending freezes, because an unfreeze was committed after them.
     pub(in crate::vault) fn discard_freezes(&self) {
         self.lock().retain(|entry| !matches!(entry, PendingEntry::Freeze { .. }));

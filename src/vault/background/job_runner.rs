@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{AuditEvent, Job, JobError, JobKind, JobState, Operation, Work},
-    storage::{Change, CommitError, JobEnd, KeyRequirement, PageRequest, StoreState},
+    storage::{Change, CommitError, JobEnd, KeyRequirement, Lease, PageRequest, StoreState},
 };
 
 use super::{
@@ -27,7 +27,7 @@ impl Background {
         let (mut history, mut history_of) = (SweepHistory::default(), None);
         while next_wakeup(&stop, &mut wakeup, wait).await {
             let job = match self.env.store.state().await {
-                Ok(StoreState { running_job: Some(job), .. }) if self.gate.in_service().is_ok() => job,
+                Ok(StoreState { running_job: Some(job), .. }) if self.gate.in_service().is_ok() && self.holds(Lease::Sweep).await => job,
                 _ => {
                     wait = JOB_POLL_INTERVAL;
                     continue;

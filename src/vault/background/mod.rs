@@ -3,6 +3,7 @@
 mod destroy_keys;
 mod digest_log;
 mod flush_pending_audit;
+mod follow_replicas;
 mod gauges;
 mod job_runner;
 mod rate_limit;
@@ -18,6 +19,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::storage::Lease;
 
 use super::{
     Vault, audit_gate::AuditGate, environment::Environment, job_tracker::JobTracker, key_cache::KeyCache, keys::KeyLifecycle,
@@ -76,13 +79,14 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().watch_coverage(stop.clone()));
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
+    tasks.spawn(background.clone().follow_replicas(stop.clone()));
     tasks.spawn(background.clone().digest_log(stop.clone()));
     tasks.spawn(background.clone().remove_entries(stop.clone()));
     for place in 0..background.deliveries.len() {
         tasks.spawn(background.clone().send_entries(place, stop.clone()));
     }
     // The limits belong to callers, and a checkpoint needs a key of the vault: only these two tasks get the whole vault.
-    tasks.spawn(forget_idle_principals(Arc::clone(vault), stop.clone()));
+    tasks.spawn(maintain_limits(Arc::clone(vault), stop.clone()));
     tasks.spawn(make_checkpoints(Arc::clone(vault), checkpoint_interval, stop.clone()));
 }
 
@@ -120,16 +124,20 @@ impl Background {
     async fn run_slow_tasks(self, stop: CancellationToken) {
         let mut ticks = ticks(SLOW_INTERVAL);
         while next_tick(&mut ticks, &stop).await {
-            self.destroy_due_keys().await;
+            if self.holds(Lease::Destruction).await {
+                self.destroy_due_keys().await;
+            }
             self.read_gauges().await;
         }
     }
 }
 
-async fn forget_idle_principals(vault: Arc<Vault>, stop: CancellationToken) {
+async fn maintain_limits(vault: Arc<Vault>, stop: CancellationToken) {
     let mut ticks = ticks(SLOW_INTERVAL);
     while next_tick(&mut ticks, &stop).await {
         vault.limits.forget_idle();
+        let live = vault.env.store.replication().map_or(1, |all| all.replicas().iter().filter(|replica| replica.live).count());
+        vault.limits.share_between(live);
     }
 }
 

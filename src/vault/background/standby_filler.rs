@@ -7,7 +7,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{WrapperKeyId, WrapperState};
+use crate::{
+    domain::{WrapperKeyId, WrapperState},
+    storage::Lease,
+};
 
 use super::{
     Background, JOB_POLL_INTERVAL, next_wakeup,
@@ -28,7 +31,7 @@ impl Background {
             for key in keys.iter().filter(|key| key.state == WrapperState::Standby) {
                 let (revision, now) = (self.env.store.known_revision(), Instant::now());
                 let (history, not_before) = histories.entry(key.id).or_insert_with(|| (SweepHistory::default(), now));
-                if now < *not_before || filled_at.get(&key.id) == Some(&revision) {
+                if now < *not_before || filled_at.get(&key.id) == Some(&revision) || !self.holds(Lease::Sweep).await {
                     continue;
                 }
                 let result = self.sweep(SweepTask::FillStandby(key), history, &stop).await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Job, JobError, JobId, KeyId, WrapperKey, WrapperState},
-    storage::{KeyRequirement, PageRequest, StoreState},
+    storage::{KeyRequirement, Lease, PageRequest, StoreState},
 };
 
 use super::Background;
@@ -148,6 +148,7 @@ impl Background {
     /// Whether the task is still to be done. It is checked before every key, so that an abort or a freeze takes effect at once.
     async fn is_wanted(&self, task: SweepTask<'_>) -> bool {
         self.gate.in_service().is_ok()
+            && self.holds(Lease::Sweep).await
             && match task {
                 SweepTask::Rotate(job, _) | SweepTask::Reseal(job) => {
                     matches!(self.env.store.state().await, Ok(StoreState { running_job: Some(running), .. }) if running.id == job.id)

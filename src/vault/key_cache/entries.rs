@@ -119,6 +119,11 @@ impl CacheEntries {
         self.keys.invalidate(&id).await;
     }
 
+    /// The keys in the cache, and the revision at which each was opened.
+    pub(super) fn revisions(&self) -> Vec<(KeyId, u64)> {
+        self.keys.iter().map(|(id, key)| (*id, key.revision)).collect()
+    }
+
     /// Evicts and wipes all keys at once, and discards keys that are being opened.
     pub(super) async fn evict_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);

@@ -150,6 +150,16 @@ impl KeyCache {
         self.entries.evict_all().await;
     }
 
+    /// Evicts and wipes the keys that another replica changed.
+    pub(super) async fn evict_changed(&self) {
+        let Some(replication) = self.env.store.replication() else { return };
+        for (id, revision) in self.entries.revisions() {
+            if replication.key_revision(id).await != Some(revision) {
+                self.entries.evict(id).await;
+            }
+        }
+    }
+
     /// Drops expired keys. Runs every second.
     pub(super) async fn maintain(&self) {
         self.entries.maintain().await;

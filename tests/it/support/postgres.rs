@@ -46,7 +46,22 @@ impl Postgres {
         tokio::task::spawn_blocking(Self::spawn).await.unwrap()
     }
 
+    /// A streaming standby of this server. It has every database, and accepts writes once it is promoted.
+    pub(crate) async fn standby(&self) -> Self {
+        let primary = [self.folder.path().to_str().unwrap().to_owned(), self.port.to_string()];
+        tokio::task::spawn_blocking(move || Self::spawn_with(&primary)).await.unwrap()
+    }
+
+    /// The port of the server.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     fn spawn() -> Self {
+        Self::spawn_with(&[])
+    }
+
+    fn spawn_with(primary: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new("postgresql");
         ca.issue(Spec::server()).write(folder.path(), "server");
@@ -56,6 +71,7 @@ impl Postgres {
         let mut child = Command::new(&script)
             .arg(folder.path())
             .arg(port.to_string())
+            .args(primary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -104,7 +120,15 @@ impl Postgres {
         let url_file = self.folder.path().join(format!("{name}.url"));
         std::fs::write(&url_file, format!("postgresql://canton:secret@127.0.0.1:{}/{name}\n", self.port)).unwrap();
         let socket = self.socket().replace("dbname=canton", &format!("dbname={name}"));
-        Database { url_file, ca: self.ca(), port: self.port, socket }
+        Database { name, url_file, ca: self.ca(), port: self.port, socket }
+    }
+
+    /// A client of a database that a primary had.
+    pub(crate) async fn client_of(&self, database: &Database) -> Client {
+        let socket = self.socket().replace("dbname=canton", &format!("dbname={}", database.name));
+        let (client, connection) = tokio_postgres::connect(&socket, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
     }
 
     /// Makes the key tables of a node.
@@ -120,6 +144,7 @@ impl Postgres {
 
 /// A database of its own for one test.
 pub(crate) struct Database {
+    pub(crate) name: String,
     /// The file with its URL over TLS.
     pub(crate) url_file: PathBuf,
     /// The certificate authority of the server.
@@ -130,6 +155,32 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// The same database at another address, `http://HOST:PORT`.
+    pub(crate) fn through(&self, address: &str) -> Self {
+        let url_file = self.url_file.with_extension("proxy");
+        let address = address.strip_prefix("http://").unwrap();
+        std::fs::write(&url_file, format!("postgresql://canton:secret@{address}/{}\n", self.name)).unwrap();
+        Self { name: self.name.clone(), url_file, ca: self.ca.clone(), port: self.port, socket: self.socket.clone() }
+    }
+
+    /// Writes another user to the file of the URL.
+    pub(crate) fn write_url(&self, user: &str, password: &str) {
+        std::fs::write(&self.url_file, format!("postgresql://{user}:{password}@127.0.0.1:{}/{}\n", self.port, self.name)).unwrap();
+    }
+
+    /// The same database, on whichever of the two servers accepts writes.
+    pub(crate) fn with_standby(self, standby: &Postgres) -> Self {
+        let hosts = format!("127.0.0.1:{},127.0.0.1:{}", self.port, standby.port());
+        let url = format!("postgresql://canton:secret@{hosts}/{}?target_session_attrs=read-write\n", self.name);
+        std::fs::write(&self.url_file, url).unwrap();
+        let url_file = standby.folder.path().join("both.url");
+        std::fs::copy(&self.url_file, &url_file).unwrap();
+        let ca = standby.folder.path().join("both.pem");
+        let pem = |file: &Path| std::fs::read_to_string(file).unwrap();
+        std::fs::write(&ca, pem(&self.ca) + &pem(&standby.ca())).unwrap();
+        Self { url_file, ca, ..self }
+    }
+
     /// A client of the database.
     pub(crate) async fn client(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.socket, NoTls).await.unwrap();
