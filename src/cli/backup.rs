@@ -24,7 +24,10 @@ pub struct BackupArgs {
 
 pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
-    copy(&config.storage.path, &args.file).map_err(anyhow::Error::from)?;
+    let Some(path) = &config.storage.path else {
+        return Err(anyhow::anyhow!("the store is in PostgreSQL").into());
+    };
+    copy(path, &args.file).map_err(anyhow::Error::from)?;
     let bytes = std::fs::metadata(&args.file)?.len();
     match args.output {
         Format::Text => {

@@ -1,6 +1,8 @@
 //! `check`: runs the checks that `serve` runs at its start, beside a running vault too, and says what is wrong with the sentences of `serve`.
 //! It changes nothing. Each line is `ok`, `FAIL` or `warn`, with the fix.
 
+mod store;
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
@@ -18,10 +20,11 @@ use crate::{
     kms::{Providers, Wrapper, WrapperError},
     mtls::Trust,
     sinks::{SinkFault, SinkOptions},
-    storage::{Mode, StoreFacts, WrapperKeyUse, facts, inspect, is_in_use},
+    storage::{Mode, WrapperKeyUse, inspect},
     vault::{VaultError, canary_context, compare_with_configuration},
 };
 
+use self::store::FoundStore;
 use super::{Failure, Format};
 use crate::server::{
     checks::{self, CHECKS, Check, Finding, Run, Severity, Step},
@@ -99,10 +102,7 @@ struct Examined {
     configuration: Result<Config, String>,
     trust: Result<Arc<Trust>, String>,
     providers: Option<Providers>,
-    /// Of the database, if there is one that can be read.
-    facts: Option<StoreFacts>,
-    /// Whether a vault uses the database now.
-    in_use: bool,
+    store: FoundStore,
 }
 
 impl Examined {
@@ -124,9 +124,9 @@ impl Examined {
                 None
             }
         };
-        let path = configuration.as_ref().ok().map(|config| config.storage.path.clone());
-        let facts = path.as_ref().filter(|path| path.exists()).and_then(|path| facts(path).ok());
-        Ok(Self { runtime: runtime()?, configuration, trust, providers, facts, in_use: path.is_some_and(|path| is_in_use(&path)) })
+        let runtime = runtime()?;
+        let store = configuration.as_ref().map_or_else(|_| FoundStore::default(), |config| FoundStore::of(config, &runtime));
+        Ok(Self { runtime, configuration, trust, providers, store })
     }
 
     /// The KMS calls, in the form that `audit reconcile --report` reads.
@@ -146,14 +146,14 @@ impl Examined {
             findings.extend(checks::of_settings(config, trust));
             findings.extend(trust.expiries().into_iter().filter_map(|(kind, seconds)| checks::of_expiry(kind, seconds)));
         }
-        if let (Some(providers), Some(facts)) = (&self.providers, &self.facts) {
+        if let (Some(providers), Some(facts)) = (&self.providers, &self.store.facts) {
             findings.extend(checks::of_store(providers, facts, clock()()));
         }
         for check in CHECKS {
             match (check.run, &self.trust) {
                 (Run::Step(step, _), _) => lines.extend(self.step(check, step, config)),
                 (Run::Settings(_) | Run::Expiry(_), Err(_)) => {}
-                (Run::Store(_), _) if self.facts.is_none() => {}
+                (Run::Store(_), _) if self.store.facts.is_none() => {}
                 (Run::Settings(_) | Run::Expiry(_) | Run::Machine(_) | Run::Store(_), _) => lines.extend(of_findings(check, &findings)),
             }
         }
@@ -183,7 +183,8 @@ impl Examined {
                 None => self.runtime.block_on(self.first_wrapper_key(config)),
             }),
             Step::RegisteredWrapperKeys => {
-                let used = self.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
+                let used =
+                    self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
                 used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
             }
             Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),
@@ -199,11 +200,11 @@ impl Examined {
     }
 
     fn active(&self) -> Option<&WrapperKeyUse> {
-        self.facts.as_ref()?.wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active)
+        self.store.facts.as_ref()?.wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active)
     }
 
     fn storage(&self, config: &Config) -> Result<String, String> {
-        let path = &config.storage.path;
+        let Some(path) = &config.storage.path else { return self.store.database.clone() };
         if !path.exists() {
             return Ok(format!("{} will be created at the first start", path.display()));
         }
@@ -211,7 +212,7 @@ impl Examined {
         if let Some(damage) = found.damage.first() {
             return Err(format!("{} is damaged ({damage}). Restore a backup", path.display()));
         }
-        let in_use = if self.in_use { "; a vault uses it now" } else { "" };
+        let in_use = if self.store.in_use { "; a vault uses it now" } else { "" };
         Ok(format!("{} keys in {}{in_use}", found.keys, path.display()))
     }
 
@@ -219,7 +220,7 @@ impl Examined {
     fn listen(&self, address: std::net::SocketAddr) -> Result<String, String> {
         match self.runtime.block_on(async { listen(address) }) {
             Ok(_) => Ok(format!("{address} is free")),
-            Err(_) if self.in_use => Ok(format!("{address} is in use. A vault uses the database now, and this may be its address")),
+            Err(_) if self.store.in_use => Ok(format!("{address} is in use. A vault uses the database now, and this may be its address")),
             Err(error) => Err(error.to_string()),
         }
     }

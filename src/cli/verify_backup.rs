@@ -27,7 +27,8 @@ use self::{
 use super::{Failure, Format, progress::Progress};
 use crate::server::{
     high_water_mark::HighWaterMark,
-    run::{clock, open_store, rollback, runtime},
+    run::{clock, rollback, runtime},
+    store::open_sqlite,
 };
 
 /// Open every key of a backup to verify it. Nothing is imported
@@ -88,8 +89,7 @@ pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
     }
 }
 
-async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: SharedReport) -> Result<(), Failure> {
-    config.storage.path.clone_from(&copied);
+async fn verify(config: Config, file: PathBuf, copied: PathBuf, report: SharedReport) -> Result<(), Failure> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let (reads, source, for_store) = (Arc::clone(&report), Arc::clone(&random), config.clone());
     // These reads may take long and cannot be cancelled.
@@ -99,7 +99,7 @@ async fn verify(mut config: Config, file: PathBuf, copied: PathBuf, report: Shar
         let head = backup_head(&copied).map_err(|error| of_file(error, &copied, &file))?;
         let mode = head.mode;
         locked(&reads).head = Some(head);
-        open_store(&for_store, mode, false, source.as_ref()).map_err(|error| of_file(error, &copied, &file))
+        open_sqlite(&for_store, &copied, mode, false, source.as_ref()).map_err(|error| of_file(error, &copied, &file))
     });
     let store = Arc::new(store.await.map_err(|stopped| anyhow::anyhow!("the backup cannot be read: {stopped}"))??);
     let mark = config.audit.high_water_mark.clone().map(HighWaterMark::new);

@@ -187,7 +187,11 @@ impl Config {
     fn resolve(&mut self) {
         let folder = self.folder().to_owned();
         self.tls.resolve(&folder);
-        self.storage.path = folder.join(&self.storage.path);
+        self.storage.path = self.storage.path.take().map(|path| folder.join(path));
+        #[cfg(feature = "postgresql")]
+        if let Some(postgresql) = &mut self.storage.postgresql {
+            postgresql.resolve(&folder);
+        }
         self.audit.high_water_mark = self.audit.high_water_mark.take().map(|path| folder.join(path));
         for witness in &mut self.audit.witnesses {
             witness.ca = witness.ca.take().map(|path| folder.join(path));
@@ -287,7 +291,7 @@ mod tests {
         assert_eq!(config.tls.certificate, Path::new("/etc/keyvault/pki/server.pem"));
         assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
         assert_eq!(config.tls.client_cas[0].file, Path::new("/etc/keyvault/pki/ca.pem"));
-        assert_eq!(config.storage.path, Path::new("/etc/keyvault/keyvault.db"));
+        assert_eq!(config.storage.path.as_deref(), Some(Path::new("/etc/keyvault/keyvault.db")));
         assert_eq!(config.cache.max_age, Duration::from_hours(4));
         assert!(!config.memory.dumpable);
         assert_eq!(config.folder(), Path::new("/etc/keyvault"));

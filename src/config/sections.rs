@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+#[cfg(feature = "postgresql")]
+use crate::storage::PostgresConfig;
 use crate::{
     audit::{KeyType, VerifierKey},
     domain::VaultId,
@@ -37,8 +39,8 @@ impl VaultSection {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StorageConfig {
-    /// The database file. No default.
-    pub path: PathBuf,
+    /// The database file (SQLite). This or `[storage.postgresql]` is required.
+    pub path: Option<PathBuf>,
     /// How long a call waits for its entry to be durable before it is refused with `audit_unavailable`. 10 ms to 1 min; default `5s`.
     #[serde(default = "commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
@@ -46,6 +48,9 @@ pub struct StorageConfig {
     /// `500ms`.
     #[serde(default = "query_time", with = "humantime_serde")]
     pub query_time: Duration,
+    /// `[storage.postgresql]`: a database that several replicas share. Default: none.
+    #[cfg(feature = "postgresql")]
+    pub postgresql: Option<PostgresConfig>,
 }
 
 /// `[log]`: log lines on standard error. This is not the audit log.
@@ -170,10 +175,18 @@ impl StorageConfig {
     pub(super) fn problem(&self) -> InvalidOption {
         let timeouts = Duration::from_millis(10)..=Duration::from_mins(1);
         let times = Duration::from_millis(1)..=Duration::from_secs(2);
-        first([
-            (!timeouts.contains(&self.commit_timeout), "[storage] commit_timeout", "is not between 10ms and 1m"),
-            (!times.contains(&self.query_time), "[storage] query_time", "is not between 1ms and 2s"),
-        ])
+        #[cfg(feature = "postgresql")]
+        let (is_postgresql, problem) = (self.postgresql.is_some(), self.postgresql.as_ref().and_then(PostgresConfig::problem));
+        #[cfg(not(feature = "postgresql"))]
+        let (is_postgresql, problem) = (false, None);
+        let one = self.path.is_some() != is_postgresql;
+        problem.or_else(|| {
+            first([
+                (!one, "[storage] path", "and [storage.postgresql]: name one of the two"),
+                (!timeouts.contains(&self.commit_timeout), "[storage] commit_timeout", "is not between 10ms and 1m"),
+                (!times.contains(&self.query_time), "[storage] query_time", "is not between 1ms and 2s"),
+            ])
+        })
     }
 }
 

@@ -12,4 +12,5 @@ pub mod reload;
 pub mod run;
 mod service_manager;
 pub mod status_metrics;
+pub(crate) mod store;
 mod witnesses;

@@ -12,14 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    audit::Source,
-    config::{Config, StorageConfig},
+    config::Config,
     crypto::{Random, SystemRandom},
     domain::{Clock, Operation, Policy, Target, Timestamp},
     kms::{Cure, Providers},
     mtls::{ConnectionLimits, MayFreeze, RefusedCertificate, SOCKET_BUFFER, Trust, serve, serve_ops},
     sinks::{self, LogSource, SinkConfig},
-    storage::{KeyStore as _, Mode, SqliteConfig, SqliteStore, StoreFacts, facts},
+    storage::{KeyStore, Mode},
     vault::{ClientRefusal, Rollback, Sinks, Vault, VaultConfig, VaultError, background, compare},
 };
 
@@ -32,6 +31,7 @@ use super::{
     reload::{self, Live, Reloader},
     service_manager::ServiceManager,
     status_metrics,
+    store::{newest_entry_at, open_store, read_facts},
     witnesses::Witnesses,
 };
 
@@ -84,7 +84,7 @@ fn may_freeze(policy: Arc<ArcSwap<Policy>>) -> MayFreeze {
 /// A vault that is being served.
 pub(crate) struct Server {
     vault: Arc<Vault>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn KeyStore>,
     stop: CancellationToken,
     tasks: TaskTracker,
     service_manager: Arc<ServiceManager>,
@@ -110,7 +110,7 @@ impl Server {
         // A development vault has its wrapper key in a file on purpose.
         findings.retain(|finding| mode == Mode::Production || finding.check.severity == Severity::Fail);
         checks::enforce(findings)?;
-        let store = Arc::new(open_store(&config, mode, accept.state, random.as_ref())?);
+        let store = open_store(&config, mode, accept.state, random.as_ref()).await?;
         let mark = config.audit.high_water_mark.clone().map(|path| Arc::new(HighWaterMark::new(path)));
         let witnesses = Witnesses::new(&config.audit.witnesses, clock())?;
         let rollback = rollback(&config, store.as_ref(), mark.as_deref()).await?;
@@ -118,14 +118,14 @@ impl Server {
             anyhow::bail!("{rollback}. Restore the newest backup, or find out what happened and start once with serve --accept-rollback");
         }
         // Before the entry of the start, which is the newest one then.
-        let found = facts(&config.storage.path)?;
+        let newest_entry_at = newest_entry_at(store.as_ref()).await;
         // A start that ends here leaves no entry.
         let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
             instance: config.vault.instance().to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
-            store: Arc::clone(&store) as _,
+            store: Arc::clone(&store),
             providers: Arc::clone(&providers),
             clock: clock(),
             random: Arc::clone(&random),
@@ -144,14 +144,17 @@ impl Server {
             store.close().await;
             return Err(error);
         }
-        let found = StoreFacts { wrapper_keys: store.keys_by_wrapper_key().await?, ..found };
+        let found = read_facts(store.as_ref(), newest_entry_at).await?;
         checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let (stop, tasks, service_manager) = (CancellationToken::new(), TaskTracker::new(), ServiceManager::from_environment());
         let server = Self { vault, store, stop, tasks, service_manager, terminate, interrupt };
         let limits = (config.connections, may_freeze(policy));
         if let Some(witnesses) = witnesses {
-            server.tasks.spawn(witnesses.run(Arc::clone(&server.store) as _, server.stop.clone()));
+            server.tasks.spawn(witnesses.run(Arc::clone(&server.store), server.stop.clone()));
+        }
+        if let Some(database) = config.storage.path {
+            server.tasks.spawn(free_disk::measure_free_disk(database, server.stop.clone()));
         }
         server.spawn((api, ops), trust, limits, random, metrics, (reloader, config.audit.checkpoint_interval));
         server.service_manager.ready();
@@ -185,8 +188,7 @@ impl Server {
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         background::run(&self.vault, checkpoint_interval, &self.tasks, &self.stop);
         let manager = Arc::clone(&self.service_manager);
-        self.tasks.spawn(manager.tell_alive(Arc::clone(&self.vault), Arc::clone(&self.store) as _, self.stop.clone()));
-        self.tasks.spawn(free_disk::measure_free_disk(Arc::clone(&self.store), self.stop.clone()));
+        self.tasks.spawn(manager.tell_alive(Arc::clone(&self.vault), Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
             let on_change = |change: reload::ReloadedParts| {
@@ -244,18 +246,6 @@ pub(crate) fn no_first_wrapper_key(error: &VaultError) -> String {
     format!("{}. Fix: {}", error.without_wrapper_key(), api::Problem::of(error, "").remedy)
 }
 
-/// The store of a configuration. With `accept_state`, a store whose chain of state changes is broken is opened too.
-pub(crate) fn open_store(config: &Config, mode: Mode, accept_state: bool, random: &dyn Random) -> anyhow::Result<SqliteStore> {
-    let source = Source {
-        vault: config.vault.id.to_string(),
-        instance: config.vault.instance().to_owned(),
-        version: env!("CARGO_PKG_VERSION").into(),
-    };
-    let StorageConfig { path, commit_timeout, query_time } = &config.storage;
-    let sqlite = SqliteConfig { commit_timeout: *commit_timeout, query_time: *query_time, accept_state, ..SqliteConfig::new(path, mode) };
-    SqliteStore::open(sqlite, source, &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
-}
-
 /// Begins a new log if the operator accepts a disagreement, and registers the first wrapper key.
 async fn begin(vault: &Vault, rollback: Option<&Rollback>, accept: Accept) -> anyhow::Result<()> {
     if let Some(rollback) = rollback {
@@ -280,7 +270,7 @@ pub(crate) fn open_sinks(config: &Config) -> Sinks {
 }
 
 /// How the store disagrees with its newest checkpoint or with the high-water mark.
-pub(crate) async fn rollback(config: &Config, store: &SqliteStore, mark: Option<&HighWaterMark>) -> anyhow::Result<Option<Rollback>> {
+pub(crate) async fn rollback(config: &Config, store: &dyn KeyStore, mark: Option<&HighWaterMark>) -> anyhow::Result<Option<Rollback>> {
     let outside = mark.map(HighWaterMark::read).transpose();
     let outside = outside.map_err(|error| anyhow::anyhow!("[audit] high_water_mark cannot be read: {error}"))?.flatten();
     let compared = compare(store, &config.vault.id, config.vault.instance(), outside.as_deref()).await;

@@ -51,6 +51,15 @@ const fn started(check: &'static str, says: &'static str, make: fn(&mut TestVaul
 }
 
 const MISTAKES: &[Mistake] = &[
+    fresh("configuration", "name one of the two", |vault| edit(vault, "path = \"keyvault.db\"", "")),
+    fresh("storage", "the URL cannot be read", |vault| {
+        fs::write(vault.path("database.url"), "postgresql://[").unwrap();
+        edit(vault, "path = \"keyvault.db\"", "[storage.postgresql]\nurl_file = \"database.url\"")
+    }),
+    fresh("storage", "the database is on another host", |vault| {
+        fs::write(vault.path("database.url"), "postgresql://vault:x@192.0.2.1/vault").unwrap();
+        edit(vault, "path = \"keyvault.db\"", "[storage.postgresql]\nurl_file = \"database.url\"")
+    }),
     fresh("configuration", "unknown field `idd`", |vault| edit(vault, "id = \"dev\"", "id = \"dev\"\nidd = 1")),
     fresh("configuration", "No such file", |vault| remove(vault, "keyvault.toml")),
     fresh("configuration", "must be allowed explicitly", |vault| edit(vault, "allowed = [\"wrapper.key\", \"wrapper-*.key\"]", "")),
@@ -159,8 +168,9 @@ const MISTAKES: &[Mistake] = &[
     }),
 ];
 
-/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`).
-const OTHERS: [&str; 3] = ["KMS server", "registered wrapper key", "audit sink"];
+/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`); settings of
+/// PostgreSQL are in `replicas`.
+const OTHERS: [&str; 4] = ["KMS server", "registered wrapper key", "audit sink", "durability"];
 
 #[test]
 fn every_check_has_a_mistake() {

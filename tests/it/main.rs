@@ -70,6 +70,8 @@ mod provider_migration;
 mod readme;
 mod refused_clients;
 mod reload;
+mod replica_history;
+mod replicas;
 mod request_fields;
 mod reseal;
 mod retire;

@@ -1,10 +1,14 @@
-//! The chain of state changes along one log: numbers without gaps, each change with the leaf hash of the one before.
+//! The chain of state changes along one log: each change has the leaf hash of the one before. If several replicas share a store, a part of the changes is
+//! in their logs, and the numbers of this one have gaps.
 
 use super::head::EntryHead;
 use crate::{audit::merkle::Hash, domain::Hex};
 
 /// The leaf hash before the first state change.
 const START: Hash = [0; 32];
+
+/// What the entries of a new store count before its first state change.
+const FIRST: u64 = 1;
 
 /// The newest state change so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +17,8 @@ enum Newest {
     None,
     /// Not known: the log is not read from its first entry, or the chain is broken before.
     Unknown,
-    /// Its leaf hash and its sequence number.
-    Leaf(Hash, u64),
+    /// Its leaf hash, its sequence number and its number in the chain.
+    Leaf(Hash, u64, u64),
 }
 
 /// How an entry does not continue the chain.
@@ -22,6 +26,8 @@ enum Newest {
 pub(super) enum Broken {
     /// The entry is not the next one.
     Here(String),
+    /// State changes are missing before the entry: they are in the logs of other replicas, or were removed from this one. A checkpoint after it decides.
+    Gap(String),
     /// The entry and the state change before it do not belong together: one of the two was changed.
     Link {
         /// The sequence number of the state change before.
@@ -49,7 +55,7 @@ impl Chain {
             self.revision = head.state_revision.or(self.revision);
         }
         if head.previous.is_some() {
-            self.newest = Newest::Leaf(leaf, head.sequence);
+            self.newest = Newest::Leaf(leaf, head.sequence, head.state_revision.unwrap_or(0));
         }
         result
     }
@@ -64,7 +70,8 @@ impl Chain {
         let Some(previous) = head.previous else {
             return match self.revision {
                 Some(known) if known != revision && !head.is_replacement() => {
-                    here(format!("it counts {revision} state changes, and the log has {known} before it"))
+                    let why = format!("it counts {revision} state changes, and the log has {known} before it");
+                    if revision > known { Err(Broken::Gap(why)) } else { here(why) }
                 }
                 _ => Ok(()),
             };
@@ -72,18 +79,23 @@ impl Chain {
         if let Some(known) = self.revision {
             let begins_again = head.incarnation.is_some() && revision > known;
             if revision != known.saturating_add(1) && !begins_again {
-                return here(format!("it is the state change {revision}, and {} should follow", known.saturating_add(1)));
+                let why = format!("it is the state change {revision}, and {} should follow", known.saturating_add(1));
+                return if revision > known { Err(Broken::Gap(why)) } else { here(why) };
             }
         }
         let names = |leaf: &Hash| previous == Hex(leaf).to_string();
         match self.newest {
             Newest::Unknown => Ok(()),
             Newest::None if names(&START) => Ok(()),
+            // Other replicas made the changes before.
+            Newest::None if self.revision.is_some_and(|known| known > FIRST) => Ok(()),
             Newest::None => here("it names a state change before it, and there is none".into()),
-            Newest::Leaf(leaf, _) if names(&leaf) => Ok(()),
+            Newest::Leaf(leaf, ..) if names(&leaf) => Ok(()),
+            // The one before it is in another log.
+            Newest::Leaf(_, _, newest) if newest.saturating_add(1) < revision && !names(&START) => Ok(()),
             // An operator accepted the state, which begins a new chain.
             Newest::Leaf(..) if names(&START) && head.incarnation.is_some() => Ok(()),
-            Newest::Leaf(_, before) => Err(Broken::Link { before }),
+            Newest::Leaf(_, before, _) => Err(Broken::Link { before }),
         }
     }
 
@@ -91,9 +103,10 @@ impl Chain {
     pub(super) fn is_at(&self, revision: u64, leaf: &Hash) -> bool {
         self.revision.is_none_or(|known| known == revision)
             && match self.newest {
-                Newest::None => *leaf == START,
+                Newest::None => *leaf == START || revision > FIRST,
                 Newest::Unknown => true,
-                Newest::Leaf(known, _) => known == *leaf,
+                // The newest one of the store can be in another log.
+                Newest::Leaf(known, _, newest) => known == *leaf || newest < revision,
             }
     }
 }

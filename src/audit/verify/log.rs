@@ -104,6 +104,8 @@ pub struct LogCheck {
     gap: Option<(u64, u64)>,
     /// The first finding that no operator accepted.
     fault: Option<Finding>,
+    /// The first gap in the numbers of the state changes that no checkpoint covers yet. Without a fault it is one of a log beside others.
+    chain_gap: Option<Finding>,
     /// Two state changes that do not belong together. The next one shows which of them was changed.
     link: Option<(u64, u64)>,
     /// Checkpoints that were seen before, the smallest last.
@@ -144,6 +146,7 @@ impl LogCheck {
             chain: Chain::new(after == 0),
             gap: None,
             fault: None,
+            chain_gap: None,
             link: None,
             known: Vec::new(),
             newest: None,
@@ -262,6 +265,7 @@ impl LogCheck {
         }
         match followed {
             Ok(()) => {}
+            Err(Broken::Gap(why)) => drop(self.chain_gap.get_or_insert(Finding::at(sequence, Reason::StateChain(why)))),
             Err(Broken::Here(why)) => self.fault(Finding::at(sequence, Reason::StateChain(why))),
             Err(Broken::Link { before }) => {
                 self.link = self.fault.is_none().then_some((before, sequence));
@@ -357,6 +361,8 @@ impl LogCheck {
 
     fn is_valid(&mut self, note: &SignedNote, checkpoint: Checkpoint, signer: VerifierKey) {
         self.checkpoints += 1;
+        // The tree is the one that was signed, with this gap.
+        self.chain_gap = None;
         self.missing_witness = self.trust.missing_witness(note).map(str::to_owned);
         if self.missing_witness.is_none() {
             self.cosigned = Some(checkpoint.size);
@@ -425,12 +431,13 @@ impl LogCheck {
 
     /// Keeps a finding that an operator may have accepted in a later entry. The first one counts.
     pub fn fault(&mut self, finding: Finding) {
-        self.fault.get_or_insert(finding);
+        let earlier = self.chain_gap.take();
+        self.fault.get_or_insert(earlier.unwrap_or(finding));
     }
 
     /// The finding that is returned: one that was kept before is the first.
     fn first_of(&mut self, finding: Finding) -> Finding {
-        self.fault.take().unwrap_or(finding)
+        self.fault.take().or(self.chain_gap.take()).unwrap_or(finding)
     }
 
     /// The finding `reason` at an entry, unless there was one before.

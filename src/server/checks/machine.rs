@@ -16,12 +16,12 @@ pub(super) fn file_modes(config: &Config) -> Vec<String> {
         let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
         (mode & 0o007 != 0).then(|| format!("every user of this machine can access {} (mode {mode:04o})", path.display()))
     };
-    [&config.tls.key, &config.storage.path].into_iter().filter_map(|path| fault(path)).collect()
+    std::iter::once(&config.tls.key).chain(&config.storage.path).filter_map(|path| fault(path)).collect()
 }
 
 /// A folder or database that this process cannot write. Nothing is created to find it out.
 pub(super) fn folder(config: &Config) -> Vec<String> {
-    let path = &config.storage.path;
+    let Some(path) = &config.storage.path else { return Vec::new() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if !folder.is_dir() {
         return vec![format!("the folder {} of [storage] path does not exist", folder.display())];
@@ -39,15 +39,15 @@ pub(super) fn folder(config: &Config) -> Vec<String> {
 
 /// A full disk. The entry of the start could not be written.
 pub(super) fn full_disk(config: &Config) -> Vec<String> {
-    let full = storage::free_disk(&config.storage.path) == Some(0);
-    full.then(|| format!("the disk of the store is full ({})", config.storage.path.display())).into_iter().collect()
+    let full = config.storage.path.iter().filter(|path| storage::free_disk(path) == Some(0));
+    full.map(|path| format!("the disk of the store is full ({})", path.display())).collect()
 }
 
 /// A disk that is nearly full.
 pub(super) fn free_disk(config: &Config) -> Vec<String> {
-    let free = storage::free_disk(&config.storage.path).filter(|free| (1..LITTLE).contains(free));
-    let fault = |free: u64| format!("the disk of {} has {} MiB free", config.storage.path.display(), free / MIB);
-    free.map(fault).into_iter().collect()
+    let free = |path: &std::path::PathBuf| storage::free_disk(path).filter(|free| (1..LITTLE).contains(free));
+    let fault = |path: &std::path::PathBuf| free(path).map(|free| format!("the disk of {} has {} MiB free", path.display(), free / MIB));
+    config.storage.path.iter().filter_map(fault).collect()
 }
 
 /// A limit of open files that is too low.

@@ -254,6 +254,13 @@ pub static CHECKS: &[Check] = &[
         ),
     },
     Check {
+        name: "durability",
+        examines: "the settings of PostgreSQL lose nothing that was confirmed: `fsync`, `synchronous_commit` and `full_page_writes` are on",
+        severity: Severity::Warn,
+        remedy: "Set it to on, and reload the server",
+        run: Run::Store(store::durability),
+    },
+    Check {
         name: "listen",
         examines: "both addresses of `[listen]` are free and belong to this machine",
         severity: Severity::Fail,

@@ -49,10 +49,11 @@ pub(super) fn high_water_mark(config: &Config, _: &Trust) -> Vec<String> {
     let Some(mark) = &config.audit.high_water_mark else { return Vec::new() };
     let folder = |file: &Path| file.parent().and_then(|folder| fs::canonicalize(folder).ok());
     let mut faults = Vec::new();
-    if folder(mark).is_some_and(|of_mark| Some(of_mark) == folder(&config.storage.path)) {
+    let Some(path) = &config.storage.path else { return faults };
+    if folder(mark).is_some_and(|of_mark| Some(of_mark) == folder(path)) {
         faults.push(format!("[audit] high_water_mark {} is in the folder of the database, so that one copy restores both", mark.display()));
     }
-    if config.storage.path.exists() && !mark.exists() {
+    if path.exists() && !mark.exists() {
         faults.push(format!("{} does not exist, so that the database is compared with nothing outside of it", mark.display()));
     }
     faults

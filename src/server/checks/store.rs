@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use crate::{domain::Timestamp, kms::Providers, storage::StoreFacts, vault::active_coverage_fault};
 
+/// Settings of the database with which a confirmed commit can be lost.
+pub(super) fn durability(_: &Providers, facts: &StoreFacts, _: Timestamp) -> Vec<String> {
+    facts.unsafe_settings.clone()
+}
+
 /// A clock that cannot be right.
 pub(super) fn clock(_: &Providers, facts: &StoreFacts, now: Timestamp) -> Vec<String> {
     if now < EARLIEST {

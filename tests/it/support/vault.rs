@@ -22,6 +22,7 @@ use canton_keyvault::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::postgres::Database;
 use crate::storage_fixtures::until_unlocked;
 
 /// How long a start, a stop or a condition may take before the test fails.
@@ -30,6 +31,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A vault served by the binary. Killed when dropped.
 pub(crate) struct TestVault {
     dir: Arc<TempDir>,
+    /// The name of the configuration in the folder.
+    config: String,
     environment: Vec<(String, String)>,
     /// A command that runs the binary with its arguments, such as `setpriv …`.
     prefix: Vec<String>,
@@ -67,7 +70,29 @@ impl TestVault {
         // No checkpoint comes between the entries that a test looks at.
         let quiet = if config.contains("[audit]") { "" } else { "\n[audit]\ncheckpoint_interval = \"1day\"\n" };
         fs::write(dir.path().join("keyvault.toml"), config + quiet).unwrap();
-        Self { dir: Arc::new(dir), environment: Vec::new(), prefix: Vec::new(), running: None }
+        Self { dir: Arc::new(dir), config: "keyvault.toml".into(), environment: Vec::new(), prefix: Vec::new(), running: None }
+    }
+
+    /// A vault on a database, not started.
+    pub(crate) fn on_database(database: &Database) -> Self {
+        let storage = format!("[storage.postgresql]\nurl_file = {:?}\nca = {:?}", database.url_file, database.ca);
+        Self::prepare(|config| config.replace("[storage]\npath = \"keyvault.db\"", &format!("[storage]\n{storage}")))
+    }
+
+    /// Adds limits that no test reaches to the configuration.
+    pub(crate) fn limits_that_no_test_reaches(&self) {
+        let limits = "\n[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\nrefusals_per_second = 1000000\n";
+        let config = self.path(&self.config);
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text + limits).unwrap();
+    }
+
+    /// A further replica of a vault on a database, not started. It shares the folder, with the files of certificates and wrapper keys.
+    pub(crate) fn replica(&self, instance: &str) -> Self {
+        let text = fs::read_to_string(self.path("keyvault.toml")).unwrap();
+        let config = format!("{instance}.toml");
+        fs::write(self.path(&config), text.replace("id = \"dev\"", &format!("id = \"dev\"\ninstance = \"{instance}\""))).unwrap();
+        Self { dir: Arc::clone(&self.dir), config, environment: self.environment.clone(), prefix: self.prefix.clone(), running: None }
     }
 
     /// Sets an environment variable of the process, for the next start.
@@ -93,7 +118,7 @@ impl TestVault {
     /// The same with more arguments of `serve`.
     pub(crate) fn serve_with(&mut self, more: &[&str]) {
         let mut serve = self.command(&["serve", "--config"]);
-        let mut child = serve.arg(self.path("keyvault.toml")).args(more).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = serve.arg(self.path(&self.config)).args(more).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || {
@@ -131,7 +156,7 @@ impl TestVault {
     /// Runs `serve` where it must refuse to start, and gives the reason in its last log line.
     pub(crate) fn refuses_to_serve(&self) -> String {
         let mut serve = self.command(&["serve", "--config"]);
-        let mut child = serve.arg(self.path("keyvault.toml")).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = serve.arg(self.path(&self.config)).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let printed = thread::spawn(move || {
             let mut printed = String::new();
@@ -255,6 +280,26 @@ impl Drop for TestVault {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Exports the log of a running vault, and verifies the export up to a new checkpoint.
+pub(crate) async fn verify_exported(vault: &TestVault) -> Result<(), String> {
+    let auditor = vault.client("auditor");
+    auditor.post("/v1/audit/checkpoints", &serde_json::json!({})).await.map_err(|error| error.to_string())?;
+    let keys = auditor.get("/v1/audit/verifier-keys").await.map_err(|error| error.to_string())?;
+    let (key, log) = (format!("{}.verifier-key", vault.config), format!("{}.ndjson", vault.config));
+    fs::write(vault.path(&key), keys["items"][0]["verifier_key"].as_str().unwrap()).unwrap();
+    let _ = fs::remove_file(vault.path(&log));
+    let options = vault.options("auditor");
+    let mut export = vault.command(&["audit", "export", "--out", &log, "--url", &options.url]);
+    export.arg("--ca").arg(&options.ca).arg("--cert").arg(&options.cert).arg("--key").arg(&options.key);
+    for mut command in [export, vault.command(&["audit", "verify", &log, "--verifier-key", &key])] {
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    Ok(())
 }
 
 /// The problem document of a refused call.

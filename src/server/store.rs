@@ -1,0 +1,82 @@
+//! Opens the store that the configuration names, and reads what the checks of a start look at.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    audit::{Entry, Source},
+    config::Config,
+    crypto::Random,
+    domain::{JobKind, Timestamp, WrapperState},
+    storage::{KeyRequirement, KeyStore, Mode, SqliteConfig, SqliteStore, StoreError, StoreFacts},
+};
+
+use super::run::clock;
+
+/// The store of a configuration. With `accept_state`, a store in a file whose chain of state changes is broken is opened too.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(super) async fn open_store(config: &Config, mode: Mode, accept_state: bool, random: &dyn Random) -> anyhow::Result<Arc<dyn KeyStore>> {
+    #[cfg(feature = "postgresql")]
+    if let Some(options) = postgres_config(config, mode) {
+        if accept_state {
+            anyhow::bail!("--accept-state is for a store in a file: a broken chain in PostgreSQL is restored from a backup");
+        }
+        let store = crate::storage::PostgresStore::open(options, source(config), &config.vault.id, random, clock()()).await;
+        return Ok(Arc::new(store.map_err(anyhow::Error::from)?));
+    }
+    let path = config.storage.path.as_deref().unwrap_or_else(|| Path::new(""));
+    Ok(Arc::new(open_sqlite(config, path, mode, accept_state, random)?))
+}
+
+/// The options of the store in PostgreSQL. `None` if the store is a file.
+#[cfg(feature = "postgresql")]
+pub(crate) fn postgres_config(config: &Config, mode: Mode) -> Option<crate::storage::PostgresConfig> {
+    let (commit_timeout, query_time) = (config.storage.commit_timeout, config.storage.query_time);
+    config.storage.postgresql.clone().map(|options| crate::storage::PostgresConfig { mode, commit_timeout, query_time, ..options })
+}
+
+/// A store in this file, with the options of the configuration.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(crate) fn open_sqlite(
+    config: &Config,
+    path: &Path,
+    mode: Mode,
+    accept_state: bool,
+    random: &dyn Random,
+) -> anyhow::Result<SqliteStore> {
+    let (commit_timeout, query_time) = (config.storage.commit_timeout, config.storage.query_time);
+    let sqlite = SqliteConfig { commit_timeout, query_time, accept_state, ..SqliteConfig::new(path, mode) };
+    SqliteStore::open(sqlite, source(config), &config.vault.id, random, clock()()).map_err(anyhow::Error::from)
+}
+
+fn source(config: &Config) -> Source {
+    Source { vault: config.vault.id.to_string(), instance: config.vault.instance().to_owned(), version: env!("CARGO_PKG_VERSION").into() }
+}
+
+/// The time of the newest audit entry. `None` if there is none, or if it was removed.
+pub(super) async fn newest_entry_at(store: &dyn KeyStore) -> Option<Timestamp> {
+    let newest = store.log_head().size.checked_sub(1)?;
+    let bytes = store.entry_bytes(newest, 1).await.ok()?;
+    Entry::decode(bytes.first()?).ok().map(|entry| entry.at)
+}
+
+/// What the checks of a start look at. The time grows with the number of keys.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be read.
+pub(super) async fn read_facts(store: &dyn KeyStore, newest_entry_at: Option<Timestamp>) -> Result<StoreFacts, StoreError> {
+    let wrapper_keys = store.keys_by_wrapper_key().await?;
+    let active_coverage = match wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active) {
+        Some(used) => Some(store.coverage(KeyRequirement::WrapUnder(used.key.id)).await?),
+        None => None,
+    };
+    let rotating = store.state().await?.running_job.is_some_and(|job| job.work.kind() == JobKind::Rotation);
+    let unsafe_settings = match store.replication() {
+        Some(replication) => replication.unsafe_settings().await?,
+        None => Vec::new(),
+    };
+    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, unsafe_settings })
+}
