@@ -23,6 +23,8 @@ mod output;
 pub mod pki;
 mod progress;
 mod serve;
+#[cfg(feature = "postgresql")]
+mod store;
 mod value_parsers;
 mod verify_backup;
 mod wrapper;
@@ -62,6 +64,9 @@ pub enum Command {
     /// Open every key of a backup to verify it. Nothing is imported
     #[command(alias = "drill")]
     VerifyBackup(verify_backup::VerifyBackupArgs),
+    /// Move the store of a vault between SQLite and PostgreSQL
+    #[cfg(feature = "postgresql")]
+    Store(store::StoreArgs),
     /// Create, import, use, disable, re-seal, delete and export keys
     Keys(Group<keys::KeysCommand>),
     /// Create, register, rotate, retire and show wrapper keys
@@ -126,6 +131,8 @@ impl Command {
             Self::Check(args) => check::run(&args),
             Self::Backup(args) => backup::backup(&args),
             Self::VerifyBackup(args) => verify_backup::verify_backup(&args),
+            #[cfg(feature = "postgresql")]
+            Self::Store(args) => store::run(args),
             Self::Keys(Group { connection, command }) => on(&connection, |remote| keys::run(command, remote)),
             Self::Wrapper(Group { connection, command }) => on(&connection, |remote| wrapper::run(command, remote)),
             Self::Canton(Group { connection, command }) => run_on_one_thread(canton::run(command, connection)),
@@ -148,6 +155,8 @@ impl Command {
             Self::Check(args) => args.output,
             Self::Backup(args) => args.output,
             Self::VerifyBackup(args) => args.output,
+            #[cfg(feature = "postgresql")]
+            Self::Store(args) => args.format(),
             Self::Keys(Group { connection, .. })
             | Self::Wrapper(Group { connection, .. })
             | Self::Canton(Group { connection, .. })
@@ -193,6 +202,7 @@ mod tests {
     #[test]
     fn every_command_is_understood() {
         for line in [
+            "store copy --from sqlite:keyvault.db --to postgres:connection.toml --output json",
             "keys create --node n --purpose signing --spec ec-curve25519 --usage namespace,protocol --class permanent --name x --exportable",
             "keys import --node n --format canton-key-pair --material-file - --password-file p",
             "keys list --node n --purpose encryption --state pending-deletion --limit 5 --cursor c",

@@ -3,6 +3,8 @@
 //! Every ciphertext arrives sealed or wrapped. A second store implements [`KeyStore`] and passes the same conformance tests.
 
 mod commit;
+#[cfg(feature = "postgresql")]
+mod copy;
 mod digest;
 mod jobs;
 mod log_query;
@@ -30,6 +32,8 @@ use crate::{
 pub use commit::{
     Change, Commit, CommitError, IdempotencyRecord, IdempotencyScope, KeyPrecondition, KeyUpdate, NewIdempotencyRecord, Receipt,
 };
+#[cfg(feature = "postgresql")]
+pub use copy::{ChainEnd, CopiedStore, CopyStoreError, LogEnd, StorePlace, backup_postgres, copies_column, copy_store};
 pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
 pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
 #[cfg(feature = "postgresql")]

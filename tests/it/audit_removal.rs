@@ -18,7 +18,7 @@ use crate::support::{
 /// Signatures of a call.
 const BATCH: usize = 64;
 
-fn vault() -> TestVault {
+pub(crate) fn vault() -> TestVault {
     let vault = TestVault::start_with(|config| format!("{config}\n[audit]\ncheckpoint_interval = \"1day\"\nminimum_retention = \"1s\"\n"));
     let keys = cli(&vault, "auditor", &["audit", "verifier-keys"]);
     // The key is made with the first checkpoint.
@@ -39,7 +39,7 @@ fn ok(output: &Output) -> String {
 }
 
 /// Signs often, which writes as many entries.
-async fn sign(vault: &TestVault, key: &str, batches: usize) {
+pub(crate) async fn sign(vault: &TestVault, key: &str, batches: usize) {
     let node = Caller::new(vault, "participant1");
     let messages: Vec<_> = (0..BATCH).map(|number| json!({ "message": STANDARD.encode(number.to_string()) })).collect();
     for _ in 0..batches {
@@ -48,7 +48,7 @@ async fn sign(vault: &TestVault, key: &str, batches: usize) {
 }
 
 /// Archives what is new. Returns the number of entries that the archive has.
-fn archive(vault: &TestVault, file: &str, after: u64) -> u64 {
+pub(crate) fn archive(vault: &TestVault, file: &str, after: u64) -> u64 {
     ok(&cli(vault, "auditor", &["audit", "export", "--after", &after.to_string(), "--out", file]));
     std::fs::write(vault.path("keys"), ok(&cli(vault, "auditor", &["audit", "verifier-keys"]))).unwrap();
     let verified = verify(vault, &[file]);
@@ -56,7 +56,7 @@ fn archive(vault: &TestVault, file: &str, after: u64) -> u64 {
     verified.1["last"].as_u64().unwrap()
 }
 
-fn verify(vault: &TestVault, arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn verify(vault: &TestVault, arguments: &[&str]) -> (i32, Value) {
     let output = vault.command(&[&["audit", "verify", "--output", "json", "--verifier-key", "keys"], arguments].concat()).output().unwrap();
     let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code().unwrap(), document)
@@ -67,7 +67,7 @@ fn remove(vault: &TestVault, who: &str, files: &[&str]) -> Output {
 }
 
 /// Removes what the archive has, as soon as all of it is old enough.
-async fn removed(vault: &TestVault, files: &[&str], archived: u64) -> u64 {
+pub(crate) async fn removed(vault: &TestVault, files: &[&str], archived: u64) -> u64 {
     // The newest 256 entries stay, and so do the others of their block.
     let whole = (archived - 256 + 1) / 1024 * 1024 - 1;
     let mut through = 0;
@@ -86,7 +86,7 @@ async fn removed(vault: &TestVault, files: &[&str], archived: u64) -> u64 {
     through
 }
 
-async fn space_is_freed(vault: &TestVault, through: u64) {
+pub(crate) async fn space_is_freed(vault: &TestVault, through: u64) {
     let position = || -> u64 {
         let position: i64 = vault.database().query_row("SELECT removal_position FROM meta", [], |row| row.get(0)).unwrap();
         position.cast_unsigned()

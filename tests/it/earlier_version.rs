@@ -28,7 +28,7 @@ fn expected() -> Value {
 
 /// A folder with a copy of the fixture. The reference of a local wrapper key is the path of its file, so it is adapted to the folder. It is
 /// not authenticated: the identity is.
-fn restored() -> TestVault {
+pub(crate) fn restored() -> TestVault {
     let vault = TestVault::prepare(|config| config);
     for file in ["keyvault.db", "wrapper.key", "wrapper-f01701fb76ce6660.key"] {
         fs::copy(fixture(file), vault.path(file)).unwrap();

@@ -176,7 +176,8 @@ fn schema_9() -> String {
          INSERT INTO audit_entries SELECT sequence, entry, leaf, CAST(strftime('%s', substr(entry ->> '$.at', 1, 19)) AS INTEGER) * 1000000,
              entry ->> '$.principal', entry ->> '$.operation', entry ->> '$.key_id', entry ->> '$.node', entry ->> '$.outcome',
              entry ->> '$.revision', state_revision FROM compact;
-         DROP TABLE compact; DROP TABLE audit_key_parts; DROP TABLE audit_keys;
+         DROP TABLE compact; DROP TABLE audit_key_parts; DROP TABLE audit_keys; DROP TABLE other_entries; DROP TABLE other_tree;
+         DROP TABLE other_sinks; DROP TABLE other_digests; DROP TABLE other_totals; DROP TABLE other_logs;
          CREATE UNIQUE INDEX audit_entries_changes ON audit_entries (state_revision) WHERE state_revision IS NOT NULL;
          DELETE FROM refinery_schema_history WHERE version >= 10;"
     )

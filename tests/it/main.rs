@@ -94,6 +94,7 @@ mod storage_fixtures;
 mod storage_postgres;
 mod storage_sqlite;
 mod storage_uses;
+mod store_copy;
 mod support;
 mod tamper;
 mod tlog;

@@ -97,7 +97,7 @@ conformance!(
 async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(open(SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production)));
-    assert_eq!(store.schema(), 10);
+    assert_eq!(store.schema(), 11);
     behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
     store.close().await;
 }

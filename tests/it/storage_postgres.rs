@@ -73,7 +73,7 @@ async fn a_store_is_the_same_after_a_restart() {
 async fn a_database_is_opened_by_its_vault_and_each_log_by_one_process() {
     let database = shared_server().await.database().await;
     let store = with_keys(&database).await;
-    let short = || PostgresConfig { commit_timeout: Duration::from_millis(300), ..config(&database) };
+    let short = || PostgresConfig { commit_timeout: Duration::from_secs(2), ..config(&database) };
     let refused = async |config, vault: &str, instance: &str| open_with(config, vault, instance).await.err().unwrap();
     assert!(matches!(refused(short(), "v1", "i1").await, OpenStoreError::InstanceInUse(name) if name == "i1"));
     assert!(matches!(refused(short(), "v2", "i1").await, OpenStoreError::OtherVault { .. }));

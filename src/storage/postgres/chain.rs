@@ -6,7 +6,7 @@ use super::{
     StoreError,
     apply::Head,
     connect::{Db, execute, number, optional, rows},
-    error::{corrupt, signed},
+    error::{corrupt, signed, unsigned},
     rows::{WRAPPER_KEY_COLUMNS, wrapper_key},
 };
 use crate::{
@@ -26,14 +26,21 @@ const PAGE: i64 = 4096;
 /// # Errors
 /// [`OpenStoreError::BrokenChain`] names the first state change that does not follow.
 pub(super) async fn verify(db: &Db, instance: i32, name: &str) -> Result<VerifiedState, OpenStoreError> {
-    let mut state = VerifiedState::of_instance(FIRST_REVISION, name);
+    let stored = number(db, "SELECT store_revision FROM meta", &[]).await?;
+    // The chain of a store that was copied from SQLite can begin later: an earlier program counted changes without it, or an operator accepted a state.
+    let first = optional(db, "SELECT min(state_revision) FROM audit_entries WHERE state_revision IS NOT NULL", &[]).await?;
+    let first: Option<i64> = first.map(|row| row.try_get(0)).transpose().map_err(StoreError::from)?.flatten();
+    let before = match first {
+        Some(first) => unsigned(first)?.saturating_sub(1),
+        None => stored.min(FIRST_REVISION),
+    };
+    let mut state = VerifiedState::of_instance(before, name);
     let caught_up = catch_up(db, &mut state).await;
     let broken = |why: String| OpenStoreError::BrokenChain { revision: state.revision.saturating_add(1), why };
     match caught_up {
         Err(error @ StoreError::Corrupt { .. }) => return Err(broken(error.to_string())),
         other => other?,
     }
-    let stored = number(db, "SELECT store_revision FROM meta", &[]).await?;
     let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE instance = $1 ORDER BY sequence DESC LIMIT 1");
     let logged = match optional(db, &sql, &[&instance]).await? {
         Some(row) => checked_entry(&row).map_err(|error| broken(error.to_string()))?.0.state_revision.unwrap_or(0),
@@ -68,13 +75,13 @@ pub(super) async fn catch_up(db: &Db, state: &mut VerifiedState) -> Result<(), S
 }
 
 /// The columns that [`checked_entry`] reads.
-const CHECKED_COLUMNS: &str = "sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision";
+pub(super) const CHECKED_COLUMNS: &str = "sequence, entry, leaf, at, principal, operation, key_id, node, outcome, key_revision";
 
 /// The entry of a row of [`CHECKED_COLUMNS`], and its leaf hash.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if the hash or a column does not belong to the bytes of the entry.
-fn checked_entry(row: &Row) -> Result<(Entry, [u8; 32]), StoreError> {
+pub(super) fn checked_entry(row: &Row) -> Result<(Entry, [u8; 32]), StoreError> {
     let sequence: i64 = row.try_get("sequence")?;
     let wrong = |what: &dyn std::fmt::Display| corrupt("audit_entries", format_args!("entry {sequence}: {what}"));
     let bytes: &[u8] = row.try_get("entry")?;

@@ -6,7 +6,7 @@ use super::{
     PostgresConfig, StoreError, chain,
     connect::{Db, number, optional, pools},
     jobs,
-    open::{found_schema, identify},
+    open::{identify, known_schema, refuse_incomplete_copy},
     read, tree,
 };
 use crate::{
@@ -31,7 +31,8 @@ pub struct PostgresInspection {
 /// Why a start would not open it.
 pub async fn inspect_postgres(config: &PostgresConfig, vault: &VaultId) -> Result<Option<PostgresInspection>, OpenStoreError> {
     let db = pools(config)?.readers.get().await.map_err(StoreError::from)?;
-    if found_schema(&db).await?.is_none() {
+    refuse_incomplete_copy(&db).await?;
+    if known_schema(&db).await?.0 == 0 {
         return Ok(None);
     }
     identify(&db, vault, config.mode).await?;

@@ -244,13 +244,21 @@ pub(super) async fn digest(db: &Db, instance: i32) -> Result<bool, StoreError> {
             occurring.add(entry);
         })
         .await?;
-        write(db, instance, digest.end(block), occurring).await?;
+        let BlockDigest { block, filter, totals } = digest.end(block);
+        write_digest(db, instance, block, &filter, occurring).await?;
+        write_totals(db, instance, totals).await?;
     }
     Ok(first < complete)
 }
 
-async fn write(db: &Db, instance: i32, digest: BlockDigest, occurring: Occurring) -> Result<(), StoreError> {
-    let BlockDigest { block, filter, totals } = digest;
+/// Writes the digest of a block, of which the filter was copied. The rest is made from its entries.
+pub(super) async fn complete_digest(db: &Db, instance: i32, block: u64, filter: &[u8]) -> Result<(), StoreError> {
+    let mut occurring = Occurring::default();
+    for_each_entry(db, instance, block.saturating_mul(BLOCK), last_of(block), |entry| occurring.add(entry)).await?;
+    write_digest(db, instance, block, filter, occurring).await
+}
+
+async fn write_digest(db: &Db, instance: i32, block: u64, filter: &[u8], occurring: Occurring) -> Result<(), StoreError> {
     let Occurring { principals, operations, nodes, outcomes, first_at, last_at } = occurring;
     let (principals, nodes): (Vec<_>, Vec<_>) = (principals.into_iter().collect(), nodes.into_iter().collect());
     let (operations, outcomes): (Vec<_>, Vec<_>) = (operations.into_iter().collect(), outcomes.into_iter().collect());
@@ -260,7 +268,10 @@ async fn write(db: &Db, instance: i32, digest: BlockDigest, occurring: Occurring
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let values: super::connect::Values<'_> =
         &[&instance, &signed(block)?, &filter, &principals, &operations, &nodes, &outcomes, &first_at, &last_at];
-    execute_one(db, sql, values).await?;
+    execute_one(db, sql, values).await
+}
+
+async fn write_totals(db: &Db, instance: i32, totals: HashMap<Group, Count>) -> Result<(), StoreError> {
     let sql = "INSERT INTO audit_totals
                    (instance, day, principal, certificate, node, key_id, operation, outcome, entries, calls, first_at, last_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)

@@ -18,6 +18,7 @@
 //! | `rows` | rows to domain types and back |
 //! | `follow` | the task that follows other processes; leases |
 //! | `inspect` | what `check` reads; settings that can lose data |
+//! | `copy_source`, `copy_target` | a database as an end of a copy between the databases |
 //! | `error` | reasons from SQLSTATE |
 
 mod apply;
@@ -25,6 +26,8 @@ mod chain;
 mod config;
 mod connect;
 mod connector;
+mod copy_source;
+mod copy_target;
 mod error;
 mod follow;
 mod insert;
@@ -71,6 +74,7 @@ pub(crate) use self::{
     connect::{is_local, tls},
     error::with_causes,
 };
+pub(super) use self::{copy_source::PostgresSource, copy_target::PostgresTarget};
 
 /// How often a read is repeated that meets a commit. Each commit lets it move at most once.
 const SNAPSHOT_ATTEMPTS: u64 = 60;

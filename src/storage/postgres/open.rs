@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::{
     Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
-    connect::{Db, Pools, execute, number, optional, pools},
+    connect::{Db, Pools, execute, exists, number, optional, pools},
     error::{LOCKED, with_causes},
     follow::{Follower, Known},
     queue::Writer,
@@ -27,6 +27,9 @@ mod migrations {
 
 /// The lock of the schema: `CKVault` in ASCII.
 const SCHEMA_LOCK: i64 = 0x0043_4B56_6175_6C74;
+
+/// The table that a database has while a copy into it is not complete.
+pub(super) const COPY_MARK: &str = "incomplete_copy";
 
 impl PostgresStore {
     /// Opens the store, or creates its tables in an empty database. `source` is written into every entry; its instance is the log of this process.
@@ -105,8 +108,52 @@ impl PostgresStore {
 /// Runs the migrations that are missing, one process at a time. Returns the schema.
 async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
     // Another process may migrate: a wait for it has the limit of its lock only.
-    execute(db, "SELECT set_config('statement_timeout', '0', false), pg_advisory_lock($1)", &[&SCHEMA_LOCK]).await?;
-    let (found, known) = (found_schema(db).await?.unwrap_or(0), known_schema());
+    db.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
+    lock_schema(db).await?;
+    refuse_incomplete_copy(db).await?;
+    let schema = run_migrations(db).await?;
+    execute(db, "SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK]).await?;
+    db.batch_execute("RESET statement_timeout").await.map_err(StoreError::from)?;
+    Ok(schema)
+}
+
+/// Takes the lock of the schema for the session. A wait for another process ends with the limit of waits for locks.
+pub(super) async fn lock_schema(db: &Db) -> Result<(), StoreError> {
+    execute(db, "SELECT pg_advisory_lock($1)", &[&SCHEMA_LOCK]).await.map(drop)
+}
+
+/// Refuses a database with the mark of an incomplete copy.
+pub(super) async fn refuse_incomplete_copy(db: &Db) -> Result<(), OpenStoreError> {
+    if has_table(db, COPY_MARK).await? { Err(OpenStoreError::IncompleteCopy("the PostgreSQL database".into())) } else { Ok(()) }
+}
+
+/// Whether the database has a table.
+pub(super) async fn has_table(db: &Db, name: &str) -> Result<bool, StoreError> {
+    exists(db, "SELECT 1 WHERE to_regclass($1) IS NOT NULL", &[&name]).await
+}
+
+/// The schema of the database, 0 for an empty one, and the newest schema that this program knows.
+///
+/// # Errors
+/// [`OpenStoreError::NewerSchema`] if this program cannot work with it. A schema says from which one on a program can: during an upgrade, replicas
+/// of two adjacent versions run side by side.
+pub(super) async fn known_schema(db: &Db) -> Result<(u32, u32), OpenStoreError> {
+    let migrations = migrations::migrations::runner();
+    let versions = migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok());
+    let known = versions.max().unwrap_or(0);
+    let has_history = has_table(db, "refinery_schema_history").await?;
+    let found =
+        if has_history { number(db, "SELECT coalesce(max(version), 0)::bigint FROM refinery_schema_history", &[]).await? } else { 0 };
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found > known && number(db, "SELECT oldest_schema::bigint FROM meta", &[]).await? > u64::from(known) {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    Ok((found, known))
+}
+
+/// Runs the migrations that are missing. The caller has the lock of the schema.
+pub(super) async fn run_migrations(db: &mut Object) -> Result<u32, OpenStoreError> {
+    let (found, known) = known_schema(db).await?;
     if found < known {
         let client: &mut tokio_postgres::Client = db;
         let failed = |error: refinery::Error| {
@@ -114,33 +161,7 @@ async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
         };
         migrations::migrations::runner().set_grouped(true).run_async(client).await.map_err(failed)?;
     }
-    execute(db, "SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK]).await?;
-    db.batch_execute("RESET statement_timeout").await.map_err(StoreError::from)?;
     Ok(found.max(known))
-}
-
-/// The newest schema that this program knows.
-fn known_schema() -> u32 {
-    let migrations = migrations::migrations::runner();
-    let versions = migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok());
-    versions.max().unwrap_or(0)
-}
-
-/// The schema of the database. `None` if it has no tables of a vault.
-///
-/// # Errors
-/// [`OpenStoreError::NewerSchema`] if this program cannot work with it. A schema says from which one on a program can: during an upgrade, replicas
-/// of two adjacent versions run side by side.
-pub(super) async fn found_schema(db: &Db) -> Result<Option<u32>, OpenStoreError> {
-    if optional(db, "SELECT 1 WHERE to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.is_none() {
-        return Ok(None);
-    }
-    let found = number(db, "SELECT coalesce(max(version), 0)::bigint FROM refinery_schema_history", &[]).await?;
-    let (found, known) = (u32::try_from(found).unwrap_or(u32::MAX), known_schema());
-    if found > known && number(db, "SELECT oldest_schema::bigint FROM meta", &[]).await? > u64::from(known) {
-        return Err(OpenStoreError::NewerSchema { found, known });
-    }
-    Ok(Some(found))
 }
 
 /// Makes the one row of `meta` in a new store, and checks it in another. Returns the key for hashes of request bodies.

@@ -7,7 +7,8 @@ use tokio::sync::RwLock;
 use super::{
     IdempotencyRecord, IdempotencyScope, KeyFilter, PageRequest, Positioned, SinkCursor, StoreError, StoreState, StoredCheckpoint,
     StoredKey, UnreadableKey, VerifiedState, WrapperKeyUse,
-    connect::{Db, number, optional, rows},
+    chain::{CHECKED_COLUMNS, checked_entry},
+    connect::{Db, exists, number, optional, rows},
     error::{corrupt, signed, unsigned},
     jobs,
     rows::{self as key_rows, KEY_COLUMNS, WRAPPER_KEY_COLUMNS},
@@ -15,8 +16,8 @@ use super::{
 use crate::{
     audit::Entry,
     domain::{
-        Class, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, ProviderKind, Purpose, StateChange, Timestamp, WrapperKey,
-        WrapperState,
+        Class, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose, StateChange,
+        Timestamp, WrapperKey, WrapperState,
     },
     storage::{KeyRows, LoggedUse, idempotency_digest},
 };
@@ -54,13 +55,35 @@ pub(super) async fn unreadable_key(db: &Db, state: &RwLock<VerifiedState>, id: K
     Ok(verified_key(db, state, id).await?.map(|(logged_state, _)| Some(UnreadableKey { node, logged_state })))
 }
 
-/// The first use of an imported key since its import, by the chain: every program that writes to PostgreSQL writes it there.
+/// A use of an imported key since its import. The chain has the first one, because every program that writes to PostgreSQL writes it there. For a store
+/// that was copied from SQLite, the entries about the key in the log of its import count as well: an earlier program wrote them.
 pub(super) async fn use_since_import(db: &Db, state: &RwLock<VerifiedState>, id: KeyId) -> Snapshot<Option<LoggedUse>> {
     let Some((known, _)) = verified_key(db, state, id).await? else { return Ok(None) };
+    let unproven = |what: &str| corrupt("audit_entries", what);
     if known.is_none() {
-        return Err(corrupt("audit_entries", "it has no entry of the import of this key"));
+        return Err(unproven("it has no entry of the import of this key"));
     }
-    Ok(Some(state.read().await.first_use(id)))
+    if let Some(found) = state.read().await.first_use(id) {
+        return Ok(Some(Some(found)));
+    }
+    let (key, import) = (id.to_string(), Operation::ImportKey.as_str());
+    let sql = "SELECT instance, sequence FROM audit_entries
+               WHERE instance IN (SELECT number FROM instances) AND key_id = $1 AND operation = $2 AND key_revision IS NOT NULL
+               ORDER BY state_revision DESC NULLS LAST, sequence DESC LIMIT 1";
+    let row = optional(db, sql, &[&key, &import]).await?.ok_or_else(|| unproven("it has no entry of the import of this key"))?;
+    let (instance, sequence): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let sql = "SELECT 1 FROM instances WHERE number = $1 AND removal_position > $2";
+    if exists(db, sql, &[&instance, &sequence]).await? {
+        return Err(unproven("entries since the import of this key were archived and removed"));
+    }
+    let uses: Vec<&str> = Operation::ALL.iter().filter(|operation| operation.uses_key()).map(|operation| operation.as_str()).collect();
+    let sql = format!(
+        "SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE instance = $1 AND key_id = $2 AND sequence > $3 AND operation = ANY($4)
+         AND outcome = $5 ORDER BY sequence LIMIT 1"
+    );
+    let row = optional(db, &sql, &[&instance, &key, &sequence, &uses, &Outcome::Ok.as_str()]).await?;
+    let entry = row.as_ref().map(checked_entry).transpose()?;
+    Ok(Some(entry.and_then(|(entry, _)| LoggedUse::of(&entry))))
 }
 
 /// The wrapper keys with their verified states and their use.

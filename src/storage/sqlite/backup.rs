@@ -48,7 +48,8 @@ fn pages(from: &Connection, to: &Path) -> Result<(), StoreError> {
     copy.close().map_err(|(_, error)| error.into())
 }
 
-fn sync(file: &File, path: &Path) -> io::Result<()> {
+/// Makes a file and its entry in its folder durable.
+pub(super) fn sync(file: &File, path: &Path) -> io::Result<()> {
     file.sync_all()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(folder)?.sync_all()

@@ -26,7 +26,12 @@ use crate::{
 pub(super) fn verify(db: &Connection) -> Result<VerifiedState, OpenStoreError> {
     // With the condition of the index, without which this would read the whole log.
     let first: Option<i64> = db
-        .query_row("SELECT min(state_revision) FROM audit_entries WHERE state_revision IS NOT NULL", [], |row| row.get(0))
+        .query_row(
+            "SELECT min(first) FROM (SELECT min(state_revision) AS first FROM audit_entries WHERE state_revision IS NOT NULL UNION ALL
+                                     SELECT min(state_revision) FROM other_entries WHERE state_revision IS NOT NULL)",
+            [],
+            |row| row.get(0),
+        )
         .map_err(StoreError::from)?;
     let stored = store_revision(db)?;
     let before = match first {
@@ -37,7 +42,9 @@ pub(super) fn verify(db: &Connection) -> Result<VerifiedState, OpenStoreError> {
     catch_up(db, &mut state).map_err(|error| broken(&state, error.to_string()))?;
     let newest = newest_entry(db).map_err(|error| broken(&state, error.to_string()))?;
     let logged = newest.and_then(|entry| entry.state_revision).unwrap_or(state.revision);
-    if logged != state.revision || stored != state.revision {
+    // Another log can have the newest state changes.
+    let agrees = logged == state.revision || (logged < state.revision && has_other_logs(db)?);
+    if !agrees || stored != state.revision {
         let what =
             format!("the newest entry counts {logged} state changes and the table meta {stored}, but the chain has {}", state.revision);
         return Err(broken(&state, what));
@@ -56,17 +63,29 @@ fn store_revision(db: &Connection) -> Result<u64, StoreError> {
     unsigned(db.query_row("SELECT store_revision FROM meta", [], |row| row.get(0))?)
 }
 
-/// Extends `state` by the state changes that the database has after it.
+/// Whether the file has the logs of other instances.
+pub(super) fn has_other_logs(db: &Connection) -> Result<bool, StoreError> {
+    Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM other_logs)", [], |row| row.get(0))?)
+}
+
+/// Extends `state` by the state changes that the database has after it, in all logs.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] names the first entry that does not follow, or whose columns or hash do not belong to its bytes. The changes before
 /// it are applied.
 pub(super) fn catch_up(db: &Connection, state: &mut VerifiedState) -> Result<(), StoreError> {
-    let sql = format!("SELECT {CHECKED_COLUMNS} FROM audit_entries WHERE state_revision > ?1 ORDER BY state_revision");
+    let sql = format!(
+        "SELECT {CHECKED_COLUMNS}, 0 AS other FROM audit_entries WHERE state_revision > ?1 UNION ALL
+         SELECT {CHECKED_COLUMNS}, 1 FROM other_entries WHERE state_revision > ?1 ORDER BY state_revision"
+    );
     let mut sql = db.prepare_cached(&sql)?;
     let mut rows = sql.query([super::error::signed(state.revision)?])?;
     while let Some(row) = rows.next()? {
-        let (entry, leaf) = checked_entry(row)?;
+        let (mut entry, leaf) = checked_entry(row)?;
+        if row.get("other")? {
+            // What concerns the other log only.
+            (entry.incarnation, entry.removed_through) = (None, None);
+        }
         let wrong = |what| corrupt("audit_entries", format_args!("entry {}: {what}", entry.sequence));
         state.extend(&entry, leaf).map_err(wrong)?;
     }
@@ -238,3 +257,7 @@ pub(super) fn repair_columns(db: &Connection, state: &VerifiedState) -> Result<V
     }
     Ok(wrong)
 }
+
+/// The checkpoints that are not of another log, as a condition on their origin.
+pub(super) const OF_THIS_LOG: &str =
+    "NOT EXISTS (SELECT 1 FROM other_logs CROSS JOIN meta WHERE instr(origin, vault || '/' || other_logs.name || '/') = 1)";

@@ -82,6 +82,9 @@ pub enum OpenStoreError {
     /// The file is not a database, or belongs to another program.
     #[error("{} is not a key vault's database", .0.display())]
     NotAVault(PathBuf),
+    /// A copy of a store into this one was interrupted.
+    #[error("{0} has an incomplete copy of a store, which no program can use: copy the store again with the same command")]
+    IncompleteCopy(String),
     /// The file was written by a newer program.
     #[error("the database has schema {found}, this program knows up to {known}: run the newer version")]
     NewerSchema {

@@ -56,6 +56,14 @@ fn make_one(db: &Connection, block: u64) -> Result<MadeDigest, StoreError> {
     Ok((digest.end(block), summary))
 }
 
+/// Makes and stores the summary of a block from its entries, for a block whose digest was copied.
+#[cfg(feature = "postgresql")]
+pub(super) fn store_summary(db: &Connection, block: u64) -> Result<(), StoreError> {
+    let mut summary = BlockSummary::default();
+    for_each_entry(db, block.saturating_mul(BLOCK), last_of(block), |entry| summary.add(entry))?;
+    summary.store(db, block)
+}
+
 /// Decodes the entries from `first` to `last`.
 pub(super) fn for_each_entry(db: &Connection, first: u64, last: u64, mut look: impl FnMut(&Entry)) -> Result<(), StoreError> {
     let mut sql =

@@ -20,6 +20,7 @@
 //! | `policies` | the texts of policies; the state of a key at a time |
 //! | `rows` | rows to domain types and back |
 //! | `backup` | a complete copy in one file |
+//! | `copy_source`, `copy_target` | a file as an end of a copy between the databases |
 //! | `verify_log` | the log of a file against its checkpoints, offline |
 //! | `inspect` | looking at a file, and copying it, from outside |
 //!
@@ -31,6 +32,10 @@ mod backup;
 mod blocks;
 mod chain;
 mod config;
+#[cfg(feature = "postgresql")]
+mod copy_source;
+#[cfg(feature = "postgresql")]
+mod copy_target;
 mod digests;
 mod entries;
 mod error;
@@ -79,6 +84,9 @@ use crate::audit::merkle::Hash;
 use crate::domain::{
     Job, JobId, JobKind, KeyId, KeyRecord, KeyState, Lifecycle, NodeScope, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
 };
+
+#[cfg(feature = "postgresql")]
+pub(super) use self::{copy_source::SqliteSource, copy_target::SqliteTarget};
 
 pub use self::config::{Mode, OpenStoreError, SqliteConfig};
 pub use self::inspect::{BackupHead, Inspection, StoreFacts, backup_head, copy, facts, inspect};

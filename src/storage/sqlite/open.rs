@@ -88,6 +88,8 @@ impl SqliteStore {
 /// The verified state and the end of the log. A store of an earlier schema begins its chain here. A broken log begins a new chain and a new
 /// incarnation if the operator accepts the state.
 fn establish(db: &Connection, source: &Source, now: Timestamp, accept_state: bool) -> Result<(VerifiedState, TreeHead), OpenStoreError> {
+    // A new chain would restate what the other logs say, which nobody can continue.
+    let accept_state = accept_state && !chain::has_other_logs(db)?;
     let established = match verify_log(db, source, now) {
         Err(error @ (OpenStoreError::BrokenChain { .. } | OpenStoreError::BrokenLog(_))) if accept_state => {
             tracing::error!(%error, "the operator accepts a state that the audit log does not confirm");
@@ -195,7 +197,7 @@ pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Resu
 }
 
 /// Locks the lock file beside the database, until the returned file is dropped.
-fn lock(path: &Path) -> Result<File, OpenStoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, OpenStoreError> {
     let beside = with_suffix(path, ".lock");
     let io = |source| OpenStoreError::Io { path: beside.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&beside).map_err(io)?;
@@ -207,7 +209,7 @@ fn lock(path: &Path) -> Result<File, OpenStoreError> {
 }
 
 /// Creates an empty file that only the owner can read. SQLite uses the same mode for the WAL. The mode of an existing file stays.
-fn create_private(path: &Path) -> io::Result<()> {
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -221,7 +223,7 @@ pub(super) fn looks_like_sqlite(path: &Path) -> io::Result<bool> {
 }
 
 /// The schema of the file. 0 for a new one.
-fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
+pub(super) fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
     let foreign = || OpenStoreError::NotAVault(path.to_owned());
     let read = || -> rusqlite::Result<(bool, i64)> {
         let empty = db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
@@ -234,6 +236,7 @@ fn schema_of(db: &Connection, path: &Path) -> Result<u32, OpenStoreError> {
             schema::check_history(db)?;
             db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0)).map_err(|_| foreign())
         }
+        Ok((_, INCOMPLETE_COPY)) => Err(OpenStoreError::IncompleteCopy(path.display().to_string())),
         Ok(_) => Err(foreign()),
         Err(error) => Err(StoreError::from(error).into()),
     }
@@ -299,19 +302,40 @@ fn introduce(db: &Connection, vault: &VaultId, mode: Mode, random: &dyn Random, 
     Ok(())
 }
 
+/// Makes the tables of the newest schema in an empty database.
+#[cfg(feature = "postgresql")]
+pub(super) fn create_tables(db: &mut Connection) -> Result<(), StoreError> {
+    let migrations = migrations::migrations::runner();
+    Runner::new(migrations.get_migrations()).set_grouped(true).run(db).map(drop).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// The schema of a file, with the structure of this program, and the newest schema. Writes nothing, and reads no entry.
+#[cfg(feature = "postgresql")]
+pub(super) fn known_schema(db: &Connection, path: &Path) -> Result<(u32, u32), OpenStoreError> {
+    let migrations = migrations::migrations::runner();
+    let (found, known) = (schema_of(db, path)?, newest(&migrations));
+    if found > known {
+        return Err(OpenStoreError::NewerSchema { found, known });
+    }
+    schema::check(db, &migrations, found)?;
+    Ok((found, known))
+}
+
 /// The newest schema of the migrations.
 fn newest(migrations: &Runner) -> u32 {
     migrations.get_migrations().iter().filter_map(|migration| u32::try_from(migration.version()).ok()).max().unwrap_or(0)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut text = path.as_os_str().to_owned();
     text.push(suffix);
     text.into()
 }
 
 /// "CKV1": a file without it belongs to another program.
-const APPLICATION_ID: i64 = 0x434B_5631;
+pub(super) const APPLICATION_ID: i64 = 0x434B_5631;
+/// `CKVc` in ASCII: a copy of a store into this file is not complete.
+pub(super) const INCOMPLETE_COPY: i64 = 0x434B_5663;
 
 #[cfg(test)]
 mod tests {

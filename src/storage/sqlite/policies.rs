@@ -20,7 +20,9 @@ pub(super) fn text(db: &Connection, digest: &str) -> Result<Option<String>, Stor
 
 /// The lifecycle of a key after its newest state change up to a time. Walks its state changes from the newest one.
 pub(super) fn key_state_at(db: &Connection, id: KeyId, at: Timestamp) -> Result<Option<Lifecycle>, StoreError> {
-    let sql = "SELECT sequence, entry FROM audit_entries INDEXED BY audit_entries_changes
+    let sql = "SELECT sequence, entry, state_revision FROM audit_entries INDEXED BY audit_entries_changes
+               WHERE state_revision IS NOT NULL AND +changed_key = ?1 UNION ALL
+               SELECT sequence, entry, state_revision FROM other_entries INDEXED BY other_entries_changes
                WHERE state_revision IS NOT NULL AND +changed_key = ?1 ORDER BY state_revision DESC";
     let mut sql = db.prepare_cached(sql)?;
     let mut rows = sql.query([id.to_string()])?;

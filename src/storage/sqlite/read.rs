@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     IdempotencyRecord, IdempotencyScope, StoreError, StoreState, StoredKey, UnreadableKey, WrapperKeyUse,
+    chain::OF_THIS_LOG,
     error::{corrupt, signed},
     jobs,
     rows::{self, KEY_COLUMNS, WRAPPER_KEY_COLUMNS, unsigned},
@@ -231,8 +232,10 @@ const MAX_CHECKPOINTS: u64 = 10_000;
 pub(super) fn checkpoints(db: &Connection, after: u64, before: u64) -> Result<Vec<StoredCheckpoint>, StoreError> {
     let part = (before.saturating_sub(after) / MAX_CHECKPOINTS).max(1);
     // SQLite takes the other columns from the row with the maximum.
-    let sql = "SELECT max(size), origin, note, at FROM audit_checkpoints WHERE size > ?1 AND size < ?2 GROUP BY size / ?3 ORDER BY 1";
-    let mut sql = db.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT max(size), origin, note, at FROM audit_checkpoints WHERE size > ?1 AND size < ?2 AND {OF_THIS_LOG} GROUP BY size / ?3 ORDER BY 1"
+    );
+    let mut sql = db.prepare_cached(&sql)?;
     let mut rows = sql.query((signed(after)?, signed(before)?, signed(part)?))?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {

@@ -21,7 +21,7 @@ pub(super) fn defend(db: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The most objects that a file may have. The schema of this program has less than half of them.
+/// The most objects that a file may have. The schema of this program has fewer.
 const MAX_OBJECTS: i64 = 64;
 
 /// Checks the table of migrations, which is read before the version and with it the whole structure is known.

@@ -84,7 +84,8 @@ pub fn verify_log(path: &Path, trust: TrustedKeys, known: Vec<Checkpoint>) -> Re
 
 /// The sizes and origins of the stored checkpoints, in the order of the log.
 fn checkpoints(db: &Connection) -> Result<VecDeque<(u64, String)>, StoreError> {
-    let mut sql = db.prepare("SELECT size, origin FROM audit_checkpoints WHERE size > 0 ORDER BY size, origin")?;
+    let sql = format!("SELECT size, origin FROM audit_checkpoints WHERE size > 0 AND {} ORDER BY size, origin", chain::OF_THIS_LOG);
+    let mut sql = db.prepare(&sql)?;
     let mut rows = sql.query([])?;
     let mut all = VecDeque::new();
     while let Some(row) = rows.next()? {
