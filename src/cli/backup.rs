@@ -24,10 +24,10 @@ pub struct BackupArgs {
 
 pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
-    let Some(path) = &config.storage.path else {
-        return Err(anyhow::anyhow!("the store is in PostgreSQL").into());
-    };
-    copy(path, &args.file).map_err(anyhow::Error::from)?;
+    match &config.storage.path {
+        Some(path) => copy(path, &args.file).map_err(anyhow::Error::from)?,
+        None => copy_database(&config, &args.file)?,
+    }
     let bytes = std::fs::metadata(&args.file)?.len();
     match args.output {
         Format::Text => {
@@ -36,4 +36,21 @@ pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
         Format::Json => writeln!(std::io::stdout(), "{}", json!({ "file": args.file, "bytes": bytes }))?,
     }
     Ok(())
+}
+
+/// A copy of a store in PostgreSQL in the same format.
+#[cfg(feature = "postgresql")]
+fn copy_database(config: &Config, to: &std::path::Path) -> anyhow::Result<()> {
+    use crate::{
+        server::{run::runtime, store::postgres_config},
+        storage::{Mode, backup_postgres},
+    };
+    let options = postgres_config(config, Mode::Production).ok_or_else(|| anyhow::anyhow!("[storage] names no store"))?;
+    runtime()?.block_on(backup_postgres(&options, config.vault.instance(), to))?;
+    Ok(())
+}
+
+#[cfg(not(feature = "postgresql"))]
+fn copy_database(_: &Config, _: &std::path::Path) -> anyhow::Result<()> {
+    Err(anyhow::anyhow!("[storage] names no store"))
 }
