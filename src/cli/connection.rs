@@ -6,14 +6,22 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Failure, input::NewFile};
-use crate::client::{Answer, Client, ClientError, ConnectOptions, Endpoint};
+use crate::client::{Answer, Client, ClientError, ConnectOptions, Endpoint, Endpoints};
 
 /// The options of a call: address, client certificate, output format.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArgs {
-    /// URL of the vault, https://host:port
-    #[arg(long, env = "KEYVAULT_URL", default_value = "https://127.0.0.1:8443", global = true, help_heading = "Connection")]
-    pub url: String,
+    /// URL of the vault, https://host:port. Several, repeated or separated by commas: the first one that works is used
+    #[arg(
+        long = "url",
+        env = "KEYVAULT_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "https://127.0.0.1:8443",
+        global = true,
+        help_heading = "Connection"
+    )]
+    pub urls: Vec<String>,
     /// PEM file of the certificate authority of the vault's server certificate
     #[arg(long, env = "KEYVAULT_CA", value_name = "FILE", global = true, help_heading = "Connection")]
     pub ca: Option<PathBuf>,
@@ -23,7 +31,7 @@ pub struct ConnectionArgs {
     /// PEM file of the client certificate's private key
     #[arg(long, env = "KEYVAULT_KEY", value_name = "FILE", global = true, help_heading = "Connection")]
     pub key: Option<PathBuf>,
-    /// How long to wait for an answer
+    /// How long to wait for the answer of each URL
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration, global = true, help_heading = "Connection")]
     pub timeout: Duration,
     /// How to print results and errors
@@ -41,28 +49,31 @@ pub enum Format {
 }
 
 impl ConnectionArgs {
-    /// The endpoint that the options name.
+    /// The URLs that the options name, with the certificate to use there.
     ///
     /// # Errors
     /// [`ClientError::Usage`] for a flag that is missing or does not fit.
-    pub fn endpoint(&self) -> Result<Endpoint, ClientError> {
+    pub fn endpoints(&self) -> Result<Endpoints, ClientError> {
         let given = |path: &Option<PathBuf>, flag: &str, variable: &str| {
             path.clone().ok_or_else(|| ClientError::Usage(format!("say {flag} FILE, or set {variable}")))
         };
-        Endpoint::new(&ConnectOptions {
-            url: self.url.clone(),
+        let mut urls = self.urls.iter().map(|url| url.trim());
+        let preferred = Endpoint::new(&ConnectOptions {
+            url: urls.next().unwrap_or_default().to_owned(),
             ca: given(&self.ca, "--ca", "KEYVAULT_CA")?,
             cert: given(&self.cert, "--cert", "KEYVAULT_CERT")?,
             key: given(&self.key, "--key", "KEYVAULT_KEY")?,
-        })
+        })?;
+        let others = urls.map(|url| preferred.at(url)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Endpoints::new(preferred, others))
     }
 
     /// A client of the vault, and its output.
     ///
     /// # Errors
-    /// As [`ConnectionArgs::endpoint`].
+    /// As [`ConnectionArgs::endpoints`].
     pub(super) fn remote(&self) -> Result<Remote, ClientError> {
-        Ok(Remote { client: Client::of(self.endpoint()?, self.timeout), format: self.output })
+        Ok(Remote { client: Client::of(self.endpoints()?, self.timeout), format: self.output })
     }
 }
 

@@ -55,14 +55,13 @@ impl Failure {
     /// not the one that was signed. 5: the log of the KMS and the audit log differ. 130 (128 and SIGINT, as in shells): Ctrl-C.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Client(ClientError::Usage(_)) => 2,
-            Self::Client(ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. }) => 3,
-            Self::Client(ClientError::Problem(_) | ClientError::Unreadable { .. })
-            | Self::Unexpected(_)
-            | Self::Job { .. }
-            | Self::Write(_)
-            | Self::Logged
-            | Self::Other(_) => 1,
+            Self::Client(error) => match error.decisive() {
+                ClientError::Usage(_) => 2,
+                ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } => 3,
+                ClientError::Problem(_) | ClientError::Unreadable { .. } | ClientError::NoneDid(_) => 1,
+            },
+            Self::Usage(_) => 2,
+            Self::Unexpected(_) | Self::Job { .. } | Self::Write(_) | Self::Logged | Self::Other(_) => 1,
             Self::NotVerified { .. } => 4,
             Self::NotReconciled(_) => 5,
             Self::Interrupted(_) => 130,

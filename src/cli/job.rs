@@ -178,7 +178,7 @@ impl Jobs {
                     Err(error) if !passes(&error) => return Err(error.into()),
                     Err(error) if !away => {
                         away = true;
-                        progress.note(&format!("still waiting, although the vault does not answer: {}", brief(&error)));
+                        progress.note(&format!("still waiting, although the vault does not answer: {}", error.brief()));
                     }
                     Err(_) => {}
                 }
@@ -228,22 +228,12 @@ fn pause(waited: Duration) -> Duration {
 
 /// Whether waiting can continue after it: the vault is down, restarts, or reports a retryable error.
 fn passes(error: &ClientError) -> bool {
-    match error {
+    match error.decisive() {
         ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } => true,
         ClientError::Problem(problem) => problem.retryable,
         // The answers of a proxy in front of a vault that is down.
         ClientError::Unreadable { status, .. } => *status >= 500,
-        ClientError::Usage(_) => false,
-    }
-}
-
-fn brief(error: &ClientError) -> String {
-    match error {
-        ClientError::Problem(problem) => format!("{}: {}", problem.code, problem.detail),
-        ClientError::CannotConnect { reason, .. } | ClientError::NoAnswer { reason, .. } | ClientError::Unreadable { reason, .. } => {
-            reason.clone()
-        }
-        ClientError::Usage(text) => text.clone(),
+        ClientError::Usage(_) | ClientError::NoneDid(_) => false,
     }
 }
 

@@ -271,7 +271,7 @@ mod tests {
     fn connection_options_are_accepted_before_and_after_the_subcommand() {
         for line in ["keys --url https://v:1 --output json list", "keys list --output json --url https://v:1"] {
             let Ok(Cli { command: Command::Keys(group) }) = parse(line) else { panic!("{line}") };
-            assert_eq!((group.connection.url.as_str(), group.connection.output), ("https://v:1", Format::Json));
+            assert_eq!((group.connection.urls.as_slice(), group.connection.output), (["https://v:1".to_owned()].as_slice(), Format::Json));
         }
     }
 

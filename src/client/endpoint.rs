@@ -42,8 +42,20 @@ impl Endpoint {
     /// # Errors
     /// [`ClientError::Usage`], naming the file or the fault of the URL.
     pub fn new(options: &ConnectOptions) -> Result<Self, ClientError> {
-        let url = || format!("--url {:?}", options.url);
-        let uri: http::Uri = options.url.parse().map_err(|error| ClientError::Usage(format!("{}: {error}", url())))?;
+        Self::with(&options.url, Arc::new(client_config(options)?))
+    }
+
+    /// The same files with another URL.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`], naming the fault of the URL.
+    pub fn at(&self, url: &str) -> Result<Self, ClientError> {
+        Self::with(url, Arc::clone(&self.tls))
+    }
+
+    fn with(text: &str, tls: Arc<ClientConfig>) -> Result<Self, ClientError> {
+        let url = || format!("--url {text:?}");
+        let uri: http::Uri = text.parse().map_err(|error| ClientError::Usage(format!("{}: {error}", url())))?;
         let (Some("https"), Some(authority), "" | "/", None) = (uri.scheme_str(), uri.authority(), uri.path(), uri.query()) else {
             return Err(ClientError::Usage(format!("{}: write https://host:port, without a path", url())));
         };
@@ -53,12 +65,12 @@ impl Endpoint {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let server_name = ServerName::try_from(host.clone()).map_err(|error| ClientError::Usage(format!("{}: {error}", url())))?;
         Ok(Self {
-            url: options.url.clone(),
+            url: text.to_owned(),
             authority: authority.as_str().to_owned(),
             port: authority.port_u16().unwrap_or(443),
             host,
             server_name,
-            tls: Arc::new(client_config(options)?),
+            tls,
         })
     }
 

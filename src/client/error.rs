@@ -37,6 +37,18 @@ pub enum ClientError {
         /// What is wrong.
         reason: String,
     },
+    /// Several URLs were tried, in this order, and none did the call.
+    #[error("{}", all_tried(self))]
+    NoneDid(Vec<Tried>),
+}
+
+/// A URL that was tried, and why it did not do the call.
+#[derive(Debug)]
+pub struct Tried {
+    /// The URL.
+    pub url: String,
+    /// The reason.
+    pub error: ClientError,
 }
 
 /// An RFC 9457 problem document of the vault.
@@ -89,9 +101,51 @@ impl Problem {
 }
 
 impl ClientError {
-    /// The document for programs: that of the vault, or one of the same shape.
+    /// The error of all these attempts. That of a single one is the error itself.
+    pub(super) fn none_did(mut tried: Vec<Tried>) -> Self {
+        match tried.pop() {
+            None => Self::Usage("there is no URL to try".into()),
+            Some(only) if tried.is_empty() => only.error,
+            Some(last) => {
+                tried.push(last);
+                Self::NoneDid(tried)
+            }
+        }
+    }
+
+    /// The error that says most: itself, or of several attempts the last one after which the call may have been done, or else the last answer.
+    pub fn decisive(&self) -> &Self {
+        let Self::NoneDid(tried) = self else { return self };
+        let weight = |error: &Self| match error {
+            Self::NoAnswer { .. } => 3,
+            Self::Problem(_) => 2,
+            Self::Unreadable { .. } => 1,
+            Self::CannotConnect { .. } | Self::Usage(_) | Self::NoneDid(_) => 0,
+        };
+        tried.iter().map(|tried| &tried.error).max_by_key(|error| weight(error)).unwrap_or(self)
+    }
+
+    /// What happened, on one line and without the URL.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Usage(text) => text.clone(),
+            Self::CannotConnect { reason, .. } | Self::NoAnswer { reason, .. } | Self::Unreadable { reason, .. } => reason.clone(),
+            Self::Problem(problem) => format!("{}: {}", problem.code, problem.detail),
+            Self::NoneDid(_) => self.decisive().brief(),
+        }
+    }
+
+    /// The document for programs: that of the vault, or one of the same shape. If several URLs were tried, `tried` has all of them.
     pub fn document(&self) -> Value {
         let (code, retryable) = match self {
+            Self::NoneDid(tried) => {
+                let mut document = self.decisive().document();
+                if let Value::Object(fields) = &mut document {
+                    let tried = tried.iter().map(|tried| json!({ "url": tried.url, "detail": tried.text() }));
+                    fields.insert("tried".into(), tried.collect());
+                }
+                return document;
+            }
             Self::Problem(problem) => return problem.document.clone(),
             Self::Usage(_) => ("usage", false),
             Self::CannotConnect { .. } => ("cannot_connect", true),
@@ -100,6 +154,30 @@ impl ClientError {
         };
         json!({ "code": code, "detail": self.to_string(), "retryable": retryable })
     }
+}
+
+impl Tried {
+    /// Why, on one line.
+    fn text(&self) -> String {
+        let brief = self.error.brief();
+        match &self.error {
+            ClientError::CannotConnect { .. } => format!("cannot connect: {brief}"),
+            ClientError::NoAnswer { .. } => format!("no answer: {brief}; the call may have been done"),
+            ClientError::Unreadable { status, .. } => format!("HTTP {status}: {brief}"),
+            ClientError::Usage(_) | ClientError::Problem(_) | ClientError::NoneDid(_) => brief,
+        }
+    }
+}
+
+/// The decisive error, then every URL with its reason.
+fn all_tried(error: &ClientError) -> String {
+    let ClientError::NoneDid(tried) = error else { return error.to_string() };
+    let mut text = error.decisive().to_string();
+    for (index, tried) in tried.iter().enumerate() {
+        let head = if index == 0 { "tried:    " } else { "          " };
+        let _ = write!(text, "\n  {head} {}: {}", tried.url, tried.text());
+    }
+    text
 }
 
 /// An error and its causes, on one line.

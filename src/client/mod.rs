@@ -1,17 +1,18 @@
-//! A small HTTP/1.1 client for the API of the vault: mutual TLS, one kept connection, JSON answers, problem documents as a type.
+//! A small HTTP/1.1 client for the API of the vault: mutual TLS, one kept connection, JSON answers, problem documents as a type. With several
+//! URLs it uses the first one that works.
 
 mod call;
 pub mod connector;
 mod endpoint;
+mod endpoints;
 mod error;
 mod post;
+mod send;
 mod stream;
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -20,23 +21,22 @@ use zeroize::Zeroizing;
 pub use self::call::Call;
 pub use self::connector::Connection;
 pub use self::endpoint::{ConnectOptions, Endpoint};
-pub use self::error::{ClientError, Problem};
+pub use self::endpoints::{Candidate, Endpoints};
+pub use self::error::{ClientError, Problem, Tried};
 pub use self::post::PostTarget;
 pub use self::stream::Lines;
 
 pub(crate) use self::error::chain;
 
-/// The longest answer that is read, in bytes. A page of a list is much shorter.
-const LONGEST_ANSWER: usize = 16 << 20;
-
 /// How long an answer may take by default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client of one vault. It makes one call at a time over a kept connection. Use several clients for parallel calls.
+/// A client of one vault, which may have several URLs. It makes one call at a time over a kept connection. Use several clients for parallel
+/// calls.
 pub struct Client {
-    endpoint: Endpoint,
+    endpoints: Endpoints,
     timeout: Duration,
-    connection: Mutex<Option<Connection>>,
+    kept: Mutex<send::Kept>,
 }
 
 /// An answer: any status, with its whole body. The body is wiped when dropped.
@@ -61,9 +61,9 @@ impl Answer {
 }
 
 impl Client {
-    /// The URL of the vault, as given.
-    pub fn url(&self) -> &str {
-        self.endpoint.url()
+    /// The URLs of the vault.
+    pub const fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
     }
 
     /// Checks the options; the first call connects.
@@ -74,9 +74,9 @@ impl Client {
         Ok(Self::of(Endpoint::new(options)?, DEFAULT_TIMEOUT))
     }
 
-    /// A client of `endpoint` that waits for an answer at most `timeout`.
-    pub fn of(endpoint: Endpoint, timeout: Duration) -> Self {
-        Self { endpoint, timeout, connection: Mutex::new(None) }
+    /// A client of these URLs that waits for the answer of each at most `timeout`.
+    pub fn of(endpoints: impl Into<Endpoints>, timeout: Duration) -> Self {
+        Self { endpoints: endpoints.into(), timeout, kept: Mutex::new(None) }
     }
 
     /// `GET path`.
@@ -135,59 +135,6 @@ impl Client {
         }
         Err(problem(answer.status.as_u16(), &answer.body))
     }
-
-    /// Makes a call and returns the answer, whatever its status. A kept connection that turns out to be closed is replaced once, if nothing
-    /// was sent or the call may be repeated.
-    ///
-    /// # Errors
-    /// [`ClientError`], but not for an HTTP status.
-    pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
-        let request = call.request(self.endpoint.authority())?;
-        let mut kept = self.connection.lock().await;
-        let mut sent_before = false;
-        if let Some(connection) = kept.take().filter(|connection| !connection.is_closed()) {
-            match self.once(connection, request.clone()).await {
-                Ok((answer, connection)) => {
-                    *kept = connection;
-                    return Ok(answer);
-                }
-                Err(lost) if lost.nothing_sent || (call.may_repeat() && !lost.timed_out) => sent_before = !lost.nothing_sent,
-                Err(lost) => return Err(self.no_answer(lost)),
-            }
-        }
-        let connection = self.endpoint.connect().await?;
-        match self.once(connection, request).await {
-            Ok((answer, connection)) => {
-                *kept = connection;
-                Ok(answer)
-            }
-            // With TLS 1.3, a client learns only now that the server refused its certificate.
-            Err(lost) if !sent_before && (lost.nothing_sent || lost.refused) => {
-                Err(ClientError::CannotConnect { url: self.endpoint.url().to_owned(), reason: lost.reason })
-            }
-            Err(lost) => Err(self.no_answer(lost)),
-        }
-    }
-
-    async fn once(&self, mut connection: Connection, request: Request<Full<Bytes>>) -> Result<(Answer, Option<Connection>), Lost> {
-        let exchange = async {
-            connection.ready().await.map_err(|error| Lost { nothing_sent: true, ..Lost::from(&error) })?;
-            let answer = connection.try_send_request(request).await.map_err(|mut error| {
-                let nothing_sent = error.take_message().is_some();
-                Lost { nothing_sent, ..Lost::from(error.error()) }
-            })?;
-            read(answer).await
-        };
-        let answer = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
-            let reason = format!("nothing came within {}", humantime::format_duration(self.timeout));
-            Err(Lost { timed_out: true, ..Lost::because(reason) })
-        })?;
-        Ok((answer, (!connection.is_closed()).then_some(connection)))
-    }
-
-    fn no_answer(&self, lost: Lost) -> ClientError {
-        ClientError::NoAnswer { url: self.endpoint.url().to_owned(), reason: lost.reason }
-    }
 }
 
 /// The error of an answer that is no success.
@@ -196,40 +143,4 @@ fn problem(status: u16, body: &[u8]) -> ClientError {
         || ClientError::Unreadable { status, reason: "no problem document".into() },
         |problem| ClientError::Problem(Box::new(problem)),
     )
-}
-
-/// A call that ended without an answer.
-struct Lost {
-    reason: String,
-    nothing_sent: bool,
-    timed_out: bool,
-    refused: bool,
-}
-
-impl Lost {
-    const fn because(reason: String) -> Self {
-        Self { reason, nothing_sent: false, timed_out: false, refused: false }
-    }
-}
-
-impl From<&hyper::Error> for Lost {
-    fn from(error: &hyper::Error) -> Self {
-        let io = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-        let refused = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>()).is_some();
-        Self { refused, ..Self::because(chain(error)) }
-    }
-}
-
-async fn read(answer: http::Response<Incoming>) -> Result<Answer, Lost> {
-    let (head, body) = answer.into_parts();
-    let announced = head.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    // Allocates the full size at once, because growing would leave copies behind.
-    let mut whole = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(8192).min(LONGEST_ANSWER)));
-    let mut body = Limited::new(body, LONGEST_ANSWER);
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|error| Lost::because(chain(error.as_ref())))?.into_data() {
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(Answer { status: head.status, headers: head.headers, body: whole })
 }

@@ -1,11 +1,14 @@
 //! An answer that is read line by line while it arrives.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::{Answer, Call, Client, ClientError, Connection, Lost, chain, read};
+use super::{
+    Answer, Call, Candidate, Client, ClientError, Connection, chain,
+    send::{Failed, Lost, Search, read},
+};
 
 /// The longest line, in bytes. An entry of the audit log is much shorter.
 const LONGEST_LINE: usize = 4 << 20;
@@ -21,37 +24,50 @@ pub struct Lines {
     searched: usize,
     ended: bool,
     patience: Duration,
-    url: String,
+    candidate: Arc<Candidate>,
 }
 
 impl Client {
-    /// Makes a call over a connection of its own, and gives the lines of its answer while they arrive.
+    /// Makes a call over a connection of its own, and gives the lines of its answer while they arrive. The next URL is tried as by
+    /// [`Client::send`]; an answer that breaks off later is an error.
     ///
     /// # Errors
     /// [`ClientError`]
     pub async fn lines(&self, call: Call) -> Result<Lines, ClientError> {
-        let request = call.request(self.endpoint.authority())?;
-        let mut connection = self.endpoint.connect().await?;
+        let mut search = Search::of(&call);
+        for candidate in self.endpoints.order() {
+            match self.lines_from(&candidate, &call).await {
+                Ok(Ok(lines)) => {
+                    candidate.answered();
+                    return Ok(lines);
+                }
+                Ok(Err(refused)) => return Err(super::problem(refused.status.as_u16(), &refused.body)),
+                Err(failed) => {
+                    if search.ends_with(&candidate, failed) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(search.into_error())
+    }
+
+    /// The lines of one URL, or its answer if it is no success.
+    async fn lines_from(&self, candidate: &Arc<Candidate>, call: &Call) -> Result<Result<Lines, Answer>, Failed> {
+        let endpoint = candidate.endpoint();
+        let request = call.request(endpoint.authority()).map_err(Failed::not_done)?;
+        let mut connection = endpoint.connect().await.map_err(Failed::not_done)?;
         let exchange = async {
             connection.ready().await.map_err(|error| Lost::from(&error))?;
             connection.send_request(request).await.map_err(|error| Lost::from(&error))
         };
-        let answer = match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(Ok(answer)) => answer,
-            // With TLS 1.3, a client learns only now that the server refused its certificate.
-            Ok(Err(lost)) if lost.refused => {
-                return Err(ClientError::CannotConnect { url: self.endpoint.url().to_owned(), reason: lost.reason });
-            }
-            Ok(Err(lost)) => return Err(self.no_answer(lost)),
-            Err(_) => {
-                return Err(self.no_answer(Lost::because(format!("nothing came within {}", humantime::format_duration(self.timeout)))));
-            }
-        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(Lost::late(self.timeout)));
+        let answer = answer.map_err(|lost| lost.of_new_connection(endpoint, false))?;
         if !answer.status().is_success() {
-            let Answer { status, body, .. } = read(answer).await.map_err(|lost| self.no_answer(lost))?;
-            return Err(super::problem(status.as_u16(), &body));
+            let answer = read(answer).await.map_err(|lost| lost.of(endpoint))?;
+            return self.unless_unavailable(answer).map(Err);
         }
-        Ok(Lines {
+        Ok(Ok(Lines {
             body: answer.into_body(),
             _connection: connection,
             received: Vec::new(),
@@ -59,8 +75,8 @@ impl Client {
             searched: 0,
             ended: false,
             patience: self.timeout,
-            url: self.endpoint.url().to_owned(),
-        })
+            candidate: Arc::clone(candidate),
+        }))
     }
 }
 
@@ -103,6 +119,8 @@ impl Lines {
     }
 
     fn broke_off(&self, reason: &str) -> ClientError {
-        ClientError::NoAnswer { url: self.url.clone(), reason: format!("the answer broke off: {reason}") }
+        self.candidate.failed();
+        let url = self.candidate.endpoint().url().to_owned();
+        ClientError::NoAnswer { url, reason: format!("the answer broke off: {reason}") }
     }
 }

@@ -2,6 +2,7 @@
 
 mod fake;
 mod jobs;
+mod several_urls;
 
 use std::{
     os::unix::fs::PermissionsExt as _,

@@ -17,7 +17,8 @@ use super::{
     resume::{self, Part},
 };
 use crate::audit::Entry;
-use crate::cli::{Failure, connection::Remote, input::Place};
+use crate::cli::{Failure, connection::Remote, input::Place, output::printable};
+use crate::client::ClientError;
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,40 +56,55 @@ pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failur
             eprintln!("{entries} entries");
             Ok(())
         }
+        (Place::File(path), resume) if *format == ExportFormat::Ndjson => log_file(path, *resume, filters, remote).await,
         (Place::File(path), false) => {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            let file = file.map_err(|error| Failure::Usage(format!("--out {}: {error}", path.display())))?;
-            let mut writer = BufWriter::new(file);
+            let mut writer = BufWriter::new(new_file(path)?);
             match copy(*format, None, filters, remote, &mut writer).await {
                 Ok(entries) => finish(writer, path, entries),
                 // An incomplete table looks like a complete one.
-                Err(failure) if *format != ExportFormat::Ndjson => {
+                Err(failure) => {
                     drop(std::fs::remove_file(path));
-                    Err(failure)
-                }
-                Err(failure) => {
-                    // What arrived is kept for --resume.
-                    writer.flush()?;
-                    Err(failure)
-                }
-            }
-        }
-        (Place::File(path), true) if *format == ExportFormat::Ndjson => {
-            if filters.after.is_some() {
-                return Err(Failure::Usage("--after: the file says where --resume continues".into()));
-            }
-            let part = resume::read(path)?;
-            let mut writer = BufWriter::new(resume::open(path)?);
-            match copy(*format, Some(&part), filters, remote, &mut writer).await {
-                Ok(entries) => finish(writer, path, entries),
-                Err(failure) => {
-                    writer.flush()?;
                     Err(failure)
                 }
             }
         }
         _ => Err(Failure::Usage("--resume: needs --out FILE of an export in --format ndjson".into())),
     }
+}
+
+/// Exports to a file in NDJSON. An export that breaks off continues at another URL after its last complete entry. After a failure, what arrived
+/// is kept for --resume.
+async fn log_file(path: &Path, resume: bool, filters: &FilterArgs, remote: &Remote) -> Result<(), Failure> {
+    if resume && filters.after.is_some() {
+        return Err(Failure::Usage("--after: the file says where --resume continues".into()));
+    }
+    let (mut part, mut file) = if resume { (Some(resume::read(path)?), resume::open(path)?) } else { (None, new_file(path)?) };
+    let before = part.as_ref().map_or(0, |part| part.entries);
+    loop {
+        let mut writer = BufWriter::new(file);
+        let failure = match copy(ExportFormat::Ndjson, part.as_ref(), filters, remote, &mut writer).await {
+            Ok(entries) => return finish(writer, path, part.map_or(0, |part| part.entries) + entries - before),
+            Err(failure) => failure,
+        };
+        writer.flush()?;
+        let Some(next) = resume::read(path).ok().filter(|next| another_url_may_continue(&failure, remote, part.as_ref(), next)) else {
+            return Err(failure);
+        };
+        eprintln!("warning: {}; the export continues after entry {}", printable(&failure.to_string()), next.last);
+        (part, file) = (Some(next), resume::open(path)?);
+    }
+}
+
+/// Whether there is another URL, the failure is one of the connection, and entries arrived since the last attempt, so that this ends.
+fn another_url_may_continue(failure: &Failure, remote: &Remote, before: Option<&Part>, now: &Part) -> bool {
+    remote.client.endpoints().are_several()
+        && matches!(failure, Failure::Client(ClientError::NoAnswer { .. }))
+        && before.is_none_or(|before| now.last > before.last)
+}
+
+fn new_file(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| Failure::Usage(format!("--out {}: {error}", path.display())))
 }
 
 fn finish(writer: BufWriter<File>, path: &Path, entries: u64) -> Result<(), Failure> {

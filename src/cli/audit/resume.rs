@@ -21,6 +21,15 @@ pub(super) struct Part {
     pub(super) last: u64,
     /// The number of bytes up to its end.
     pub(super) complete: u64,
+    /// The number of complete entries.
+    pub(super) entries: u64,
+}
+
+impl Part {
+    fn add(&mut self, sequence: u64, offset: u64) {
+        (self.last, self.complete) = (sequence, offset);
+        self.entries += 1;
+    }
 }
 
 /// Reads the file, with memory for one line.
@@ -40,14 +49,17 @@ pub(super) fn read(path: &Path) -> Result<Part, Failure> {
         number += 1;
         let line = Line::of(&bytes).ok_or_else(|| wrong(&format_args!("line {number} is none of an export")))?;
         match (line, &mut part) {
-            (Line::Header(header), _) => part = Some(Part { last: header.after, header, complete: offset }),
+            (Line::Header(header), _) => {
+                let entries = part.map_or(0, |part| part.entries);
+                part = Some(Part { last: header.after, header, complete: offset, entries });
+            }
             (_, None) => return Err(wrong(&"it does not begin with the header of an export")),
-            (Line::Entry(sequence), Some(part)) if part.header.filter.is_none() => (part.last, part.complete) = (sequence, offset),
+            (Line::Entry(sequence), Some(part)) if part.header.filter.is_none() => part.add(sequence, offset),
             // Such an entry is complete with its proof.
             (Line::Entry(sequence), Some(_)) => entry = Some(sequence),
             (Line::Proof, Some(part)) => {
                 if let Some(sequence) = entry.take() {
-                    (part.last, part.complete) = (sequence, offset);
+                    part.add(sequence, offset);
                 }
             }
             (Line::Checkpoint, Some(part)) => part.complete = offset,
@@ -89,10 +101,14 @@ mod tests {
     const HEAD: &str = "{\"export\":1,\"origin\":\"v/i/1\",\"after\":4,\"frontier\":[]}\n";
     const FILTERED: &str = "{\"export\":1,\"origin\":\"v/i/1\",\"after\":4,\"filter\":{\"node\":\"n\"},\"frontier\":[]}\n";
 
-    fn read_text(text: &str) -> Result<(u64, u64), Failure> {
+    fn parsed(text: &str) -> Result<Part, Failure> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path()).map(|part| (part.last, part.complete))
+        read(file.path())
+    }
+
+    fn read_text(text: &str) -> Result<(u64, u64), Failure> {
+        parsed(text).map(|part| (part.last, part.complete))
     }
 
     #[test]
@@ -108,6 +124,8 @@ mod tests {
         assert_eq!(read_text(&[FILTERED, five, proof].concat()).unwrap(), (5, length(&[FILTERED, five, proof])));
         let end = "{\"end\":{\"last\":9,\"entries\":1}}\n";
         assert_eq!(read_text(&[FILTERED, five, proof, end].concat()).unwrap(), (9, length(&[FILTERED, five, proof, end])));
+        let twice = [FILTERED, five, proof, FILTERED, five, proof, five].concat();
+        assert_eq!(parsed(&twice).unwrap().entries, 2, "of all parts, without the one that lacks its proof");
         for wrong in ["", "{\"export\":1", five, "{}\n", "{\"export\":2,\"origin\":\"v/i/1\",\"after\":4}\n"] {
             assert!(read_text(wrong).is_err(), "{wrong}");
         }

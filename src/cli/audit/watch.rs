@@ -241,8 +241,7 @@ impl Watch<'_> {
     async fn post(&self, webhook: &PostTarget, code: &str, detail: &str) {
         let seen =
             self.state.last().map(|last| json!({ "origin": last.origin, "size": last.size, "root": BASE64_STANDARD.encode(last.root) }));
-        let document =
-            json!({ "alarm": code, "detail": detail, "vault": self.remote.client.url(), "at": (self.clock)(), "last_checkpoint": seen });
+        let document = json!({ "alarm": code, "detail": detail, "vault": self.remote.client.endpoints().urls(), "at": (self.clock)(), "last_checkpoint": seen });
         for attempt in 1..=WEBHOOK_ATTEMPTS {
             let why = match webhook.post("application/json", document.to_string().into_bytes(), WEBHOOK_TIMEOUT).await {
                 Ok((status, _)) if status.is_success() => return,

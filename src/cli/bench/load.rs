@@ -14,12 +14,12 @@ use super::{
     target::{CodeOf, Prepared},
     worker::{MeasuredPeriod, Shared, worker},
 };
-use crate::{cli::Failure, client::Endpoint};
+use crate::{cli::Failure, client::Endpoints};
 
 /// The load to put on a service.
 pub(super) struct Load {
-    /// The address.
-    pub(super) endpoint: Endpoint,
+    /// The addresses.
+    pub(super) endpoints: Endpoints,
     /// The requests, sent in turn.
     pub(super) requests: Arc<[Prepared]>,
     /// How a refusal is named.
@@ -69,7 +69,7 @@ pub(super) struct Measured {
 pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure> {
     let (due, queue) = tokio::sync::mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
-        endpoint: load.endpoint.clone(),
+        endpoints: load.endpoints.clone(),
         requests: Arc::clone(&load.requests),
         code_of: load.code_of,
         connect_each_time: load.connect_each_time,

@@ -125,16 +125,16 @@ pub(super) fn run(connection: &ConnectionArgs, args: &BenchArgs) -> Result<(), F
     if args.duration.is_zero() {
         return Err(Failure::Usage("--duration: there is nothing to measure in no time".into()));
     }
-    let endpoint = connection.endpoint()?;
-    let endpoint = if args.operation == BenchOperation::Connect { endpoint.without_resumption() } else { endpoint };
+    let endpoints = connection.endpoints()?;
+    let endpoints = if args.operation == BenchOperation::Connect { endpoints.without_resumption() } else { endpoints };
     let target = match args.target {
-        TargetKind::Keyvault => VaultTarget::new(endpoint.clone(), connection.timeout),
+        TargetKind::Keyvault => VaultTarget::new(endpoints.clone(), connection.timeout),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = runtime.block_on(target.prepare(args))?;
     drop(runtime);
     let load = Load {
-        endpoint,
+        endpoints,
         requests: work.requests.into(),
         code_of: target.code_of(),
         connections: args.connections,

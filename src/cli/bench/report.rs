@@ -13,7 +13,7 @@ pub(super) fn document(connection: &ConnectionArgs, args: &BenchArgs, attributes
     let seconds = window.as_secs_f64();
     let requests = seen.successes();
     let mut run = json!({
-        "url": connection.url,
+        "url": connection.urls.join(","),
         "operation": args.operation.as_str(),
         "loop": if args.rate.is_some() { "open" } else { "closed" },
         "connections": args.connections,

@@ -12,20 +12,20 @@ use super::{
 };
 use crate::{
     cli::Failure,
-    client::{Call, Client, Endpoint, Problem},
+    client::{Call, Client, Endpoints, Problem},
     domain::{Algorithm, KeySpec, Purpose},
 };
 
 /// A Canton Key Vault.
 pub(super) struct VaultTarget {
-    endpoint: Endpoint,
+    authority: String,
     client: Client,
 }
 
 impl VaultTarget {
-    /// The vault at `endpoint`.
-    pub(super) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
-        Self { client: Client::of(endpoint.clone(), timeout), endpoint }
+    /// The vault at `endpoints`.
+    pub(super) fn new(endpoints: Endpoints, timeout: Duration) -> Self {
+        Self { authority: endpoints.preferred().authority().to_owned(), client: Client::of(endpoints, timeout) }
     }
 }
 
@@ -40,7 +40,7 @@ impl BenchTarget for VaultTarget {
         let message = vec![0xA5; args.message_bytes as usize];
         let mut requests = Vec::with_capacity(keys.len());
         for key in &keys {
-            requests.push(self.call((args.operation, args.batch), algorithm, key, &message).await?.request(self.endpoint.authority())?);
+            requests.push(self.call((args.operation, args.batch), algorithm, key, &message).await?.request(&self.authority)?);
         }
         let mut attributes = Map::new();
         attributes.insert("algorithm".into(), json!(algorithm));

@@ -9,8 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderValue, StatusCode, header::HOST};
 use http_body_util::BodyExt as _;
-use tokio::sync::{Mutex as AsyncMutex, mpsc::UnboundedReceiver};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc::UnboundedReceiver},
+    time::timeout_at,
+};
 
 use super::{
     recorder::Recorder,
@@ -18,8 +22,11 @@ use super::{
 };
 use crate::{
     cli::Failure,
-    client::{Connection, Endpoint},
+    client::{Candidate, Connection, Endpoints},
 };
+
+/// An open connection, and where it leads.
+type Open = (Arc<Candidate>, Connection);
 
 /// How long a connection waits after a failure, so that a server that is down is not counted a million times.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -37,7 +44,7 @@ pub(super) struct MeasuredPeriod {
 
 /// The state that the connections share.
 pub(super) struct Shared {
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoints: Endpoints,
     pub(super) requests: Arc<[Prepared]>,
     pub(super) code_of: CodeOf,
     pub(super) connect_each_time: bool,
@@ -61,7 +68,7 @@ pub(super) fn worker(
     let opened = runtime.block_on(async {
         let mut opened = Vec::new();
         for _ in 0..connections {
-            opened.push(if shared.connect_each_time { None } else { Some(shared.endpoint.connect().await?) });
+            opened.push(if shared.connect_each_time { None } else { Some(shared.endpoints.connect().await?) });
         }
         Ok::<_, Failure>(opened)
     });
@@ -93,13 +100,12 @@ pub(super) fn worker(
 }
 
 /// One connection: a request at a time until the end.
-async fn drive(shared: Arc<Shared>, mut connection: Option<Connection>, window: MeasuredPeriod, recorder: Arc<Mutex<Recorder>>) {
+async fn drive(shared: Arc<Shared>, mut connection: Option<Open>, window: MeasuredPeriod, recorder: Arc<Mutex<Recorder>>) {
     while let Some(due) = next(&shared, window).await {
         let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
         let index = if shared.each_once { turn } else { turn % shared.requests.len() };
         let Some(request) = shared.requests.get(index) else { return };
-        let outcome =
-            tokio::time::timeout(shared.timeout, send(&shared, &mut connection, request)).await.unwrap_or_else(|_| Err("timeout".into()));
+        let outcome = send(&shared, &mut connection, request).await;
         let latency = due.elapsed();
         let lost = outcome.is_err() && connection.is_none();
         if due >= window.begin {
@@ -125,25 +131,43 @@ async fn next(shared: &Shared, window: MeasuredPeriod) -> Option<Instant> {
         None => Some(Instant::now()),
         Some(queue) => {
             let end = tokio::time::Instant::from_std(window.end);
-            tokio::time::timeout_at(end, async { queue.lock().await.recv().await }).await.ok().flatten()
+            timeout_at(end, async { queue.lock().await.recv().await }).await.ok().flatten()
         }
     };
     due.filter(|due| *due < window.end)
 }
 
-/// Sends a request and reads its whole answer. Errors are codes.
-async fn send(shared: &Shared, kept: &mut Option<Connection>, request: &Prepared) -> Result<(), String> {
-    let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
-        Some(connection) => connection,
-        None => shared.endpoint.connect().await.map_err(|_| "cannot_connect")?,
+/// Sends a request once and reads its whole answer. Errors are codes. With several URLs, the next request goes to another one after a failure
+/// or a 503.
+async fn send(shared: &Shared, kept: &mut Option<Open>, request: &Prepared) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + shared.timeout;
+    let (candidate, mut connection) = match kept.take().filter(|(_, connection)| !connection.is_closed()) {
+        Some(open) => open,
+        None => timeout_at(deadline, shared.endpoints.connect()).await.map_err(|_| "timeout")?.map_err(|_| "cannot_connect")?,
     };
-    let lost = |_| "connection_lost".to_owned();
-    connection.ready().await.map_err(lost)?;
-    let answer = connection.send_request(request.clone()).await.map_err(lost)?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(lost)?.to_bytes();
+    let several = shared.endpoints.are_several();
+    let mut request = request.clone();
+    if several && let Ok(host) = HeaderValue::from_str(candidate.endpoint().authority()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    let exchange = async {
+        connection.ready().await?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
+    };
+    let lost = |code: &str| {
+        candidate.failed();
+        code.to_owned()
+    };
+    let answer = timeout_at(deadline, exchange).await.map_err(|_| lost("timeout"))?;
+    let (status, body) = answer.map_err(|_| lost("connection_lost"))?;
+    if several && status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(lost(&(shared.code_of)(status, &body)));
+    }
+    candidate.answered();
     if !shared.connect_each_time {
-        *kept = Some(connection);
+        *kept = Some((candidate, connection));
     }
     if status.is_success() { Ok(()) } else { Err((shared.code_of)(status, &body)) }
 }

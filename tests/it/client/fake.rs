@@ -49,7 +49,8 @@ type Respond = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// The fake, its certificates, and what it saw.
 pub(crate) struct FakeVault {
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
+    config: Arc<ServerConfig>,
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     ended: Arc<AtomicUsize>,
@@ -59,14 +60,23 @@ pub(crate) struct FakeVault {
 impl FakeVault {
     pub(crate) fn start(respond: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = pki(folder.path());
+        let config = Arc::new(pki(folder.path()));
+        Self::serve(Arc::new(folder), config, respond)
+    }
+
+    /// Another fake with the same certificates.
+    pub(crate) fn another(&self, respond: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(Arc::clone(&self.folder), Arc::clone(&self.config), respond)
+    }
+
+    fn serve(folder: Arc<TempDir>, config: Arc<ServerConfig>, respond: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let tls = TlsAcceptor::from(Arc::clone(&config));
         runtime.spawn(accept(listener, tls, Arc::new(respond), Arc::clone(&seen), Arc::clone(&ended)));
-        Self { folder, address, seen, ended, _runtime: runtime }
+        Self { folder, config, address, seen, ended, _runtime: runtime }
     }
 
     pub(crate) fn url(&self) -> String {

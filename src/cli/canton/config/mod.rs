@@ -35,7 +35,7 @@ pub struct ConfigArgs {
     /// The name of the node in the configuration of Canton; default: the same as in the vault
     #[arg(long, value_name = "NAME", conflicts_with_all = ["splice", "splice_patch"])]
     canton_name: Option<CantonName>,
-    /// URL of a vault as the node reaches it, https://host:port. Repeat it for several, in the order to try; default: the value of --url
+    /// URL of a vault as the node reaches it, https://host:port. Repeat it for several, in the order to try; default: the values of --url
     #[arg(long = "vault", value_name = "URL")]
     vaults: Vec<VaultUrl>,
     /// PEM file with the CA of the vault, on the machine of the node; default: the value of --ca, or tls/vault-ca.pem
@@ -141,7 +141,11 @@ impl ConfigArgs {
                 .parse()
                 .map_err(|error| Failure::Usage(format!("--node {}: {error}, or add --canton-name", self.node)))?,
         };
-        let urls = if self.vaults.is_empty() { vec![valid("--url", &connection.url)?] } else { self.vaults.clone() };
+        let urls = if self.vaults.is_empty() {
+            connection.urls.iter().map(|url| valid("--url", url.trim())).collect::<Result<_, _>>()?
+        } else {
+            self.vaults.clone()
+        };
         if let Some(url) = urls.iter().find(|url| in_splice && url.is_loopback()) {
             return Err(Failure::Usage(format!(
                 "a pod does not reach a vault at {url}: say --vault https://host:port as the pod reaches it"
