@@ -18,8 +18,14 @@ private[driver] final class Unreachable(val reason: String, val sent: Boolean, v
     with NoStackTrace
 
 /** The vault answered with a problem document. */
-private[driver] final class Refused(val code: String, val detail: String, val status: Int, val requestId: String, val retryable: Boolean)
-    extends RuntimeException(s"the vault answered $status $code: $detail (request $requestId)")
+private[driver] final class Refused(
+    val url: String,
+    val code: String,
+    val detail: String,
+    val status: Int,
+    val requestId: String,
+    val retryable: Boolean,
+) extends RuntimeException(s"$url answered $status $code (request $requestId): $detail")
     with NoStackTrace
 
 private[driver] object DriverErrors {

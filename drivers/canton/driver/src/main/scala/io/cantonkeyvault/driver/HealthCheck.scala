@@ -22,11 +22,11 @@ private[driver] final class HealthCheck(config: DriverConfig, client: VaultClien
 
   private def state(url: URI): State =
     try {
-      val status = client.callOnly(url, VaultCall("GET", "/v1/status"), Context.root(), config.timeouts.health)
+      val status = client.callOnly(url, VaultCall.read("/v1/status"), Context.root(), config.timeouts.health)
       val codes = status.objects("reasons").map(_.text("code"))
       State(status.flag("ready"), codes.map(code => s"$url: $code"))
     } catch {
-      case refused: Refused => State(ready = false, Seq(s"$url: ${refused.getMessage}"))
+      case refused: Refused => State(ready = false, Seq(refused.getMessage))
       case unreachable: Unreachable => State(ready = false, Seq(unreachable.reason))
       case NonFatal(error) => State(ready = false, Seq(s"$url: ${error.getClass.getSimpleName}"))
     }

@@ -74,7 +74,7 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
 
   /** Schedules the deletion of the key in the vault. A key whose deletion is scheduled or done already is no error. */
   override def deleteKey(keyId: String)(traceContext: Context): Future[Unit] = withKey("deleteKey", keyId) { deadline =>
-    try client.call(VaultCall("DELETE", s"/v1/keys/$keyId"), traceContext, deadline): Unit
+    try client.call(VaultCall.delete(keyId), traceContext, deadline): Unit
     catch {
       case refused: Refused if refused.code == "invalid_key_state" && deletedStates(show(keyId, traceContext, deadline).text("state")) => ()
     }
@@ -99,7 +99,7 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
       val body = Json.obj(fields*)
       val identity = new String(body, java.nio.charset.StandardCharsets.UTF_8)
       val idempotencyKey = creations.begin(identity)
-      try client.call(VaultCall("POST", "/v1/keys", body, Some(idempotencyKey)), context, deadline).text("id")
+      try client.call(VaultCall.create(body, idempotencyKey), context, deadline).text("id")
       catch {
         case error: Throwable =>
           creations.unknownOutcome(identity, idempotencyKey)
@@ -114,10 +114,10 @@ final class KeyVaultDriver(config: DriverConfig, logger: Logger) extends KmsDriv
     }
 
   private def post(keyId: String, action: String, body: Array[Byte], context: Context, deadline: CallDeadline): JsonObject =
-    client.call(VaultCall("POST", s"/v1/keys/$keyId/$action", body), context, deadline)
+    client.call(VaultCall.use(keyId, action, body), context, deadline)
 
   private def show(keyId: String, context: Context, deadline: CallDeadline): JsonObject =
-    client.call(VaultCall("GET", s"/v1/keys/$keyId"), context, deadline)
+    client.call(VaultCall.read(s"/v1/keys/$keyId"), context, deadline)
 
   /** Runs a call on a key. An id of another form is refused here, because it would become part of a path. */
   private def withKey[A](operation: String, keyId: String)(call: CallDeadline => A): Future[A] =

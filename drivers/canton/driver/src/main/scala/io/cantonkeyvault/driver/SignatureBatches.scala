@@ -97,7 +97,7 @@ private[driver] final class SignatureBatches(
 
   private def signOne(queue: KeyQueue, one: Waiting): Array[Byte] = {
     val body = Json.obj("algorithm" -> Json.text(queue.algorithm), "message" -> Json.bytes(one.message))
-    client.call(VaultCall("POST", s"/v1/keys/${queue.keyId}/sign", body), one.context, one.deadline).bytes("signature")
+    client.call(VaultCall.use(queue.keyId, "sign", body), one.context, one.deadline).bytes("signature")
   }
 
   private def signSeveral(queue: KeyQueue, several: Seq[Waiting]): Seq[Array[Byte]] = {
@@ -107,7 +107,7 @@ private[driver] final class SignatureBatches(
     }
     val body = Json.obj("algorithm" -> Json.text(queue.algorithm), "messages" -> messages.mkString("[", ",", "]"))
     // The first one has waited longest.
-    val answer = client.call(VaultCall("POST", s"/v1/keys/${queue.keyId}/sign-batch", body), several.head.context, several.head.deadline)
+    val answer = client.call(VaultCall.use(queue.keyId, "sign-batch", body), several.head.context, several.head.deadline)
     val signatures = answer.bytesList("signatures")
     if (signatures.size != several.size)
       throw new Unreachable(s"${several.size} messages have ${signatures.size} signatures. Check that the URL is a vault's", sent = true, retryable = false)

@@ -10,12 +10,25 @@ import java.util.concurrent.ConcurrentHashMap
 import scala.concurrent.duration.*
 import scala.util.control.NonFatal
 
-/** One call of the vault's API.
-  *
-  * @param idempotencyKey
-  *   Makes a creation repeatable: the vault answers a repetition with the same key.
+/** One call of the vault's API. Each of its kinds may be repeated, at the same vault or another one, after an attempt whose outcome is not known. A
+  * call that may not be repeated has no place here.
   */
-private[driver] final case class VaultCall(method: String, path: String, body: Array[Byte] = Array.empty, idempotencyKey: Option[String] = None)
+private[driver] final class VaultCall private (val method: String, val path: String, val body: Array[Byte], val idempotencyKey: Option[String])
+
+private[driver] object VaultCall {
+
+  /** Reads. */
+  def read(path: String): VaultCall = new VaultCall("GET", path, Array.empty, None)
+
+  /** Uses a key: signs, encrypts or decrypts. A repetition changes no key. It adds an audit entry, since the vault did the use twice. */
+  def use(keyId: String, action: String, body: Array[Byte]): VaultCall = new VaultCall("POST", s"/v1/keys/$keyId/$action", body, None)
+
+  /** Creates a key. The vault answers a repetition with the same key, because it has the same idempotency key. */
+  def create(body: Array[Byte], idempotencyKey: String): VaultCall = new VaultCall("POST", "/v1/keys", body, Some(idempotencyKey))
+
+  /** Schedules the deletion of a key. The vault refuses a repetition with `invalid_key_state`, and the time of the deletion stays. */
+  def delete(keyId: String): VaultCall = new VaultCall("DELETE", s"/v1/keys/$keyId", Array.empty, None)
+}
 
 private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, nanoTime: () => Long, sleep: Long => Unit) {
   import VaultClient.*
@@ -78,8 +91,19 @@ private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, n
               case _ => false
             }
             // If one vault rejects the certificate and another is down, waiting for the other helps.
-            Left(Failed(error, retryable || (previous.tried && previous.retryable), isFinal = false))
+            Left(Failed(withEarlier(error, previous), retryable || (previous.tried && previous.retryable), isFinal = false))
         }
+    }
+  }
+
+  /** The error of the last vault, with what was wrong with those before it, so that the message names every URL. */
+  private def withEarlier(error: Throwable, previous: Failed): Throwable = {
+    def and(text: String): String = s"$text; before it ${previous.error.getMessage}"
+    error match {
+      case _ if !previous.tried => error
+      case refused: Refused => new Refused(refused.url, refused.code, and(refused.detail), refused.status, refused.requestId, refused.retryable)
+      case unreachable: Unreachable => new Unreachable(and(unreachable.reason), unreachable.sent, unreachable.retryable)
+      case other => other
     }
   }
 
@@ -95,15 +119,15 @@ private[driver] final class VaultClient(config: DriverConfig, tls: TlsContext, n
     val document = JsonObject.parse(response.body)
     if (response.status >= 200 && response.status < 300)
       document.getOrElse(throw new Unreachable(s"${pool.url}: the answer is not JSON. Check that the URL is a vault's", sent = true, retryable = false))
-    else throw refusal(response.status, document)
+    else throw refusal(pool.url, response.status, document)
   }
 
   /** A proxy between the driver and the vault answers without a problem document. */
-  private def refusal(status: Int, document: Option[JsonObject]): Refused = {
+  private def refusal(url: URI, status: Int, document: Option[JsonObject]): Refused = {
     def text(field: String): Option[String] = document.flatMap(_.optionalText(field))
     val retryable = document.flatMap(_.optionalFlag("retryable")).getOrElse(RetryableStatus(status))
     val detail = text("detail").orElse(text("title")).getOrElse("an answer without a problem document, which is not the vault's")
-    new Refused(text("code").getOrElse("unknown"), detail, status, text("request_id").getOrElse("unknown"), retryable)
+    new Refused(url.toString, text("code").getOrElse("unknown"), detail, status, text("request_id").getOrElse("unknown"), retryable)
   }
 
   private def request(call: VaultCall, context: Context): HttpRequest = {

@@ -34,6 +34,14 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
   private def ed25519(driver: KeyVaultDriver): String = await(driver.generateSigningKeyPair(SigningKeySpec.EcCurve25519, None)(noContext))
   private def sign(driver: KeyVaultDriver, id: String): Future[Array[Byte]] = driver.sign(message, id, SigningAlgoSpec.Ed25519)(noContext)
 
+  private def nowhere(): java.net.URI = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
+
+  /** The newest entries of calls that were done. */
+  private def done(operation: String): Seq[Config] = vault.entries(operation).filter(_.getString("outcome") == "ok")
+
+  /** A creation that was answered from an earlier one has a subject. */
+  private def createdKeys(): Int = done("keys.create").count(!_.hasPath("subject"))
+
   private def failure[A](future: Future[A]): KmsDriverException = outcome(future) match {
     case Failure(exception: KmsDriverException) =>
       exception.exception.getMessage should not include "null"
@@ -64,8 +72,7 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
     }
 
     "not stop the creation of the driver" in {
-      val nowhere = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
-      withDriver(vault.config(Seq(nowhere), timeouts = short)) { driver =>
+      withDriver(vault.config(Seq(nowhere()), timeouts = short)) { driver =>
         await(driver.health) shouldBe a[KmsDriverHealth.Failed]
         failure(driver.generateSymmetricKey(None)(noContext)).retryable shouldBe true
       }
@@ -74,13 +81,90 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
 
   "several vaults" should {
     "be used in order, with failover" in {
-      val nowhere = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
-      withDriver(vault.config(Seq(nowhere, vault.url))) { driver =>
+      val first = nowhere()
+      withDriver(vault.config(Seq(first, vault.url))) { driver =>
         val id = ed25519(driver)
         await(sign(driver, id)) should have length 64
         val health = await(driver.health)
         health shouldBe a[KmsDriverHealth.Degraded]
-        health.toString should include(nowhere.toString)
+        health.toString should include(first.toString)
+      }
+    }
+  }
+
+  "an attempt whose outcome is not known" should {
+    "be repeated at the next vault: one key, two entries of a signature, one deletion" in {
+      val atTwo = vault.config(Seq(proxy.url, vault.url))
+      // The first vault does each call, and its answer is lost. Another driver for each, because a vault that failed is asked last.
+      withDriver(atTwo) { driver =>
+        // Opens a connection, on which the request reaches the vault.
+        await(driver.health) shouldBe KmsDriverHealth.Ok
+        val (before, repeated) = (createdKeys(), done("keys.create").size)
+        proxy.cutAnswers = true
+        try await(driver.keyExistsAndIsActive(ed25519(driver))(noContext))
+        finally proxy.cutAnswers = false
+        createdKeys() shouldBe before + 1
+        // The second vault was asked, and answered with the key of the first.
+        done("keys.create").size should be >= repeated + 2
+      }
+      withDriver(atTwo) { driver =>
+        val id = ed25519(driver)
+        val signed = done("keys.sign").size
+        proxy.cutAnswers = true
+        try await(sign(driver, id)) should have length 64
+        finally proxy.cutAnswers = false
+        done("keys.sign").size shouldBe signed + 2
+      }
+      withDriver(atTwo) { driver =>
+        val id = ed25519(driver)
+        val deleted = done("keys.delete").size
+        proxy.cutAnswers = true
+        try await(driver.deleteKey(id)(noContext))
+        finally proxy.cutAnswers = false
+        done("keys.delete").size shouldBe deleted + 1
+      }
+    }
+  }
+
+  "a message" should {
+    "name every vault that was tried" in {
+      val (one, two) = (nowhere(), nowhere())
+      withDriver(vault.config(Seq(one, two), timeouts = short)) { driver =>
+        failure(driver.generateSymmetricKey(None)(noContext)).exception.getMessage should (include(one.toString) and include(two.toString))
+      }
+      vault.adminOk("wrapper-admin", "freeze")
+      try
+        withDriver(vault.config(Seq(one, vault.url), timeouts = short)) { driver =>
+          val message = failure(driver.generateSymmetricKey(None)(noContext)).exception.getMessage
+          message should (include(one.toString) and include(s"${vault.url} answered 503 frozen"))
+          message should not include "\n"
+        }
+      finally vault.adminOk("wrapper-admin", "unfreeze"): Unit
+    }
+  }
+
+  "the first vault" should {
+    "be preferred again ten seconds after its failure" in {
+      var passed = 0L
+      val config = vault.config(Seq(proxy.url, vault.url))
+      val tls = new TlsContext(config.tls, () => System.nanoTime())
+      val client = new VaultClient(config, tls, () => System.nanoTime() + passed, Thread.sleep(_))
+      def ask(): Int = {
+        val before = proxy.accepted
+        val deadline = new CallDeadline(System.nanoTime() + passed + 10.seconds.toNanos, () => System.nanoTime() + passed)
+        client.call(VaultCall.read("/v1/status"), noContext, deadline).flag("ready") shouldBe true
+        proxy.accepted - before
+      }
+      try {
+        proxy.cutAnswers = true
+        ask() shouldBe 1
+        proxy.cutAnswers = false
+        ask() shouldBe 0
+        passed = 11.seconds.toNanos
+        ask() shouldBe 1
+      } finally {
+        proxy.cutAnswers = false
+        client.close()
       }
     }
   }
@@ -127,14 +211,13 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
     }
 
     "not make Canton create a key twice" in withDriver(vault.config(Seq(proxy.url), timeouts = short)) { driver =>
-      def keys(): Int = vault.entries("keys.create").count((entry: Config) => entry.getString("outcome") == "ok" && !entry.hasPath("subject"))
-      val before = keys()
+      val before = createdKeys()
       proxy.cutAnswers = true
       failure(driver.generateSigningKeyPair(SigningKeySpec.EcP256, Some("participant1-signing"))(noContext)).retryable shouldBe true
       proxy.cutAnswers = false
       val id = await(driver.generateSigningKeyPair(SigningKeySpec.EcP256, Some("participant1-signing"))(noContext))
       await(driver.keyExistsAndIsActive(id)(noContext))
-      keys() shouldBe before + 1
+      createdKeys() shouldBe before + 1
     }
   }
 
@@ -261,8 +344,7 @@ final class OutageSuite extends AnyWordSpec with Matchers with BeforeAndAfterAll
     }
 
     "end a call that waits to be repeated" in {
-      val nowhere = new java.net.URI(s"https://127.0.0.1:${TestVault.freePort()}")
-      val driver = vault.driver(vault.config(Seq(nowhere), timeouts = Timeouts(call = 60.seconds)))
+      val driver = vault.driver(vault.config(Seq(nowhere()), timeouts = Timeouts(call = 60.seconds)))
       val call = sign(driver, "1220" + "0" * 64)
       eventually(await(driver.health) shouldBe a[KmsDriverHealth.Failed])
       driver.close()
