@@ -20,7 +20,7 @@ use super::{
     Api, Problem,
     audit::{access, checkpoints, entries, removals, summary, tiles},
     authorization, docs, freeze,
-    keys::{self, corrections, lifecycle, operations, reseal, sign_batch},
+    keys::{self, corrections, lifecycle, operations, reseal, sign_batch, verify},
     status, topology,
     wrapper_keys::{self, rotations},
 };
@@ -86,6 +86,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lifecycle::cancel_deletion))
         .routes(routes!(corrections::withdraw))
         .routes(routes!(corrections::rename))
+        .routes(routes!(verify::verify))
         .routes(routes!(reseal::reseal))
         .routes(routes!(reseal::start, reseal::list))
         .routes(routes!(reseal::show))

@@ -25,6 +25,8 @@ text_enum!(
         Encrypt = "keys.encrypt",
         /// `POST /v1/keys/{id}/export`
         ExportKey = "keys.export",
+        /// `POST /v1/keys/{id}/verify`
+        VerifyKey = "keys.verify",
         /// `POST /v1/keys/{id}/enable`
         EnableKey = "keys.enable",
         /// `POST /v1/keys/{id}/disable`
@@ -245,6 +247,7 @@ impl Role {
                 O::Sign,
                 O::SignBatch,
                 O::SignTopology,
+                O::VerifyKey,
                 O::Decrypt,
                 O::Encrypt,
                 O::RotateKey,
@@ -256,6 +259,7 @@ impl Role {
                 O::ImportKey,
                 O::ListKeys,
                 O::ShowKey,
+                O::VerifyKey,
                 O::EnableKey,
                 O::DisableKey,
                 O::SupersedeKey,

@@ -38,7 +38,7 @@ impl Operation {
     /// It has no arm for all others, so that a new operation does not compile without its kind.
     pub const fn work_kind(self) -> Option<WorkKind> {
         Some(match self {
-            Self::Sign | Self::SignBatch | Self::Decrypt | Self::Encrypt | Self::ExportKey => WorkKind::Use,
+            Self::Sign | Self::SignBatch | Self::Decrypt | Self::Encrypt | Self::ExportKey | Self::VerifyKey => WorkKind::Use,
             Self::CreateKey | Self::CreateExportableKey | Self::ImportKey | Self::RotateKey | Self::ResealKey => WorkKind::Creation,
             Self::EnableKey
             | Self::SupersedeKey

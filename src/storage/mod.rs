@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use crate::{
     audit::merkle::Hash,
     domain::{
-        Class, Job, JobId, JobKind, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, ProviderKind, Purpose, StateChange,
-        Timestamp, WrapperKey, WrapperKeyId, WrapperState,
+        Class, Job, JobId, JobKind, KeyId, KeyName, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, ProviderKind, Purpose,
+        StateChange, Timestamp, WrapperKey, WrapperKeyId, WrapperState,
     },
 };
 
@@ -446,6 +446,12 @@ pub struct KeyFilter {
     pub state: Option<KeyState>,
     /// The class.
     pub class: Option<Class>,
+    /// The whole name.
+    pub name: Option<KeyName>,
+    /// The whole name, or the beginning of the id.
+    pub key: Option<String>,
+    /// Created at this time or later.
+    pub created_since: Option<Timestamp>,
     /// Created before this time.
     pub created_before: Option<Timestamp>,
 }
@@ -453,7 +459,17 @@ pub struct KeyFilter {
 impl KeyFilter {
     /// All keys of all nodes.
     pub const fn all() -> Self {
-        Self { nodes: NodeScope::All, node: None, purpose: None, state: None, class: None, created_before: None }
+        Self {
+            nodes: NodeScope::All,
+            node: None,
+            purpose: None,
+            state: None,
+            class: None,
+            name: None,
+            key: None,
+            created_since: None,
+            created_before: None,
+        }
     }
 }
 

@@ -191,7 +191,7 @@ fn refused_by_state(operation: Operation, record: &KeyRecord) -> Option<VaultErr
         return Some(VaultError::NotImported);
     }
     let allowed = match operation {
-        Operation::RenameKey => !lifecycle.is_destroyed(),
+        Operation::RenameKey | Operation::VerifyKey => !lifecycle.is_destroyed(),
         Operation::ResealKey => !matches!(lifecycle.state(), KeyState::Quarantined | KeyState::Destroyed),
         Operation::Sign | Operation::SignBatch | Operation::SignTopology | Operation::Encrypt | Operation::RotateKey => {
             lifecycle.can_sign()

@@ -70,7 +70,7 @@ pub use self::{
     key_cache::CacheConfig,
     keys::{
         BackupKeyResult, BatchMessage, DELETION_DAYS, ExportKey, ExportedKey, ImportKey, ImportedKey, KeyQuery, MAX_TRANSACTIONS,
-        MaterialFormat, NewKey, Signature, TopologySigned, VerifiedBackupKey,
+        MaterialFormat, NewKey, Signature, TopologySigned, VerifiedBackupKey, VerifiedKey,
     },
     limits::{
         BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS, LONG_ANSWERS_TOTAL, LimitsConfig, PATIENCE,

@@ -61,6 +61,7 @@ const KEY_CALLS: &[KeyCall] = &[
     uses("keys.encrypt", "symmetric", &["node"], MAKES_NEW),
     uses("keys.decrypt", "symmetric", &["node"], READS_OLD),
     uses("keys.export", "signing", &["exporter"], READS_OLD),
+    uses("keys.verify", "signing", &["node", "key-admin"], [OK, OK, OK, OK, OK, DESTROYED]),
     step("keys.enable", &["key-admin"], [NO_STEP, NO_STEP, OK, OK, NO_STEP, NO_STEP]),
     step("keys.disable", &["key-admin"], [OK, OK, NO_STEP, OK, NO_STEP, NO_STEP]),
     step("keys.rotate", &["node"], [(201, ""), SUPERSEDED, DISABLED, QUARANTINED, PENDING, DESTROYED]),

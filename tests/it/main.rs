@@ -104,6 +104,7 @@ mod topology_vectors;
 mod transport;
 mod vault_smoke;
 mod verify_backup;
+mod verify_keys;
 mod without_wrapper_key;
 mod witnesses;
 mod wycheproof;

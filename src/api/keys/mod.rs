@@ -5,6 +5,7 @@ pub(super) mod lifecycle;
 pub(super) mod operations;
 pub(super) mod reseal;
 pub(super) mod sign_batch;
+pub(super) mod verify;
 
 use std::sync::Arc;
 
@@ -288,6 +289,16 @@ pub(super) struct KeysQuery {
     purpose: Option<Purpose>,
     state: Option<KeyState>,
     class: Option<Class>,
+    /// Keys with exactly this name. A name is not unique.
+    #[param(value_type = Option<String>, max_length = 300)]
+    name: Option<KeyName>,
+    /// Keys with exactly this name, or whose id begins with this text.
+    #[param(value_type = Option<String>, max_length = 300)]
+    key: Option<KeyName>,
+    /// Created at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_since: Option<Timestamp>,
+    /// Created before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     created_before: Option<Timestamp>,
     /// The `next_cursor` of the previous page.
@@ -303,8 +314,8 @@ pub(super) struct KeysQuery {
 /// Oldest first, on the nodes that the caller may see.
 #[utoipa::path(get, path = "/v1/keys", operation_id = "keys.list", tag = "keys", params(KeysQuery), responses((status = 200, body = List<Key>, description = "A page of keys"), Problems))]
 pub(super) async fn list(State(api): State<Arc<Api>>, ask: ApiRequest<Nothing, KeysQuery>) -> Result<Json<List<Key>>, Problem> {
-    let KeysQuery { node, purpose, state, class, created_before, cursor, limit } = ask.query;
-    let query = KeyQuery { node, purpose, state, class, created_before };
+    let KeysQuery { node, purpose, state, class, name, key, created_since, created_before, cursor, limit } = ask.query;
+    let query = KeyQuery { node, purpose, state, class, name, key, created_since, created_before };
     let page = api.vault.list_keys(&ask.call, query, page_request(cursor, limit)).await.or_problem(&ask.call)?;
     Ok(Json(List::of(page.into_value())))
 }

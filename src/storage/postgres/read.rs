@@ -16,7 +16,7 @@ use super::{
 use crate::{
     audit::Entry,
     domain::{
-        Class, KeyId, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose, StateChange,
+        Class, KeyId, KeyName, KeyRecord, KeyState, Lifecycle, NodeName, NodeScope, Operation, Outcome, ProviderKind, Purpose, StateChange,
         Timestamp, WrapperKey, WrapperState,
     },
     storage::{KeyRows, LoggedUse, idempotency_digest},
@@ -238,10 +238,11 @@ pub(super) async fn policy_text(db: &Db, digest: &str) -> Result<Option<String>,
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The conditions of [`KeyFilter`], whose values are `$1` to `$8`.
+/// The conditions of [`KeyFilter`], whose values are `$1` to `$12`.
 const OF_FILTER: &str = "position > $1 AND ($2::text[] IS NULL OR node = ANY($2)) AND CASE WHEN $3::text IS NULL THEN node <> $4 ELSE node = $3 END
     AND ($5::text IS NULL OR purpose = $5) AND ($6::text IS NULL OR CASE WHEN $6 = 'quarantined' THEN NOT state = ANY($7::text[]) ELSE state = $6 END)
-    AND ($8::text IS NULL OR class = $8) AND ($9::bigint IS NULL OR created_at < $9)";
+    AND ($8::text IS NULL OR class = $8) AND ($9::bigint IS NULL OR created_at < $9)
+    AND ($10::text IS NULL OR name = $10) AND ($11::text IS NULL OR name = $11 OR starts_with(id, $11)) AND ($12::bigint IS NULL OR created_at >= $12)";
 
 /// The values of [`OF_FILTER`].
 struct FilterValues<'a> {
@@ -253,11 +254,14 @@ struct FilterValues<'a> {
     others: Vec<&'static str>,
     class: Option<&'static str>,
     before: Option<i64>,
+    name: Option<&'a str>,
+    key: Option<&'a str>,
+    since: Option<i64>,
 }
 
 impl<'a> FilterValues<'a> {
     fn of(filter: &'a KeyFilter) -> Self {
-        let KeyFilter { nodes, node, purpose, state, class, created_before } = filter;
+        let KeyFilter { nodes, node, purpose, state, class, name, key, created_since, created_before } = filter;
         let scope = match nodes {
             NodeScope::All => None,
             NodeScope::Only(nodes) => Some(nodes.iter().map(NodeName::as_str).collect()),
@@ -272,19 +276,22 @@ impl<'a> FilterValues<'a> {
             others: KeyState::ALL.iter().filter(|state| **state != KeyState::Quarantined).map(|state| state.as_str()).collect(),
             class: class.map(Class::as_str),
             before: created_before.map(Timestamp::micros),
+            name: name.as_ref().map(KeyName::as_str),
+            key: key.as_deref(),
+            since: created_since.map(Timestamp::micros),
         }
     }
 
     fn after<'s>(&'s self, after: &'s i64) -> Vec<&'s (dyn tokio_postgres::types::ToSql + Sync)> {
-        let Self { scope, node, vault, purpose, state, others, class, before } = self;
-        vec![after, scope, node, vault, purpose, state, others, class, before]
+        let Self { scope, node, vault, purpose, state, others, class, before, name, key, since } = self;
+        vec![after, scope, node, vault, purpose, state, others, class, before, name, key, since]
     }
 }
 
 /// Keys in the order of their creation. A key whose lifecycle cannot be read is shown as quarantined. A key whose bound attributes cannot
 /// be read is omitted and logged, so that it does not hide others.
 pub(super) async fn keys(db: &Db, filter: &KeyFilter, page: PageRequest) -> Result<Vec<Positioned<KeyRecord>>, StoreError> {
-    let sql = format!("SELECT {KEY_COLUMNS} FROM keys WHERE {OF_FILTER} ORDER BY position LIMIT $10");
+    let sql = format!("SELECT {KEY_COLUMNS} FROM keys WHERE {OF_FILTER} ORDER BY position LIMIT $13");
     let (filter, mut after, limit) = (FilterValues::of(filter), signed(page.after)?, page.limit as usize);
     let mut keys = Vec::new();
     // An omitted row must not make the page look like the last one.
@@ -314,11 +321,10 @@ pub(super) async fn count_keys(db: &Db, filter: &KeyFilter) -> Result<u64, Store
 
 /// The ids of keys with this name, or whose id begins with this text.
 pub(super) async fn find_keys(db: &Db, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
-    let filter = KeyFilter { nodes: nodes.clone(), ..KeyFilter::all() };
+    let filter = KeyFilter { nodes: nodes.clone(), key: Some(text.to_owned()), ..KeyFilter::all() };
     let filter = FilterValues::of(&filter);
-    let sql = format!("SELECT id FROM keys WHERE {OF_FILTER} AND (name = $10 OR starts_with(id, $10)) ORDER BY position LIMIT $11");
+    let sql = format!("SELECT id FROM keys WHERE {OF_FILTER} ORDER BY position LIMIT $13");
     let (limit, mut values) = (i64::from(limit), filter.after(&0));
-    values.push(&text);
     values.push(&limit);
     let found = rows(db, &sql, &values).await?;
     Ok(found.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse().ok()).collect())

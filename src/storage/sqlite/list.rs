@@ -13,7 +13,7 @@ use super::{
     read::{self, Snapshot},
     rows::{self, KEY_COLUMNS, unsigned},
 };
-use crate::domain::{Class, KeyId, KeyRecord, KeyState, NodeName, NodeScope, Purpose};
+use crate::domain::{Class, KeyId, KeyName, KeyRecord, KeyState, NodeName, NodeScope, Purpose};
 
 /// Keys in the order of their creation. A key whose lifecycle cannot be read is shown as quarantined. A key whose bound attributes cannot
 /// be read is omitted and logged, so that it does not hide others.
@@ -39,8 +39,7 @@ pub(super) fn keys(db: &Connection, filter: &KeyFilter, page: PageRequest) -> Re
 /// The ids of keys with this name, or whose id begins with this text.
 pub(super) fn find_keys(db: &Connection, text: &str, nodes: &NodeScope, limit: u32) -> Result<Vec<KeyId>, StoreError> {
     let mut conditions = Conditions::after("position", 0)?;
-    conditions.keys(&KeyFilter { nodes: nodes.clone(), ..KeyFilter::all() });
-    conditions.push("(name = ? OR substr(id, 1, length(?)) = ?)", [text; 3].map(|text| Value::Text(text.to_owned())));
+    conditions.keys(&KeyFilter { nodes: nodes.clone(), key: Some(text.to_owned()), ..KeyFilter::all() });
     let sql = format!("SELECT id FROM keys {conditions} ORDER BY position LIMIT {limit}");
     let mut sql = db.prepare(&sql)?;
     let rows = sql.query_map(params_from_iter(conditions.values), |row| row.get::<_, String>(0))?;
@@ -100,7 +99,7 @@ impl Conditions {
     }
 
     fn keys(&mut self, filter: &KeyFilter) {
-        let KeyFilter { nodes, node, purpose, state, class, created_before } = filter;
+        let KeyFilter { nodes, node, purpose, state, class, name, key, created_since, created_before } = filter;
         self.nodes(nodes);
         self.equal("node", node.as_ref().map(NodeName::as_str));
         if node.is_none() {
@@ -117,6 +116,13 @@ impl Conditions {
             state => self.equal("state", state.map(KeyState::as_str)),
         }
         self.equal("class", class.map(Class::as_str));
+        self.equal("name", name.as_ref().map(KeyName::as_str));
+        if let Some(text) = key {
+            self.push("(name = ? OR substr(id, 1, length(?)) = ?)", [text; 3].map(|text| Value::Text(text.clone())));
+        }
+        if let Some(since) = created_since {
+            self.push("created_at >= ?", [Value::from(since.micros())]);
+        }
         if let Some(before) = created_before {
             self.push("created_at < ?", [Value::from(before.micros())]);
         }

@@ -1,7 +1,7 @@
 //! Lists and shows keys, without their secrets.
 
 use crate::{
-    domain::{AuditEvent, Class, KeyId, KeyRecord, KeyState, NodeName, Operation, Purpose, Timestamp},
+    domain::{AuditEvent, Class, KeyId, KeyName, KeyRecord, KeyState, NodeName, Operation, Purpose, Timestamp},
     storage::KeyFilter,
 };
 
@@ -22,6 +22,12 @@ pub struct KeyQuery {
     pub state: Option<KeyState>,
     /// The class.
     pub class: Option<Class>,
+    /// The whole name.
+    pub name: Option<KeyName>,
+    /// The whole name, or the beginning of the id.
+    pub key: Option<KeyName>,
+    /// Created at this time or later.
+    pub created_since: Option<Timestamp>,
     /// Created before this time.
     pub created_before: Option<Timestamp>,
 }
@@ -40,8 +46,9 @@ impl Vault {
         let event = AuditEvent { node: query.node.clone(), ..self.gate.event(call, Operation::ListKeys) };
         let result = async {
             let permit = self.gate.permit_inventory(&event)?;
-            let KeyQuery { node, purpose, state, class, created_before } = query;
-            let filter = KeyFilter { nodes: permit.nodes().clone(), node, purpose, state, class, created_before };
+            let KeyQuery { node, purpose, state, class, name, key, created_since, created_before } = query;
+            let (nodes, key) = (permit.nodes().clone(), key.map(|text| text.as_str().to_owned()));
+            let filter = KeyFilter { nodes, node, purpose, state, class, name, key, created_since, created_before };
             let found = self.env.store.keys(&filter, one_more(page)).await?;
             Ok(Completed::read(permit, item_page(found, page)))
         };

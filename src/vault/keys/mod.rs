@@ -16,6 +16,7 @@ mod sign;
 mod sign_topology;
 mod transition;
 mod use_key;
+mod verify;
 mod verify_backup;
 mod withdraw;
 
@@ -31,6 +32,7 @@ pub use self::{
     list::KeyQuery,
     sign::{BatchMessage, Signature},
     sign_topology::{MAX_TRANSACTIONS, TopologySigned},
+    verify::VerifiedKey,
     verify_backup::{BackupKeyResult, VerifiedBackupKey},
 };
 

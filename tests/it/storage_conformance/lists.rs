@@ -46,6 +46,13 @@ pub(super) async fn keys_are_listed_in_pages(store: Arc<dyn KeyStore>) {
         (before(20), ids(&[1, 2, 3, 4, 5, 6, 7, 8])),
         (KeyFilter { class: Some(Class::Permanent), ..before(21) }, ids(&[9])),
         (KeyFilter { state: Some(KeyState::Disabled), ..before(11) }, ids(&[3])),
+        (KeyFilter { created_since: Some(at(20)), ..all_keys() }, ids(&[9])),
+        (KeyFilter { created_since: Some(at(10)), ..before(20) }, ids(&[1, 2, 3, 4, 5, 6, 7, 8])),
+        (KeyFilter { name: record(4).name, ..all_keys() }, ids(&[4])),
+        (KeyFilter { name: Some("schlüssel".parse().unwrap()), ..all_keys() }, ids(&[])),
+        (KeyFilter { key: Some("schlüssel 4".into()), ..all_keys() }, ids(&[4])),
+        (KeyFilter { key: Some(id(5).to_string()), ..all_keys() }, ids(&[5])),
+        (KeyFilter { key: Some("1220".into()), node: Some(node(1)), ..all_keys() }, ids(&[1, 4, 7])),
     ] {
         assert_eq!(store.count_keys(&filter).await, Ok(expected.len() as u64), "{filter:?}");
         assert_eq!(list(filter).await, expected);
