@@ -26,11 +26,23 @@ pub(super) struct Counts {
     pub(super) total: u64,
 }
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Pieces of work, such as keys.
+    Items,
+    /// MiB.
+    Mebibytes,
+    /// Seconds of a time that is known beforehand. They have no rate.
+    Seconds,
+}
+
 /// Shows the progress of one piece of work.
 pub(super) struct Progress<W: Write = Stderr> {
     out: W,
     terminal: bool,
     label: String,
+    unit: Unit,
     began: Option<(Instant, u64)>,
     shown: Option<Instant>,
     open_line: bool,
@@ -39,15 +51,22 @@ pub(super) struct Progress<W: Write = Stderr> {
 impl Progress {
     /// On standard error.
     pub(super) fn new(label: impl Into<String>) -> Self {
+        Self::of(Unit::Items, label)
+    }
+
+    /// On standard error, of work that is counted in this unit.
+    pub(super) fn of(unit: Unit, label: impl Into<String>) -> Self {
         let out = std::io::stderr();
         let terminal = out.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self::on(out, terminal, label.into())
+        let mut progress = Self::on(out, terminal, label.into());
+        progress.unit = unit;
+        progress
     }
 }
 
 impl<W: Write> Progress<W> {
     const fn on(out: W, terminal: bool, label: String) -> Self {
-        Self { out, terminal, label, began: None, shown: None, open_line: false }
+        Self { out, terminal, label, unit: Unit::Items, began: None, shown: None, open_line: false }
     }
 
     /// Shows the progress at `now`, unless it was shown just before and more follows, or the total is not known yet. The rate counts from
@@ -64,7 +83,7 @@ impl<W: Write> Progress<W> {
             return;
         }
         self.shown = Some(now);
-        let text = figures(counts, rate(counts.tried().saturating_sub(before), now.saturating_duration_since(began)));
+        let text = figures(counts, self.unit, rate(counts.tried().saturating_sub(before), now.saturating_duration_since(began)));
         // The work continues if the terminal closes.
         let _ = if self.terminal {
             self.open_line = true;
@@ -115,13 +134,18 @@ fn rate(tried: u64, elapsed: Duration) -> Option<f64> {
 }
 
 /// `5120/10000, 51 %, 2 failed, 812/s, 6s left`
-fn figures(counts: Counts, rate: Option<f64>) -> String {
+fn figures(counts: Counts, unit: Unit, rate: Option<f64>) -> String {
     let Counts { done, failed, total } = counts;
     let left = rate.and_then(|rate| time_left(counts, rate));
+    let (unit, has_rate) = match unit {
+        Unit::Items => ("", true),
+        Unit::Mebibytes => (" MiB", true),
+        Unit::Seconds => (" s", false),
+    };
     [
-        Some(format!("{done}/{total}, {} %", part(counts, 100))),
+        Some(format!("{done}/{total}{unit}, {} %", part(counts, 100))),
         (failed > 0).then(|| format!("{failed} failed")),
-        rate.map(|rate| if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{rate:.0}/s") }),
+        rate.filter(|_| has_rate).map(|rate| if rate < 10.0 { format!("{rate:.1}{unit}/s") } else { format!("{rate:.0}{unit}/s") }),
         left.map(|left| format!("{} left", humantime::format_duration(left))),
     ]
     .into_iter()
@@ -173,8 +197,10 @@ mod tests {
                 "18446744073709551615/18446744073709551615, 100 %, 18446744073709551615 failed, 1.0/s",
             ),
         ] {
-            assert_eq!(figures(counts, rate), expected);
+            assert_eq!(figures(counts, Unit::Items, rate), expected);
         }
+        assert_eq!(figures(counts(512, 0, 1024), Unit::Mebibytes, Some(64.0)), "512/1024 MiB, 50 %, 64 MiB/s, 8s left");
+        assert_eq!(figures(counts(3, 0, 12), Unit::Seconds, Some(1.0)), "3/12 s, 25 %, 9s left");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The load: threads with one runtime each, a pace, and the measured period.
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +18,13 @@ use super::{
     target::{CodeOf, Prepared},
     worker::{MeasuredPeriod, Shared, worker},
 };
-use crate::{cli::Failure, client::Endpoints};
+use crate::{
+    cli::{
+        Failure,
+        progress::{Counts, Progress, Unit},
+    },
+    client::Endpoints,
+};
 
 /// The load to put on a service.
 pub(super) struct Load {
@@ -101,12 +111,18 @@ pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure>
         Pace::Closed => None,
     };
     let look = || Ok::<_, Failure>((server.map(|pid| process::usage(Some(pid))).transpose()?, process::usage(None)?));
-    sleep_until(window.begin);
+    let mut progress = Progress::of(if load.each_once { Unit::Items } else { Unit::Seconds }, "bench");
+    while Instant::now() < window.begin {
+        show(&mut progress, load, &shared, window);
+        thread::sleep(Duration::from_millis(5).min(window.begin.saturating_duration_since(Instant::now())));
+    }
     let (server_before, generator_before) = look()?;
     while Instant::now() < window.end && !workers.iter().all(|(_, handle)| handle.is_finished()) {
+        show(&mut progress, load, &shared, window);
         thread::sleep(Duration::from_millis(5).min(window.end.saturating_duration_since(Instant::now())));
     }
     let window_length = window.begin.elapsed();
+    drop(progress);
     let (server_after, generator_after) = look()?;
     let mut seen = Recorder::new()?;
     let gone = || Failure::Unexpected("a thread of the generator failed".into());
@@ -123,6 +139,17 @@ pub(super) fn run(load: &Load, server: Option<u32>) -> Result<Measured, Failure>
         server: server_before.zip(server_after),
         generator: (generator_before, generator_after),
     })
+}
+
+/// Shows the time that passed, with the warm-up; or the requests that were sent, if each is sent once.
+fn show(progress: &mut Progress, load: &Load, shared: &Shared, window: MeasuredPeriod) {
+    let (done, total) = if load.each_once {
+        let all = load.requests.len();
+        (shared.turn.load(Ordering::Relaxed).min(all) as u64, all as u64)
+    } else {
+        (window.start.elapsed().as_secs(), (load.warmup + load.duration).as_secs())
+    };
+    progress.show(Counts { done, failed: 0, total }, Instant::now());
 }
 
 fn not_sent(shared: &Shared, window: MeasuredPeriod) -> u64 {
