@@ -4,28 +4,36 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, connection::Remote, value_parsers::words};
+use super::{Failure, connection::Remote, reference::KeyReference, value_parsers::words};
 use crate::client::Call;
 use crate::domain::{KeyId, NodeName, Operation};
 
 /// Which decision to explain.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Args)]
 pub struct AuthorizeArgs {
     /// The operation to explain
     #[arg(long, value_parser = words::<Operation>())]
     operation: Operation,
-    /// The key of the operation
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<KeyId>,
+    /// The key of the operation: its id, the beginning of its id, or its name
+    #[arg(long, value_name = "KEY")]
+    key_id: Option<KeyReference>,
     /// The node of the operation
     #[arg(long, conflicts_with = "key_id")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<NodeName>,
     /// The principal, spiffe://… or dns:…; the caller if absent. Only an auditor may ask about others
     #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AuthorizeBody<'a> {
+    operation: Operation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<KeyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a NodeName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<&'a str>,
 }
 
 /// Wipes every open key and refuses every use.
@@ -50,5 +58,11 @@ pub(super) async fn whoami(remote: Remote) -> Result<(), Failure> {
 
 /// Explains a decision without performing it.
 pub(super) async fn authorize(args: AuthorizeArgs, remote: Remote) -> Result<(), Failure> {
-    remote.print(&remote.client.json(Call::post("/v1/authorize").json(&args)?).await?)
+    let AuthorizeArgs { operation, key_id, node, principal } = &args;
+    let key_id = match key_id {
+        Some(key) => Some(key.resolve(&remote.client).await?),
+        None => None,
+    };
+    let body = AuthorizeBody { operation: *operation, key_id, node: node.as_ref(), principal: principal.as_deref() };
+    remote.print(&remote.client.json(Call::post("/v1/authorize").json(&body)?).await?)
 }

@@ -43,7 +43,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Output format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
+    #[arg(long, env = "KEYVAULT_OUTPUT", value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
 

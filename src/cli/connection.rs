@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Failure, input::NewFile};
+use super::{Failure, input::NewFile, profile::ProfileArgs};
 use crate::client::{Answer, Client, ClientError, ConnectOptions, Endpoint, Endpoints};
 
 /// The options of a call: address, client certificate, output format.
@@ -31,18 +31,25 @@ pub struct ConnectionArgs {
     /// PEM file of the client certificate's private key
     #[arg(long, env = "KEYVAULT_KEY", value_name = "FILE", global = true, help_heading = "Connection")]
     pub key: Option<PathBuf>,
+    /// The profile that supplies what is not given.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// How long to wait for the answer of each URL
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration, global = true, help_heading = "Connection")]
     pub timeout: Duration,
     /// How to print results and errors
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(long, env = "KEYVAULT_OUTPUT", value_enum, default_value_t = Format::Text, global = true)]
     pub output: Format,
+    /// Print tables with all columns and whole values, however wide
+    #[arg(long, global = true)]
+    pub wide: bool,
 }
 
 /// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Text for people
+    #[value(alias = "table")]
     Text,
     /// JSON for programs
     Json,
@@ -73,7 +80,7 @@ impl ConnectionArgs {
     /// # Errors
     /// As [`ConnectionArgs::endpoints`].
     pub(super) fn remote(&self) -> Result<Remote, ClientError> {
-        Ok(Remote { client: Client::of(self.endpoints()?, self.timeout), format: self.output })
+        Ok(Remote { client: Client::of(self.endpoints()?, self.timeout), format: self.output, wide: self.wide })
     }
 }
 
@@ -83,6 +90,8 @@ pub(super) struct Remote {
     pub(super) client: Client,
     /// The output.
     pub(super) format: Format,
+    /// Whether tables are not fitted to the terminal.
+    pub(super) wide: bool,
 }
 
 impl Remote {

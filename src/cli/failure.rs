@@ -14,6 +14,22 @@ pub enum Failure {
     /// A call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A name or the beginning of an id does not mean exactly one key.
+    #[error("{detail}")]
+    Reference {
+        /// For a program: `not_found`, `ambiguous` or `forbidden`.
+        code: &'static str,
+        /// For people: the candidates, or how to list.
+        detail: String,
+    },
+    /// Keys that were to be verified do not open, or could not be tried.
+    #[error("{failed} of {total} keys could not be verified. The column RESULT has the reason of each; docs/errors.md says what to do")]
+    KeysNotVerified {
+        /// How many.
+        failed: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// The answer of the vault cannot be used.
     #[error("{0}")]
     Unexpected(String),
@@ -61,7 +77,13 @@ impl Failure {
                 ClientError::Problem(_) | ClientError::Unreadable { .. } | ClientError::NoneDid(_) => 1,
             },
             Self::Usage(_) => 2,
-            Self::Unexpected(_) | Self::Job { .. } | Self::Write(_) | Self::Logged | Self::Other(_) => 1,
+            Self::Reference { .. }
+            | Self::KeysNotVerified { .. }
+            | Self::Unexpected(_)
+            | Self::Job { .. }
+            | Self::Write(_)
+            | Self::Logged
+            | Self::Other(_) => 1,
             Self::NotVerified { .. } => 4,
             Self::NotReconciled(_) => 5,
             Self::Interrupted(_) => 130,
@@ -87,7 +109,8 @@ impl Failure {
     const fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Job { code, .. } | Self::NotVerified { code, .. } => code,
+            Self::Reference { code, .. } | Self::Job { code, .. } | Self::NotVerified { code, .. } => code,
+            Self::KeysNotVerified { .. } => "keys_not_verified",
             Self::NotReconciled(_) => "not_reconciled",
             Self::Interrupted(_) => "interrupted",
             Self::Client(_) | Self::Unexpected(_) | Self::Write(_) | Self::Logged | Self::Other(_) => "failed",

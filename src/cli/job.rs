@@ -16,11 +16,13 @@ use super::{
     connection::Remote,
     output::ListArgs,
     progress::{Counts, Progress},
+    table::{Column, column, optional},
 };
 use crate::client::{Call, ClientError};
 use crate::domain::{JobError, JobId, JobState, Timestamp};
 
-const COLUMNS: &[&str] = &["id", "state", "total", "done", "failed", "started_at", "finished_at"];
+const COLUMNS: &[Column] =
+    &[column("id"), column("state"), column("total"), column("done"), column("failed"), column("started_at"), optional("finished_at")];
 
 /// One kind of job.
 pub(super) struct Jobs {

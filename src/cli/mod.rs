@@ -21,17 +21,20 @@ mod keys;
 mod output;
 #[cfg(feature = "dev-pki")]
 pub mod pki;
+mod profile;
 mod progress;
+mod reference;
 mod serve;
 #[cfg(feature = "postgresql")]
 mod store;
+mod table;
 mod value_parsers;
 mod verify_backup;
 mod wrapper;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use self::connection::{ConnectionArgs, Format};
 pub use self::failure::Failure;
@@ -113,9 +116,26 @@ pub struct NoArgs {}
 
 /// Runs the command of the process arguments.
 pub fn run() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match parse() {
+        Ok(cli) => cli.command,
+        Err((failure, format)) => return failure.report(format),
+    };
     let format = command.format();
     command.run().map_or_else(|failure| failure.report(format), |()| ExitCode::SUCCESS)
+}
+
+/// The arguments of the process, with the defaults of the profile that they name. A mistake in them ends the process.
+///
+/// # Errors
+/// The profile cannot be used.
+fn parse() -> Result<Cli, (Failure, Format)> {
+    let matches = Cli::command().get_matches();
+    let matches = match profile::chosen(&matches) {
+        Ok(None) => matches,
+        Ok(Some(defaults)) => profile::with_defaults(Cli::command(), &defaults).get_matches(),
+        Err(failure) => return Err((failure, profile::format(&matches))),
+    };
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 impl Command {
@@ -199,6 +219,21 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// A global option is an argument of every command below it: one with the same name replaces it silently.
+    #[test]
+    fn no_argument_of_a_command_has_the_name_of_a_global_one() {
+        fn look(command: &clap::Command, global: &[&clap::Id], place: &str) {
+            let own = || command.get_arguments().filter(|argument| !argument.is_global_set()).map(clap::Arg::get_id);
+            let twice: Vec<_> = own().filter(|id| global.contains(id)).collect();
+            assert!(twice.is_empty(), "{place} {}: {twice:?}", command.get_name());
+            let further = command.get_arguments().filter(|argument| argument.is_global_set()).map(clap::Arg::get_id);
+            let global: Vec<&clap::Id> = global.iter().copied().chain(further).collect();
+            assert!(own().all(|id| !global.contains(&id)), "{place} {}", command.get_name());
+            command.get_subcommands().for_each(|inner| look(inner, &global, &format!("{place} {}", command.get_name())));
+        }
+        look(&Cli::command(), &[], "");
+    }
+
     #[test]
     fn every_command_is_understood() {
         for line in [
@@ -221,6 +256,13 @@ mod tests {
             "keys delete ID --days 7 --yes",
             "keys cancel-deletion ID",
             "keys reseal ID",
+            "keys show orders",
+            "keys sign 1220a63d079a --algorithm ed25519 --message-text x",
+            "keys verify orders ID",
+            "keys verify --all --node n --wide",
+            "keys list --name orders --since 7d",
+            "keys list --since 2026-01-31 --profile p --profiles f --output table",
+            "wrapper show wk-0011",
             "keys reseal-job start --wait",
             "keys reseal-job show --wait",
             "keys reseal-job abort job-001122334455",
@@ -282,7 +324,8 @@ mod tests {
             ("keys sign ID --algorithm ed25519", MissingRequiredArgument),
             ("keys sign ID --algorithm ed25519 --message-text a --message-hex 00", ArgumentConflict),
             ("keys sign ID --algorithm md5 --message-text a", InvalidValue),
-            ("keys show 1220", ValueValidation),
+            ("keys show", MissingRequiredArgument),
+            ("wrapper show wk-001", ValueValidation),
             ("keys create --node a/b --purpose signing --spec ec-p256", ValueValidation),
             ("keys import --node n --format raw --material AA==", UnknownArgument),
             ("keys import --node n --format raw --material-file f --password x", UnknownArgument),
@@ -301,6 +344,10 @@ mod tests {
             ("canton config --node n --splice --env", ArgumentConflict),
             ("canton config --node n --splice --canton-name m", ArgumentConflict),
             ("keys list --limit 0", ValueValidation),
+            ("keys list --since yesterday", ValueValidation),
+            ("keys verify", MissingRequiredArgument),
+            ("keys verify ID --all", ArgumentConflict),
+            ("keys verify ID --node n", ArgumentConflict),
             ("keys reseal", MissingRequiredArgument),
             ("keys reseal ID --wait", UnknownArgument),
             ("wrapper rotation start --wait", MissingRequiredArgument),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::{
     Failure,
     connection::{Format, Remote},
+    table::{Column, Table, room},
 };
 use crate::client::{Call, ClientError};
 
@@ -43,25 +44,30 @@ const FIRST: &[&str] = &[
 ];
 
 impl Remote {
+    /// A list on standard output.
+    pub(super) fn list_printer(&self, columns: &[Column]) -> ListPrinter<std::io::Stdout> {
+        ListPrinter::new(std::io::stdout(), self.format, columns, room(self.wide))
+    }
+
     /// Prints one object.
     pub(super) fn print(&self, value: &Value) -> Result<(), Failure> {
         print_to(&mut std::io::stdout().lock(), self.format, value)
     }
 
     /// Prints a list, page by page: to its end, or up to `limit` items.
-    pub(super) async fn print_list(&self, columns: &[&str], page: &ListArgs, call: impl Fn() -> Call) -> Result<(), Failure> {
+    pub(super) async fn print_list(&self, columns: &[Column], page: &ListArgs, call: impl Fn() -> Call) -> Result<(), Failure> {
         self.print_pages(columns, page, LARGEST_PAGE, call).await
     }
 
     /// As [`Remote::print_list`], with at most `largest` items in a request.
     pub(super) async fn print_pages(
         &self,
-        columns: &[&str],
+        columns: &[Column],
         page: &ListArgs,
         largest: u32,
         call: impl Fn() -> Call,
     ) -> Result<(), Failure> {
-        let mut list = ListPrinter::new(std::io::stdout(), self.format, columns);
+        let mut list = self.list_printer(columns);
         let mut cursor = page.cursor.clone();
         let mut left = page.limit;
         loop {
@@ -180,17 +186,19 @@ fn parsed(item: &RawValue) -> Result<Value, ClientError> {
 }
 
 /// A list while it is printed: a table with a header, or `{"items": […], "next_cursor": …}` with one item per line.
-pub(super) struct ListPrinter<'a, W> {
+pub(super) struct ListPrinter<W> {
     out: W,
     format: Format,
-    columns: &'a [&'a str],
-    widths: Vec<usize>,
+    names: Vec<&'static str>,
+    table: Table,
     count: u64,
 }
 
-impl<'a, W: Write> ListPrinter<'a, W> {
-    pub(super) fn new(out: W, format: Format, columns: &'a [&'a str]) -> Self {
-        Self { out, format, columns, widths: columns.iter().map(|name| name.len()).collect(), count: 0 }
+impl<W: Write> ListPrinter<W> {
+    /// A list with lines of at most `room` characters, if it is a table.
+    pub(super) fn new(out: W, format: Format, columns: &[Column], room: usize) -> Self {
+        let names = columns.iter().map(|column| column.name).collect();
+        Self { out, format, names, table: Table::new(columns, room), count: 0 }
     }
 
     /// Prints the items of a page.
@@ -212,28 +220,13 @@ impl<'a, W: Write> ListPrinter<'a, W> {
 
     fn table(&mut self, items: &[Value]) -> Result<(), Failure> {
         let cells = |item: &Value| -> Vec<String> {
-            self.columns.iter().map(|name| item.get(name).map_or_else(|| "-".into(), scalar).replace('\n', " ")).collect()
+            self.names.iter().map(|name| item.get(name).map_or_else(|| "-".into(), scalar).replace('\n', " ")).collect()
         };
-        let rows: Vec<Vec<String>> = items.iter().map(cells).collect();
-        for row in &rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
+        let rows = items.iter().map(cells).collect();
+        self.count += u64::try_from(items.len()).unwrap_or(u64::MAX);
+        for line in self.table.lines(rows) {
+            writeln!(self.out, "{line}")?;
         }
-        if self.count == 0 && !rows.is_empty() {
-            let head: Vec<String> = self.columns.iter().map(|name| name.to_uppercase()).collect();
-            self.row(&head)?;
-        }
-        for row in &rows {
-            self.row(row)?;
-            self.count += 1;
-        }
-        Ok(())
-    }
-
-    fn row(&mut self, cells: &[String]) -> Result<(), Failure> {
-        let padded: Vec<String> = cells.iter().zip(&self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(self.out, "{}", padded.join("  ").trim_end())?;
         Ok(())
     }
 
@@ -258,6 +251,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::table::column;
 
     fn shown(format: Format, value: &Value) -> String {
         let mut out = Vec::new();
@@ -286,7 +280,7 @@ mod tests {
 
     fn listed(format: Format, pages: &[Value], next: Option<&str>) -> String {
         let mut out = Vec::new();
-        let mut list = ListPrinter::new(&mut out, format, &["id", "state"]);
+        let mut list = ListPrinter::new(&mut out, format, &[column("id"), column("state")], usize::MAX);
         for page in pages {
             let page = page.to_string();
             list.items(&serde_json::from_str::<Vec<&RawValue>>(&page).unwrap()).unwrap();
@@ -307,7 +301,7 @@ mod tests {
     fn an_item_in_json_is_as_the_vault_sent_it() {
         let sent = r#"{"z":1,"a":"ü\u0000","m":1.50}"#;
         let mut out = Vec::new();
-        let mut list = ListPrinter::new(&mut out, Format::Json, &[]);
+        let mut list = ListPrinter::new(&mut out, Format::Json, &[], usize::MAX);
         list.items(&[serde_json::from_str(sent).unwrap()]).unwrap();
         list.end(None).unwrap();
         assert_eq!(String::from_utf8(out).unwrap().lines().nth(1), Some(sent));

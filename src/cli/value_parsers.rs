@@ -1,14 +1,14 @@
 //! Parsers for options with a closed set of values. `--help` lists the values, and the error for a wrong value lists them.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::{
     crypto::canton::CantonVersion,
     domain::{
-        Algorithm, Class, Dimension, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Timestamp, UnknownText,
-        Usage,
+        Algorithm, Class, Clock, Dimension, KeySpec, KeyState, MappingKind, Operation, Outcome, ProviderKind, Purpose, Timestamp,
+        UnknownText, Usage,
     },
 };
 
@@ -43,6 +43,32 @@ pub(super) fn time_or_date(text: &str) -> Result<Timestamp, &'static str> {
 /// A parser of dates.
 pub(super) fn date(text: &str) -> Result<Timestamp, &'static str> {
     Timestamp::parse(&format!("{text}T00:00:00Z")).ok_or("write a date, such as 2026-01-31")
+}
+
+/// The beginning of a period: a time, or a duration before now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// A time.
+    Time(Timestamp),
+    /// A duration before now, and the text of it.
+    Age(Duration, String),
+}
+
+impl Since {
+    /// The time.
+    pub(super) fn time(&self, clock: &Clock) -> Timestamp {
+        match self {
+            Self::Time(time) => *time,
+            Self::Age(age, _) => clock().minus(*age),
+        }
+    }
+}
+
+/// A parser of the beginning of a period.
+pub(super) fn since(text: &str) -> Result<Since, &'static str> {
+    let time = Timestamp::parse_time_or_date(text).map(Since::Time);
+    let age = || humantime::parse_duration(text).ok().map(|age| Since::Age(age, text.to_owned()));
+    time.or_else(age).ok_or("write a duration such as 7d or 12h, an RFC 3339 time or a date, such as 2026-01-31T12:00:00Z or 2026-01-31")
 }
 
 /// A check of a duration, which is sent as it is.

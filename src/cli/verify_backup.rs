@@ -43,7 +43,7 @@ pub struct VerifyBackupArgs {
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Output format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
+    #[arg(long, env = "KEYVAULT_OUTPUT", value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
 

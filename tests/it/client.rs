@@ -2,6 +2,9 @@
 
 mod fake;
 mod jobs;
+mod profiles;
+mod references;
+mod tables;
 mod several_urls;
 
 use std::{
@@ -98,7 +101,15 @@ fn every_command_makes_its_one_call() {
             none.clone(),
             false,
         ),
+        (
+            "keys list --name orders --since 2026-01-31",
+            "GET",
+            "/v1/keys?name=orders&created_since=2026-01-31T00%3A00%3A00Z".into(),
+            none.clone(),
+            false,
+        ),
         ("keys show KEY", "GET", key.clone(), none.clone(), false),
+        ("keys verify KEY", "POST", format!("{key}/verify"), json!({}), false),
         ("keys sign KEY --algorithm ed25519 --message-file message", "POST", format!("{key}/sign"), sign.clone(), false),
         ("keys sign KEY --algorithm ed25519 --message-hex 0102", "POST", format!("{key}/sign"), sign.clone(), false),
         ("keys sign KEY --algorithm ed25519 --message-base64 AQI=", "POST", format!("{key}/sign"), sign, false),
@@ -201,6 +212,13 @@ fn every_command_makes_its_one_call() {
                 "/v1/audit/entries?key=orders&certificate={}&to=2026-01-02T00%3A00%3A00Z&since=1d&order=newest&limit=100",
                 "ab".repeat(32)
             ),
+            none.clone(),
+            false,
+        ),
+        (
+            "audit query --since 2026-01-03 --from 2026-01-02 --limit 1",
+            "GET",
+            "/v1/audit/entries?from=2026-01-03T00%3A00%3A00Z&limit=1".into(),
             none.clone(),
             false,
         ),

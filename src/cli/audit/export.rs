@@ -50,6 +50,7 @@ pub struct ExportArgs {
 /// Runs the command.
 pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
     let ExportArgs { format, out, resume, filters } = args;
+    let filters = &filters.resolved(&remote.client).await?;
     match (out, resume) {
         (Place::Standard, false) => {
             let entries = copy(*format, None, filters, remote, &mut BufWriter::new(std::io::stdout())).await?;

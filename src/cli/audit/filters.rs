@@ -2,12 +2,16 @@
 
 use clap::Args;
 
-use crate::cli::value_parsers::{age, certificate, time_or_date, words};
-use crate::client::Call;
-use crate::domain::{JobId, KeyId, NodeName, Operation, Outcome, Timestamp, WrapperKeyId};
+use crate::cli::{
+    Failure,
+    reference::WrapperKeyReference,
+    value_parsers::{Since, certificate, since, time_or_date, words},
+};
+use crate::client::{Call, Client};
+use crate::domain::{JobId, KeyId, NodeName, Operation, Outcome, Timestamp};
 
 /// Which entries.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 #[command(next_help_heading = "Filters: all that are given must match")]
 pub(super) struct FilterArgs {
     /// Entries about this key: its id, the beginning of its id, or its name
@@ -37,24 +41,36 @@ pub(super) struct FilterArgs {
     /// Entries that name this job
     #[arg(long, value_name = "JOB")]
     pub(super) job: Option<JobId>,
-    /// Entries that name this wrapper key
-    #[arg(long, value_name = "ID")]
-    pub(super) wrapper_key: Option<WrapperKeyId>,
+    /// Entries that name this wrapper key: its id, wk-…, or the beginning of its id
+    #[arg(long, value_name = "WRAPPER_KEY")]
+    pub(super) wrapper_key: Option<WrapperKeyReference>,
     /// Not before this time: RFC 3339, or a date (00:00 UTC)
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     pub(super) from: Option<Timestamp>,
     /// Before this time: RFC 3339, or a date (00:00 UTC)
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     pub(super) to: Option<Timestamp>,
-    /// Not older than this, such as 1d or 12h, by the clock of the vault
-    #[arg(long, value_name = "DURATION", value_parser = age)]
-    pub(super) since: Option<String>,
+    /// Not older than this: a duration such as 1d or 12h, by the clock of the vault, or a time as for --from
+    #[arg(long, value_name = "DURATION|TIME", value_parser = since)]
+    pub(super) since: Option<Since>,
     /// Only entries after this one: continue after the last entry that you have
     #[arg(long, value_name = "SEQUENCE")]
     pub(super) after: Option<u64>,
 }
 
 impl FilterArgs {
+    /// The filters with the whole id of the wrapper key.
+    ///
+    /// # Errors
+    /// As [`WrapperKeyReference::resolve`].
+    pub(super) async fn resolved(&self, client: &Client) -> Result<Self, Failure> {
+        let wrapper_key = match &self.wrapper_key {
+            Some(key) => Some(WrapperKeyReference::Id(key.resolve(client).await?)),
+            None => None,
+        };
+        Ok(Self { wrapper_key, ..self.clone() })
+    }
+
     /// The call with these filters, all entries after `after`.
     pub(super) fn query(&self, call: Call, after: Option<u64>) -> Call {
         let Self {
@@ -73,6 +89,11 @@ impl FilterArgs {
             since,
             after: _,
         } = self;
+        let (age, time) = match since {
+            Some(Since::Age(_, text)) => (Some(text), None),
+            Some(Since::Time(time)) => (None, Some(*time)),
+            None => (None, None),
+        };
         let is_id = key_id.as_ref().is_some_and(|text| text.parse::<KeyId>().is_ok());
         call.query_if(if is_id { "key_id" } else { "key" }, key_id.as_ref())
             .query_if("node", node.as_ref())
@@ -83,10 +104,10 @@ impl FilterArgs {
             .query_if("request_id", request_id.as_ref())
             .query_if("trace_id", trace_id.as_ref())
             .query_if("job", *job)
-            .query_if("wrapper_key", *wrapper_key)
-            .query_if("from", *from)
+            .query_if("wrapper_key", wrapper_key.as_ref())
+            .query_if("from", (*from).max(time))
             .query_if("to", *to)
-            .query_if("since", since.as_ref())
+            .query_if("since", age)
             .query_if("after", after)
     }
 }

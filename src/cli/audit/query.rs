@@ -13,10 +13,20 @@ use crate::cli::{
     Failure,
     connection::Remote,
     output::{ListArgs, ListPrinter},
+    table::{Column, column, optional},
 };
 use crate::client::Call;
 
-const COLUMNS: &[&str] = &["sequence", "at", "principal", "operation", "outcome", "reason", "node", "key_id"];
+const COLUMNS: &[Column] = &[
+    column("sequence"),
+    column("at"),
+    column("principal"),
+    column("operation"),
+    column("outcome"),
+    optional("reason"),
+    optional("node"),
+    column("key_id"),
+];
 
 /// The most entries of one page of the vault. A longer list is a stream.
 const LARGEST_PAGE: u32 = 1000;
@@ -40,6 +50,7 @@ pub struct QueryArgs {
 /// Runs the command.
 pub(super) async fn run(args: &QueryArgs, remote: &Remote) -> Result<(), Failure> {
     let QueryArgs { filters, newest, page } = args;
+    let filters = &filters.resolved(&remote.client).await?;
     let limit = page.limit.or(newest.then_some(NEWEST));
     match limit {
         Some(limit) if limit <= LARGEST_PAGE => {
@@ -60,7 +71,7 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
         None => ExportStream::begin_with_first(remote, filters).await?,
         after => ExportStream::begin(remote, filters, after).await?,
     };
-    let mut list = ListPrinter::new(std::io::stdout(), remote.format, COLUMNS);
+    let mut list = remote.list_printer(COLUMNS);
     let (mut left, mut next_cursor, mut waiting) = (page.limit, None, Vec::new());
     while left != Some(0) {
         let Some((line, bytes)) = export.next().await? else {
@@ -80,7 +91,7 @@ async fn stream(filters: &FilterArgs, page: &ListArgs, remote: &Remote) -> Resul
     list.end(next_cursor.as_deref())
 }
 
-fn print<W: std::io::Write>(list: &mut ListPrinter<'_, W>, waiting: &mut Vec<Box<RawValue>>) -> Result<(), Failure> {
+fn print<W: std::io::Write>(list: &mut ListPrinter<W>, waiting: &mut Vec<Box<RawValue>>) -> Result<(), Failure> {
     list.items(&waiting.iter().map(|raw| &**raw).collect::<Vec<_>>())?;
     waiting.clear();
     Ok(())

@@ -13,7 +13,7 @@ use crate::audit::Entry;
 use crate::cli::{
     Failure,
     connection::Remote,
-    output::ListPrinter,
+    table::{Column, column, optional},
     value_parsers::{certificate, date, words},
 };
 use crate::client::{Answer, Call};
@@ -56,8 +56,9 @@ pub struct SummaryArgs {
 
 /// Runs the command.
 pub(super) async fn run(args: SummaryArgs, remote: &Remote) -> Result<(), Failure> {
-    let columns: Vec<&str> = args.by.iter().map(|dimension| field(*dimension)).chain(["calls", "entries", "first_at", "last_at"]).collect();
-    let mut list = ListPrinter::new(std::io::stdout(), remote.format, &columns);
+    let counted = [column("calls"), column("entries"), optional("first_at"), optional("last_at")];
+    let columns: Vec<Column> = args.by.iter().map(|dimension| column(field(*dimension))).chain(counted).collect();
+    let mut list = remote.list_printer(&columns);
     if args.recount {
         let items = recount(&args, remote).await?;
         let items = items.iter().map(serde_json::value::to_raw_value).collect::<Result<Vec<_>, _>>().map_err(std::io::Error::from)?;

@@ -20,8 +20,8 @@ use clap::{Args, ValueEnum};
 use self::load::{Load, Pace};
 use self::target::BenchTarget;
 use self::vault_target::VaultTarget;
-use super::{ConnectionArgs, Failure, value_parsers::words};
-use crate::domain::{Algorithm, KeyId, KeySpec, NodeName};
+use super::{ConnectionArgs, Failure, reference::KeyReference, value_parsers::words};
+use crate::domain::{Algorithm, KeySpec, NodeName};
 
 /// The options of a load.
 #[derive(Debug, Clone, Args)]
@@ -35,9 +35,9 @@ pub struct BenchArgs {
     /// The algorithm; the first one of the operation if absent
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Option<Algorithm>,
-    /// Use this key
-    #[arg(long, conflicts_with_all = ["node", "key_ids_file"])]
-    key_id: Option<KeyId>,
+    /// Use this key: its id, the beginning of its id, or its name
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["node", "key_ids_file"])]
+    key_id: Option<KeyReference>,
     /// Use the keys in this file in turn, one id per line; `cold` uses each once
     #[arg(long, value_name = "FILE", conflicts_with = "node")]
     key_ids_file: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! A Canton Key Vault under load.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
@@ -90,7 +90,7 @@ impl VaultTarget {
                 keys.push(BenchKey::of(&self.client.create("/v1/keys", &body).await?)?);
             }
         } else {
-            for id in known_ids(args)? {
+            for id in self.known_ids(args).await? {
                 // A key is read only if its public key is needed, because reading it adds an audit entry.
                 let needed = args.operation == BenchOperation::Decrypt && algorithm != Algorithm::Aes256Gcm;
                 let key = if needed { self.client.get(&format!("/v1/keys/{id}")).await? } else { json!({ "id": id }) };
@@ -101,6 +101,14 @@ impl VaultTarget {
             return Err(Failure::Usage("say which key: --key-id ID, --key-ids-file FILE, or --node NODE to create some".into()));
         }
         Ok(keys)
+    }
+
+    async fn known_ids(&self, args: &BenchArgs) -> Result<Vec<String>, Failure> {
+        match (&args.key_ids_file, &args.key_id) {
+            (Some(path), _) => ids_in_file(path),
+            (None, Some(key)) => Ok(vec![key.resolve(&self.client).await?.to_string()]),
+            (None, None) => Ok(Vec::new()),
+        }
     }
 
     async fn call(
@@ -138,10 +146,7 @@ impl VaultTarget {
     }
 }
 
-fn known_ids(args: &BenchArgs) -> Result<Vec<String>, Failure> {
-    let Some(path) = &args.key_ids_file else {
-        return Ok(args.key_id.iter().map(ToString::to_string).collect());
-    };
+fn ids_in_file(path: &Path) -> Result<Vec<String>, Failure> {
     let wrong = |what: String| Failure::Usage(format!("--key-ids-file {}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -22,6 +22,7 @@ use crate::{
         connection::Remote,
         input::{NewFile, Place},
         keys::export::key_pair_file,
+        reference::KeyReference,
         value_parsers::words,
     },
     client::{Call, ClientError},
@@ -36,9 +37,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[cfg_attr(feature = "postgresql", command(group = clap::ArgGroup::new("target").required(true).args(["out_dir", "database_url"])))]
 pub struct ExportNodeArgs {
-    /// The keys. Default: every signing and encryption key of the node that is not destroyed
-    #[arg(value_name = "ID")]
-    ids: Vec<KeyId>,
+    /// The keys: ids, beginnings of ids, or names. Default: every signing and encryption key of the node that is not destroyed
+    #[arg(value_name = "KEY")]
+    ids: Vec<KeyReference>,
     /// The node whose keys are exported
     #[arg(long)]
     node: NodeName,
@@ -107,10 +108,11 @@ async fn to_export(args: &ExportNodeArgs, remote: &Remote) -> Result<Vec<ListedK
         return listed(&args.node, remote).await;
     }
     let mut found = Vec::with_capacity(args.ids.len());
-    for id in &args.ids {
+    for key in &args.ids {
+        let id = key.resolve(&remote.client).await?;
         let shown = match remote.client.get(&format!("/v1/keys/{id}")).await {
             // The role `exporter` alone shows no keys. The export itself is then the first to say what is wrong.
-            Err(ClientError::Problem(problem)) if problem.status == 403 => ListedKey::unknown(*id),
+            Err(ClientError::Problem(problem)) if problem.status == 403 => ListedKey::unknown(id),
             shown => ListedKey::read(&shown?)?,
         };
         if let Some(node) = shown.node.as_ref().filter(|node| **node != args.node) {

@@ -15,6 +15,7 @@ use crate::{
         connection::Remote,
         input::{NewFile, Place, base64_secret, from_base64},
         output::printable,
+        reference::KeyArg,
     },
     client::Call,
     domain::{Algorithm, KeyId, SignatureFormat},
@@ -24,8 +25,8 @@ use crate::{
 /// The options of `canton sign-topology`.
 #[derive(Debug, Args)]
 pub struct SignTopologyArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// Files with prepared transactions (.prep). Several files get one signature over their combined hash
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -49,7 +50,8 @@ pub(super) async fn run(args: &SignTopologyArgs, remote: &Remote) -> Result<(), 
     if args.cert_out.is_some() && args.files.len() > 1 {
         return Err(Failure::Usage("--cert-out is for one file. Several get the extension .cert".into()));
     }
-    let KeyId::Pair(signed_by) = args.id else {
+    let id = args.key.id(&remote.client).await?;
+    let KeyId::Pair(signed_by) = id else {
         return Err(Failure::Usage("a symmetric key does not sign".into()));
     };
     let mut prepared = Vec::with_capacity(args.files.len());
@@ -64,7 +66,7 @@ pub(super) async fn run(args: &SignTopologyArgs, remote: &Remote) -> Result<(), 
         eprintln!("{}", file.display());
         lines(&shown).for_each(|line| eprintln!("  {}", printable(line)));
     }
-    confirm(&format!("Sign with {}?", args.id), args.yes)?;
+    confirm(&format!("Sign with {id}?"), args.yes)?;
     let outs: Vec<PathBuf> = match &args.cert_out {
         Some(out) => vec![out.clone()],
         None => args.files.iter().map(|file| file.with_extension("cert")).collect(),
@@ -76,7 +78,7 @@ pub(super) async fn run(args: &SignTopologyArgs, remote: &Remote) -> Result<(), 
         [one] => json!({ "transaction": one }),
         several => json!({ "transactions": several }),
     };
-    let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/sign-topology", args.id)).json(&body)?).await?;
+    let answer = remote.client.success(Call::post(&format!("/v1/keys/{id}/sign-topology")).json(&body)?).await?;
     let Signed { algorithm, signature, signature_format } = answer.parse()?;
     let bytes = from_base64(&signature, "signature")?;
     let signature = TopologySignature { bytes: &bytes, format: signature_format, algorithm, signed_by };

@@ -9,17 +9,18 @@ use crate::{
         Failure,
         connection::Remote,
         input::{CiphertextArgs, MessageArgs, NewFile, Place, base64_secret, from_base64},
+        reference::KeyArg,
         value_parsers::words,
     },
     client::Call,
-    domain::{Algorithm, KeyId},
+    domain::Algorithm,
 };
 
 /// The options of `keys sign`.
 #[derive(Debug, Args)]
 pub struct SignArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The signing algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Algorithm,
@@ -33,8 +34,8 @@ pub struct SignArgs {
 /// The options of `keys decrypt`.
 #[derive(Debug, Args)]
 pub struct DecryptArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The encryption algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Algorithm,
@@ -48,8 +49,8 @@ pub struct DecryptArgs {
 /// The options of `keys encrypt`.
 #[derive(Debug, Args)]
 pub struct EncryptArgs {
-    /// Id of the symmetric key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The encryption algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Option<Algorithm>,
@@ -75,28 +76,31 @@ struct Decrypted<'a> {
 
 /// Signs and prints the signature.
 pub(super) async fn sign(args: &SignArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let out = args.out.as_ref().map(NewFile::create).transpose()?;
     let message = base64_secret(&args.message.read()?);
     let body = json!({ "algorithm": args.algorithm, "message": *message });
-    let answer = remote.client.post(&format!("/v1/keys/{}/sign", args.id), &body).await?;
+    let answer = remote.client.post(&format!("/v1/keys/{id}/sign"), &body).await?;
     print_or_write(remote, &answer, "signature", out)
 }
 
 /// Decrypts and writes the plaintext.
 pub(super) async fn decrypt(args: &DecryptArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let out = NewFile::create(&args.out)?;
     let body = json!({ "algorithm": args.algorithm, "ciphertext": *base64_secret(&args.ciphertext.read()?) });
-    let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/decrypt", args.id)).json(&body)?).await?;
+    let answer = remote.client.success(Call::post(&format!("/v1/keys/{id}/decrypt")).json(&body)?).await?;
     let Decrypted { plaintext } = answer.parse()?;
     remote.write_secret(&answer, out, &from_base64(plaintext, "plaintext")?)
 }
 
 /// Encrypts and prints the ciphertext.
 pub(super) async fn encrypt(args: &EncryptArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let out = args.out.as_ref().map(NewFile::create).transpose()?;
     let plaintext = base64_secret(&args.plaintext_file.read("--plaintext-file")?);
     let body = EncryptBody { algorithm: args.algorithm, plaintext: &plaintext };
-    let answer = remote.client.json(Call::post(&format!("/v1/keys/{}/encrypt", args.id)).json(&body)?).await?;
+    let answer = remote.client.json(Call::post(&format!("/v1/keys/{id}/encrypt")).json(&body)?).await?;
     print_or_write(remote, &answer, "ciphertext", out)
 }
 

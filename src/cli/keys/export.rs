@@ -10,6 +10,7 @@ use crate::{
         Failure,
         connection::Remote,
         input::{NewFile, Place, from_base64},
+        reference::KeyArg,
         value_parsers::words,
     },
     client::{Answer, Call},
@@ -20,8 +21,8 @@ use crate::{
 /// The options of `keys export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The format of the file
     #[arg(long, value_enum)]
     format: MaterialFormat,
@@ -52,10 +53,11 @@ struct Exported<'a> {
 
 /// Exports the key.
 pub(super) async fn run(args: &ExportArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let out = NewFile::create(&args.out)?;
     let password = args.password_file.as_ref().map(|place| place.read_password("--password-file")).transpose()?;
     let password = password.as_ref().map(|password| password.as_str());
-    let answer = call(args.id, args.format, args.canton_version, password, remote).await?;
+    let answer = call(id, args.format, args.canton_version, password, remote).await?;
     remote.write_secret(&answer, out, &material(&answer)?)
 }
 

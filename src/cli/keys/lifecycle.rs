@@ -4,23 +4,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Failure, confirmation::StepArgs, connection::Remote, value_parsers::words},
+    cli::{Failure, confirmation::StepArgs, connection::Remote, reference::KeyArg, value_parsers::words},
     client::Call,
     domain::{KeyId, KeyName, MappingKind, Operation},
 };
 
-/// The key.
-#[derive(Debug, Args)]
-pub struct KeyArgs {
-    /// Id of the key
-    id: KeyId,
-}
-
 /// The key that is superseded.
 #[derive(Debug, Args)]
 pub struct SupersedeArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     #[command(flatten)]
     step: StepArgs,
 }
@@ -28,8 +21,8 @@ pub struct SupersedeArgs {
 /// The key, and the waiting time.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// Destroy the key after this many days, at least 7
     #[arg(long, value_parser = clap::value_parser!(u32).range(7..))]
     days: Option<u32>,
@@ -40,8 +33,8 @@ pub struct DeleteArgs {
 /// The key, and what it may sign.
 #[derive(Debug, Args)]
 pub struct RestrictArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// Limit the key to topology transactions, which the vault decodes before it signs
     #[arg(long, required_unless_present = "lift")]
     topology_only: bool,
@@ -56,8 +49,8 @@ pub struct RestrictArgs {
 /// The key, and its new name.
 #[derive(Debug, Args)]
 pub struct RenameArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The new name
     #[arg(required_unless_present = "remove")]
     name: Option<KeyName>,
@@ -68,65 +61,70 @@ pub struct RenameArgs {
 
 /// Gives the key another name or none, and prints the key.
 pub(super) async fn rename(args: &RenameArgs, remote: &Remote) -> Result<(), Failure> {
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/name", args.id), &json!({ "name": args.name })).await?)
+    let id = args.key.id(&remote.client).await?;
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/name"), &json!({ "name": args.name })).await?)
 }
 
 /// Restricts what the key may sign, and prints the key.
 pub(super) async fn restrict(args: &RestrictArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let body = match &args.mappings {
         Some(mappings) => json!({ "topology_only": args.topology_only, "mappings": mappings }),
         None => json!({ "topology_only": args.topology_only }),
     };
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/signing-restriction", args.id), &body).await?)
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/signing-restriction"), &body).await?)
 }
 
 /// Changes the state and prints the key.
-pub(super) async fn transition(args: &KeyArgs, step: &str, remote: &Remote) -> Result<(), Failure> {
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/{step}", args.id), &json!({})).await?)
+pub(super) async fn transition(args: &KeyArg, step: &str, remote: &Remote) -> Result<(), Failure> {
+    let id = args.id(&remote.client).await?;
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/{step}"), &json!({})).await?)
 }
 
 /// Creates the successor and prints it. The call has an idempotency key, so that a lost connection does not create two.
-pub(super) async fn rotate(args: &KeyArgs, remote: &Remote) -> Result<(), Failure> {
-    remote.print(&remote.client.create(&format!("/v1/keys/{}/rotate", args.id), &json!({})).await?)
+pub(super) async fn rotate(args: &KeyArg, remote: &Remote) -> Result<(), Failure> {
+    let id = args.id(&remote.client).await?;
+    remote.print(&remote.client.create(&format!("/v1/keys/{id}/rotate"), &json!({})).await?)
 }
 
 /// Ends the signing of the key, after a confirmation, and prints the key.
 pub(super) async fn supersede(args: &SupersedeArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = args.key.id(&remote.client).await?;
     let effect = "The key never signs or encrypts again. It still decrypts. This cannot be undone. Its successor must be in use already.";
-    let plan = plan(args.id, Operation::SupersedeKey, effect, remote);
-    if !args.step.decide(remote, &format!("Supersede the key {}?", args.id), plan).await? {
+    let plan = plan(id, Operation::SupersedeKey, effect, remote);
+    if !args.step.decide(remote, &format!("Supersede the key {id}?"), plan).await? {
         return Ok(());
     }
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/supersede", args.id), &json!({})).await?)
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/supersede"), &json!({})).await?)
 }
 
 /// Schedules the deletion, after a confirmation, and prints the key.
 pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
-    let days = args.days.unwrap_or(30);
+    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(30));
     let effect = format!(
         "The vault refuses every use of the key from now on, and destroys it in {days} days. Until then `keys cancel-deletion` restores it. \
          Afterwards only a backup has it."
     );
-    let plan = plan(args.id, Operation::DeleteKey, &effect, remote);
-    if !args.step.decide(remote, &format!("Delete the key {} in {days} days?", args.id), plan).await? {
+    let plan = plan(id, Operation::DeleteKey, &effect, remote);
+    if !args.step.decide(remote, &format!("Delete the key {id} in {days} days?"), plan).await? {
         return Ok(());
     }
-    remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{}", args.id)).query_if("days", args.days)).await?)
+    remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{id}")).query_if("days", args.days)).await?)
 }
 
 /// Withdraws the key, after a confirmation, and prints it.
 pub(super) async fn withdraw(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
-    let days = args.days.unwrap_or(30);
+    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(30));
     let effect = format!(
         "The key was imported and never used. The vault refuses every use of it from now on, and destroys it in {days} days. Until then `keys \
          cancel-deletion` restores it. Afterwards it can be imported again with --replace-destroyed."
     );
-    let plan = plan(args.id, Operation::WithdrawKey, &effect, remote);
-    if !args.step.decide(remote, &format!("Withdraw the key {}, and destroy it in {days} days?", args.id), plan).await? {
+    let plan = plan(id, Operation::WithdrawKey, &effect, remote);
+    if !args.step.decide(remote, &format!("Withdraw the key {id}, and destroy it in {days} days?"), plan).await? {
         return Ok(());
     }
     let body = args.days.map_or_else(|| json!({}), |days| json!({ "days": days }));
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/withdraw", args.id), &body).await?)
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/withdraw"), &body).await?)
 }
 
 /// What the step would do to which key.

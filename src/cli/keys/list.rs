@@ -10,13 +10,25 @@ use crate::{
         Failure,
         connection::Remote,
         output::ListArgs,
-        value_parsers::{time, words},
+        reference::KeyArg,
+        table::{Column, column, optional},
+        value_parsers::{Since, since, time, words},
     },
     client::Call,
-    domain::{Class, KeyId, KeyState, NodeName, Purpose, Timestamp},
+    domain::{Class, KeyName, KeyState, NodeName, Purpose, Timestamp},
+    server::run::clock,
 };
 
-const COLUMNS: &[&str] = &["id", "node", "name", "purpose", "spec", "usage", "class", "state"];
+const COLUMNS: &[Column] = &[
+    column("id"),
+    column("node"),
+    column("name"),
+    optional("purpose"),
+    column("spec"),
+    optional("usage"),
+    optional("class"),
+    column("state"),
+];
 
 /// The filters.
 #[derive(Debug, Args)]
@@ -33,6 +45,12 @@ pub struct ListKeysArgs {
     /// Only keys of this class
     #[arg(long, value_parser = words::<Class>())]
     class: Option<Class>,
+    /// Only keys with exactly this name
+    #[arg(long)]
+    name: Option<KeyName>,
+    /// Only keys created at this time or later: RFC 3339, a date (00:00 UTC), or a duration before now, such as 7d
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Since>,
     /// Only keys created before this time, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = time)]
     created_before: Option<Timestamp>,
@@ -43,8 +61,8 @@ pub struct ListKeysArgs {
 /// The key, and the format.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// Print only the public key, as PEM
     #[arg(long)]
     public_key: bool,
@@ -52,13 +70,16 @@ pub struct ShowArgs {
 
 /// Lists keys.
 pub(super) async fn run(args: &ListKeysArgs, remote: &Remote) -> Result<(), Failure> {
-    let ListKeysArgs { node, purpose, state, class, created_before, page } = args;
+    let ListKeysArgs { node, purpose, state, class, name, since, created_before, page } = args;
+    let since = since.as_ref().map(|since| since.time(&clock()));
     let call = || {
         Call::get("/v1/keys")
             .query_if("node", node.as_ref())
             .query_if("purpose", *purpose)
             .query_if("state", *state)
             .query_if("class", *class)
+            .query_if("name", name.as_ref())
+            .query_if("created_since", since)
             .query_if("created_before", *created_before)
     };
     remote.print_list(COLUMNS, page, call).await
@@ -66,7 +87,8 @@ pub(super) async fn run(args: &ListKeysArgs, remote: &Remote) -> Result<(), Fail
 
 /// Prints a key.
 pub(super) async fn show(args: &ShowArgs, remote: &Remote) -> Result<(), Failure> {
-    let key = remote.client.get(&format!("/v1/keys/{}", args.id)).await?;
+    let id = args.key.id(&remote.client).await?;
+    let key = remote.client.get(&format!("/v1/keys/{id}")).await?;
     if !args.public_key {
         return remote.print(&key);
     }

@@ -8,10 +8,11 @@ mod lifecycle;
 mod list;
 mod reseal;
 mod sign_batch;
+mod verify;
 
 use clap::Subcommand;
 
-use super::{Failure, connection::Remote};
+use super::{Failure, connection::Remote, reference::KeyArg};
 
 /// Commands about keys.
 #[derive(Debug, Subcommand)]
@@ -35,11 +36,11 @@ pub enum KeysCommand {
     /// Export an exportable key to a new file that only its owner can read
     Export(export::ExportArgs),
     /// Enable a disabled or quarantined key
-    Enable(lifecycle::KeyArgs),
+    Enable(KeyArg),
     /// Disable a key: every use is refused until `enable`
-    Disable(lifecycle::KeyArgs),
+    Disable(KeyArg),
     /// Create the linked successor of a long-term key. The old key stays active until `supersede`
-    Rotate(lifecycle::KeyArgs),
+    Rotate(KeyArg),
     /// End the signing of a key that has a successor, permanently
     Supersede(lifecycle::SupersedeArgs),
     /// Limit a signing key to topology transactions, or remove this limit
@@ -49,11 +50,13 @@ pub enum KeysCommand {
     /// Withdraw an imported key that was never used, also a permanent one: use is refused at once, and the key is destroyed after the waiting time
     Withdraw(lifecycle::DeleteArgs),
     /// Cancel a scheduled deletion or withdrawal
-    CancelDeletion(lifecycle::KeyArgs),
+    CancelDeletion(KeyArg),
     /// Give a key another name, or none. Its usages stay
     Rename(lifecycle::RenameArgs),
+    /// Verify that keys open, and that each is the key that its id names
+    Verify(verify::VerifyArgs),
     /// Re-seal one key under a new data key, if its data key may be compromised. The key itself stays the same
-    Reseal(reseal::ResealArgs),
+    Reseal(KeyArg),
     /// Start, show, list and abort jobs that re-seal all keys
     #[command(subcommand)]
     ResealJob(reseal::ResealJobCommand),
@@ -80,6 +83,7 @@ pub(super) async fn run(command: KeysCommand, remote: Remote) -> Result<(), Fail
         KeysCommand::Withdraw(args) => lifecycle::withdraw(&args, &remote).await,
         KeysCommand::CancelDeletion(args) => lifecycle::transition(&args, "cancel-deletion", &remote).await,
         KeysCommand::Rename(args) => lifecycle::rename(&args, &remote).await,
+        KeysCommand::Verify(args) => verify::run(&args, &remote).await,
         KeysCommand::Reseal(args) => reseal::reseal(&args, &remote).await,
         KeysCommand::ResealJob(command) => reseal::job(command, &remote).await,
     }

@@ -3,22 +3,13 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::{
-    cli::{
-        Failure,
-        connection::Remote,
-        job::{AbortJobArgs, RESEALS, ShowJobArgs, WaitArgs},
-        output::ListArgs,
-    },
-    domain::KeyId,
+use crate::cli::{
+    Failure,
+    connection::Remote,
+    job::{AbortJobArgs, RESEALS, ShowJobArgs, WaitArgs},
+    output::ListArgs,
+    reference::KeyArg,
 };
-
-/// The key to re-seal.
-#[derive(Debug, Args)]
-pub struct ResealArgs {
-    /// Id of the key
-    id: KeyId,
-}
 
 /// Options of a job that re-seals all keys.
 #[derive(Debug, Args)]
@@ -41,8 +32,9 @@ pub enum ResealJobCommand {
 }
 
 /// Re-seals a key, and prints it.
-pub(super) async fn reseal(args: &ResealArgs, remote: &Remote) -> Result<(), Failure> {
-    remote.print(&remote.client.post(&format!("/v1/keys/{}/reseal", args.id), &json!({})).await?)
+pub(super) async fn reseal(args: &KeyArg, remote: &Remote) -> Result<(), Failure> {
+    let id = args.id(&remote.client).await?;
+    remote.print(&remote.client.post(&format!("/v1/keys/{id}/reseal"), &json!({})).await?)
 }
 
 /// Runs a command about jobs.

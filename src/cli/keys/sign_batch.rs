@@ -12,10 +12,11 @@ use crate::{
         Failure, Format,
         connection::Remote,
         input::{Place, from_base64},
+        reference::KeyArg,
         value_parsers::words,
     },
     client::Call,
-    domain::{Algorithm, KeyId},
+    domain::Algorithm,
 };
 
 /// The messages of a call together, in base64: its body has at most 64 KiB.
@@ -24,8 +25,8 @@ const MAX_TEXT: usize = 48 * 1024;
 /// The options of `keys sign-batch`.
 #[derive(Debug, Args)]
 pub struct SignBatchArgs {
-    /// Id of the key
-    id: KeyId,
+    #[command(flatten)]
+    key: KeyArg,
     /// The signing algorithm
     #[arg(long, value_parser = words::<Algorithm>())]
     algorithm: Algorithm,
@@ -47,11 +48,12 @@ pub(super) async fn run(args: &SignBatchArgs, remote: &Remote) -> Result<(), Fai
     for (number, line) in (1..).zip(&lines) {
         from_base64(line, "message").map_err(|_| Failure::Usage(format!("--messages: line {number} is not base64")))?;
     }
+    let id = args.key.id(&remote.client).await?;
     let mut out = BufWriter::new(std::io::stdout());
     for batch in batches(&lines) {
         let messages: Vec<_> = batch.iter().map(|message| json!({ "message": message })).collect();
         let body = json!({ "algorithm": args.algorithm, "messages": messages });
-        let answer = remote.client.success(Call::post(&format!("/v1/keys/{}/sign-batch", args.id)).json(&body)?).await?;
+        let answer = remote.client.success(Call::post(&format!("/v1/keys/{id}/sign-batch")).json(&body)?).await?;
         let Signed { signatures } = answer.parse()?;
         if signatures.len() != batch.len() {
             return Err(Failure::Unexpected("the answer has another number of signatures".into()));

@@ -12,11 +12,22 @@ use super::{
     connection::Remote,
     job::{AbortJobArgs, ROTATIONS, ShowJobArgs, WaitArgs},
     output::ListArgs,
+    reference::WrapperKeyReference,
+    table::{Column, column, optional},
 };
 use crate::client::Call;
-use crate::domain::WrapperKeyId;
 
-const COLUMNS: &[&str] = &["id", "provider", "state", "health", "keys", "left", "regions", "reference", "created_at"];
+const COLUMNS: &[Column] = &[
+    column("id"),
+    column("provider"),
+    column("state"),
+    column("health"),
+    column("keys"),
+    column("left"),
+    optional("regions"),
+    optional("created_at"),
+    optional("reference"),
+];
 
 /// Commands about wrapper keys.
 #[derive(Debug, Subcommand)]
@@ -61,15 +72,17 @@ pub enum RotationCommand {
 /// The wrapper key.
 #[derive(Debug, Args)]
 pub struct IdArgs {
-    /// Id of the wrapper key, wk-…
-    id: WrapperKeyId,
+    /// Id of the wrapper key, wk-…, or its beginning
+    #[arg(value_name = "WRAPPER_KEY")]
+    id: WrapperKeyReference,
 }
 
 /// The wrapper key that is retired.
 #[derive(Debug, Args)]
 pub struct RetireArgs {
-    /// Id of the wrapper key, wk-…
-    id: WrapperKeyId,
+    /// Id of the wrapper key, wk-…, or its beginning
+    #[arg(value_name = "WRAPPER_KEY")]
+    id: WrapperKeyReference,
     #[command(flatten)]
     step: StepArgs,
 }
@@ -77,9 +90,9 @@ pub struct RetireArgs {
 /// The target of a rotation.
 #[derive(Debug, Args)]
 pub struct StartRotationArgs {
-    /// Id of the wrapper key that becomes active, wk-…
-    #[arg(long, value_name = "ID")]
-    to: WrapperKeyId,
+    /// Id of the wrapper key that becomes active, wk-…, or its beginning
+    #[arg(long, value_name = "WRAPPER_KEY")]
+    to: WrapperKeyReference,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -87,8 +100,9 @@ pub struct StartRotationArgs {
 /// The wrapper key and the region.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
-    /// Id of the wrapper key, wk-…
-    id: WrapperKeyId,
+    /// Id of the wrapper key, wk-…, or its beginning
+    #[arg(value_name = "WRAPPER_KEY")]
+    id: WrapperKeyReference,
     /// The region of the replica
     #[arg(long)]
     region: String,
@@ -96,15 +110,16 @@ pub struct ReplicateArgs {
 
 /// Runs the command.
 pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), Failure> {
-    let post = async |id: WrapperKeyId, operation: &str, body| {
-        remote.print(&remote.client.post(&format!("/v1/wrapper-keys/{id}/{operation}"), &body).await?)
-    };
     match command {
         WrapperCommand::Create(args) => add::create(&args, &remote).await,
         WrapperCommand::Register(args) => add::register(&args, &remote).await,
         WrapperCommand::List(page) => remote.print_list(COLUMNS, &page, || Call::get("/v1/wrapper-keys")).await,
-        WrapperCommand::Show(IdArgs { id }) => remote.print(&remote.client.get(&format!("/v1/wrapper-keys/{id}")).await?),
+        WrapperCommand::Show(IdArgs { id }) => {
+            let id = id.resolve(&remote.client).await?;
+            remote.print(&remote.client.get(&format!("/v1/wrapper-keys/{id}")).await?)
+        }
         WrapperCommand::Rotation(RotationCommand::Start(StartRotationArgs { to, wait })) => {
+            let to = to.resolve(&remote.client).await?;
             ROTATIONS.start(&json!({ "to": to }), wait, &remote).await
         }
         WrapperCommand::Rotation(RotationCommand::Show(args)) => ROTATIONS.show(&args, &remote).await,
@@ -112,12 +127,16 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
         WrapperCommand::Rotation(RotationCommand::List(page)) => ROTATIONS.list(&page, &remote).await,
         WrapperCommand::Rotation(RotationCommand::Abort(args)) => ROTATIONS.abort(&args, &remote).await,
         WrapperCommand::Retire(args) => retire(&args, &remote).await,
-        WrapperCommand::Replicate(ReplicateArgs { id, region }) => post(id, "replicas", json!({ "region": region })).await,
+        WrapperCommand::Replicate(ReplicateArgs { id, region }) => {
+            let id = id.resolve(&remote.client).await?;
+            remote.print(&remote.client.post(&format!("/v1/wrapper-keys/{id}/replicas"), &json!({ "region": region })).await?)
+        }
     }
 }
 
 /// Retires a wrapper key, after a confirmation, and prints it.
 async fn retire(RetireArgs { id, step }: &RetireArgs, remote: &Remote) -> Result<(), Failure> {
+    let id = id.resolve(&remote.client).await?;
     let path = format!("/v1/wrapper-keys/{id}/retire");
     let plan = async {
         let wrapper_key = remote.client.json(Call::post(&path).query("dry_run", "true").json(&json!({}))?).await?;

@@ -9,14 +9,34 @@ use crate::{
     cli::{
         Failure, Format,
         output::{ListPrinter, print_to, printable},
+        table::{Column, column},
     },
 };
 
-/// The columns of calls, and of those that something explains.
-const CALL: &[&str] = &["at", "action", "place", "principal", "source", "key", "error", "about"];
-const EXPLAINED: &[&str] = &["by", "at", "action", "place", "principal", "source", "key", "error", "about"];
+/// The columns of calls, and of those that something explains. They are evidence, so that no value is shortened, whatever the width of the output.
+const CALL: &[Column] = &[
+    column("at"),
+    column("action"),
+    column("place"),
+    column("principal"),
+    column("source"),
+    column("key"),
+    column("error"),
+    column("about"),
+];
+const EXPLAINED: &[Column] = &[
+    column("by"),
+    column("at"),
+    column("action"),
+    column("place"),
+    column("principal"),
+    column("source"),
+    column("key"),
+    column("error"),
+    column("about"),
+];
 /// The columns of calls that are not in the files.
-const MISSING: &[&str] = &["at", "request_id", "by", "operation"];
+const MISSING: &[Column] = &[column("at"), column("request_id"), column("by"), column("operation")];
 
 /// Prints the result.
 ///
@@ -34,7 +54,7 @@ pub(super) fn report(found: &Reconciled, wrapper_keys: usize, format: Format) ->
                 writeln!(out, "\n{title}")?;
                 let raw: Vec<Box<RawValue>> = items.iter().filter_map(|item| serde_json::value::to_raw_value(item).ok()).collect();
                 let raw: Vec<&RawValue> = raw.iter().map(AsRef::as_ref).collect();
-                let mut list = ListPrinter::new(&mut out, format, columns);
+                let mut list = ListPrinter::new(&mut out, format, columns, usize::MAX);
                 list.items(&raw)?;
                 list.end(None)?;
             }
@@ -84,7 +104,7 @@ fn summary(found: &Reconciled, wrapper_keys: usize) -> Vec<String> {
     lines
 }
 
-type Section = (String, &'static [&'static str], Vec<Value>);
+type Section = (String, &'static [Column], Vec<Value>);
 
 /// The lists that are not empty, with their titles.
 fn sections(found: &Reconciled) -> Vec<Section> {
@@ -108,7 +128,7 @@ fn sections(found: &Reconciled) -> Vec<Section> {
     .collect()
 }
 
-fn section<T>(title: &str, columns: &'static [&'static str], list: &Listed<T>, item: fn(&T) -> Value) -> Option<Section> {
+fn section<T>(title: &str, columns: &'static [Column], list: &Listed<T>, item: fn(&T) -> Value) -> Option<Section> {
     let more = if list.total > list.items.len() as u64 { format!(", the first {}", list.items.len()) } else { String::new() };
     (list.total > 0).then(|| (format!("{title} ({}{more})", list.total), columns, list.items.iter().map(item).collect()))
 }
