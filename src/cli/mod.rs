@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod canton;
 mod check;
+mod completions;
 mod confirmation;
 mod connection;
 #[cfg(feature = "dev-pki")]
@@ -90,6 +91,10 @@ pub enum Command {
     Authorize(SingleCommand<admin::AuthorizeArgs>),
     /// Put load on a vault and measure it
     Bench(SingleCommand<bench::BenchArgs>),
+    /// Print a script that completes the command line in a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages of all commands into a folder
+    Man(completions::ManArgs),
 }
 
 /// A command with subcommands that call a vault.
@@ -163,6 +168,8 @@ impl Command {
             Self::Whoami(SingleCommand { connection, .. }) => on(&connection, admin::whoami),
             Self::Authorize(SingleCommand { connection, args }) => on(&connection, |remote| admin::authorize(args, remote)),
             Self::Bench(SingleCommand { connection, args }) => bench::run(&connection, &args),
+            Self::Completions(args) => completions::completions(&args),
+            Self::Man(args) => completions::man(&args),
         }
     }
 
@@ -171,7 +178,7 @@ impl Command {
         match self {
             #[cfg(feature = "dev-pki")]
             Self::Dev(_) => Format::Text,
-            Self::Serve(_) => Format::Text,
+            Self::Serve(_) | Self::Completions(_) | Self::Man(_) => Format::Text,
             Self::Check(args) => args.output,
             Self::Backup(args) => args.output,
             Self::VerifyBackup(args) => args.output,
@@ -263,6 +270,10 @@ mod tests {
             "keys list --name orders --since 7d",
             "keys list --since 2026-01-31 --profile p --profiles f --output table",
             "wrapper show wk-0011",
+            "completions bash",
+            "completions zsh",
+            "completions fish",
+            "man d",
             "keys reseal-job start --wait",
             "keys reseal-job show --wait",
             "keys reseal-job abort job-001122334455",
@@ -348,6 +359,7 @@ mod tests {
             ("keys verify", MissingRequiredArgument),
             ("keys verify ID --all", ArgumentConflict),
             ("keys verify ID --node n", ArgumentConflict),
+            ("completions tcsh", InvalidValue),
             ("keys reseal", MissingRequiredArgument),
             ("keys reseal ID --wait", UnknownArgument),
             ("wrapper rotation start --wait", MissingRequiredArgument),

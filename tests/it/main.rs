@@ -32,6 +32,7 @@ mod canton_vectors;
 mod checkpoints;
 mod checks;
 mod client;
+mod command_line;
 mod connections;
 mod corrections;
 mod data_at_rest;
