@@ -36,6 +36,7 @@ use self::routes::Operations;
 
 pub use self::{
     audit::entries::AuditEntry,
+    docs::documentation_pages,
     extract::BODY_LIMIT,
     keys::{
         Key, KeyWrap,

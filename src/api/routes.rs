@@ -2,12 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use axum::{
-    Router,
-    body::Bytes,
-    http::{Method, header::CONTENT_TYPE},
-    routing::{MethodRouter, get},
-};
+use axum::{Router, http::Method, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::{RefOr, security::SecurityScheme},
@@ -117,18 +112,8 @@ fn table() -> OpenApiRouter<Arc<Api>> {
 
 /// The routes, with their documentation.
 pub(super) fn router() -> Router<Arc<Api>> {
-    let (router, document) = table().split_for_parts();
-    router
-        .route(tiles::ROUTE, get(tiles::read))
-        .route("/openapi.json", page("application/json", serde_json::to_vec(&document).unwrap_or_default()))
-        .route("/docs", page("text/html; charset=utf-8", docs::page().into()))
-        .route("/docs/errors", page("text/html; charset=utf-8", docs::errors().into()))
-}
-
-/// A page that is made once. All its answers share the same bytes.
-fn page(content_type: &'static str, bytes: Vec<u8>) -> MethodRouter<Arc<Api>> {
-    let bytes = Bytes::from(bytes);
-    get(move || std::future::ready(([(CONTENT_TYPE, content_type)], bytes.clone())))
+    let (router, _) = table().split_for_parts();
+    router.route(tiles::ROUTE, get(tiles::read)).merge(docs::documentation_pages())
 }
 
 /// The OpenAPI 3.1 document, as committed under `openapi/`.
