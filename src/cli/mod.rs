@@ -26,6 +26,7 @@ mod profile;
 mod progress;
 mod reference;
 mod serve;
+mod steps;
 #[cfg(feature = "postgresql")]
 mod store;
 mod table;

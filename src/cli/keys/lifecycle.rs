@@ -4,9 +4,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Failure, confirmation::StepArgs, connection::Remote, reference::KeyArg, value_parsers::words},
+    cli::{
+        Failure,
+        confirmation::StepArgs,
+        connection::Remote,
+        reference::KeyArg,
+        steps::{self, Step},
+        value_parsers::words,
+    },
     client::Call,
-    domain::{KeyId, KeyName, MappingKind, Operation},
+    domain::{KeyId, KeyName, MappingKind},
 };
 
 /// The key that is superseded.
@@ -90,9 +97,8 @@ pub(super) async fn rotate(args: &KeyArg, remote: &Remote) -> Result<(), Failure
 /// Ends the signing of the key, after a confirmation, and prints the key.
 pub(super) async fn supersede(args: &SupersedeArgs, remote: &Remote) -> Result<(), Failure> {
     let id = args.key.id(&remote.client).await?;
-    let effect = "The key never signs or encrypts again. It still decrypts. This cannot be undone. Its successor must be in use already.";
-    let plan = plan(id, Operation::SupersedeKey, effect, remote);
-    if !args.step.decide(remote, &format!("Supersede the key {id}?"), plan).await? {
+    let step = steps::supersede(id);
+    if !args.step.decide(remote, &step.question, plan(id, &step, remote)).await? {
         return Ok(());
     }
     remote.print(&remote.client.post(&format!("/v1/keys/{id}/supersede"), &json!({})).await?)
@@ -100,13 +106,9 @@ pub(super) async fn supersede(args: &SupersedeArgs, remote: &Remote) -> Result<(
 
 /// Schedules the deletion, after a confirmation, and prints the key.
 pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
-    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(30));
-    let effect = format!(
-        "The vault refuses every use of the key from now on, and destroys it in {days} days. Until then `keys cancel-deletion` restores it. \
-         Afterwards only a backup has it."
-    );
-    let plan = plan(id, Operation::DeleteKey, &effect, remote);
-    if !args.step.decide(remote, &format!("Delete the key {id} in {days} days?"), plan).await? {
+    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(steps::DEFAULT_DAYS));
+    let step = steps::delete(id, days);
+    if !args.step.decide(remote, &step.question, plan(id, &step, remote)).await? {
         return Ok(());
     }
     remote.print(&remote.client.json(Call::delete(&format!("/v1/keys/{id}")).query_if("days", args.days)).await?)
@@ -114,13 +116,9 @@ pub(super) async fn delete(args: &DeleteArgs, remote: &Remote) -> Result<(), Fai
 
 /// Withdraws the key, after a confirmation, and prints it.
 pub(super) async fn withdraw(args: &DeleteArgs, remote: &Remote) -> Result<(), Failure> {
-    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(30));
-    let effect = format!(
-        "The key was imported and never used. The vault refuses every use of it from now on, and destroys it in {days} days. Until then `keys \
-         cancel-deletion` restores it. Afterwards it can be imported again with --replace-destroyed."
-    );
-    let plan = plan(id, Operation::WithdrawKey, &effect, remote);
-    if !args.step.decide(remote, &format!("Withdraw the key {id}, and destroy it in {days} days?"), plan).await? {
+    let (id, days) = (args.key.id(&remote.client).await?, args.days.unwrap_or(steps::DEFAULT_DAYS));
+    let step = steps::withdraw(id, days);
+    if !args.step.decide(remote, &step.question, plan(id, &step, remote)).await? {
         return Ok(());
     }
     let body = args.days.map_or_else(|| json!({}), |days| json!({ "days": days }));
@@ -131,7 +129,7 @@ pub(super) async fn withdraw(args: &DeleteArgs, remote: &Remote) -> Result<(), F
 ///
 /// # Errors
 /// The code with which the vault would refuse it.
-async fn plan(id: KeyId, operation: Operation, effect: &str, remote: &Remote) -> Result<Value, Failure> {
+async fn plan(id: KeyId, Step { operation, effect, .. }: &Step, remote: &Remote) -> Result<Value, Failure> {
     let key = remote.client.get(&format!("/v1/keys/{id}")).await?;
     let decision = remote.client.post("/v1/authorize", &json!({ "operation": operation, "key_id": id })).await?;
     if let Some(code) = decision.get("code").and_then(Value::as_str) {

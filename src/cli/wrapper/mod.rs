@@ -13,6 +13,7 @@ use super::{
     job::{AbortJobArgs, ROTATIONS, ShowJobArgs, WaitArgs},
     output::ListArgs,
     reference::WrapperKeyReference,
+    steps::{self, Step},
     table::{Column, column, optional},
 };
 use crate::client::Call;
@@ -138,13 +139,12 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
 async fn retire(RetireArgs { id, step }: &RetireArgs, remote: &Remote) -> Result<(), Failure> {
     let id = id.resolve(&remote.client).await?;
     let path = format!("/v1/wrapper-keys/{id}/retire");
+    let Step { question, effect, .. } = steps::retire(id);
     let plan = async {
         let wrapper_key = remote.client.json(Call::post(&path).query("dry_run", "true").json(&json!({}))?).await?;
-        let effect = "The wraps under this wrapper key are deleted from the store. It never wraps again, and no rotation leads back to it. \
-            This cannot be undone. The key in the KMS stays: older backups open only while it exists.";
         Ok(json!({ "dry_run": true, "effect": effect, "wrapper_key": wrapper_key }))
     };
-    if !step.decide(remote, &format!("Retire the wrapper key {id}?"), plan).await? {
+    if !step.decide(remote, &question, plan).await? {
         return Ok(());
     }
     remote.print(&remote.client.post(&path, &json!({})).await?)
