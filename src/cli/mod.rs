@@ -30,6 +30,7 @@ mod steps;
 #[cfg(feature = "postgresql")]
 mod store;
 mod table;
+mod ui;
 mod value_parsers;
 mod verify_backup;
 mod wrapper;
@@ -90,6 +91,8 @@ pub enum Command {
     Whoami(SingleCommand<NoArgs>),
     /// Explain an authorization decision without performing the operation
     Authorize(SingleCommand<admin::AuthorizeArgs>),
+    /// Serve pages about the vault for a browser on this machine, with your certificate
+    Ui(SingleCommand<ui::UiArgs>),
     /// Put load on a vault and measure it
     Bench(SingleCommand<bench::BenchArgs>),
     /// Print a script that completes the command line in a shell
@@ -168,6 +171,7 @@ impl Command {
             Self::Status(SingleCommand { connection, .. }) => on(&connection, admin::status),
             Self::Whoami(SingleCommand { connection, .. }) => on(&connection, admin::whoami),
             Self::Authorize(SingleCommand { connection, args }) => on(&connection, |remote| admin::authorize(args, remote)),
+            Self::Ui(SingleCommand { connection, args }) => on(&connection, |remote| ui::run(args, remote)),
             Self::Bench(SingleCommand { connection, args }) => bench::run(&connection, &args),
             Self::Completions(args) => completions::completions(&args),
             Self::Man(args) => completions::man(&args),
@@ -194,6 +198,7 @@ impl Command {
             | Self::Status(SingleCommand { connection, .. })
             | Self::Whoami(SingleCommand { connection, .. })
             | Self::Authorize(SingleCommand { connection, .. })
+            | Self::Ui(SingleCommand { connection, .. })
             | Self::Bench(SingleCommand { connection, .. }) => connection.output,
         }
     }
@@ -315,6 +320,7 @@ mod tests {
             "status --output json",
             "whoami",
             "authorize --operation keys.sign --key-id ID --principal dns:x",
+            "ui --listen 127.0.0.1:0 --allow-actions",
             "bench --node n --rate 1000.5 --duration 500ms --warmup 0s --connections 4 --threads 2 --server-pid 1",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());

@@ -50,14 +50,7 @@ impl Call {
         self.target.push(if self.target.contains('?') { '&' } else { '?' });
         self.target.push_str(name);
         self.target.push('=');
-        for byte in value.bytes() {
-            // RFC 3986 §2.3: characters that need no encoding.
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                self.target.push(char::from(byte));
-            } else {
-                let _ = write!(self.target, "%{byte:02X}");
-            }
-        }
+        self.target.push_str(&percent_encoded(value));
         self
     }
 
@@ -116,6 +109,20 @@ impl Call {
         }
         request.body(Full::new(self.body.clone())).map_err(|error| ClientError::Usage(error.to_string()))
     }
+}
+
+/// The value of a query parameter, or one part of a path, percent-encoded.
+pub fn percent_encoded(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        // RFC 3986 §2.3: characters that need no encoding.
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]

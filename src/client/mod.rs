@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-pub use self::call::Call;
+pub use self::call::{Call, percent_encoded};
 pub use self::connector::Connection;
 pub use self::endpoint::{ConnectOptions, Endpoint};
 pub use self::endpoints::{Candidate, Endpoints};

@@ -103,6 +103,7 @@ mod topology_rules;
 mod topology_signing;
 mod topology_vectors;
 mod transport;
+mod ui;
 mod vault_smoke;
 mod verify_backup;
 mod verify_keys;

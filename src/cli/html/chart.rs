@@ -14,7 +14,7 @@ const WIDTH: u32 = 900;
 const TEXT: RGBColor = RGBColor(0x1a, 0x1f, 0x26);
 const LINE: RGBColor = RGBColor(0xd5, 0xda, 0xe1);
 
-/// What a colour stands for, from the lightest to the darkest: they differ in grey too.
+/// What a colour stands for, from the lightest to the darkest: they differ in grey too. The legend has them from [`super::style::LEGEND`].
 const OUTCOMES: [(&str, RGBColor); 3] =
     [("succeeded", RGBColor(0x9e, 0xc5, 0xe3)), ("denied", RGBColor(0xd9, 0x6c, 0x0b)), ("failed", RGBColor(0x4a, 0x14, 0x4f))];
 
@@ -59,9 +59,8 @@ impl Bars {
             figure {
                 (PreEscaped(inside.unwrap_or_default()))
                 ul class="legend" aria-label="Colours" {
-                    @for (name, RGBColor(r, g, b)) in OUTCOMES {
-                        li { span style={ "background:rgb(" (r) "," (g) "," (b) ")" } {} (name) }
-                    }
+                    // The style sheets have the colours, because the pages of `ui` forbid styles in attributes.
+                    @for (name, _) in OUTCOMES { li { span class=(name) {} (name) } }
                 }
                 figcaption { (shown(&self.title)) }
             }
@@ -217,6 +216,14 @@ mod tests {
             assert_eq!((svg.attribute("role"), svg.attribute("width")), (Some("img"), None));
             assert!(text.contains("Calls &lt;by&gt; day") && !text.contains("<script"), "{text}");
             assert!(text.contains("The largest is b &amp; c with 7 calls."), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_legend_has_the_colours_of_the_bars() {
+        for (name, RGBColor(r, g, b)) in OUTCOMES {
+            let rule = format!(".legend .{name} {{ background: #{r:02x}{g:02x}{b:02x}; }}");
+            assert!(super::super::style::LEGEND.contains(&rule), "{rule}");
         }
     }
 

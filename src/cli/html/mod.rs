@@ -14,4 +14,5 @@ mod table;
 
 pub(super) use self::chart::{Bars, stacked_columns, stacked_rows};
 pub(super) use self::page::{Section, list, page, paragraph};
-pub(super) use self::table::{Cell, Column, Table, facts, grouped, seconds, shown};
+pub(super) use self::style::LEGEND;
+pub(super) use self::table::{Cell, Column, Table, facts, grouped, render_table, seconds, shown};

@@ -2,7 +2,10 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{shown, style::STYLE};
+use super::{
+    shown,
+    style::{LEGEND, STYLE},
+};
 
 /// A part with a headline.
 pub(in crate::cli) struct Section {
@@ -29,7 +32,7 @@ pub(in crate::cli) fn page(title: &str, lead: &str, before: &Markup, sections: &
             head {
                 (PreEscaped(head))
                 title { (shown(title)) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(STYLE)) (PreEscaped(LEGEND)) }
             }
             body {
                 header {

@@ -41,8 +41,6 @@ figure { margin: .8rem 0 1rem; }
 figcaption { font-size: .86rem; color: #4a5563; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: system-ui, Arial, "DejaVu Sans", sans-serif; }
-.legend { display: flex; gap: 1.2rem; list-style: none; padding: 0; margin: .2rem 0; font-size: .86rem; }
-.legend span { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; border: 1px solid #1a1f26; vertical-align: -.1rem; }
 footer { margin-top: 3rem; padding-top: .6rem; border-top: 1px solid #c5ccd5; color: #4a5563; font-size: .85rem; }
 @media screen { .table { overflow-x: auto; } }
 @media screen and (max-width: 62rem) {
@@ -65,3 +63,12 @@ footer { margin-top: 3rem; padding-top: .6rem; border-top: 1px solid #c5ccd5; co
   nav a { text-decoration: none; color: inherit; }
 }
 "#;
+
+/// The rules of the legend of a chart.
+pub(in crate::cli) const LEGEND: &str = r"
+.legend { display: flex; gap: 1.2rem; list-style: none; padding: 0; margin: .2rem 0; font-size: .86rem; }
+.legend span { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; border: 1px solid #1a1f26; vertical-align: -.1rem; }
+.legend .succeeded { background: #9ec5e3; }
+.legend .denied { background: #d96c0b; }
+.legend .failed { background: #4a144f; }
+";

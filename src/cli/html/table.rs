@@ -25,6 +25,13 @@ pub(in crate::cli) enum Cell {
     Count(u64),
     /// A time.
     Time(Option<Timestamp>),
+    /// An identifier with a link. Reports have none, because they are files.
+    Link {
+        /// The text.
+        text: String,
+        /// The address, which the caller has encoded.
+        href: String,
+    },
 }
 
 impl Cell {
@@ -47,7 +54,7 @@ impl Cell {
         match self {
             Self::Text(_) => None,
             Self::Word(_) => Some("w"),
-            Self::Code(_) => Some("c"),
+            Self::Code(_) | Self::Link { .. } => Some("c"),
             Self::Count(_) => Some("n"),
             Self::Time(_) => Some("t"),
         }
@@ -60,6 +67,7 @@ impl Cell {
             Self::Count(count) => html! { (grouped(*count)) },
             Self::Time(None) => html! { "–" },
             Self::Time(Some(at)) => html! { time datetime=(at) { (seconds(*at)) } },
+            Self::Link { text, href } => html! { a href=(href) { (shown(text)) } },
         }
     }
 }
@@ -92,36 +100,41 @@ impl Table {
     /// The table, or the sentence that there is nothing.
     pub(in crate::cli) fn render(&self) -> Markup {
         let Self { caption, columns, rows, left_out, empty } = self;
-        html! {
-            @if rows.is_empty() {
-                p { (empty) }
-            } @else {
-                div class="table" {
-                    table class=[(rows.len() <= SHORT).then_some("short")] {
-                        caption { (shown(caption)) }
-                        thead { tr {
-                            @for column in *columns {
-                                @match column {
-                                    Column::Text(name) => { th scope="col" { (name) } }
-                                    Column::Count(name) => { th scope="col" class="n" { (name) } }
-                                }
+        render_table(caption, columns, rows, left_out, empty)
+    }
+}
+
+/// A table of these columns, as [`Table`] describes it.
+pub(in crate::cli) fn render_table(caption: &str, columns: &[Column], rows: &[Vec<Cell>], left_out: &str, empty: &str) -> Markup {
+    html! {
+        @if rows.is_empty() {
+            p { (empty) }
+        } @else {
+            div class="table" {
+                table class=[(rows.len() <= SHORT).then_some("short")] {
+                    caption { (shown(caption)) }
+                    thead { tr {
+                        @for column in columns {
+                            @match column {
+                                Column::Text(name) => { th scope="col" { (name) } }
+                                Column::Count(name) => { th scope="col" class="n" { (name) } }
                             }
-                        } }
-                        tbody {
-                            @for row in rows.iter().take(MOST_ROWS) {
-                                tr {
-                                    @for (place, cell) in row.iter().enumerate() {
-                                        @if place == 0 { th scope="row" class=[cell.class()] { (cell.content()) } }
-                                        @else { td class=[cell.class()] { (cell.content()) } }
-                                    }
+                        }
+                    } }
+                    tbody {
+                        @for row in rows.iter().take(MOST_ROWS) {
+                            tr {
+                                @for (place, cell) in row.iter().enumerate() {
+                                    @if place == 0 { th scope="row" class=[cell.class()] { (cell.content()) } }
+                                    @else { td class=[cell.class()] { (cell.content()) } }
                                 }
                             }
                         }
                     }
                 }
             }
-            @if !left_out.is_empty() { p class="note" { (shown(left_out)) } }
         }
+        @if !left_out.is_empty() { p class="note" { (shown(left_out)) } }
     }
 }
 
