@@ -4,8 +4,8 @@ mod fake;
 mod jobs;
 mod profiles;
 mod references;
-mod tables;
 mod several_urls;
+mod tables;
 
 use std::{
     os::unix::fs::PermissionsExt as _,

@@ -48,7 +48,7 @@ impl Page<'_> {
         let content = html! {
             a class="skip" href="#content" { "Skip to the content" }
             header {
-                p class="vault" { "Canton Key Vault " code { (shown(app.client.url())) }
+                p class="vault" { "Canton Key Vault " code { (shown(&app.client.endpoints().urls())) }
                     span class="mode" { @if app.allow_actions { "changes allowed" } @else { "read only" } } }
                 nav aria-label="Pages" {
                     ul { @for (path, name) in PAGES { li { a href=(path) aria-current=[(*path == place).then_some("page")] { (name) } } } }

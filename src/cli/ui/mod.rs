@@ -61,10 +61,10 @@ pub(super) async fn run(args: UiArgs, remote: Remote) -> Result<(), Failure> {
     let session = Session::new(address, &SystemRandom::default()).map_err(anyhow::Error::from)?;
     let first = session.first_url();
     match remote.format {
-        Format::Json => remote.print(&json!({ "url": &*first, "vault": remote.client.url(), "actions": allow_actions }))?,
+        Format::Json => remote.print(&json!({ "url": &*first, "vault": remote.client.endpoints().urls(), "actions": allow_actions }))?,
         Format::Text => println!(
             "The pages of {}: open this URL once, in one browser. It is a secret, because it gives the rights of your certificate.\n\n  {}\n\n{} Stop with Ctrl-C.",
-            remote.client.url(),
+            remote.client.endpoints().urls(),
             &*first,
             if allow_actions { "Changes are offered, because of --allow-actions." } else { "The pages only read." },
         ),

@@ -8,7 +8,7 @@ use tokio_postgres::{Config, Row, config::Host, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{PostgresConfig, StoreError, connector::Connector};
-use crate::{crypto::read_certificate_file, files, storage::OpenStoreError};
+use crate::{crypto::read_certificate_file, storage::OpenStoreError};
 
 /// A connection.
 pub(super) type Db = ClientWrapper;

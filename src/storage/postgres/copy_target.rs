@@ -34,7 +34,7 @@ pub(in crate::storage) struct PostgresTarget {
 impl PostgresTarget {
     /// Begins a copy in an empty database, or in one with an incomplete copy, which is replaced.
     pub(in crate::storage) async fn open(config: &PostgresConfig) -> Result<Self, CopyStoreError> {
-        let Pools { writer, readers } = pools(config).map_err(CopyStoreError::target)?;
+        let Pools { writer, readers, .. } = pools(config).map_err(CopyStoreError::target)?;
         let mut target = Self { db: None, readers, instances: Vec::new() };
         let db = target.db.insert(writer.get().await.map_err(StoreError::from).map_err(CopyStoreError::target)?);
         if let Some(occupied) = prepare(db).await.map_err(CopyStoreError::target)? {

@@ -68,10 +68,12 @@ fn after(action: &Action, asked: &Asked, answer: &Value) -> String {
 }
 
 fn failed(app: &App, action: &Action, asked: &Asked, error: &ClientError) -> Response {
-    let status = match error {
+    let status = match error.decisive() {
         ClientError::Problem(problem) => StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_GATEWAY),
         ClientError::Usage(_) => StatusCode::BAD_REQUEST,
-        ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } | ClientError::Unreadable { .. } => StatusCode::BAD_GATEWAY,
+        ClientError::CannotConnect { .. } | ClientError::NoAnswer { .. } | ClientError::Unreadable { .. } | ClientError::NoneDid(_) => {
+            StatusCode::BAD_GATEWAY
+        }
     };
     let body =
         section("failed", "The vault did not do it", &html! { (problem(error)) p { a href=(action.target.page(&asked.id)) { "Back" } } });
