@@ -73,6 +73,11 @@ need_tools() {
     need 'python3 with venv and pip' 'python3 python3-venv' python3 -c 'import ensurepip, venv'
     need PyYAML python3-yaml python3 -c 'import yaml'
     need PostgreSQL postgresql has_postgresql
+    need 'SoftHSM2 and OpenSC' 'softhsm2 opensc' has_softhsm
+}
+
+has_softhsm() {
+    command -v softhsm2-util && command -v pkcs11-tool
 }
 
 has_postgresql() {

@@ -292,6 +292,7 @@ async fn round_trip(wrapper: &dyn Wrapper, config: &Config, provider: ProviderKi
         ProviderKind::Local => ("read the file", "read the file"),
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
+        ProviderKind::Pkcs11 => ("CKA_ENCRYPT", "CKA_DECRYPT"),
     };
     let unusable = |what: &str| WrapperError::Misconfigured { reference: provider.to_string(), what: what.to_owned() };
     let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| (unusable(&error.to_string()), wraps))?;

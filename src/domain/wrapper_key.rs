@@ -11,6 +11,8 @@ text_enum!(
         AwsKms = "aws-kms",
         /// The transit engine of OpenBao.
         OpenbaoTransit = "openbao-transit",
+        /// A key in a PKCS#11 token: an HSM, or a token in software.
+        Pkcs11 = "pkcs11",
     }
 );
 
@@ -65,9 +67,9 @@ pub struct WrapperKey {
     /// The kind of KMS.
     pub provider: ProviderKind,
     /// The identity, without alias and region: `aws:<partition>:<account>:<key id>`, `openbao:<cluster id>:<mount>:<name>:<second of
-    /// creation>`, or `local:<16 hex digits of the digest of the key>`.
+    /// creation>`, `pkcs11:<serial number of the token>:<CKA_ID in hex>`, or `local:<16 hex digits of the digest of the key>`.
     pub identity: String,
-    /// The resolved reference: an ARN, a URL, or a file path.
+    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, or a file path.
     pub reference: String,
     /// The regions in the order to try. Empty for providers without regions.
     pub regions: Vec<String>,

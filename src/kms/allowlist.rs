@@ -53,6 +53,16 @@ impl Allowlist {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("openbao:")))
     }
 
+    /// Whether a key in a PKCS#11 token may be used: by its identity.
+    pub(super) fn pkcs11(&self, identity: &str) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
+    }
+
+    /// Whether some keys in PKCS#11 tokens are allowed.
+    pub(super) fn names_pkcs11_identities(&self) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("pkcs11:")))
+    }
+
     /// Whether a pattern could match a key whose id is not known yet.
     pub(super) fn a_new_aws_key(&self) -> bool {
         self.0.iter().any(|pattern| match pattern {
@@ -73,6 +83,8 @@ impl Pattern {
             Some(("aws", _)) => parts == 4,
             Some(("local", _)) => parts == 2,
             Some(("openbao", _)) => parts == 5,
+            // Not the URI, which has 2: it names a key by labels.
+            Some(("pkcs11", _)) => parts == 3,
             // https://host:port/<mount>/keys/<name>
             Some(("https" | "http", rest)) => rest
                 .strip_prefix("//")
@@ -85,7 +97,7 @@ impl Pattern {
         } else {
             Err(format!(
                 "{text:?} under [wrapper] allowed can match nothing: it is neither an account id, a key ARN (arn:…, 6 parts), \
-                 the URL of a transit key (https://host:port/<mount>/keys/<name>), an identity (aws:…, 4 parts; openbao:…, 5 parts; local:…), \
+                 the URL of a transit key (https://host:port/<mount>/keys/<name>), an identity (aws:…, 4 parts; openbao:…, 5 parts; pkcs11:…, 3 parts; local:…), \
                  nor an absolute path"
             ))
         }
@@ -184,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_a_token_is_allowed_by_identity() {
+        for (pattern, expected) in [
+            ("pkcs11:e8c1b3ed4d133978:01ab", true),
+            ("pkcs11:e8c1b3ed4d133978:*", true),
+            ("pkcs11:*:01ab", true),
+            ("pkcs11:e8c1b3ed4d133978:01a", false),
+            ("pkcs11:e8c1b3ed4d133979:*", false),
+            ("local:*", false),
+        ] {
+            assert_eq!(allowed(pattern).pkcs11("pkcs11:e8c1b3ed4d133978:01ab"), expected, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_pattern_that_can_match_nothing_is_refused_and_no_pattern_allows_nothing() {
         for pattern in [
             "",
@@ -197,6 +223,7 @@ mod tests {
             "https://bao/keys/x",
             "https:/bao/transit/keys/x",
             "openbao:*:*:*",
+            "pkcs11:token=canton;id=%01",
         ] {
             assert!(Allowlist::parse(&[pattern.to_owned()]).is_err(), "{pattern}");
         }

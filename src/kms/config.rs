@@ -10,15 +10,17 @@ use std::{
 
 use crate::domain::ProviderKind;
 
-use super::{OpenbaoConfig, PROVIDERS, WrapperError, allowlist::Allowlist, aws_kms::key_arn::is_region};
+use super::{OpenbaoConfig, PROVIDERS, Pkcs11Config, WrapperError, allowlist::Allowlist, aws_kms::key_arn::is_region};
 
 /// The `[wrapper]` section. `provider` and `reference` are required.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrapperConfig {
-    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms` or `openbao-transit`.
+    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms`, `openbao-transit` or
+    /// `pkcs11`.
     pub provider: ProviderKind,
-    /// Which key: the path of a key file, a KMS key ARN, key id or alias, or `https://host:port/<mount>/keys/<name>` of a transit key.
+    /// Which key: the path of a key file, a KMS key ARN, key id or alias, `https://host:port/<mount>/keys/<name>` of a transit key, or a
+    /// PKCS#11 URI.
     pub reference: String,
     /// The regions that may be called, in the order to try. Empty: all regions in which the keys exist.
     #[serde(default)]
@@ -33,8 +35,9 @@ pub struct WrapperConfig {
     /// nothing.
     ///
     /// Each entry is an AWS account id (`111122223333`), a key ARN, the URL of a transit key, an identity as shown by the API
-    /// (`aws:…`, `openbao:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
-    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id or a URL.
+    /// (`aws:…`, `openbao:…`, `pkcs11:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
+    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id, a URL, or a PKCS#11 URI
+    /// with the id of the key.
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
     pub allowed: Vec<String>,
@@ -59,6 +62,9 @@ pub struct WrapperConfig {
     /// The OpenBao clusters that hold wrapper keys, whatever the provider of the first wrapper key is.
     #[serde(default)]
     pub openbao: Vec<OpenbaoConfig>,
+    /// The PKCS#11 tokens that hold wrapper keys, whatever the provider of the first wrapper key is.
+    #[serde(default)]
+    pub pkcs11: Vec<Pkcs11Config>,
 }
 
 /// The `[wrapper.limits]` section: time limits, retries and quotas of KMS calls.
@@ -125,6 +131,7 @@ impl WrapperConfig {
             *entry = absolute(entry);
         }
         self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
+        self.pkcs11.iter_mut().for_each(|token| token.resolve(folder));
     }
 
     /// The warning of the provider at every start, if there is one.
@@ -169,6 +176,15 @@ impl WrapperConfig {
                     }
                 }
                 Err(what) => return wrong(what),
+            }
+        }
+        let mut tokens = BTreeSet::new();
+        for token in &self.pkcs11 {
+            if let Err(what) = token.check() {
+                return wrong(what);
+            }
+            if !tokens.insert(&token.token) {
+                return wrong(format!("the token {:?} is twice under [[wrapper.pkcs11]]", token.token));
             }
         }
         if !self.allowed.is_empty() {
@@ -225,6 +241,9 @@ mod tests {
 
     const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0123456789abcdef0123456789abcdef";
 
+    const TWICE: &str = "provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\n\
+                         [[pkcs11]]\nmodule = 'm'\ntoken = 't'\npin_file = 'p'\n[[pkcs11]]\nmodule = 'm'\ntoken = 't'\npin_file = 'p'";
+
     fn read(text: &str) -> Result<WrapperConfig, toml::de::Error> {
         toml::from_str(text)
     }
@@ -253,6 +272,7 @@ mod tests {
             ("provider = 'local'\nreference = '/k'", "must be allowed"),
             ("provider = 'aws-kms'\nreference = 'alias/x'", "alias"),
             ("provider = 'aws-kms'\nreference = ''", "empty"),
+            (TWICE, "twice"),
             ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\nprobe_interval = '500ms'", "probe_interval"),
             ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\nregions = ['evil.example/']", "region"),
             ("provider = 'aws-kms'\nreference = 'alias/x'\nallowed = ['111122223333']\n[limits]\nrate_limit = 0", "limits"),

@@ -3,7 +3,10 @@
 //! A new provider is a folder with an `impl Provider` and an `ENTRY`, and one line in [`PROVIDERS`]. The text form of its kind, which is
 //! stored and shown by the API, is a variant of [`crate::domain::ProviderKind`].
 
-#[cfg_attr(not(all(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "each provider needs a part of it"))]
+#[cfg_attr(
+    not(all(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11")),
+    allow(dead_code, reason = "each provider needs a part of it")
+)]
 mod allowlist;
 #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "the allowlist needs a part of it"))]
 mod aws_kms;
@@ -14,10 +17,14 @@ mod connections;
 mod cure;
 mod local;
 mod openbao;
+mod pkcs11;
 mod provider;
 mod providers;
 mod reason;
-#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "the local provider needs a part of it"))]
+#[cfg_attr(
+    not(any(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11")),
+    allow(dead_code, reason = "the local provider needs a part of it")
+)]
 mod resilience;
 
 use std::time::Duration;
@@ -37,6 +44,7 @@ pub use self::connections::Connections;
 pub use self::cure::Cure;
 pub use self::local::create_key_file;
 pub use self::openbao::OpenbaoConfig;
+pub use self::pkcs11::Pkcs11Config;
 pub use self::providers::{CreateOptions, Providers};
 pub use self::reason::Reason;
 
@@ -47,6 +55,8 @@ const PROVIDERS: &[provider::ProviderEntry] = &[
     aws_kms::ENTRY,
     #[cfg(feature = "openbao-transit")]
     openbao::ENTRY,
+    #[cfg(feature = "pkcs11")]
+    pkcs11::ENTRY,
 ];
 
 /// A wrapper key, ready to use. It wraps data keys of 32 bytes.
@@ -152,7 +162,7 @@ pub struct KmsReceipt {
 pub struct Description {
     /// The identity: never an alias, and without the region.
     pub identity: String,
-    /// The resolved reference: an ARN, a URL, a file path.
+    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, a file path.
     pub reference: String,
     /// The regions or servers that have it.
     pub regions: Vec<String>,
@@ -294,6 +304,15 @@ pub enum CredentialFault {
     /// OpenBao refuses the login by certificate.
     #[error("OpenBao refuses the login by client certificate: no role accepts it")]
     CertificateLoginRefused,
+    /// A PKCS#11 token refuses the PIN. It is not tried again until its file changes.
+    #[error("the PKCS#11 token refuses the PIN, which is not tried again until its file is written")]
+    PinRefused,
+    /// A PKCS#11 token has locked the PIN.
+    #[error("the PKCS#11 token has locked the PIN after too many wrong ones")]
+    PinLocked,
+    /// A PKCS#11 token locks the PIN if the next one is wrong.
+    #[error("the PKCS#11 token has one try of the PIN left, and the vault does not use it")]
+    PinLastTry,
 }
 
 /// The kind of outage.
@@ -320,6 +339,9 @@ pub enum Outage {
     /// The server is sealed.
     #[error("the OpenBao server is sealed")]
     Sealed,
+    /// No slot has the PKCS#11 token.
+    #[error("the PKCS#11 token is in no slot")]
+    TokenAbsent,
     /// A replica exists, but does not work yet.
     #[error("the replica is not usable yet; repeat the call to continue waiting")]
     NotUsableYet,

@@ -49,6 +49,12 @@ text_enum!(
         TokenRefused = "token_refused",
         /// OpenBao refuses the client certificate.
         CertificateLoginRefused = "certificate_login_refused",
+        /// A PKCS#11 token refuses the PIN.
+        PinRefused = "pin_refused",
+        /// A PKCS#11 token has locked the PIN.
+        PinLocked = "pin_locked",
+        /// A PKCS#11 token has one try of the PIN left.
+        PinLastTry = "pin_last_try",
         /// The wrap was not made by this key for this context.
         WrapInvalid = "wrap_invalid",
         /// The configuration does not allow the wrapper key.
@@ -71,6 +77,8 @@ text_enum!(
         ServerError = "server_error",
         /// The OpenBao server is sealed.
         Sealed = "sealed",
+        /// No slot has the PKCS#11 token.
+        TokenAbsent = "token_absent",
         /// The replica is not usable yet.
         ReplicaNotReady = "replica_not_ready",
         /// Not tried after recent failures.
@@ -82,8 +90,8 @@ text_enum!(
 const REMEDIES: &[(Reason, &str)] = &[
     (
         Reason::AccessDenied,
-        "Permit the action that the detail names: in the key policy and the IAM policy of the vault (deploy/aws), or in the policy of its \
-         OpenBao token (deploy/openbao). The key is not disabled.",
+        "Permit the action that the detail names: in the key policy and the IAM policy of the vault (deploy/aws), in the policy of its \
+         OpenBao token (deploy/openbao), or as an attribute of the key in its PKCS#11 token. The key is not disabled.",
     ),
     (Reason::KeyDisabled, "Somebody may have disabled it on purpose: ask the KMS administrators. Then enable it in the KMS."),
     (Reason::KeyPendingDeletion, "Ask the KMS administrators, and cancel the deletion before it is due."),
@@ -91,8 +99,15 @@ const REMEDIES: &[(Reason, &str)] = &[
         Reason::KeyNotFound,
         "Check the account, the region and the name in the reference. A KMS key that was deleted is lost: use a backup under another wrapper key.",
     ),
-    (Reason::KeyOfWrongKind, "Register a symmetric key for encryption and decryption (AWS: SYMMETRIC_DEFAULT; OpenBao: aes256-gcm96)."),
-    (Reason::KeyExportable, "Create a transit key without exportable and allow_plaintext_backup, and rotate to it."),
+    (
+        Reason::KeyOfWrongKind,
+        "Register a symmetric key for encryption and decryption (AWS: SYMMETRIC_DEFAULT; OpenBao: aes256-gcm96; PKCS#11: AES of 256 bits).",
+    ),
+    (
+        Reason::KeyExportable,
+        "Create a key that cannot leave the KMS, and rotate to it: a transit key without exportable and allow_plaintext_backup, or a key in a \
+         PKCS#11 token with CKA_SENSITIVE and without CKA_EXTRACTABLE.",
+    ),
     (Reason::KeyVersionDisabled, "Lower min_decryption_version of the transit key again."),
     (
         Reason::CredentialsMissing,
@@ -136,6 +151,17 @@ const REMEDIES: &[(Reason, &str)] = &[
         Reason::CertificateLoginRefused,
         "Check the role and the CA of the certificate login in OpenBao, and the options role, certificate and namespace of [[wrapper.openbao]].",
     ),
+    (
+        Reason::PinRefused,
+        "Write the right PIN to pin_file of [[wrapper.pkcs11]]. If the PIN in it is right by now, write the file again. The vault reads it at \
+         the next call.",
+    ),
+    (Reason::PinLocked, "Let the security officer of the token set a new PIN, and write it to pin_file of [[wrapper.pkcs11]]."),
+    (
+        Reason::PinLastTry,
+        "Log in to the token once with the right PIN (pkcs11-tool --login --list-objects), which gives all tries back, and write that PIN to \
+         pin_file of [[wrapper.pkcs11]].",
+    ),
     (Reason::WrapInvalid, "The wrap is damaged or belongs to another key: restore a backup. Other wraps of the same key still open it."),
     (Reason::NotAllowed, "If the wrapper key is yours, add it to [wrapper] allowed."),
     (Reason::RequestUnfit, "Change the request as the detail says."),
@@ -150,6 +176,11 @@ const REMEDIES: &[(Reason, &str)] = &[
     (Reason::Throttled, "The account exceeds its quota: lower [wrapper.limits] rate_limit, or raise the quota. The vault retries."),
     (Reason::ServerError, "Wait for the KMS. The vault retries."),
     (Reason::Sealed, "Unseal the OpenBao server. The vault retries."),
+    (
+        Reason::TokenAbsent,
+        "Insert the token, or start its server, and check its label in [[wrapper.pkcs11]]. The vault initializes the library again and \
+         retries.",
+    ),
     (Reason::ReplicaNotReady, "Repeat the call to continue waiting."),
     (Reason::NotTried, "See the reason of the calls before. The vault tries again within seconds."),
 ];
@@ -213,6 +244,9 @@ impl CredentialFault {
             Self::Misconfigured => Reason::CredentialsMisconfigured,
             Self::TokenRefused => Reason::TokenRefused,
             Self::CertificateLoginRefused => Reason::CertificateLoginRefused,
+            Self::PinRefused => Reason::PinRefused,
+            Self::PinLocked => Reason::PinLocked,
+            Self::PinLastTry => Reason::PinLastTry,
         }
     }
 }
@@ -227,6 +261,7 @@ impl Outage {
             Self::Throttled => Reason::Throttled,
             Self::ServerError => Reason::ServerError,
             Self::Sealed => Reason::Sealed,
+            Self::TokenAbsent => Reason::TokenAbsent,
             Self::NotUsableYet => Reason::ReplicaNotReady,
             Self::NotTried => Reason::NotTried,
         }

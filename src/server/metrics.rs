@@ -98,6 +98,7 @@ pub const METRICS: &[Metric] = &[
                     "throttled",
                     "server_error",
                     "sealed",
+                    "token_absent",
                     "tls_failed",
                     "credentials_unavailable",
                     "not_tried",
@@ -313,7 +314,7 @@ impl LabelValues {
             Self::WrapperStates => "a state of a wrapper key".into(),
             Self::Sinks => "a `name` of `[[audit.sinks]]`".into(),
             Self::Regions => {
-                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `local`, or `other`".into()
+                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `pkcs11-<n>` for the n-th token under `[[wrapper.pkcs11]]`, `local`, or `other`".into()
             }
         }
     }

@@ -140,7 +140,10 @@ impl Code {
             | Reason::CredentialEndpointRefused
             | Reason::CredentialsMisconfigured
             | Reason::TokenRefused
-            | Reason::CertificateLoginRefused => Self::WrapperCredentialsRejected,
+            | Reason::CertificateLoginRefused
+            | Reason::PinRefused
+            | Reason::PinLocked
+            | Reason::PinLastTry => Self::WrapperCredentialsRejected,
             Reason::NotAllowed => Self::WrapperNotAllowed,
             // A retry does not cure a certificate.
             Reason::KeyOfWrongKind
@@ -155,6 +158,7 @@ impl Code {
             | Reason::Throttled
             | Reason::ServerError
             | Reason::Sealed
+            | Reason::TokenAbsent
             | Reason::ReplicaNotReady
             | Reason::NotTried => Self::WrapperUnavailable,
         }

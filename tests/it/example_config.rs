@@ -29,6 +29,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("HttpSinkConfig", "src/sinks/config.rs", "audit.sinks"),
     ("SyslogSinkConfig", "src/sinks/config.rs", "audit.sinks"),
     ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
+    ("Pkcs11Config", "src/kms/pkcs11/config.rs", "wrapper.pkcs11"),
 ];
 
 /// Options without a default. The example shows an example value.
@@ -39,6 +40,7 @@ const NO_DEFAULT: &[&str] = &[
     "crl",
     "high_water_mark",
     "[[wrapper.openbao]]",
+    "[[wrapper.pkcs11]]",
     "[[audit.witnesses]]",
     "[[audit.sinks]]",
 ];

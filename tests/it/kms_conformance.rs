@@ -1,6 +1,9 @@
 //! One conformance suite for all KMS providers, then tests of key files.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
 
 use canton_keyvault::{
     crypto::{SecretBytes, SystemRandom},
@@ -15,7 +18,8 @@ use serde_json::json;
 use crate::support::{
     kms::Kms,
     openbao::{Openbao, token_line},
-    wrapper::{CENTRAL, aws, context, data_key, local, openbao, providers_on, registered},
+    softhsm::Softhsm,
+    wrapper::{CENTRAL, aws, config, context, data_key, local, openbao, providers_on, random, registered},
 };
 
 // --- every provider ---
@@ -30,7 +34,7 @@ async fn a_wrap_unwraps_with_region_and_request_id() {
         let unwrapped = wrapper.unwrap(&wrapped.bytes, &context("participant1")).await.unwrap();
         assert_eq!(unwrapped.data_key.expose(), data_key().expose());
         assert_eq!(unwrapped.receipt.region, key.regions.first().cloned());
-        assert_eq!(unwrapped.receipt.request_id.is_some(), key.provider != ProviderKind::Local);
+        assert_eq!(unwrapped.receipt.request_id.is_some(), !matches!(key.provider, ProviderKind::Local | ProviderKind::Pkcs11));
 
         let description = wrapper.describe().await.unwrap();
         let Description { identity, reference, regions, usable } = description;
@@ -183,7 +187,7 @@ struct Case {
     _files: Box<dyn std::any::Any>,
 }
 
-async fn cases() -> [Case; 3] {
+async fn cases() -> [Case; 4] {
     let kms = Kms::shared().await;
     let directory = tempfile::tempdir().unwrap();
     let paths = ["one.key", "two.key"].map(|name| directory.path().join(name).display().to_string());
@@ -200,7 +204,22 @@ async fn cases() -> [Case; 3] {
     let file = token_line(login.path());
     let transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("*")), &file);
     let no_transit = openbao(server, &format!("reference = {:?}\nallowed = ['{}']", urls[0], server.url("other-*")), &file);
+    let tokens = Softhsm::shared();
+    let ids = [(); 2].map(|()| {
+        static COUNTER: AtomicU16 = AtomicU16::new(0x100);
+        let id = format!("{:04x}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        tokens.create_key("conformance", &id, "conformance");
+        id
+    });
+    let uris = ids.map(|id| format!("pkcs11:token=conformance;id=%{}%{}", &id[..2], &id[2..]));
+    let token = |allowed: &str| {
+        let entry = tokens.entry("conformance");
+        let text = format!("provider = 'pkcs11'\nreference = {:?}\nallowed = [{allowed:?}]\n[[pkcs11]]\n{entry}", uris[0]);
+        Providers::new(config(&text), random()).unwrap()
+    };
+    let (in_token, not_in_token) = (token("pkcs11:*:*"), token("pkcs11:*:ff"));
     [
+        Case::new(ProviderKind::Pkcs11, in_token, &uris, not_in_token, ()).await,
         Case::new(ProviderKind::Local, files, &paths, no_files, directory).await,
         Case::new(ProviderKind::AwsKms, providers_on(kms, &[CENTRAL], ""), &arns, aws(&strict), tempfile::tempdir().unwrap()).await,
         Case::new(ProviderKind::OpenbaoTransit, transit, &urls, no_transit, login).await,

@@ -31,6 +31,7 @@ fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
             Outage::Throttled => "throttled",
             Outage::ServerError => "server_error",
             Outage::Sealed => "sealed",
+            Outage::TokenAbsent => "token_absent",
             Outage::TlsFailed => "tls_failed",
             Outage::CredentialsUnavailable => "credentials_unavailable",
             Outage::NotTried => "not_tried",

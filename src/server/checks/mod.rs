@@ -290,7 +290,8 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         name: "KMS server",
-        examines: "each configured OpenBao server answers, is unsealed, and accepts the login of the vault",
+        examines: "each configured OpenBao server answers, is unsealed, and accepts the login of the vault; each configured PKCS#11 token is in a \
+                   slot and accepts the PIN",
         severity: Severity::Fail,
         remedy: "Correct what the message names",
         run: Run::Step(

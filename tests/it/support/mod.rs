@@ -11,6 +11,7 @@ pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod slow_disk;
+pub(crate) mod softhsm;
 pub(crate) mod vault;
 pub(crate) mod verify;
 pub(crate) mod wrapper;
