@@ -17,7 +17,7 @@ use super::{
     authorization, docs, freeze,
     keys::{self, corrections, lifecycle, operations, reseal, sign_batch, verify},
     status, topology,
-    wrapper_keys::{self, rotations},
+    wrapper_keys::{self, posture, rotations},
 };
 
 #[derive(OpenApi)]
@@ -88,6 +88,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(reseal::abort))
         .routes(routes!(wrapper_keys::add, wrapper_keys::list))
         .routes(routes!(wrapper_keys::show))
+        .routes(routes!(posture::show))
         .routes(routes!(wrapper_keys::retire))
         .routes(routes!(wrapper_keys::replicate))
         .routes(routes!(rotations::start, rotations::list))

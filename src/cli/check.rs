@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::{
     config::Config,
     crypto::{Random, SystemRandom, envelope},
-    domain::{EncryptionContext, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{EncryptionContext, PostureLine, PostureStatus, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     kms::{Providers, Wrapper, WrapperError},
     mtls::Trust,
     sinks::{SinkFault, SinkOptions},
@@ -187,6 +187,10 @@ impl Examined {
                     self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
                 used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
             }
+            Step::WrapperKeyPosture => {
+                let used = self.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
+                used.flat_map(|used| self.runtime.block_on(self.posture(check.name, config, used))).collect()
+            }
             Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),
             Step::ConfiguredWrapperKey => match (self.active(), &self.providers) {
                 (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, &active.key)) {
@@ -258,6 +262,37 @@ impl Examined {
         }
         Ok(format!("{} ({}, {}) opens its canary; {keys} keys have a wrap under it", key.id, key.identity, key.state))
     }
+
+    /// What is not ok in the posture of a wrapper key, or one line that all is. A KMS that does not answer is a fault of another check.
+    async fn posture(&self, check: &'static str, config: &Config, WrapperKeyUse { key, .. }: &WrapperKeyUse) -> Vec<Line> {
+        let Some(providers) = &self.providers else { return Vec::new() };
+        let found = match providers.connect(key).await {
+            Ok(wrapper) => wrapper.posture(&config.vault.id).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(lines) if lines.iter().all(|line| line.status == PostureStatus::Ok) => {
+                let detail = format!("{}: all {} lines of its posture are ok", key.id, lines.len());
+                vec![Line { check, result: Outcome::Ok, detail }]
+            }
+            Ok(lines) => lines.iter().filter(|line| line.status != PostureStatus::Ok).map(|line| of_posture(check, key.id, line)).collect(),
+            Err(error) => {
+                vec![Line { check, result: Outcome::Warn, detail: format!("{} is not assessed: {}", key.id, error.with_remedy()) }]
+            }
+        }
+    }
+}
+
+/// A line of a posture as a line of `check`.
+fn of_posture(check: &'static str, id: WrapperKeyId, line: &PostureLine) -> Line {
+    let result = match line.status {
+        PostureStatus::Ok => Outcome::Ok,
+        PostureStatus::Warning => Outcome::Warn,
+        PostureStatus::Fail => Outcome::Fail,
+    };
+    let region = line.region.as_ref().map_or_else(String::new, |region| format!(" in {region}"));
+    let remedy = line.remedy.as_ref().map_or_else(String::new, |remedy| format!(". Fix: {remedy}"));
+    Line { check, result, detail: format!("{id} {}{region}: {}{remedy}", line.subject, line.detail) }
 }
 
 /// The faults of a check, or what it examined.

@@ -294,6 +294,8 @@ mod tests {
             "wrapper register --provider aws-kms --reference arn:aws:kms:eu-west-1:1:key/x",
             "wrapper list",
             "wrapper show wk-001122334455",
+            "wrapper posture",
+            "wrapper posture wk-001122334455",
             "wrapper rotation start --to wk-001122334455 --wait",
             "wrapper rotation show",
             "wrapper rotation show job-001122334455 --wait",

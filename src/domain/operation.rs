@@ -51,6 +51,8 @@ text_enum!(
         ListWrapperKeys = "wrapper-keys.list",
         /// `GET /v1/wrapper-keys/{id}`
         ShowWrapperKey = "wrapper-keys.show",
+        /// `GET /v1/wrapper-keys/{id}/posture`
+        ShowPosture = "wrapper-keys.show-posture",
         /// `POST /v1/wrapper-keys`
         AddWrapperKey = "wrapper-keys.add",
         /// `POST /v1/wrapper-keys/{id}/replicas`
@@ -279,6 +281,7 @@ impl Role {
             Self::WrapperAdmin => &[
                 O::ListWrapperKeys,
                 O::ShowWrapperKey,
+                O::ShowPosture,
                 O::AddWrapperKey,
                 O::ReplicateWrapperKey,
                 O::RetireWrapperKey,
@@ -297,6 +300,7 @@ impl Role {
                 O::ShowKey,
                 O::ListWrapperKeys,
                 O::ShowWrapperKey,
+                O::ShowPosture,
                 O::ListRotations,
                 O::ShowRotation,
                 O::ListReseals,
@@ -327,6 +331,7 @@ impl Operation {
             self,
             Self::ListWrapperKeys
                 | Self::ShowWrapperKey
+                | Self::ShowPosture
                 | Self::AddWrapperKey
                 | Self::ReplicateWrapperKey
                 | Self::RetireWrapperKey

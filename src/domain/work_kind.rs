@@ -71,6 +71,7 @@ impl Operation {
             Self::ListKeys | Self::ListWrapperKeys | Self::ListRotations | Self::ListReseals => WorkKind::List,
             Self::ShowKey
             | Self::ShowWrapperKey
+            | Self::ShowPosture
             | Self::ShowRotation
             | Self::ShowReseal
             | Self::ShowCheckpoint

@@ -33,7 +33,7 @@ use async_trait::async_trait;
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, KmsRotation, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, PostureLine, VaultId, WrapperKey},
 };
 
 #[cfg(feature = "aws-kms")]
@@ -114,6 +114,16 @@ pub trait Wrapper: Send + Sync {
     /// [`WrapperError`]; a denial is of this question alone.
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
         Ok(None)
+    }
+
+    /// Asks the KMS for the posture of the key: what it is, and who may use it. `vault` is the id of the vault, which is in the context of
+    /// every call.
+    ///
+    /// # Errors
+    /// [`WrapperError`]; what the KMS does not permit the vault to read is a line, not an error.
+    async fn posture(&self, vault: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        let _ = vault;
+        Ok(Vec::new())
     }
 }
 

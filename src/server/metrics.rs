@@ -53,7 +53,7 @@ pub enum LabelValues {
     Sinks,
 }
 
-const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewrap", "describe", "rotation"]);
+const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewrap", "describe", "rotation", "posture"]);
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[

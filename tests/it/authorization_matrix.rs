@@ -113,6 +113,11 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
             id: "wk-000000000000".into(),
             ..call("wrapper-keys.show", Value::Null, &["wrapper-admin", "auditor"], (404, "not_found"))
         },
+        call("wrapper-keys.show-posture", Value::Null, &["wrapper-admin", "auditor"], OK),
+        OtherCall {
+            id: "wk-000000000000".into(),
+            ..call("wrapper-keys.show-posture", Value::Null, &["wrapper-admin", "auditor"], (404, "not_found"))
+        },
         call("wrapper-keys.add", json!({ "provider": "local", "create": true }), &["wrapper-admin"], (201, "")),
         // The wrapper key of this vault is a file, which has no replicas.
         call("wrapper-keys.replicate", json!({ "region": "eu-west-1" }), &["wrapper-admin"], (422, "invalid_attributes")),

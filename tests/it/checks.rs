@@ -168,9 +168,9 @@ const MISTAKES: &[Mistake] = &[
     }),
 ];
 
-/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`); settings of
-/// PostgreSQL are in `replicas`.
-const OTHERS: [&str; 4] = ["KMS server", "registered wrapper key", "audit sink", "durability"];
+/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`). It does not assess wrapper keys (`posture`).
+/// Settings of PostgreSQL are in `replicas`.
+const OTHERS: [&str; 5] = ["KMS server", "registered wrapper key", "wrapper key posture", "audit sink", "durability"];
 
 #[test]
 fn every_check_has_a_mistake() {

@@ -171,6 +171,7 @@ fn every_command_makes_its_one_call() {
         ),
         ("wrapper list", "GET", "/v1/wrapper-keys".into(), none.clone(), false),
         ("wrapper show wk-001122334455", "GET", "/v1/wrapper-keys/wk-001122334455".into(), none.clone(), false),
+        ("wrapper posture wk-001122334455", "GET", "/v1/wrapper-keys/wk-001122334455/posture".into(), none.clone(), false),
         (
             "wrapper rotation start --to wk-001122334455",
             "POST",

@@ -71,9 +71,9 @@ async fn a_key_is_created_only_if_allowed_and_cannot_leave_the_token() {
     assert_eq!(wrapper.unwrap(&wrapped.bytes, &context("participant1")).await.unwrap().data_key.expose(), data_key().expose());
 }
 
-/// The stored form, version 1, from outside: another implementation of AES-GCM made the wrap, and opens one of the token.
+/// The stored form, version 1, from outside: another implementation of AES-GCM made the wrap, which must open for ever.
 #[tokio::test]
-async fn a_wrap_is_aes_gcm_with_the_context() {
+async fn a_wrap_of_another_aes_gcm_opens_and_an_extractable_key_wraps_nothing() {
     const KEY: [u8; 32] = [0x5a; 32];
     let tokens = Softhsm::shared();
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -69,6 +69,7 @@ mod node_move;
 mod openbao_login;
 mod openbao_vault;
 mod pkcs11_vault;
+mod posture;
 mod provider_migration;
 mod readme;
 mod refused_clients;

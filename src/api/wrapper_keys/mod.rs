@@ -1,5 +1,6 @@
 //! `/v1/wrapper-keys`: registering, creating, listing and showing.
 
+pub(super) mod posture;
 pub(super) mod rotations;
 
 use std::sync::Arc;

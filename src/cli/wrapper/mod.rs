@@ -1,6 +1,7 @@
 //! `wrapper …`: the wrapper keys in the KMS, and the rotations between them.
 
 mod add;
+mod posture;
 mod rotation_report;
 
 use clap::{Args, Subcommand};
@@ -41,6 +42,8 @@ pub enum WrapperCommand {
     List(ListArgs),
     /// Show a wrapper key
     Show(IdArgs),
+    /// Assess a wrapper key and its policy in the KMS: each line is ok, warning or fail, with a remedy
+    Posture(posture::PostureArgs),
     /// Start, show, list and abort rotations to another wrapper key
     #[command(subcommand)]
     Rotation(RotationCommand),
@@ -119,6 +122,7 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
             let id = id.resolve(&remote.client).await?;
             remote.print(&remote.client.get(&format!("/v1/wrapper-keys/{id}")).await?)
         }
+        WrapperCommand::Posture(args) => posture::run(&args, &remote).await,
         WrapperCommand::Rotation(RotationCommand::Start(StartRotationArgs { to, wait })) => {
             let to = to.resolve(&remote.client).await?;
             ROTATIONS.start(&json!({ "to": to }), wait, &remote).await

@@ -9,6 +9,7 @@
 //! | `credentials` | The credentials of all regions: loaded once at a time, and replaced while the vault serves. |
 //! | `credential_source`, `credential_process`, `credential_error` | Where they come from, the process of a profile, and why there are none. |
 //! | `canton_store` | Rows of Canton's encrypted private key store are decrypted for an import. |
+//! | `posture`, `key_policy` | What AWS says of a key, and whether its key policy is as narrow as it should be. |
 //! | `replicate`, `rotation` | Replicas of multi-Region keys; the rotation of the key material by AWS. |
 //! | `error` | Each error of AWS is a denial, an outage or a fault of the configuration. |
 
@@ -27,6 +28,10 @@ mod credentials;
 #[cfg(feature = "aws-kms")]
 mod error;
 pub(super) mod key_arn;
+#[cfg(feature = "aws-kms")]
+mod key_policy;
+#[cfg(feature = "aws-kms")]
+mod posture;
 #[cfg(feature = "aws-kms")]
 mod provider;
 #[cfg(feature = "aws-kms")]

@@ -14,7 +14,7 @@ use aws_sdk_kms::{
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, KmsRotation, ProviderKind, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, PostureLine, ProviderKind, VaultId, WrapperKey},
 };
 
 use super::{
@@ -112,6 +112,10 @@ impl Wrapper for RegionKey {
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
         self.rotates().await.map(Some)
     }
+
+    async fn posture(&self, vault: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        Box::pin(self.assessed(vault)).await
+    }
 }
 
 impl RegionKey {
@@ -151,7 +155,7 @@ fn pairs(context: &EncryptionContext) -> std::collections::HashMap<String, Strin
 }
 
 /// Every region where the key exists, the one that answered first.
-fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
+pub(super) fn regions_of(metadata: &KeyMetadata, answered: String) -> Vec<String> {
     let replicas =
         metadata.multi_region_configuration().into_iter().flat_map(|all| all.primary_key().into_iter().chain(all.replica_keys()));
     let mut regions = vec![answered];

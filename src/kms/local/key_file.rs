@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{Random, SecretBytes, with_wiped_stack},
-    domain::{EncryptionContext, Hex},
+    domain::{EncryptionContext, Hex, PostureLine, PostureSubject, VaultId},
     files,
 };
 
@@ -87,6 +87,21 @@ impl Wrapper for LocalWrapper {
         let identity = in_background(move || read_key(&path).map(|key| identity_of(&key))).await?;
         let usable = identity == self.identity;
         Ok(Description { identity, reference: self.path.display().to_string(), regions: Vec::new(), usable })
+    }
+
+    async fn posture(&self, _: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        const REMEDY: &str = "Use a KMS in production, and rotate to a wrapper key in it (wrapper rotation start).";
+        let usable = self.describe().await?.usable;
+        Ok(vec![
+            PostureLine::ok(PostureSubject::Spec, "an AES key of 256 bits, which binds a wrap to its context"),
+            if usable {
+                PostureLine::ok(PostureSubject::State, "the file has the registered key, and only its owner can read it")
+            } else {
+                PostureLine::fail(PostureSubject::State, "the file has another key", "Restore the file of the registered key.")
+            },
+            PostureLine::warning(PostureSubject::Export, "the key is a file: who reads it and the database has every key", REMEDY),
+            PostureLine::warning(PostureSubject::Policy, "a key in a file has no policy, and it cannot be disabled", REMEDY),
+        ])
     }
 }
 

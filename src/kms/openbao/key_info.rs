@@ -17,16 +17,21 @@ pub(super) struct KeyInfo {
     #[serde(default)]
     derived: bool,
     #[serde(default)]
-    exportable: bool,
+    pub(super) exportable: bool,
     #[serde(default)]
-    allow_plaintext_backup: bool,
+    pub(super) allow_plaintext_backup: bool,
     #[serde(default)]
-    soft_deleted: bool,
+    pub(super) soft_deleted: bool,
+    #[serde(default)]
+    pub(super) deletion_allowed: bool,
+    /// The material of a version was imported.
+    #[serde(default)]
+    pub(super) imported_key: bool,
     /// When each version was made, in seconds since 1970 for a symmetric key. Versions that may not decrypt are missing.
     #[serde(default)]
     keys: BTreeMap<u32, serde_json::Value>,
     #[serde(default)]
-    min_decryption_version: u32,
+    pub(super) min_decryption_version: u32,
     #[serde(default)]
     min_available_version: u32,
     /// Seconds; 0 means never.
@@ -108,12 +113,12 @@ impl KeyInfo {
     }
 
     /// Whether it is an AEAD of 256 bits that takes associated data: the context.
-    fn binds(&self) -> bool {
+    pub(super) fn binds(&self) -> bool {
         matches!(self.kind.as_str(), "aes256-gcm96" | "chacha20-poly1305" | "xchacha20-poly1305") && !self.derived
     }
 
     /// The type as the server reports it, if it has the form of a type name.
-    fn kind(&self) -> &str {
+    pub(super) fn kind(&self) -> &str {
         let plain = self.kind.len() <= 32 && self.kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if plain { &self.kind } else { "unknown" }
     }
@@ -135,10 +140,10 @@ const SECONDS_A_DAY: i64 = 86_400;
 const MAX_SEALED: usize = 4096;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn key_info(change: &str) -> KeyInfo {
+    pub(in crate::kms::openbao) fn key_info(change: &str) -> KeyInfo {
         let mut all = serde_json::json!({ "type": "aes256-gcm96", "keys": { "1": 1_795_319_440, "2": 1_795_319_443 }, "latest_version": 2,
             "min_decryption_version": 1, "min_available_version": 0, "exportable": false, "derived": false });
         let change: serde_json::Value = serde_json::from_str(change).unwrap();

@@ -8,7 +8,7 @@
 //! | `transit_key` | Wrapping and unwrapping with a transit key, bound to the encryption context. |
 //! | `cluster`, `http_client`, `connection` | The servers of a cluster, requests to one server, connections. |
 //! | `login`, `token_renewal` | Logins with a certificate or a token, and the renewal of tokens. |
-//! | `key_info` | What OpenBao says of a key, and whether it may be used. |
+//! | `key_info`, `posture` | What OpenBao says of a key, whether it may be used, and how it is assessed. |
 //! | `error` | Each response is a denial, an outage or a fault of the configuration. |
 
 #[cfg(feature = "openbao-transit")]
@@ -26,6 +26,8 @@ mod key_info;
 mod key_reference;
 #[cfg(feature = "openbao-transit")]
 mod login;
+#[cfg(feature = "openbao-transit")]
+mod posture;
 #[cfg(feature = "openbao-transit")]
 mod provider;
 #[cfg(feature = "openbao-transit")]

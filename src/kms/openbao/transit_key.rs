@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::SecretBytes,
-    domain::{EncryptionContext, KmsRotation},
+    domain::{EncryptionContext, KmsRotation, PostureLine, VaultId},
 };
 
 use crate::kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
@@ -72,6 +72,11 @@ impl Wrapper for TransitKey {
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
         let key_info = self.look_as_registered().await.map_err(|kind| kind.about(&self.reference))?;
         Ok(Some(key_info.rotation()))
+    }
+
+    async fn posture(&self, _: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        let key_info = self.look_as_registered().await.map_err(|kind| kind.about(&self.reference))?;
+        Ok(key_info.posture(&self.path))
     }
 
     async fn describe(&self) -> Result<Description, WrapperError> {

@@ -19,7 +19,7 @@ pub(super) struct KeyAttributes {
 }
 
 /// The attributes that are true or false.
-const FLAGS: [AttributeType; 9] = [
+const FLAGS: [AttributeType; 13] = [
     AttributeType::Encrypt,
     AttributeType::Decrypt,
     AttributeType::Private,
@@ -29,6 +29,10 @@ const FLAGS: [AttributeType; 9] = [
     AttributeType::NeverExtractable,
     AttributeType::Local,
     AttributeType::Modifiable,
+    AttributeType::Destroyable,
+    AttributeType::Wrap,
+    AttributeType::Unwrap,
+    AttributeType::Derive,
 ];
 
 impl KeyAttributes {
@@ -86,12 +90,12 @@ impl KeyAttributes {
         }
     }
 
-    fn is_aes_256(&self) -> bool {
+    pub(super) fn is_aes_256(&self) -> bool {
         self.is_aes && self.length == Some(32)
     }
 
     /// Whether it can leave the token in plaintext or under another key.
-    fn is_exportable(&self) -> bool {
+    pub(super) fn is_exportable(&self) -> bool {
         self.has(AttributeType::Sensitive) != Some(true) || self.has(AttributeType::Extractable) != Some(false)
     }
 }
@@ -106,7 +110,11 @@ fn flag(attribute: &Attribute) -> Option<(AttributeType, bool)> {
         | Attribute::Extractable(value)
         | Attribute::NeverExtractable(value)
         | Attribute::Local(value)
-        | Attribute::Modifiable(value) => Some((attribute.attribute_type(), *value)),
+        | Attribute::Modifiable(value)
+        | Attribute::Destroyable(value)
+        | Attribute::Wrap(value)
+        | Attribute::Unwrap(value)
+        | Attribute::Derive(value) => Some((attribute.attribute_type(), *value)),
         _ => None,
     }
 }
@@ -127,6 +135,10 @@ pub(super) mod tests {
             (AttributeType::NeverExtractable, true),
             (AttributeType::Local, true),
             (AttributeType::Modifiable, false),
+            (AttributeType::Destroyable, false),
+            (AttributeType::Wrap, false),
+            (AttributeType::Unwrap, false),
+            (AttributeType::Derive, false),
         ];
         let mut key = KeyAttributes { is_aes: true, length: Some(32), id: vec![1], flags: good.into() };
         for (attribute, value) in changes {

@@ -6,7 +6,7 @@
 //! | `key_reference` | The identity of a key in a token, and its PKCS#11 URI. |
 //! | `provider` | Only allowed keys are resolved, connected and created. |
 //! | `token_key` | Wrapping and unwrapping with AES-256-GCM in the token, bound to the encryption context. |
-//! | `key_attributes` | What the token says of a key, and whether it may be used. |
+//! | `key_attributes`, `posture` | What the token says of a key, whether it may be used, and how it is assessed. |
 //! | `token` | Logins and sessions of one token: bounded in number, on blocking threads, renewed when they are lost. |
 //! | `library` | A loaded library: initialized once for the process, and again after a failure. |
 //! | `pin` | The PIN in its file. A refused PIN is not tried again. |
@@ -23,6 +23,8 @@ mod key_reference;
 mod library;
 #[cfg(feature = "pkcs11")]
 mod pin;
+#[cfg(feature = "pkcs11")]
+mod posture;
 #[cfg(feature = "pkcs11")]
 mod provider;
 #[cfg(feature = "pkcs11")]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     crypto::{Random, SecretBytes},
-    domain::EncryptionContext,
+    domain::{EncryptionContext, PostureLine, VaultId},
     kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError},
 };
 
@@ -72,6 +72,10 @@ impl Wrapper for TokenKey {
         let key = Pkcs11Key::new(&serial, &attributes.id);
         let (identity, reference) = (key.to_string(), key.uri(&self.token.label));
         Ok(Description { identity, reference, regions: Vec::new(), usable: attributes.is_usable() })
+    }
+
+    async fn posture(&self, _: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        self.run(|session, key| Ok(KeyAttributes::read(&session.session, key)?.posture())).await
     }
 }
 

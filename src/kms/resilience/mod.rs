@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     crypto::{Random, SecretBytes},
-    domain::{EncryptionContext, KmsRotation, WrapperKey},
+    domain::{EncryptionContext, KmsRotation, PostureLine, PostureSubject, VaultId, WrapperKey},
 };
 
 use super::{CallLimits, Description, ForeignWrap, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, not_rewrappable};
@@ -112,6 +112,30 @@ impl Wrapper for ResilientWrapper {
 
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
         self.call("rotation", &self.everywhere(), |wrapper| wrapper.rotation()).await
+    }
+
+    /// Of each region, where regions differ: a replica has a policy of its own. A region that does not answer is a line.
+    async fn posture(&self, vault: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
+        let (mut lines, mut failed) = (Vec::new(), Vec::new());
+        for regional in &self.regional_wrappers {
+            match self.call("posture", &[regional], |wrapper| wrapper.posture(vault)).await {
+                Ok(found) => {
+                    let is_whole = found.iter().all(|line| line.region.is_none());
+                    lines.extend(found);
+                    if is_whole {
+                        return Ok(lines);
+                    }
+                }
+                Err(error) => failed.push((error, &regional.region)),
+            }
+        }
+        if lines.is_empty() {
+            return Err(failed.into_iter().next().map_or_else(|| self.unavailable(Outage::NotTried), |(error, _)| error));
+        }
+        lines.extend(failed.into_iter().map(|(error, region)| {
+            PostureLine::warning(PostureSubject::State, format!("not assessed: {error}"), error.reason().remedy()).in_region(region)
+        }));
+        Ok(lines)
     }
 }
 

@@ -88,6 +88,8 @@ pub enum Step {
     FirstWrapperKey,
     /// The registered wrapper keys are probed.
     RegisteredWrapperKeys,
+    /// The registered wrapper keys are assessed.
+    WrapperKeyPosture,
     /// The audit sinks are tried.
     AuditSinks,
     /// The active wrapper key is compared with the configuration.
@@ -318,6 +320,17 @@ pub static CHECKS: &[Check] = &[
         run: Run::Step(
             Step::RegisteredWrapperKeys,
             "`serve` starts, because open keys and the other wrapper keys work, and logs the same sentence",
+        ),
+    },
+    Check {
+        name: "wrapper key posture",
+        examines: "each registered wrapper key that is not retired is as it should be in its KMS: kind, origin, state, deletion, rotation, export, \
+                   and who may use it by its policy, as `wrapper posture` says",
+        severity: Severity::Fail,
+        remedy: "Each line has its own",
+        run: Run::Step(
+            Step::WrapperKeyPosture,
+            "`serve` does not ask. A line that should be looked at is a warning, and one that endangers the keys fails",
         ),
     },
     Check {

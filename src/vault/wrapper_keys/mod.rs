@@ -8,6 +8,7 @@ mod coverage;
 mod fault_log;
 mod health;
 mod list;
+mod posture;
 mod register;
 mod replicate;
 mod retire;
