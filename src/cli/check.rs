@@ -188,7 +188,8 @@ impl Examined {
                 used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
             }
             Step::WrapperKeyPosture => {
-                let used = self.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
+                let used =
+                    self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
                 used.flat_map(|used| self.runtime.block_on(self.posture(check.name, config, used))).collect()
             }
             Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),

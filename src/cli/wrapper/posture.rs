@@ -10,22 +10,22 @@ use crate::{
         Failure,
         connection::{Format, Remote},
         output::printable,
+        reference::WrapperKeyReference,
     },
     client::Call,
-    domain::WrapperKeyId,
 };
 
 /// Which wrapper key.
 #[derive(Debug, Args)]
 pub struct PostureArgs {
-    /// Id of the wrapper key, wk-…; if absent, all that are not retired
-    id: Option<WrapperKeyId>,
+    /// Id of the wrapper key, or its beginning; if absent, all that are not retired
+    id: Option<WrapperKeyReference>,
 }
 
 /// Prints each line of the posture with its remedy. Lines are not failures of the command: `check` fails on them.
 pub(super) async fn run(PostureArgs { id }: &PostureArgs, remote: &Remote) -> Result<(), Failure> {
     let ids = match id {
-        Some(id) => vec![id.to_string()],
+        Some(id) => vec![id.resolve(&remote.client).await?.to_string()],
         None => in_use(remote).await?,
     };
     let mut all = Vec::new();
