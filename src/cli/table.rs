@@ -1,7 +1,7 @@
 //! Tables of text that fit a width: ids of keys lose their end, times their fraction, optional columns are left out, and long cells lose their middle.
 //! What fits is shown whole. A shortened id is a beginning that every command takes back.
 
-use std::{collections::HashSet, io::IsTerminal as _};
+use std::{collections::HashSet, fmt::Write as _, io::IsTerminal as _};
 
 use crate::domain::{KeyId, Timestamp};
 
@@ -129,7 +129,8 @@ impl Table {
         for Shown { index, width, .. } in &self.shown {
             let cell = cells.get(*index).map(String::as_str).unwrap_or_default();
             let cell = if self.fitted { cut(cell, *width) } else { cell.to_owned() };
-            line.push_str(&format!("{cell:width$}", width = width + GAP));
+            // Writing to a text cannot fail.
+            let _ = write!(line, "{cell:width$}", width = width + GAP);
         }
         line.truncate(line.trim_end().len());
         line

@@ -31,6 +31,9 @@ pub struct StateChange {
     pub delete_at: Option<Timestamp>,
 }
 
+/// In the subject of the entry of a start: the process shares its store with others, so that a part of the state changes is in their logs.
+pub const REPLICA: &str = "one of several replicas";
+
 /// What begins the text of KMS calls whose request id is not known, among the request ids of an entry: `unidentified:<number>:<action>:<place>`.
 ///
 /// There was no answer, or the answer has no id.

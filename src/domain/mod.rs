@@ -19,7 +19,7 @@ mod timestamp;
 mod work_kind;
 mod wrapper_key;
 
-pub use self::audit_event::{AuditEvent, KmsUse, Outcome, StateChange, UNIDENTIFIED_KMS_CALLS};
+pub use self::audit_event::{AuditEvent, KmsUse, Outcome, REPLICA, StateChange, UNIDENTIFIED_KMS_CALLS};
 pub use self::context::EncryptionContext;
 pub use self::dimension::Dimension;
 pub use self::ids::{Fingerprint, IdError, JobId, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};

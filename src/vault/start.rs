@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     crypto::Random,
-    domain::{AuditEvent, Clock, Hex, Operation, Policy, VaultId},
+    domain::{AuditEvent, Clock, Hex, Operation, Policy, REPLICA, VaultId},
     kms::Providers,
     sinks::{EntrySink, SinkOptions},
     storage::KeyStore,
@@ -138,7 +138,9 @@ impl Vault {
             execution_seconds: OperationHistograms::new(1),
             minimum_retention,
         });
-        let event = AuditEvent { subject: frozen.then(|| "frozen".to_owned()), ..vault.gate.system_event(Operation::Start) };
+        let states = [frozen.then_some("frozen"), vault.env.store.replication().map(|_| REPLICA)];
+        let states = states.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let event = AuditEvent { subject: Some(states).filter(|states| !states.is_empty()), ..vault.gate.system_event(Operation::Start) };
         let digest = vault.keep_policy().await?;
         vault.gate.record(AuditEvent { digest: Some(digest), ..event }).await?;
         Ok(vault)

@@ -153,7 +153,7 @@ async fn removed_entries_are_verified_by_their_hashes_and_with_the_archive() {
     let output = cli(&vault, "auditor", &["audit", "query", "--operation", "keys.create"]);
     let note = format!("the entries up to {through} were archived and removed");
     assert!(ok(&output).contains("keys.create") && String::from_utf8_lossy(&output.stderr).contains(&note), "{output:?}");
-    let page = cli(&vault, "auditor", &["audit", "query", "--limit", "1"]);
+    let page = cli(&vault, "auditor", &["audit", "query", "--limit", "1", "--wide"]);
     assert!(ok(&page).contains("wrapper-keys.bootstrap") && String::from_utf8_lossy(&page.stderr).contains(&note), "{page:?}");
     let rest = cli(&vault, "auditor", &["audit", "query"]);
     let begins = ok(&rest).lines().nth(1).is_some_and(|line| line.starts_with(&format!("{} ", through + 1)));

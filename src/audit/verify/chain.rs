@@ -1,5 +1,5 @@
 //! The chain of state changes along one log: each change has the leaf hash of the one before. If several replicas share a store, a part of the changes is
-//! in their logs, and the numbers of this one have gaps.
+//! in their logs, and the numbers of this one have gaps. The entry of a start says that it is so.
 
 use super::head::EntryHead;
 use crate::{audit::merkle::Hash, domain::Hex};
@@ -38,6 +38,8 @@ pub(super) enum Broken {
 /// The chain so far.
 #[derive(Debug)]
 pub(super) struct Chain {
+    /// Whether state changes can be in other logs: a start said so, or the log is not read from its first entry.
+    shared: bool,
     revision: Option<u64>,
     newest: Newest,
 }
@@ -45,12 +47,16 @@ pub(super) struct Chain {
 impl Chain {
     /// Before the first entry that is read. `whole` says that it is the first entry of the log.
     pub(super) const fn new(whole: bool) -> Self {
-        Self { revision: None, newest: if whole { Newest::None } else { Newest::Unknown } }
+        Self { shared: !whole, revision: None, newest: if whole { Newest::None } else { Newest::Unknown } }
     }
 
     /// The next entry. If it does not continue the chain, the error says why, and the chain goes on after it.
     pub(super) fn follow(&mut self, head: &EntryHead<'_>, leaf: Hash) -> Result<(), Broken> {
-        let result = self.check(head);
+        self.shared |= head.begins_replica();
+        let result = match self.check(head) {
+            Err(Broken::Gap(why)) if !self.shared => Err(Broken::Here(why)),
+            checked => checked,
+        };
         if !head.is_replacement() {
             self.revision = head.state_revision.or(self.revision);
         }
@@ -88,11 +94,11 @@ impl Chain {
             Newest::Unknown => Ok(()),
             Newest::None if names(&START) => Ok(()),
             // Other replicas made the changes before.
-            Newest::None if self.revision.is_some_and(|known| known > FIRST) => Ok(()),
+            Newest::None if self.shared && self.revision.is_some_and(|known| known > FIRST) => Ok(()),
             Newest::None => here("it names a state change before it, and there is none".into()),
             Newest::Leaf(leaf, ..) if names(&leaf) => Ok(()),
             // The one before it is in another log.
-            Newest::Leaf(_, _, newest) if newest.saturating_add(1) < revision && !names(&START) => Ok(()),
+            Newest::Leaf(_, _, newest) if self.shared && newest.saturating_add(1) < revision && !names(&START) => Ok(()),
             // An operator accepted the state, which begins a new chain.
             Newest::Leaf(..) if names(&START) && head.incarnation.is_some() => Ok(()),
             Newest::Leaf(_, before, _) => Err(Broken::Link { before }),
@@ -103,10 +109,10 @@ impl Chain {
     pub(super) fn is_at(&self, revision: u64, leaf: &Hash) -> bool {
         self.revision.is_none_or(|known| known == revision)
             && match self.newest {
-                Newest::None => *leaf == START || revision > FIRST,
+                Newest::None => *leaf == START || self.shared && revision > FIRST,
                 Newest::Unknown => true,
                 // The newest one of the store can be in another log.
-                Newest::Leaf(known, _, newest) => known == *leaf || newest < revision,
+                Newest::Leaf(known, _, newest) => known == *leaf || self.shared && newest < revision,
             }
     }
 }

@@ -1,8 +1,10 @@
 //! The fields of an entry that a verification needs. The rest of its JSON is checked for its syntax only, which is several times faster.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
-use crate::audit::Entry;
+use crate::{audit::Entry, domain::REPLICA};
 
 /// What a verification reads of an entry.
 #[derive(Debug, Deserialize)]
@@ -19,6 +21,8 @@ pub(super) struct EntryHead<'a> {
     pub(super) previous: Option<&'a str>,
     #[serde(default)]
     pub(super) incarnation: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) subject: Option<Cow<'a, str>>,
 }
 
 impl<'a> EntryHead<'a> {
@@ -29,6 +33,11 @@ impl<'a> EntryHead<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let head: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if (1..=Entry::VERSION).contains(&head.v) { Ok(head) } else { Err(format!("its version is {}", head.v)) }
+    }
+
+    /// Whether the entry is the start of a process that shares its store with others. The state changes of the others are not in this log.
+    pub(super) fn begins_replica(&self) -> bool {
+        self.operation == "vault.start" && self.subject.as_ref().is_some_and(|subject| subject.contains(REPLICA))
     }
 
     /// Whether the entry takes the place of one that was missing when an operator accepted the log. It counts no state changes.

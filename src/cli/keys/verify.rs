@@ -73,7 +73,7 @@ pub(super) async fn run(args: &VerifyArgs, remote: &Remote) -> Result<(), Failur
             }
         };
         failed += u64::from(result.is_err());
-        items.push(item(target, result, detail));
+        items.push(item(target, &result, detail.as_deref()));
     }
     progress.show(Counts { done: total.saturating_sub(failed), failed, total }, Instant::now());
     drop(progress);
@@ -112,7 +112,7 @@ async fn verify(id: KeyId, remote: &Remote) -> Result<Value, ClientError> {
 }
 
 /// One line of the list.
-fn item(target: &Target, result: Result<Value, String>, detail: Option<String>) -> Value {
+fn item(target: &Target, result: &Result<Value, String>, detail: Option<&str>) -> Value {
     let Target { id, node, name, state } = target;
     let answered = |field: &str| result.as_ref().ok().and_then(|answer| answer.get(field)).cloned();
     json!({

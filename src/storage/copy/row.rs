@@ -122,7 +122,9 @@ mod tests {
 
     fn digests(rows: &[Row]) -> RowDigests {
         let mut digests = RowDigests::default();
-        rows.iter().for_each(|row| digests.add(row));
+        for row in rows {
+            digests.add(row);
+        }
         digests
     }
 

@@ -76,7 +76,7 @@ impl PostgresSource {
             None => 0,
         };
         // SQLite has the others in the order of their names.
-        let first = (first < logs.len()).then(|| logs.remove(first)).unwrap_or_default();
+        let first = if first < logs.len() { logs.remove(first) } else { Default::default() };
         logs.sort_by(|one, other| one.name.cmp(&other.name));
         logs.insert(0, first);
         Ok(Self { db: Some(db), logs, table: None })

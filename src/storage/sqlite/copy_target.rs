@@ -113,7 +113,9 @@ impl Target for SqliteTarget {
         let other = log.checked_sub(1).and_then(|other| self.others.get(other)).zip(table.other);
         if let Some((instance, _)) = other {
             columns.push_str(", instance");
-            rows.iter_mut().for_each(|row| row.push(Value::Text(instance.clone())));
+            for row in &mut rows {
+                row.push(Value::Text(instance.clone()));
+            }
         }
         let name = other.map_or(table.name, |(_, name)| name);
         let places = vec!["?"; rows.first().map_or(0, Vec::len)].join(", ");

@@ -257,6 +257,7 @@ fn days(asked: &Asked) -> u32 {
     asked.values.get("days").and_then(|days| days.parse().ok()).unwrap_or(0)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the steps of the command line, which can refuse an id")]
 fn simple(operation: Operation, question: String, effect: &str) -> Result<Step, IdError> {
     Ok(Step { operation, question, effect: effect.to_owned() })
 }

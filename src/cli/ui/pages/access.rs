@@ -71,16 +71,16 @@ const USED: &[Shown] = &[
 
 /// The page: two questions, each answered if it was asked.
 pub(in crate::cli::ui) async fn page(State(app): State<Arc<App>>, Query(values): Query<Values>) -> Html {
-    let decision = match values.get("operation") {
-        Some(_) => part("decision", "Answer", ask(&app, &values).await, decision),
-        None => html! {},
+    let decision = if values.get("operation").is_some() {
+        part("decision", "Answer", ask(&app, &values).await, decision)
+    } else {
+        html! {}
     };
-    let history = match (values.get("key"), values.get("at")) {
-        (Some(_), Some(_)) => {
-            let call = values.add_to(Call::get("/v1/audit/access"), HISTORY);
-            part("history-answer", "Answer", app.client.json(call).await, history)
-        }
-        _ => html! {},
+    let history = if values.get("key").is_some() && values.get("at").is_some() {
+        let call = values.add_to(Call::get("/v1/audit/access"), HISTORY);
+        part("history-answer", "Answer", app.client.json(call).await, history)
+    } else {
+        html! {}
     };
     let body = html! {
         (section("may", "May a principal do it, and why?", &html! {
