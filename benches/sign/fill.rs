@@ -29,7 +29,8 @@ pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
         let clock: Clock = Arc::new(|| Timestamp::from(SystemTime::now()));
         let source = Source { vault: config.vault.id.to_string(), instance: "fill".into(), version: env!("CARGO_PKG_VERSION").into() };
-        let sqlite = SqliteConfig::new(&config.storage.path, Mode::Dev);
+        let Some(path) = &config.storage.path else { anyhow::bail!("[storage] path names no file") };
+        let sqlite = SqliteConfig::new(path, Mode::Dev);
         let store = Arc::new(SqliteStore::open(sqlite, source, &config.vault.id, random.as_ref(), clock())?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),

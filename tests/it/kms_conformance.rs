@@ -211,15 +211,15 @@ async fn cases() -> [Case; 4] {
         tokens.create_key("conformance", &id, "conformance");
         id
     });
-    let uris = ids.map(|id| format!("pkcs11:token=conformance;id=%{}%{}", &id[..2], &id[2..]));
+    let in_tokens = ids.map(|id| format!("pkcs11:token=conformance;id=%{}%{}", &id[..2], &id[2..]));
     let token = |allowed: &str| {
         let entry = tokens.entry("conformance");
-        let text = format!("provider = 'pkcs11'\nreference = {:?}\nallowed = [{allowed:?}]\n[[pkcs11]]\n{entry}", uris[0]);
+        let text = format!("provider = 'pkcs11'\nreference = {:?}\nallowed = [{allowed:?}]\n[[pkcs11]]\n{entry}", in_tokens[0]);
         Providers::new(config(&text), random()).unwrap()
     };
     let (in_token, not_in_token) = (token("pkcs11:*:*"), token("pkcs11:*:ff"));
     [
-        Case::new(ProviderKind::Pkcs11, in_token, &uris, not_in_token, ()).await,
+        Case::new(ProviderKind::Pkcs11, in_token, &in_tokens, not_in_token, ()).await,
         Case::new(ProviderKind::Local, files, &paths, no_files, directory).await,
         Case::new(ProviderKind::AwsKms, providers_on(kms, &[CENTRAL], ""), &arns, aws(&strict), tempfile::tempdir().unwrap()).await,
         Case::new(ProviderKind::OpenbaoTransit, transit, &urls, no_transit, login).await,

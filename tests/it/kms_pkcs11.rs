@@ -67,8 +67,8 @@ async fn a_key_is_created_only_if_allowed_and_cannot_leave_the_token() {
     assert!(matches!(elsewhere, Some(WrapperError::NotAllowed { .. })), "{elsewhere:?}");
     let made = create("allowed = ['pkcs11:*:*']\nmay_create = true").await.unwrap();
     let wrapper = connected(&made).await;
-    let wrapped = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
-    assert_eq!(wrapper.unwrap(&wrapped.bytes, &context("participant1")).await.unwrap().data_key.expose(), data_key().expose());
+    let wrap = wrapper.wrap(&data_key(), &context("participant1")).await.unwrap();
+    assert_eq!(wrapper.unwrap(&wrap.bytes, &context("participant1")).await.unwrap().data_key.expose(), data_key().expose());
 }
 
 /// The stored form, version 1, from outside: another implementation of AES-GCM made the wrap, which must open for ever.
@@ -95,8 +95,8 @@ async fn a_wrap_of_another_aes_gcm_opens_and_an_extractable_key_wraps_nothing() 
     let cipher = Aes256Gcm::new(&KEY.into());
     let (nonce, context) = ([7; 12], context("participant1"));
     let sealed = cipher.encrypt(&Nonce::from(nonce), Payload { msg: data_key().expose(), aad: &context.canonical_bytes() }).unwrap();
-    let wrapped = [&[1], nonce.as_slice(), &sealed].concat();
-    assert_eq!(wrapper.unwrap(&wrapped, &context).await.unwrap().data_key.expose(), data_key().expose());
+    let wrap = [&[1], nonce.as_slice(), &sealed].concat();
+    assert_eq!(wrapper.unwrap(&wrap, &context).await.unwrap().data_key.expose(), data_key().expose());
     let refused = wrapper.wrap(&data_key(), &context).await.err();
     assert!(matches!(refused, Some(WrapperError::Denied { denial: Denial::Exportable, .. })), "{refused:?}");
 }
@@ -107,15 +107,15 @@ async fn a_deleted_key_is_missing_and_another_one_with_its_id_opens_nothing() {
     let tokens = Softhsm::shared();
     tokens.create_key("keys", "4001", "first");
     let wrapper = connected(&resolve(&uri("4001")).await.unwrap()).await;
-    let wrapped = wrapper.wrap(&data_key(), &context("")).await.unwrap().bytes;
+    let wrap = wrapper.wrap(&data_key(), &context("")).await.unwrap().bytes;
     tokens.delete_key("keys", "4001");
-    let gone = wrapper.unwrap(&wrapped, &context("")).await.err();
+    let gone = wrapper.unwrap(&wrap, &context("")).await.err();
     assert!(matches!(gone, Some(WrapperError::Denied { denial: Denial::NotFound, .. })), "{gone:?}");
     assert!(matches!(wrapper.describe().await, Err(WrapperError::Denied { denial: Denial::NotFound, .. })));
     tokens.create_key("keys", "4001", "second");
     // The denial is remembered for a second.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    let other = wrapper.unwrap(&wrapped, &context("")).await.err();
+    let other = wrapper.unwrap(&wrap, &context("")).await.err();
     assert!(matches!(other, Some(WrapperError::Invalid { .. })), "{other:?}");
 }
 
@@ -127,8 +127,8 @@ async fn more_calls_than_sessions_wait_for_their_turn() {
     let wrapper = providers.connect(&registered(ProviderKind::Pkcs11, found)).await.unwrap();
     let wrap = async |number: usize| {
         let context = context(&format!("participant{number}"));
-        let wrapped = wrapper.wrap(&data_key(), &context).await?;
-        wrapper.unwrap(&wrapped.bytes, &context).await
+        let wrap = wrapper.wrap(&data_key(), &context).await?;
+        wrapper.unwrap(&wrap.bytes, &context).await
     };
     let all = futures_util::future::join_all((0..24).map(wrap)).await;
     assert!(all.iter().all(|one| one.as_ref().is_ok_and(|found| found.data_key.same(&data_key()))));

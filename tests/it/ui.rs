@@ -16,6 +16,9 @@ use crate::support::{
 
 const HOSTILE: &str = "\"><script>alert(1)</script>&<img src='https://evil.example/x' onerror=alert(2)>";
 
+/// Headers, or the fields of a form.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// The command, and the session of one browser. Killed when dropped.
 struct Ui {
     child: Child,
@@ -33,7 +36,7 @@ impl Ui {
         let cookie = first.headers["set-cookie"].to_str().unwrap();
         let (pair, attributes) = cookie.split_once("; ").unwrap();
         assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict");
-        ui.cookie = pair.to_owned();
+        pair.clone_into(&mut ui.cookie);
         ui
     }
 
@@ -308,7 +311,7 @@ async fn a_change_needs_session_origin_token_and_confirmation() {
     let (token, origin) = (form_token(&confirmation), format!("http://{}", ui.address));
     let good = [("form_token", token.as_str()), ("confirmation", "yes")];
     let cookie = ("cookie", ui.cookie.as_str());
-    let cases: &[(&[(&str, &str)], &[(&str, &str)], u16)] = &[
+    let cases: &[(Pairs<'_>, Pairs<'_>, u16)] = &[
         (&[("origin", &origin)], &good, 403),
         (&[cookie], &good, 403),
         (&[cookie, ("origin", "null")], &good, 403),

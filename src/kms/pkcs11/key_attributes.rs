@@ -44,7 +44,7 @@ impl KeyAttributes {
         for attribute in session.get_attributes(key, &asked)? {
             match attribute {
                 Attribute::KeyType(kind) => found.is_aes = kind == KeyType::AES,
-                Attribute::ValueLen(length) => found.length = Some(u64::from(*length)),
+                Attribute::ValueLen(length) => found.length = Some(*length),
                 Attribute::Id(id) => found.id = id,
                 other => found.flags.extend(flag(&other)),
             }

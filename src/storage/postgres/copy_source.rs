@@ -53,6 +53,8 @@ impl PostgresSource {
         match known_schema(&db).await.map_err(CopyStoreError::source)? {
             (0, _) => Err(CopyStoreError::source(OpenStoreError::Database("the database has no tables of a key vault".into()))),
             (found, known) if found < known => Err(CopyStoreError::EarlierSchema { found, known }),
+            // A vault can work with it, but a copy would lack what the later schema added.
+            (found, known) if found > known => Err(CopyStoreError::source(OpenStoreError::NewerSchema { found, known })),
             _ => Ok(db),
         }
     }
@@ -76,7 +78,7 @@ impl PostgresSource {
             None => 0,
         };
         // SQLite has the others in the order of their names.
-        let first = if first < logs.len() { logs.remove(first) } else { Default::default() };
+        let first = if first < logs.len() { logs.remove(first) } else { Instance::default() };
         logs.sort_by(|one, other| one.name.cmp(&other.name));
         logs.insert(0, first);
         Ok(Self { db: Some(db), logs, table: None })

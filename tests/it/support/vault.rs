@@ -75,7 +75,7 @@ impl TestVault {
 
     /// A vault on a database, not started.
     pub(crate) fn on_database(database: &Database) -> Self {
-        let storage = format!("[storage.postgresql]\nurl_file = {:?}\nca = {:?}", database.url_file, database.ca);
+        let storage = format!("[storage.postgresql]\nurl_file = \"{}\"\nca = \"{}\"", database.url_file.display(), database.ca.display());
         Self::prepare(|config| config.replace("[storage]\npath = \"keyvault.db\"", &format!("[storage]\n{storage}")))
     }
 
