@@ -16,7 +16,12 @@ pub(super) fn file_modes(config: &Config) -> Vec<String> {
         let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
         (mode & 0o007 != 0).then(|| format!("every user of this machine can access {} (mode {mode:04o})", path.display()))
     };
-    std::iter::once(&config.tls.key).chain(&config.storage.path).filter_map(|path| fault(path)).collect()
+    // The file of the URL has a password.
+    #[cfg(feature = "postgresql")]
+    let url = config.storage.postgresql.as_ref().map(|options| &options.url_file);
+    #[cfg(not(feature = "postgresql"))]
+    let url: Option<&std::path::PathBuf> = None;
+    std::iter::once(&config.tls.key).chain(&config.storage.path).chain(url).filter_map(|path| fault(path)).collect()
 }
 
 /// A folder or database that this process cannot write. Nothing is created to find it out.
