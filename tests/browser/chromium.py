@@ -90,7 +90,9 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, text=text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
-    def settled(self):
-        """Waits until the page is loaded."""
-        while self.value("document.readyState") != "complete":
-            self.value("new Promise(done => setTimeout(done, 50))")
+    def wait_for(self, condition):
+        """Waits until an expression is true, also in a page that is being loaded."""
+        began = time.monotonic()
+        while not self.value(condition):
+            assert time.monotonic() - began < PATIENCE, f"not within {PATIENCE} s: {condition} in {self.value('document.body.innerText')}"
+            time.sleep(0.05)

@@ -46,7 +46,7 @@ public final class CreateSignList {
         List<String> ids = new ArrayList<>();
         String cursor = null;
         do {
-            ListKey page = keys.keysList("participant1", Purpose.SIGNING, KeyState.ACTIVE, null, null, cursor, 1);
+            ListKey page = keys.keysList("participant1", Purpose.SIGNING, KeyState.ACTIVE, null, null, null, null, null, cursor, 1);
             for (Key each : page.getItems()) ids.add(each.getId());
             cursor = page.getNextCursor();
         } while (cursor != null);
