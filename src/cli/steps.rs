@@ -12,7 +12,7 @@ pub(super) struct Step {
     pub(super) effect: String,
 }
 
-/// How many days a deletion waits if nobody says.
+/// How many days a deletion waits by default.
 pub(super) const DEFAULT_DAYS: u32 = 30;
 
 /// A key signs no more.

@@ -35,7 +35,7 @@ const REFUSALS: &[AlertDescription] = &[
 pub(super) type Kept = Option<(Arc<Candidate>, Connection)>;
 
 impl Client {
-    /// Makes a call and returns the answer, whatever its status. The next URL is tried if this one certainly did not do the call (no
+    /// Makes a call and returns the answer with any status. The next URL is tried if this one certainly did not do the call (no
     /// connection, a retryable 503), or may have done it and the call may be repeated. A kept connection that turns out to be closed is
     /// replaced once under the same conditions.
     ///

@@ -165,6 +165,7 @@ async fn a_new_password_needs_no_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_can_lose_data_are_a_warning() {
     let database = shared_server().await.database().await;
+    std::fs::set_permissions(&database.url_file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let one = started(TestVault::on_database(&database)).await;
     // The server of the tests has fsync off.
     let said = |line: &Value| line["check"] == "durability" && line["message"].to_string().contains("fsync = off");
@@ -174,5 +175,7 @@ async fn settings_that_can_lose_data_are_a_warning() {
     let line = |check: &str| lines.as_array().unwrap().iter().find(|line| line["check"] == check).unwrap().clone();
     assert_eq!(line("durability")["status"], "warn", "{lines:#}");
     assert!(line("storage")["detail"].to_string().contains("1 replicas use it now"), "{lines:#}");
+    // The file with the password is readable by everybody here.
+    assert!(line("file modes")["status"] == "warn" && line("file modes")["detail"].to_string().contains(".url"), "{lines:#}");
     assert!(check.status.success());
 }

@@ -205,7 +205,7 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         name: "file modes",
-        examines: "users outside the owner and the group of the server key and of the database have no access to them",
+        examines: "users outside the owner and the group of the server key, of the database file and of the file with the URL of PostgreSQL have no access to them",
         severity: Severity::Warn,
         remedy: "Run chmod o-rwx on it; for a volume of Kubernetes, set defaultMode 0440 and fsGroup",
         run: Run::Machine(machine::file_modes),

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The columns of calls, and of those that something explains. They are evidence, so that no value is shortened, whatever the width of the output.
+/// The columns of calls, and of those that something explains. They are evidence: no value is shortened at any width of the output.
 const CALL: &[Column] = &[
     column("at"),
     column("action"),
