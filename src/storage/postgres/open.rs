@@ -68,10 +68,17 @@ impl PostgresStore {
             StoreError::Failed(why) if why == LOCKED => OpenStoreError::InstanceInUse(name.to_owned()),
             other => other.into(),
         })?;
-        let state = chain::verify(&db, instance, name).await?;
+        // In one snapshot, because other replicas change the store meanwhile.
+        db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(StoreError::from)?;
+        let mut state = chain::verify(&db, instance, name).await?;
+        db.batch_execute("COMMIT; BEGIN").await.map_err(StoreError::from)?;
+        // The columns are compared with the newest state, and nobody changes it until the end of the transaction.
+        number(&db, "SELECT store_revision FROM meta FOR UPDATE", &[]).await?;
+        chain::catch_up(&db, &mut state).await?;
         for what in chain::repair_columns(&db, &state).await? {
             tracing::error!(what, "the database disagrees with the audit log, which counts");
         }
+        db.batch_execute("COMMIT").await.map_err(StoreError::from)?;
         let size = chain::newest(&db, instance).await?;
         let frontier = match tree::frontier(&db, instance, size).await {
             Err(StoreError::Corrupt { what, .. }) => return Err(OpenStoreError::BrokenLog(what)),
