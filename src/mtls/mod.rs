@@ -17,6 +17,7 @@ mod crl;
 mod deny_list;
 pub mod identity;
 mod limits;
+mod loopback;
 mod name;
 mod ops;
 mod peer;
@@ -38,6 +39,7 @@ pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfi
 pub use self::limits::{
     CONNECTION_WINDOW, ConnectionLimits, HEADER_BUFFER, HEADERS, OPS_STREAMS, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER,
 };
+pub use self::loopback::serve_loopback;
 pub use self::ops::serve_ops;
 pub use self::peer::Peer;
 pub use self::refusal::NotAdmitted;

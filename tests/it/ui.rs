@@ -1,12 +1,19 @@
 //! The pages of `ui`, from outside over HTTP: who gets in, what each page shows, that nothing changes without `--allow-actions`, a token and a confirmation,
 //! and that hostile text stays text.
 
-use std::process::{Child, Stdio};
+use std::{
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
 use canton_keyvault::client::connector::connect;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, body::Bytes};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::{
     api::{Caller, Reply, enroll},
@@ -432,4 +439,29 @@ async fn the_pages_of_the_api_have_a_strict_policy_and_a_search_that_needs_no_sc
     }
     assert!(caller.get("/docs?q=POST+id%7D%2Fretire").await.text.contains(">1 found<"));
     assert_eq!(caller.get("/docs?q=%FF&x").await.status, 200);
+}
+
+/// Waits until the server closes a connection, without an answer.
+async fn closed(stream: &mut TcpStream) -> bool {
+    stream.read_to_end(&mut Vec::new()).await.is_ok_and(|read| read == 0)
+}
+
+#[tokio::test]
+async fn silent_and_slow_clients_hold_no_connection_and_exclude_no_browser() {
+    let vault = TestVault::start();
+    let ui = Ui::start(&vault, "auditor", &[]).await;
+    let connect = || async { TcpStream::connect(&ui.address).await.unwrap() };
+    let (mut oldest, mut slow) = (connect().await, connect().await);
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: half").await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(connect().await);
+    }
+    let began = Instant::now();
+    assert!(closed(&mut oldest).await, "the oldest made place");
+    assert!(began.elapsed() < Duration::from_secs(4), "before its time was over");
+    ui.page("/").await;
+    let mut newest = silent.pop().unwrap();
+    assert!(closed(&mut newest).await && closed(&mut slow).await, "neither silence nor half a header holds a connection");
+    ui.page("/").await;
 }

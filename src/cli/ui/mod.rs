@@ -21,17 +21,21 @@ mod part;
 mod server;
 mod session;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use self::{server::App, session::Session};
 use super::{
     Failure,
     connection::{Format, Remote},
 };
-use crate::crypto::SystemRandom;
+use crate::{
+    crypto::SystemRandom,
+    mtls::{ConnectionLimits, serve_loopback},
+};
 
 /// Where to serve the pages, and whether they change anything.
 #[derive(Debug, Args)]
@@ -73,9 +77,13 @@ pub(super) async fn run(args: UiArgs, remote: Remote) -> Result<(), Failure> {
     serve(App { client: remote.client, session, allow_actions }, listener).await
 }
 
+/// How long a browser of this machine may take until it sends a request, and for the headers of one.
+const SPEAK: Duration = Duration::from_secs(5);
+
 async fn serve(app: App, listener: tokio::net::TcpListener) -> Result<(), Failure> {
+    let limits = ConnectionLimits { handshake_timeout: SPEAK, header_timeout: SPEAK, ..ConnectionLimits::default() };
     tokio::select! {
-        served = axum::serve(listener, server::router(app)) => Ok(served?),
+        () = serve_loopback(listener, server::router(app), limits, CancellationToken::new()) => Ok(()),
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     }
 }
