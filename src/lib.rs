@@ -14,4 +14,5 @@ pub mod server;
 pub mod sinks;
 pub mod storage;
 pub mod topology;
+pub mod traces;
 pub mod vault;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     domain::{JobId, KeyId, Operation, Principal, WrapperKeyId},
     mtls::BodyTimeout,
+    traces::TraceParent,
     vault::{CallContext, RequestSlot, VaultError},
 };
 
@@ -143,7 +144,7 @@ fn call(parts: &Parts, request_id: Arc<str>, principal: Principal) -> CallContex
         principal,
         request_id,
         client: header("user-agent").map(|agent| client(&agent)).filter(|client| !client.is_empty()).map(Into::into),
-        trace_id: header("traceparent").and_then(|parent| trace_id(&parent).map(Into::into)),
+        trace_id: header("traceparent").and_then(|parent| TraceParent::parse(&parent).map(|parent| parent.trace_id.into())),
         idempotency_key: parts.headers.contains_key("idempotency-key").then(|| header("idempotency-key").unwrap_or_default().into_owned()),
     }
 }
@@ -248,33 +249,9 @@ fn client(agent: &str) -> String {
     agent.chars().filter(|character| matches!(character, ' '..='~')).take(64).collect()
 }
 
-/// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`, not all zeros.
-pub(super) fn trace_id(parent: &str) -> Option<&str> {
-    let mut parts = parent.split('-');
-    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let good = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|byte| byte != b'0');
-    good.then_some(trace)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_id_is_taken_from_a_well_formed_parent_only() {
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(trace_id(&format!("00-{trace}-00f067aa0ba902b7-01")), Some(trace));
-        for bad in [
-            "",
-            "00",
-            "00-xyz-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        ] {
-            assert_eq!(trace_id(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn an_error_about_a_body_quotes_none_of_its_values() {

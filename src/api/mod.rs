@@ -12,6 +12,7 @@ pub mod ops;
 mod pagination;
 mod place;
 mod problem;
+mod request_span;
 mod routes;
 mod status;
 mod topology;
@@ -29,6 +30,7 @@ use axum::{
 use crate::{
     crypto::Random,
     mtls::Trust,
+    traces::Tracer,
     vault::{OperationHistograms, Vault, VaultError},
 };
 
@@ -54,14 +56,16 @@ pub(crate) struct Api {
     vault: Arc<Vault>,
     trust: Arc<Trust>,
     random: Arc<dyn Random>,
+    /// `None`: no call is traced.
+    tracer: Option<Arc<Tracer>>,
     operations: Operations,
     request_seconds: OperationHistograms,
 }
 
 /// The router of the API listener. Every request passes the connection limits and the identity check first.
-pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>) -> Router {
+pub fn router(vault: Arc<Vault>, trust: Arc<Trust>, random: Arc<dyn Random>, tracer: Option<Arc<Tracer>>) -> Router {
     let request_seconds = OperationHistograms::new(trace::CLASSES.len());
-    let api = Arc::new(Api { vault, trust, random, operations: Operations::new(), request_seconds });
+    let api = Arc::new(Api { vault, trust, random, tracer, operations: Operations::new(), request_seconds });
     routes::router()
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

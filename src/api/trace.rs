@@ -1,4 +1,4 @@
-//! Around every request: an id, the identity check, one log line, one measurement, and a problem document if a handler panicked.
+//! Around every request: an id, the identity check, one log line, one measurement, a span if it is traced, and a problem document if a handler panicked.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
@@ -13,12 +13,14 @@ use futures_util::FutureExt as _;
 use crate::{
     domain::{Hex, KeyId, Operation, Principal},
     mtls::admit,
+    traces::{self, ActiveSpan},
     vault::{CallFields, Code, Reason, RequestSlot},
 };
 
 use super::{
     Api, place,
     problem::{Anonymous, Refusal},
+    request_span,
 };
 
 /// What is known of a call before it is read: an extension of its request.
@@ -40,6 +42,7 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     let began = Instant::now();
     let id = request_id(&api);
     let version = request.version();
+    let mut span = request_span::begin(&api, &request, &id);
     let matched = request.extensions().get::<MatchedPath>();
     let traceparent = request.headers().get("traceparent").cloned();
     let operation = matched.and_then(|path| api.operations.of(request.method(), path.as_str()));
@@ -48,7 +51,8 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     let call = CallFields::new(Arc::clone(&id), name, key_in(request.uri().path()));
     let mut principal = None;
     let admitted = AssertUnwindSafe(admitted(&api, &id, operation, request, next, &mut principal)).catch_unwind();
-    let mut response = Arc::clone(&call).scope(admitted).await.unwrap_or_else(on_panic);
+    let traced = traces::scope(span.as_ref().and_then(ActiveSpan::link), Arc::clone(&call).scope(admitted));
+    let mut response = traced.await.unwrap_or_else(on_panic);
     Anonymous::name(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
@@ -61,6 +65,9 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     if version <= Version::HTTP_11 && matches!(operation, Some(Operation::ImportKey | Operation::ExportKey)) {
         // The buffers of the connection held a key in plain text. Closing the connection wipes them.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(span) = &mut span {
+        request_span::describe(span, &call, &response);
     }
     let class = match status {
         0..400 => 0,

@@ -14,6 +14,7 @@ use crate::{config::Config, storage::copy};
 
 use super::{
     Failure, Format,
+    instance::InstanceArgs,
     progress::{Counts, Progress, Unit},
 };
 
@@ -28,13 +29,15 @@ pub struct BackupArgs {
     /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    instance: InstanceArgs,
     /// Output format
     #[arg(long, env = "KEYVAULT_OUTPUT", value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
 
 pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
+    let config = args.instance.load(&args.config).map_err(anyhow::Error::from)?;
     match &config.storage.path {
         Some(path) => copy_with_progress(path, &args.file)?,
         None => copy_database(&config, &args.file)?,

@@ -21,11 +21,12 @@ use crate::{
     mtls::Trust,
     sinks::{SinkFault, SinkOptions},
     storage::{Mode, WrapperKeyUse, inspect},
+    traces::Exporter,
     vault::{VaultError, canary_context, compare_with_configuration},
 };
 
 use self::store::FoundStore;
-use super::{Failure, Format};
+use super::{Failure, Format, instance::InstanceArgs};
 use crate::server::{
     checks::{self, CHECKS, Check, Finding, Run, Severity, Step},
     hardening::harden,
@@ -39,6 +40,8 @@ pub struct CheckArgs {
     /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    instance: InstanceArgs,
     /// Write the request ids of the KMS calls to this file, for audit reconcile. A running vault does not know them
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -74,7 +77,7 @@ impl Outcome {
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let started_at = clock()();
-    let examined = Examined::new(&args.config)?;
+    let examined = Examined::new(&args.config, &args.instance)?;
     let lines = examined.lines();
     if let Some(path) = &args.report {
         let written = crate::files::replace(path, examined.report(started_at).to_string().as_bytes());
@@ -106,10 +109,10 @@ struct Examined {
 }
 
 impl Examined {
-    fn new(file: &Path) -> Result<Self, Failure> {
+    fn new(file: &Path, instance: &InstanceArgs) -> Result<Self, Failure> {
         let trust = reload::load(file, clock()).map(|live| live.trust).map_err(|error| error.to_string());
         // In the words of `serve`, which reads the file as a reload does.
-        let mut configuration = Config::load(file).map_err(|error| trust.as_ref().err().cloned().unwrap_or_else(|| error.to_string()));
+        let mut configuration = instance.load(file).map_err(|error| trust.as_ref().err().cloned().unwrap_or_else(|| error.to_string()));
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let providers = configuration.as_ref().ok().map(|config| Providers::new(config.wrapper.clone(), random));
         let providers = match providers.transpose() {
@@ -193,6 +196,10 @@ impl Examined {
                 used.flat_map(|used| self.runtime.block_on(self.posture(check.name, config, used))).collect()
             }
             Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),
+            Step::TraceCollector => {
+                let tried = config.traces.as_ref().map(|traces| self.runtime.block_on(Exporter::probe(traces)));
+                tried.into_iter().map(line).collect()
+            }
             Step::ConfiguredWrapperKey => match (self.active(), &self.providers) {
                 (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, &active.key)) {
                     Ok(None) => Ok("[wrapper] reference names the active wrapper key".to_owned()),

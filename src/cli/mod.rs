@@ -17,6 +17,7 @@ mod dev;
 mod failure;
 mod html;
 mod input;
+mod instance;
 mod job;
 mod keys;
 mod output;

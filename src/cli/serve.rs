@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, instance::InstanceArgs};
 use crate::server::{self, run::Accept};
 
 /// Serve a vault with the given configuration
@@ -13,6 +13,8 @@ pub struct ServeArgs {
     /// The configuration of the vault
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    instance: InstanceArgs,
     /// Start although state changes in the audit log are missing or were changed. The present state is then restated in the log. Find out first
     /// what happened: the log no longer shows every change
     #[arg(long)]
@@ -26,5 +28,6 @@ pub struct ServeArgs {
 /// Runs the server until SIGTERM or SIGINT.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let accept = Accept { state: args.accept_state, rollback: args.accept_rollback };
-    server::run::run(&args.config, accept).map_err(|(error, is_logged)| if is_logged { Failure::Logged } else { error.into() })
+    server::run::run(&args.config, args.instance.instance.as_ref(), accept)
+        .map_err(|(error, is_logged)| if is_logged { Failure::Logged } else { error.into() })
 }

@@ -24,7 +24,7 @@ use self::{
     private_copy::PrivateCopy,
     report::{FailedKey, LogComparison, Report},
 };
-use super::{Failure, Format, progress::Progress};
+use super::{Failure, Format, instance::InstanceArgs, progress::Progress};
 use crate::server::{
     high_water_mark::HighWaterMark,
     run::{clock, rollback, runtime},
@@ -39,6 +39,8 @@ pub struct VerifyBackupArgs {
     /// The configuration of the vault, with access to its wrapper keys
     #[arg(long, env = "KEYVAULT_CONFIG", default_value = "keyvault.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    instance: InstanceArgs,
     /// The longest time for the whole verification. The report then has the keys so far
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -54,7 +56,7 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 type SharedReport = Arc<Mutex<Report>>;
 
 pub(super) fn verify_backup(args: &VerifyBackupArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.config).map_err(anyhow::Error::from)?;
+    let config = args.instance.load(&args.config).map_err(anyhow::Error::from)?;
     let report = Arc::new(Mutex::new(Report::new(&args.file, clock()())));
     let copied = PrivateCopy::beside(&args.file)?;
     let runtime = runtime()?;

@@ -1,15 +1,15 @@
-//! One POST to a server that is no vault: a webhook, a witness. Plain HTTP, or TLS with given authorities; the answer is bounded.
+//! POST requests to a server that is no vault: a webhook, a witness, a collector of traces. Plain HTTP, or TLS with given authorities; the answer is bounded.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::{
     ClientError,
-    connector::{TlsFiles, connect},
+    connector::{Connection, TlsFiles, connect},
     error::chain,
 };
 
@@ -67,24 +67,67 @@ impl PostTarget {
     /// # Errors
     /// [`ClientError::CannotConnect`] or [`ClientError::NoAnswer`], after at most `timeout`.
     pub async fn post(&self, content_type: &str, body: Vec<u8>, timeout: Duration) -> Result<(StatusCode, Vec<u8>), ClientError> {
-        let no_answer = |reason: String| ClientError::NoAnswer { url: self.url.clone(), reason };
+        self.post_over(&mut None, HeaderMap::new(), content_type, body, timeout).await
+    }
+
+    /// Posts over `kept`, or over a new connection if it is closed, and leaves in `kept` what can be used again. A server that closes a kept
+    /// connection meanwhile gets the request again, so that it may receive it twice.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub async fn post_over(
+        &self,
+        kept: &mut Option<Connection>,
+        headers: HeaderMap,
+        content_type: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let exchange = async {
-            let connected = connect(&self.host, self.port, self.tls.clone()).await;
-            let mut connection =
-                connected.map_err(|fault| ClientError::CannotConnect { url: self.url.clone(), reason: fault.to_string() })?;
-            let request = Request::post(&self.path)
-                .header(header::HOST, &self.authority)
-                .header(header::CONTENT_TYPE, content_type)
-                .body(Full::new(Bytes::from(body)))
-                .map_err(|error| ClientError::Usage(error.to_string()))?;
-            let answer = connection.send_request(request).await.map_err(|error| no_answer(chain(&error)))?;
-            let status = answer.status();
-            let body =
-                Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await.map_err(|error| no_answer(chain(error.as_ref())))?;
-            Ok((status, body.to_bytes().to_vec()))
+            let mut request = Request::post(&self.path).header(header::HOST, &self.authority).header(header::CONTENT_TYPE, content_type);
+            if let Some(all) = request.headers_mut() {
+                all.extend(headers);
+            }
+            let request = request.body(Full::new(Bytes::from(body))).map_err(|error| ClientError::Usage(error.to_string()))?;
+            if let Some(connection) = kept.take().filter(|connection| !connection.is_closed())
+                && let Ok((answer, connection)) = self.exchange(connection, request.clone()).await
+            {
+                *kept = Some(connection);
+                return Ok(answer);
+            }
+            let (answer, connection) = self.exchange(self.connect().await?, request).await?;
+            *kept = Some(connection);
+            Ok(answer)
         };
-        let late = || no_answer(format!("nothing came within {}", humantime::format_duration(timeout)));
+        let late = || self.no_answer(format!("nothing came within {}", humantime::format_duration(timeout)));
         tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Opens a connection. The caller sets the timeout.
+    ///
+    /// # Errors
+    /// [`ClientError::CannotConnect`].
+    pub async fn connect(&self) -> Result<Connection, ClientError> {
+        let connected = connect(&self.host, self.port, self.tls.clone()).await;
+        connected.map_err(|fault| ClientError::CannotConnect { url: self.url.clone(), reason: fault.to_string() })
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<((StatusCode, Vec<u8>), Connection), ClientError> {
+        let lost = |error: hyper::Error| self.no_answer(chain(&error));
+        connection.ready().await.map_err(lost)?;
+        let answer = connection.send_request(request).await.map_err(lost)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
+        let body = body.map_err(|error| self.no_answer(chain(error.as_ref())))?;
+        Ok(((status, body.to_bytes().to_vec()), connection))
+    }
+
+    fn no_answer(&self, reason: String) -> ClientError {
+        ClientError::NoAnswer { url: self.url.clone(), reason }
     }
 }
 

@@ -15,11 +15,12 @@ pub use self::policy::{GrantConfig, NodesConfig};
 pub use self::sections::{AuditConfig, LogConfig, LogFormat, MemoryConfig, MemoryLock, StorageConfig, VaultSection, WitnessConfig};
 
 use crate::{
-    domain::{NodeName, Policy},
+    domain::{NodeName, Policy, VaultId},
     files::{self, MAX_FILE},
     kms,
     mtls::{ConnectionLimits, ListenConfig, TlsConfig},
     sinks,
+    traces::TracesConfig,
     vault::{CacheConfig, JobsConfig, LimitsConfig},
 };
 
@@ -57,6 +58,8 @@ pub struct Config {
     /// `[log]`: the log lines of the process. Needs a restart.
     #[serde(default)]
     pub log: LogConfig,
+    /// `[traces]`: spans of calls for a collector. Needs a restart. Default: none.
+    pub traces: Option<TracesConfig>,
     /// `[memory]`: the protection of memory. Needs a restart.
     #[serde(default)]
     pub memory: MemoryConfig,
@@ -137,6 +140,15 @@ impl Config {
         policy::policy(&self.nodes, &self.grants).map_err(|(option, problem)| self.invalid(option, problem))
     }
 
+    /// The same configuration for another `[vault] instance`, if one is given.
+    #[must_use]
+    pub fn for_instance(mut self, instance: Option<&VaultId>) -> Self {
+        if let Some(instance) = instance {
+            self.vault.instance = Some(instance.clone());
+        }
+        self
+    }
+
     /// The file that this was read from.
     pub fn file(&self) -> &Path {
         &self.file
@@ -161,6 +173,7 @@ impl Config {
             jobs,
             audit,
             log,
+            traces,
             memory,
             nodes: _,
             grants: _,
@@ -177,6 +190,7 @@ impl Config {
             ("[jobs]", *jobs != new.jobs),
             ("[audit]", *audit != new.audit),
             ("[log]", *log != new.log),
+            ("[traces]", *traces != new.traces),
             ("[memory]", *memory != new.memory),
         ]
         .into_iter()
@@ -197,6 +211,9 @@ impl Config {
             witness.ca = witness.ca.take().map(|path| folder.join(path));
         }
         self.audit.sinks.iter_mut().for_each(|sink| sink.resolve(&folder));
+        if let Some(traces) = &mut self.traces {
+            traces.resolve(&folder);
+        }
         self.wrapper.resolve(&folder);
     }
 
@@ -221,6 +238,7 @@ impl Config {
             jobs_problem(&self.jobs),
             self.audit.problem(),
             self.log.problem(),
+            self.traces.as_ref().and_then(TracesConfig::problem),
         ];
         if let Some((option, problem)) = sections.into_iter().flatten().next() {
             return Err(self.invalid(option, problem));

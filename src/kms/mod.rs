@@ -26,6 +26,7 @@ mod reason;
     allow(dead_code, reason = "the local provider needs a part of it")
 )]
 mod resilience;
+mod traced;
 
 use std::time::Duration;
 
@@ -235,6 +236,18 @@ pub enum WrapperError {
         /// The fault and its fix.
         what: String,
     },
+}
+
+impl WrapperError {
+    /// The request id of the KMS, if it answered.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Denied { request_id, .. } | Self::Invalid { request_id, .. } | Self::Unavailable { request_id, .. } => {
+                request_id.as_deref()
+            }
+            Self::NotAllowed { .. } | Self::Unfit { .. } | Self::Misconfigured { .. } => None,
+        }
+    }
 }
 
 /// Why a KMS refused.

@@ -12,7 +12,7 @@ use crate::{
 use super::{
     CreateOptions, Description, KmsCalls, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
-    resilience::{CallRateLimit, DenialCache, RegionalWrapper, ResilientWrapper},
+    resilience::{CallRateLimit, Circuits, DenialCache, RegionalWrapper, ResilientWrapper},
 };
 
 /// One kind of KMS.
@@ -82,12 +82,14 @@ pub(super) struct ProviderEntry {
     pub(super) new: fn(Arc<Settings>) -> Box<dyn Provider>,
 }
 
-/// What all providers share: the configuration, the allowlist, the source of randomness, and the calls that no audit entry has yet.
+/// What all providers share: the configuration, the allowlist, the source of randomness, the calls that no audit entry has yet, and the circuit
+/// breakers.
 pub(super) struct Settings {
     pub(super) config: WrapperConfig,
     pub(super) allowed: Allowlist,
     pub(super) random: Arc<dyn Random>,
     pub(super) calls: Arc<KmsCalls>,
+    pub(super) circuits: Circuits,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
         regional_wrappers: Vec<RegionalWrapper>,
         rate_limit: Arc<CallRateLimit>,
     ) -> ResilientWrapper {
+        self.circuits.add(&regional_wrappers);
         ResilientWrapper {
             reference: reference.to_owned(),
             regional_wrappers,

@@ -11,6 +11,8 @@ use super::{
     Description, KmsCalls, PROVIDERS, Wrapper, WrapperConfig, WrapperError,
     allowlist::Allowlist,
     provider::{Provider, Settings, misconfigured, unfit},
+    resilience::Circuits,
+    traced::TracedWrapper,
 };
 
 /// The providers of one configuration. Making them calls no KMS.
@@ -48,7 +50,7 @@ impl Providers {
                 .map_err(|what| misconfigured(&config.reference, &what.replace("[wrapper] allowed", "[wrapper] prefer")))
         });
         let preferred = preferred.collect::<Result<_, _>>()?;
-        let settings = Arc::new(Settings { config, allowed, random, calls: Arc::default() });
+        let settings = Arc::new(Settings { config, allowed, random, calls: Arc::default(), circuits: Circuits::default() });
         let by_kind = PROVIDERS.iter().map(|entry| (entry.kind, (entry.new)(Arc::clone(&settings)))).collect();
         Ok(Self { settings, by_kind, preferred, decorate: None })
     }
@@ -88,6 +90,13 @@ impl Providers {
         &self.settings.calls
     }
 
+    /// Sets the metric of the circuit breakers by their state now.
+    pub fn tell_circuits(&self) {
+        for (region, is_open) in self.settings.circuits.states() {
+            metrics::gauge!("keyvault_kms_circuit_open", "region" => region).set(f64::from(u8::from(is_open)));
+        }
+    }
+
     /// Resolves a reference by asking the KMS.
     ///
     /// # Errors
@@ -115,10 +124,11 @@ impl Providers {
     /// its file.
     pub async fn connect(&self, key: &WrapperKey) -> Result<Arc<dyn Wrapper>, WrapperError> {
         let wrapper = self.provider(key.provider)?.connect(key).await?;
-        Ok(match &self.decorate {
+        let wrapper = match &self.decorate {
             Some(decorate) => decorate(key, wrapper),
             None => wrapper,
-        })
+        };
+        Ok(Arc::new(TracedWrapper::new(key, wrapper)))
     }
 
     /// Creates a wrapper key: a file beside the configured one, or a key in a KMS if `may_create` is set.

@@ -115,7 +115,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "keyvault_kms_circuit_open",
         &[("region", LabelValues::Regions)],
-        "1 while the circuit breaker of a region lets no call through, as after the last attempt there, 0 otherwise.",
+        "1 while the circuit breaker of a region lets no call through, 0 otherwise, also when its pause has passed and no call came since.",
     ),
     gauge("keyvault_cache_keys", &[], "Keys that are open in memory."),
     counter("keyvault_cache_hits_total", &[], "Uses of a key that was in memory."),
@@ -233,6 +233,12 @@ pub const METRICS: &[Metric] = &[
         "keyvault_witness_cosigned_timestamp_seconds",
         &[],
         "When every witness had last cosigned the newest checkpoint, in seconds since 1970; 0 until then, and without witnesses.",
+    ),
+    counter(
+        "keyvault_trace_spans_total",
+        &[("outcome", LabelValues::These(crate::traces::OUTCOMES))],
+        "Spans of traced calls: the collector of `[traces]` took them (`exported`), could not be reached or refused the request (`failed`), refused \
+         the spans (`rejected`), or they found the queue full (`queue_full`). Spans that it did not take are lost.",
     ),
     counter("process_cpu_seconds_total", &[], "Whole seconds of CPU time that the process used."),
     gauge("process_resident_memory_bytes", &[], "Memory of the process that is in RAM."),

@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::PrometheusHandle;
+use axum::Router;
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,11 +15,12 @@ use crate::{
     api,
     config::Config,
     crypto::{Random, SystemRandom},
-    domain::{Clock, Operation, Policy, Target, Timestamp},
+    domain::{Clock, Operation, Policy, Target, Timestamp, VaultId},
     kms::{Cure, Providers},
     mtls::{ConnectionLimits, MayFreeze, RefusedCertificate, SOCKET_BUFFER, Trust, serve, serve_ops},
     sinks::{self, LogSource, SinkConfig},
     storage::{KeyStore, Mode},
+    traces::{Exporter, TraceSource, Tracer},
     vault::{ClientRefusal, Rollback, Sinks, Vault, VaultConfig, VaultError, background, compare},
 };
 
@@ -51,21 +53,22 @@ impl Accept {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. The log is set up first: a failure is its last line.
+/// Serves until SIGTERM or SIGINT, as `instance` if one is given. The log is set up first: a failure is its last line.
 ///
 /// # Errors
 /// Why the vault does not start or ended. The flag is whether a log line says so.
-pub(crate) fn run(config: &Path, accept: Accept) -> Result<(), (anyhow::Error, bool)> {
+pub(crate) fn run(config: &Path, instance: Option<&VaultId>, accept: Accept) -> Result<(), (anyhow::Error, bool)> {
     log::start(&log::section_of(config)).map_err(|error| (error, false))?;
-    try_run(config, accept).map_err(|error| {
+    try_run(config, instance, accept).map_err(|error| {
         tracing::error!(cause = format!("{error:#}"), "the vault ends with an error");
         (error, tracing::enabled!(tracing::Level::ERROR))
     })
 }
 
-fn try_run(config: &Path, accept: Accept) -> anyhow::Result<()> {
+fn try_run(config: &Path, instance: Option<&VaultId>, accept: Accept) -> anyhow::Result<()> {
     gather_entropy();
-    let live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
+    let mut live = reload::load(config, clock()).map_err(anyhow::Error::from)?;
+    live.config = live.config.for_instance(instance);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let server = Box::pin(Server::start(live, Mode::Production, accept)).await?;
@@ -87,6 +90,7 @@ pub(crate) struct Server {
     store: Arc<dyn KeyStore>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    exporter: Option<SpanExport>,
     service_manager: Arc<ServiceManager>,
     terminate: Signal,
     interrupt: Signal,
@@ -104,6 +108,7 @@ impl Server {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
         checks::raise_open_file_limit();
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let tracing = start_tracing(&config, &random);
         let providers = Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random)).map_err(anyhow::Error::from)?);
         let mut findings = checks::of_machine(&config);
         findings.extend(checks::of_settings(&config, &trust));
@@ -148,7 +153,8 @@ impl Server {
         checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let (stop, tasks, service_manager) = (CancellationToken::new(), TaskTracker::new(), ServiceManager::from_environment());
-        let server = Self { vault, store, stop, tasks, service_manager, terminate, interrupt };
+        let (tracer, exporter) = tracing.unzip();
+        let server = Self { vault, store, stop, tasks, exporter, service_manager, terminate, interrupt };
         let limits = (config.connections, may_freeze(policy));
         if let Some(witnesses) = witnesses {
             server.tasks.spawn(witnesses.run(Arc::clone(&server.store), server.stop.clone()));
@@ -156,7 +162,13 @@ impl Server {
         if let Some(database) = config.storage.path {
             server.tasks.spawn(free_disk::measure_free_disk(database, server.stop.clone()));
         }
-        server.spawn((api, ops), trust, limits, random, metrics, (reloader, config.audit.checkpoint_interval));
+        let calls = api::router(Arc::clone(&server.vault), Arc::clone(&trust), random, tracer);
+        server.tasks.spawn(metrics::upkeep(metrics.clone(), server.stop.clone()));
+        let render = move || {
+            providers.tell_circuits();
+            metrics.render()
+        };
+        server.spawn((api, ops), trust, limits, calls, render, (reloader, config.audit.checkpoint_interval));
         server.service_manager.ready();
         Ok(server)
     }
@@ -166,8 +178,8 @@ impl Server {
         (api, ops): (TcpListener, TcpListener),
         trust: Arc<Trust>,
         (limits, may_freeze): (ConnectionLimits, MayFreeze),
-        random: Arc<dyn Random>,
-        metrics: PrometheusHandle,
+        calls: Router,
+        render: impl Fn() -> String + Send + Sync + 'static,
         (reloader, checkpoint_interval): (Reloader, Duration),
     ) {
         let vault = Arc::clone(&self.vault);
@@ -175,14 +187,12 @@ impl Server {
             let request_id = (!request_id.is_empty()).then(|| request_id.to_owned());
             vault.client_refused(ClientRefusal { certificate, description, reason, request_id });
         }));
-        let calls = api::router(Arc::clone(&self.vault), Arc::clone(&trust), random);
         self.tasks.spawn(serve(api, Arc::clone(&trust), calls, limits.clone(), may_freeze, self.stop.clone()));
-        self.tasks.spawn(metrics::upkeep(metrics.clone(), self.stop.clone()));
         let vault = Arc::clone(&self.vault);
         let render = move || {
             status_metrics::set(&vault.status());
             process_metrics::read();
-            metrics.render()
+            render()
         };
         let looks = api::ops::router(Arc::clone(&self.vault), Arc::new(render));
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
@@ -219,9 +229,41 @@ impl Server {
         }
         self.vault.stop().await;
         self.store.close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.finish().await;
+        }
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The export of spans, in a task of its own: it ends after the requests, so that it has their spans.
+struct SpanExport {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+/// How long the spans that are left may take at the end of the process.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+impl SpanExport {
+    async fn finish(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(LAST_SPANS, self.task).await;
+    }
+}
+
+/// Starts the export of spans, if it is configured.
+fn start_tracing(config: &Config, random: &Arc<dyn Random>) -> Option<(Arc<Tracer>, SpanExport)> {
+    let traces = config.traces.clone()?;
+    let source = TraceSource {
+        vault: config.vault.id.to_string(),
+        instance: config.vault.instance().to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let (tracer, exporter) = Exporter::new(traces, source, clock(), Arc::clone(random));
+    let stop = CancellationToken::new();
+    Some((tracer, SpanExport { task: tokio::spawn(exporter.run(stop.clone())), stop }))
 }
 
 /// Registers the first wrapper key of an empty store. If the KMS does not answer or does not permit it, a background task retries, and calls

@@ -10,7 +10,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{Vault, VaultError, call_fields::CallFields};
-use crate::domain::AuditEvent;
+use crate::{domain::AuditEvent, traces};
 
 tokio::task_local! {
     /// Notified when the commit of the call takes longer than its caller should wait.
@@ -30,12 +30,13 @@ struct CommittedChange {
 pub(super) struct DetachedCalls(TaskTracker);
 
 impl DetachedCalls {
-    /// Runs a part of a call in a task of its own. Its log lines have the fields of the call.
+    /// Runs a part of a call in a task of its own. Its log lines have the fields of the call, and its spans are in the trace of the call.
     pub(super) fn spawn<F>(&self, part: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let part = traces::carry(part);
         match CallFields::current() {
             Some(call) => self.0.spawn(call.scope(part)),
             None => self.0.spawn(part),

@@ -448,14 +448,7 @@ impl VaultError {
 
     /// The KMS request id of the error, for the audit entry.
     pub(super) fn kms_request_id(&self) -> Option<&str> {
-        match self {
-            Self::Wrapper(
-                WrapperError::Denied { request_id, .. }
-                | WrapperError::Invalid { request_id, .. }
-                | WrapperError::Unavailable { request_id, .. },
-            ) => request_id.as_deref(),
-            _ => None,
-        }
+        if let Self::Wrapper(error) = self { error.request_id() } else { None }
     }
 }
 

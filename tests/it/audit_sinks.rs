@@ -2,7 +2,7 @@
 
 mod file;
 mod http;
-mod receiver;
+pub(crate) mod receiver;
 mod required;
 mod syslog;
 

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    aws_vault::{AwsVault, Setup},
+    aws_vault::{AwsVault, Setup, ops},
     kms::Kms,
     proxy::TcpProxy,
     vault::{problem, until},
+    wrapper::CENTRAL,
 };
 
 async fn line(up: bool) -> TcpProxy {
@@ -133,4 +134,22 @@ async fn a_vault_with_keys_starts_without_kms_and_keys_can_be_disabled() {
     until("it recovers", || async { aws.sign(&kept).await.is_ok() }).await;
     admin.post(&format!("/v1/keys/{stopped}/enable"), &json!({})).await.unwrap();
     aws.sign(&stopped).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_metric_of_a_circuit_breaker_follows_the_time_without_a_call() {
+    let line = line(true).await;
+    let limits = "attempt_timeout = \"500ms\"\ntimeout = \"1s\"\nretries = 0\nbreaker_failures = 1\nbreaker_cooldown = \"2s\"";
+    let aws = AwsVault::start(Setup { limits: Some(limits), ..on(&line, "") }).await;
+    let cold = aws.key().await;
+    let is = |value: u8| {
+        let (vault, line) = (&aws.vault, format!("keyvault_kms_circuit_open{{region=\"{CENTRAL}\"}} {value}"));
+        async move { ops(vault, "/metrics").await.1.lines().any(|shown| shown == line) }
+    };
+    assert!(is(0).await);
+    line.cut();
+    assert_eq!(aws.refused(&cold).await.code, "wrapper_unavailable");
+    assert!(is(1).await, "it is open for a second at least");
+    // The KMS is still away, and nothing but the time closes it.
+    until("its pause has passed", || is(0)).await;
 }

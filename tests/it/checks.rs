@@ -168,9 +168,10 @@ const MISTAKES: &[Mistake] = &[
     }),
 ];
 
-/// Checks with a test of their own: `serve` starts without its KMS and without its sinks (`audit_sinks`). It does not assess wrapper keys (`posture`).
+/// Checks with a test of their own: `serve` starts without its KMS, without its sinks (`audit_sinks`) and without its collector of
+/// traces (`traces`). It does not assess wrapper keys (`posture`).
 /// Settings of PostgreSQL are in `replicas`.
-const OTHERS: [&str; 5] = ["KMS server", "registered wrapper key", "wrapper key posture", "audit sink", "durability"];
+const OTHERS: [&str; 6] = ["KMS server", "registered wrapper key", "wrapper key posture", "audit sink", "trace collector", "durability"];
 
 #[test]
 fn every_check_has_a_mistake() {

@@ -12,6 +12,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("PostgresConfig", "src/storage/postgres/config.rs", "storage.postgresql"),
     ("WitnessConfig", "src/config/sections.rs", "audit.witnesses"),
     ("LogConfig", "src/config/sections.rs", "log"),
+    ("TracesConfig", "src/traces/config.rs", "traces"),
     ("AuditConfig", "src/config/sections.rs", "audit"),
     ("MemoryConfig", "src/config/sections.rs", "memory"),
     ("GrantConfig", "src/config/policy.rs", "grants"),
@@ -43,6 +44,7 @@ const NO_DEFAULT: &[&str] = &[
     "[[wrapper.pkcs11]]",
     "[[audit.witnesses]]",
     "[[audit.sinks]]",
+    "[traces]",
 ];
 
 #[test]

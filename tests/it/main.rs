@@ -105,6 +105,7 @@ mod tlog;
 mod topology_rules;
 mod topology_signing;
 mod topology_vectors;
+mod traces;
 mod transport;
 mod ui;
 mod vault_smoke;

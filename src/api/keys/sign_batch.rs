@@ -11,10 +11,11 @@ use crate::{
     api::{
         Api, Problem,
         base64::Base64,
-        extract::{ApiRequest, Nothing, trace_id},
+        extract::{ApiRequest, Nothing},
         problem::{IntoProblem as _, Problems},
     },
     domain::{Algorithm, KeyId, Operation, SignatureFormat},
+    traces::TraceParent,
     vault::{BatchMessage, VaultError},
 };
 
@@ -91,9 +92,9 @@ fn read(messages: Vec<SignBatchMessage>) -> Result<Vec<BatchMessage>, VaultError
             return Err(VaultError::TooLarge("a message has at most 4096 bytes"));
         }
         let parent = traceparent.as_deref();
-        let known =
-            parent.map(|parent| trace_id(parent).ok_or_else(|| VaultError::InvalidRequest("traceparent: not of the form of W3C".into())));
-        Ok(BatchMessage { bytes, trace_id: known.transpose()?.map(Into::into) })
+        let malformed = || VaultError::InvalidRequest("traceparent: not of the form of W3C".into());
+        let known = parent.map(|parent| TraceParent::parse(parent).ok_or_else(malformed));
+        Ok(BatchMessage { bytes, trace_id: known.transpose()?.map(|parent| parent.trace_id.into()) })
     };
     messages.into_iter().map(read).collect()
 }

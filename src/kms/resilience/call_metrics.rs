@@ -1,4 +1,4 @@
-//! The metrics of one attempt, and of the circuit breaker after it.
+//! The metrics of one attempt.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +13,8 @@ pub(super) fn measure<T>(operation: &'static str, region: &Arc<str>, took: Optio
         .increment(1);
 }
 
-/// Says whether the circuit breaker of a region is open.
-pub(super) fn tell_circuit(region: &Arc<str>, open: bool) {
-    metrics::gauge!("keyvault_kms_circuit_open", "region" => Arc::clone(region)).set(f64::from(u8::from(open)));
-}
-
-fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
+/// The result of an attempt as a word.
+pub(in crate::kms) fn outcome<T>(answer: &Result<T, WrapperError>) -> &'static str {
     match answer {
         Ok(_) => "ok",
         Err(WrapperError::Denied { denial: Denial::Credentials(_), .. }) => "credentials",

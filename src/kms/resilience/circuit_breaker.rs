@@ -41,9 +41,13 @@ impl CircuitBreaker {
         Some(Pass { circuit_breaker: self, is_probe, told: false })
     }
 
-    /// Whether it admits no call now, or one that probes the region.
+    /// Whether it admits no call now. Once its pause has passed, the next call is admitted, so that it is no longer open.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(*self.state(), State::Closed { .. })
+        match *self.state() {
+            State::Closed { .. } => false,
+            State::Open { until } => Instant::now() < until,
+            State::Probing => true,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,7 +112,9 @@ mod tests {
         let circuit_breaker = opened();
         assert!(circuit_breaker.admit().is_none() && circuit_breaker.is_open());
         tokio::time::advance(PAUSE).await;
+        assert!(!circuit_breaker.is_open(), "the pause has passed, although no call came since");
         let probe = circuit_breaker.admit().unwrap();
+        assert!(circuit_breaker.is_open());
         assert!(circuit_breaker.admit().is_none(), "one probe at a time");
         probe.failed(PAUSE);
         assert!(circuit_breaker.admit().is_none());

@@ -5,6 +5,7 @@
 
 mod call_metrics;
 mod circuit_breaker;
+mod circuits;
 mod denial_cache;
 mod rate_limit;
 
@@ -17,15 +18,19 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     crypto::{Random, SecretBytes},
     domain::{EncryptionContext, KmsRotation, PostureLine, PostureSubject, VaultId, WrapperKey},
+    traces::{SpanKind, in_span},
 };
 
 use super::{CallLimits, Description, ForeignWrap, Outage, Unwrapped, Wrapped, Wrapper, WrapperError, not_rewrappable};
 
 pub(super) use self::circuit_breaker::CircuitBreaker;
+pub(super) use self::circuits::Circuits;
 pub(super) use self::denial_cache::DenialCache;
 pub(super) use self::rate_limit::CallRateLimit;
 
-use self::call_metrics::{measure, tell_circuit};
+pub(super) use self::call_metrics::outcome;
+
+use self::call_metrics::measure;
 use self::denial_cache::DeniableCall;
 
 /// A wrapper key behind its guard.
@@ -167,7 +172,7 @@ impl ResilientWrapper {
         send: impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync,
     ) -> Result<T, WrapperError> {
         let deadline = Instant::now() + self.limits.timeout;
-        let mut last = self.unavailable(Outage::NotTried);
+        let (mut last, mut number) = (self.unavailable(Outage::NotTried), 0);
         for round in 0..=self.limits.retries {
             if round > 0 {
                 let pause = self.jittered(BASE_PAUSE.saturating_mul(1 << round.min(6)));
@@ -177,7 +182,8 @@ impl ResilientWrapper {
                 sleep(pause).await;
             }
             for regional in regional_wrappers {
-                match self.attempt(regional, operation, deadline, &send).await {
+                number += 1;
+                match self.attempt(regional, operation, (number, deadline), &send).await {
                     Err(error) if self.goes_on_after(&error) => last = worse(last, error),
                     answer => return answer,
                 }
@@ -194,7 +200,7 @@ impl ResilientWrapper {
         &'a self,
         regional: &'a RegionalWrapper,
         operation: &'static str,
-        deadline: Instant,
+        (number, deadline): (u64, Instant),
         send: &(impl Fn(&'a dyn Wrapper) -> BoxFuture<'a, Result<T, WrapperError>> + Send + Sync),
     ) -> Result<T, WrapperError> {
         // A pass that is dropped without a result does not count.
@@ -207,8 +213,18 @@ impl ResilientWrapper {
         };
         let start = Instant::now();
         let limit = start + self.limits.attempt_timeout;
-        let answer =
-            timeout_at(deadline.min(limit), send(&*regional.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)));
+        let sent = async {
+            timeout_at(deadline.min(limit), send(&*regional.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)))
+        };
+        let answer = in_span("kms call", SpanKind::Client, Box::pin(sent), |span, answer| {
+            span.text("keyvault.kms.operation", operation);
+            span.text("keyvault.kms.region", regional.region.to_string());
+            span.number("keyvault.kms.attempt", number);
+            if answer.is_err() {
+                span.failed(outcome(answer));
+            }
+        })
+        .await;
         measure(operation, &regional.region, Some(start.elapsed()), &answer);
         match &answer {
             // The attempt ran out of the time that earlier attempts used. This does not count as an outage of this region.
@@ -216,7 +232,6 @@ impl ResilientWrapper {
             Err(WrapperError::Unavailable { .. }) => pass.failed(self.jittered(self.limits.breaker_cooldown)),
             _ => pass.succeeded(),
         }
-        tell_circuit(&regional.region, regional.circuit_breaker.is_open());
         answer
     }
 

@@ -92,6 +92,8 @@ pub enum Step {
     WrapperKeyPosture,
     /// The audit sinks are tried.
     AuditSinks,
+    /// The collector of traces is tried.
+    TraceCollector,
     /// The active wrapper key is compared with the configuration.
     ConfiguredWrapperKey,
 }
@@ -342,6 +344,13 @@ pub static CHECKS: &[Check] = &[
             Step::AuditSinks,
             "`serve` starts and tries again. While a required sink fails, calls are denied and `/readyz` names the sink",
         ),
+    },
+    Check {
+        name: "trace collector",
+        examines: "the collector of `[traces]` can be reached, and its files can be read. No span is sent",
+        severity: Severity::Warn,
+        remedy: "Correct what the message names. Calls do not depend on it",
+        run: Run::Step(Step::TraceCollector, "`serve` starts, and counts the spans that are lost"),
     },
     Check {
         name: "configured wrapper key",

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     domain::{AuditEvent, Outcome, Permit},
     storage::{Change, Commit, CommitError, KeyPrecondition, NewIdempotencyRecord, Receipt},
+    traces::{ActiveSpan, SpanKind, in_span},
 };
 
 use super::{AuditGate, ClientRefusal, change_log::ChangeLine};
@@ -106,6 +107,17 @@ enum Settled {
     Committed(Receipt),
     /// The attempt lost a compare-and-swap. The event is what a refusal would record.
     Conflict(Option<Box<AuditEvent>>),
+}
+
+/// Describes the span of a commit.
+fn describe(span: &mut ActiveSpan, is_change: bool, written: &Result<Receipt, CommitError>) {
+    span.flag("keyvault.audit.is_change", is_change);
+    match written {
+        Ok(receipt) => span.number("keyvault.audit.sequence", receipt.sequence),
+        Err(CommitError::Unavailable(_)) => span.failed("unavailable"),
+        // Another call changed the key. The attempt is repeated.
+        Err(_) => span.failed("conflict"),
+    }
 }
 
 impl<T> Completed<T> {
@@ -235,7 +247,13 @@ impl AuditGate {
     /// # Errors
     /// `ResultWithheld`, or `ChangeUnconfirmed` for a change, which is in force.
     pub(in crate::vault) async fn confirm(&self, sequence: u64, event: AuditEvent, is_change: bool) -> Result<(), VaultError> {
-        let Err(sink) = self.sinks.confirm(sequence).await else { return Ok(()) };
+        let confirmed = in_span("confirm entry", SpanKind::Internal, Box::pin(self.sinks.confirm(sequence)), |span, confirmed| {
+            span.number("keyvault.audit.sequence", sequence);
+            if confirmed.is_err() {
+                span.failed("not_confirmed");
+            }
+        });
+        let Err(sink) = confirmed.await else { return Ok(()) };
         let sink = sink.to_owned();
         let error =
             if is_change { VaultError::ChangeUnconfirmed { sink, sequence } } else { VaultError::ResultWithheld { sink, sequence } };
@@ -353,7 +371,8 @@ impl AuditGate {
         }
         let (began, is_change) = (Instant::now(), commit.change.is_some());
         let line = ChangeLine::of(&commit);
-        let result = if is_change { Box::pin(self.write_change(commit)).await } else { self.env.store.commit(commit).await };
+        let written = if is_change { Box::pin(self.write_change(commit)) } else { self.env.store.commit(commit) };
+        let result = in_span("commit entry", SpanKind::Internal, written, |span, written| describe(span, is_change, written)).await;
         self.commit_seconds.record(began.elapsed().as_secs_f64());
         if let Ok(receipt) = &result {
             if let Some(calls) = kms_calls {

@@ -24,7 +24,10 @@ use super::{
     environment::Environment,
     wrapper_keys::WrapperKeys,
 };
-use crate::storage::StoredKey;
+use crate::{
+    storage::StoredKey,
+    traces::{SpanKind, in_span},
+};
 
 /// Opens keys and keeps them open within the limits of `[cache]`.
 pub(super) struct KeyCache {
@@ -85,7 +88,12 @@ impl KeyCache {
         let load = async {
             admit()?;
             // Boxed, because the future of each operation would contain this one, although most find the key in the cache.
-            Box::pin(self.load(id)).await
+            in_span("open key", SpanKind::Internal, Box::pin(self.load(id)), |span, opened| {
+                if let Err(error) = opened {
+                    span.failed(error.code().as_str());
+                }
+            })
+            .await
         };
         let key = self.entries.get_or_load(id, found, load).await?;
         if self.env.store.known_revision() != key.precondition().store_revision {

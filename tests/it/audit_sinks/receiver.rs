@@ -19,7 +19,7 @@ use crate::support::pki::{Ca, Leaf, Spec, dns};
 
 /// What the server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Behaviour {
+pub(crate) enum Behaviour {
     Accept,
     /// Reads requests and never answers.
     Hang,
@@ -31,16 +31,16 @@ pub(super) enum Behaviour {
 
 /// A request that was accepted.
 #[derive(Debug, Clone)]
-pub(super) struct Received {
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
     /// Whether the client showed a certificate.
-    pub(super) certified: bool,
+    pub(crate) certified: bool,
 }
 
 /// An HTTPS server of entries.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     folder: TempDir,
     address: SocketAddr,
     tls: Arc<ServerConfig>,
@@ -77,7 +77,7 @@ fn certificates(folder: &Path) -> Arc<ServerConfig> {
 }
 
 impl Receiver {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tls = certificates(folder.path());
         let shared = Shared {
@@ -93,7 +93,7 @@ impl Receiver {
     }
 
     /// Listens, again on the same port.
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let (acceptor, shared) = (TlsAcceptor::from(Arc::clone(&self.tls)), Arc::clone(&self.shared));
@@ -113,26 +113,31 @@ impl Receiver {
     }
 
     /// Closes the listener and every connection.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let server = self.server.take().unwrap();
         server.abort();
         let _ = server.await;
     }
 
-    pub(super) fn set(&self, behaviour: Behaviour) {
+    pub(crate) fn set(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
     }
 
-    pub(super) fn require(&self, authorization: &str) {
+    pub(crate) fn require(&self, authorization: &str) {
         *self.shared.authorization.lock().unwrap() = Some(authorization.to_owned());
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// The address over TLS.
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
     /// `[[audit.sinks]]` with this server, and more lines.
-    pub(super) fn sink(&self, mode: &str, options: &str) -> String {
+    pub(crate) fn sink(&self, mode: &str, options: &str) -> String {
         let (port, ca) = (self.address.port(), self.file("ca.pem"));
         format!(
             "\n[[audit.sinks]]\nname = \"a\"\nmode = \"{mode}\"\nkind = \"http\"\nurl = \"https://localhost:{port}/in?x=1\"\nca = \"{}\"\nfrom = \"beginning\"\n{options}",
@@ -140,17 +145,17 @@ impl Receiver {
         )
     }
 
-    pub(super) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
     }
 
     /// The number of requests, accepted or not.
-    pub(super) fn seen(&self) -> usize {
+    pub(crate) fn seen(&self) -> usize {
         *self.shared.seen.lock().unwrap()
     }
 
     /// The lines of all accepted requests.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let bodies = self.received().into_iter().map(|received| String::from_utf8(received.body).unwrap());
         bodies.flat_map(|body| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
