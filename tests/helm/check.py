@@ -11,6 +11,8 @@
     check.py run BINARY DEV RENDERED OFF MORE
                                          starts the vault with the rendered command, configuration and files, and asks its probes.
                                          DEV is a folder of `dev`; OFF is the same chart with the validator switched off, MORE with a second one
+    check.py replicas BINARY DEV RENDERED
+                                         starts two pods of a rendered chart over a PostgreSQL server; kills and restarts one
 """
 
 import json
@@ -201,6 +203,10 @@ def own(path, mode, user):
         path.chmod(mode)
 
 
+def content(file):
+    return file if isinstance(file, bytes) else file.read_bytes()
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
@@ -209,7 +215,9 @@ def free_port():
 class Pod:
     """The container of a rendered StatefulSet as a process: paths below one folder, and ports of loopback."""
 
-    def __init__(self, binary, dev, rendered, folder):
+    def __init__(self, binary, dev, rendered, folder, number=0, url="postgresql://vault:secret@127.0.0.1:1/vault", wrapper=None):
+        stateful = one(rendered, "StatefulSet")
+        self.name, self.wrapper = f"{stateful['metadata']['name']}-{number}", wrapper
         self.spec = one(rendered, "StatefulSet")["spec"]["template"]["spec"]
         self.container = self.spec["containers"][0]
         self.folder, self.api, self.ops = folder, free_port(), free_port()
@@ -219,26 +227,31 @@ class Pod:
         os.environ["TMPDIR"] = str(folder)
         ca = {"ca.crt": dev / "pki/ca.pem", "ca.pem": dev / "pki/ca.pem", "ca.crl": dev / "ca.crl", "tls.key": dev / "pki/ca.key"}
         server = {"tls.crt": dev / "pki/server.pem", "tls.key": dev / "pki/server.key", "ca.crt": dev / "pki/ca.pem"}
+        database = {"url": url.encode(), "ca.crt": (dev / "pki/ca.pem").read_bytes()}
+        others = {"keyvault-postgresql": database, "keyvault-hsm": {"pin": b"1234"}}
         self.mounts = {mount["name"]: mount["mountPath"] for mount in self.container["volumeMounts"]}
         self.config = None
         for volume in self.spec["volumes"]:
             place = self.place(self.mounts[volume["name"]])
             if "persistentVolumeClaim" in volume:
                 continue
-            if "secret" in volume:
+            if "emptyDir" in volume:
+                place.mkdir(parents=True)
+            elif "secret" in volume:
                 secret = volume["secret"]
-                here = ca if secret["secretName"].endswith("-ca") else server
+                here = ca if secret["secretName"].endswith("-ca") else others.get(secret["secretName"], server)
                 keys = {item["key"]: item["path"] for item in secret.get("items", [])} or {key: key for key in here}
-                Volume(place, secret["defaultMode"]).put({path: here[key].read_bytes() for key, path in keys.items()})
+                Volume(place, secret["defaultMode"]).put({path: content(here[key]) for key, path in keys.items()})
             else:
                 self.config = Volume(place, volume["configMap"]["defaultMode"])
         self.configure(rendered)
-        data = self.place(self.mounts["data"])
-        data.mkdir(parents=True)
-        # A new volume: root owns it, and fsGroup may write.
-        own(data, 0o2770, os.geteuid())
-        shutil.copy(dev / "wrapper.key", data / "wrapper.key")
-        own(data / "wrapper.key", 0o600, UID)
+        if "data" in self.mounts:
+            data = self.place(self.mounts["data"])
+            data.mkdir(parents=True)
+            # A new volume: root owns it, and fsGroup may write.
+            own(data, 0o2770, os.geteuid())
+            shutil.copy(dev / "wrapper.key", data / "wrapper.key")
+            own(data / "wrapper.key", 0o600, UID)
         self.process = None
 
     def place(self, path):
@@ -250,7 +263,20 @@ class Pod:
         for path in sorted(set(self.mounts.values()), key=len, reverse=True):
             text = text.replace(f'"{path}/', f'"{self.place(path)}/')
         text = text.replace("0.0.0.0:8443", f"127.0.0.1:{self.api}").replace("0.0.0.0:9443", f"127.0.0.1:{self.ops}")
+        if self.wrapper:
+            # A key in a file instead of the KMS of the values.
+            start, end = text.index("[wrapper]"), text.find("\n[", text.index("[wrapper]"))
+            local = f'[wrapper]\nprovider = "local"\nreference = "{self.wrapper}"\nallowed = ["{self.wrapper}"]\n'
+            text = text[:start] + local + (text[end:] if end > 0 else "")
         self.config.put({"keyvault.toml": text.encode()})
+
+    def environment(self):
+        """What the kubelet sets: values, and the name of the pod."""
+        pairs = {pair["name"]: pair.get("value", self.name) for pair in self.container.get("env", [])}
+        for pair in self.container.get("env", []):
+            if "valueFrom" in pair and pair["valueFrom"] != {"fieldRef": {"fieldPath": "metadata.name"}}:
+                fail(f"{pair['name']} is not the name of the pod")
+        return {**os.environ, **pairs}
 
     def command(self, arguments):
         arguments = [str(self.place(argument)) if argument.startswith("/etc/") else argument for argument in arguments]
@@ -264,7 +290,7 @@ class Pod:
         if self.container["command"] != ["/usr/bin/canton-keyvault"]:
             fail("the image has its binary at /usr/bin/canton-keyvault")
         with open(self.folder / "log", "wb") as log:
-            self.process = subprocess.Popen(self.command(self.container["args"]), stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(self.container["args"]), stdout=log, stderr=log, env=self.environment())
 
     def probe(self, name):
         """As the kubelet: HTTPS to the address of the pod, the certificate is not verified, 200 to 399 is a success."""
@@ -319,7 +345,8 @@ def settings(binary, dev, *rendered):
         folder.chmod(0o755)
         try:
             pod = Pod(binary, dev, path, folder)
-            done = subprocess.run(pod.command(["check", "--config", pod.container["args"][2], "--output", "json"]), capture_output=True, text=True)
+            check = pod.command(["check", "--config", pod.container["args"][2], "--output", "json"])
+            done = subprocess.run(check, capture_output=True, text=True, env=pod.environment())
             found = {line["check"]: line for line in json.loads(done.stdout)}
             for name in ("configuration", "certificates", "revocation", "grants", "client CAs", "file modes", "folder"):
                 if found.get(name, {}).get("status") != "ok":
@@ -390,7 +417,75 @@ def run(binary, dev, rendered, switched_off, more):
         shutil.rmtree(folder)
 
 
-COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "identity": identity, "settings": settings, "run": run}
+def start_postgresql(dev, folder):
+    port = free_port()
+    for name in ("server.pem", "server.key"):
+        shutil.copy(dev / "pki" / name, folder / name)
+    # The server stops when its standard input is closed.
+    command = [ROOT / "tests/postgresql/run.sh", folder, str(port)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    if server.stdout.readline().strip() != "ready":
+        fail("PostgreSQL does not start")
+    return server, f"postgresql://canton:secret@127.0.0.1:{port}/canton"
+
+
+def replicas(binary, dev, rendered):
+    """Two pods have one configuration, and names of their own, which they keep when they are killed. What one does, the other one knows."""
+    dev, folder = pathlib.Path(dev), pathlib.Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    wrapper = folder / "wrapper.key"
+    shutil.copy(dev / "wrapper.key", wrapper)
+    own(wrapper, 0o600, UID)
+    pods, server = [], None
+    spec = one(rendered, "StatefulSet")["spec"]
+    if spec.get("volumeClaimTemplates") or spec["replicas"] < 2:
+        fail("replicas over PostgreSQL have no volume, and are several")
+    try:
+        (folder / "postgresql").mkdir()
+        server, url = start_postgresql(dev, folder / "postgresql")
+        for number in range(2):
+            (folder / str(number)).mkdir()
+            pods.append(Pod(binary, dev, rendered, folder / str(number), number, url, wrapper))
+            pods[-1].start()
+            pods[-1].until("readiness", lambda pod=pods[-1]: pod.probe("readinessProbe") == 200)
+        first, second = pods
+        new = ["keys", "create", "--node", "participant1", "--purpose", "signing", "--spec", "ec-curve25519"]
+        code, key, said = first.client(dev, "participant1", *new)
+        if code != 0:
+            fail(f"no key is created over PostgreSQL: {said}")
+        sign = ["keys", "sign", key["id"], "--algorithm", "ed25519", "--message-text", "hello"]
+
+        def signs(pod):
+            return pod.client(dev, "participant1", *sign)[0] == 0
+
+        def alive():
+            return {each["instance"] for each in first.client(dev, "auditor", "status")[1]["replicas"] if each["live"]}
+
+        if not (signs(first) and signs(second)):
+            fail("a replica does not sign")
+        names = {pod.name for pod in pods}
+        first.until(f"the status has the replicas {names}", lambda: alive() == names)
+        second.process.kill()
+        second.process.wait()
+        if not signs(first):
+            fail("a replica does not sign without the other one")
+        second.start()
+        second.until("the replica has its name again", lambda: second.probe("readinessProbe") == 200 and signs(second))
+        first.until(f"the status has the replicas {names} again", lambda: alive() == names)
+        for pod in pods:
+            pod.stop()
+        print(f"{' and '.join(sorted(names))} serve one vault; one was killed and has its name again")
+    finally:
+        for pod in pods:
+            if pod.process and pod.process.poll() is None:
+                pod.process.kill()
+        if server:
+            server.stdin.close()
+            server.wait(30)
+        shutil.rmtree(folder)
+
+
+COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "identity": identity, "settings": settings, "run": run, "replicas": replicas}
 if sys.argv[1] == "readme":
     readme("--write" in sys.argv)
 else:

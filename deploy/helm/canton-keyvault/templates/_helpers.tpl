@@ -98,13 +98,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $tls := dict "certificate" "/run/canton-keyvault/server/tls.crt" "key" "/run/canton-keyvault/server/tls.key" "min_version" .Values.tls.minVersion "client_cas" $cas -}}
 {{- with .Values.tls.deny }}{{- $_ := set $tls "deny" . -}}{{- end -}}
 {{- $vault := dict "id" (required "vault.id is required: it is bound into every key, and must never change" .Values.vault.id) -}}
-{{- with .Values.vault.instance }}{{- $_ := set $vault "instance" . -}}{{- end -}}
+{{- with .Values.vault.instance }}
+{{- if $.Values.postgresql.enabled }}{{ fail "vault.instance has no effect with postgresql.enabled: each replica has the name of its pod" }}{{ end -}}
+{{- $_ := set $vault "instance" . -}}
+{{- end -}}
+{{- $storage := dict "path" "/var/lib/canton-keyvault/keyvault.db" -}}
+{{- if .Values.postgresql.enabled -}}
+{{- $storage = dict "postgresql" (dict "url_file" "/run/canton-keyvault/postgresql/url" "ca" "/run/canton-keyvault/postgresql/ca.crt") -}}
+{{- end -}}
 {{- $config := dict
   "nodes" $nodes
   "vault" $vault
   "listen" (dict "api" "0.0.0.0:8443" "ops" "0.0.0.0:9443")
   "tls" $tls
-  "storage" (dict "path" "/var/lib/canton-keyvault/keyvault.db")
+  "storage" $storage
   "grants" (concat $grants .Values.grants) -}}
 {{- if .Values.openbao.enabled -}}
 {{- $bao := dict "addresses" .Values.openbao.addresses "ca" "/run/canton-keyvault/openbao/ca.crt" -}}
@@ -119,6 +126,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.openbao.namespace }}{{- $_ := set $bao "namespace" . -}}{{- end -}}
 {{- with .Values.openbao.mount }}{{- $_ := set $bao "mount" . -}}{{- end -}}
 {{- $_ := set $config "wrapper" (dict "openbao" (list $bao)) -}}
+{{- end -}}
+{{- with .Values.pkcs11 -}}
+{{- if .enabled -}}
+{{- $token := dict
+  "module" (required "pkcs11.module is required with pkcs11.enabled" .module)
+  "token" (required "pkcs11.token is required with pkcs11.enabled" .token)
+  "pin_file" "/run/canton-keyvault/pkcs11/pin" -}}
+{{- with .sessions }}{{- $_ := set $token "sessions" . -}}{{- end -}}
+{{- $_ := set $config "wrapper" (merge (dict "pkcs11" (list $token)) (default dict $config.wrapper)) -}}
+{{- end -}}
 {{- end -}}
 {{- toJson (mergeOverwrite $config (deepCopy .Values.config)) -}}
 {{- end -}}
