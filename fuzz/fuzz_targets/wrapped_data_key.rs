@@ -27,6 +27,7 @@ static LOCAL: LazyLock<Local> = LazyLock::new(|| {
     let providers = Providers::new(config, Arc::new(SystemRandom::default())).expect("providers");
     let key = WrapperKey {
         id: WrapperKeyId::from_random([0; 6]),
+        name: None,
         provider: ProviderKind::Local,
         identity,
         reference,

@@ -89,6 +89,7 @@ fn table() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(wrapper_keys::add, wrapper_keys::list))
         .routes(routes!(wrapper_keys::show))
         .routes(routes!(posture::show))
+        .routes(routes!(wrapper_keys::rename))
         .routes(routes!(wrapper_keys::retire))
         .routes(routes!(wrapper_keys::replicate))
         .routes(routes!(rotations::start, rotations::list))

@@ -31,6 +31,9 @@ pub struct WrapperKeyChange {
     /// The identity, if the wrapper key was registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The name, if it was given or changed. Empty if it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// The place of an entry in the chain of state changes, and what the change sets besides the state of a key.
@@ -493,6 +496,7 @@ mod tests {
             id: "wk-000000000001".parse().unwrap(),
             state: state.parse().unwrap(),
             identity,
+            name: None,
         });
         let position = StatePosition {
             frozen: Some(false),

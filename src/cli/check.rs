@@ -244,6 +244,7 @@ impl Examined {
         let found = providers.resolve(config.wrapper.provider, &config.wrapper.reference, &[]).await.map_err(sentence)?;
         let key = WrapperKey {
             id: WrapperKeyId::from_random([0; 6]),
+            name: None,
             provider: config.wrapper.provider,
             identity: found.identity.clone(),
             reference: found.reference,

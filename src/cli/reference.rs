@@ -12,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::Failure;
 use crate::{
     client::{Call, Client, ClientError},
-    domain::{IdError, KeyId, KeyName, KeyState, NodeName, WrapperKeyId},
+    domain::{IdError, KeyId, KeyName, KeyState, NodeName, WrapperKeyId, WrapperKeyName},
 };
 
 /// The fewest characters of the beginning of a key id: 8 hex digits after `1220`, or after `sym-`.
@@ -122,6 +122,8 @@ pub(super) enum WrapperKeyReference {
     Id(WrapperKeyId),
     /// The beginning of the id.
     Beginning(String),
+    /// The name.
+    Name(WrapperKeyName),
 }
 
 impl fmt::Display for WrapperKeyReference {
@@ -129,6 +131,7 @@ impl fmt::Display for WrapperKeyReference {
         match self {
             Self::Id(id) => id.fmt(f),
             Self::Beginning(text) => f.write_str(text),
+            Self::Name(name) => name.fmt(f),
         }
     }
 }
@@ -144,7 +147,10 @@ impl FromStr for WrapperKeyReference {
         match text.parse() {
             Ok(id) => Ok(Self::Id(id)),
             Err(_) if is_beginning() => Ok(Self::Beginning(text.to_owned())),
-            Err(_) => Err("write the id of a wrapper key, wk- and 12 hex digits, or its beginning with 4 digits or more"),
+            Err(_) => text
+                .parse()
+                .map(Self::Name)
+                .map_err(|_| "write the id of a wrapper key, wk- and 12 hex digits, its beginning with 4 digits or more, or its name"),
         }
     }
 }
@@ -153,6 +159,7 @@ impl FromStr for WrapperKeyReference {
 #[derive(Debug, Deserialize)]
 struct WrapperKeyCandidate {
     id: WrapperKeyId,
+    name: Option<WrapperKeyName>,
     state: String,
     reference: String,
 }
@@ -163,21 +170,26 @@ impl WrapperKeyReference {
     /// # Errors
     /// [`Failure::Reference`] if no wrapper key or more than one fits; the error of the list of wrapper keys.
     pub(super) async fn resolve(&self, client: &Client) -> Result<WrapperKeyId, Failure> {
-        let text = match self {
-            Self::Id(id) => return Ok(*id),
-            Self::Beginning(text) => text,
-        };
+        if let Self::Id(id) = self {
+            return Ok(*id);
+        }
         let mut found: Vec<WrapperKeyCandidate> = all(client, || Call::get("/v1/wrapper-keys")).await?;
-        found.retain(|key| key.id.to_string().starts_with(text));
+        found.retain(|key| match self {
+            Self::Id(id) => key.id == *id,
+            Self::Beginning(text) => key.id.to_string().starts_with(text),
+            Self::Name(name) => key.name.as_ref() == Some(name),
+        });
         match found.as_slice() {
             [key] => Ok(key.id),
             [] => Err(unknown(format!(
-                "no wrapper key has an id that begins with {text}. canton-keyvault wrapper list shows the wrapper keys"
+                "no wrapper key has the name {self}, or an id that begins so. canton-keyvault wrapper list shows the wrapper keys"
             ))),
             several => Err(ambiguous(
                 "wrapper keys",
-                text,
-                several.iter().map(|WrapperKeyCandidate { id, state, reference }| format!("{id}  {state}  {reference}")),
+                self,
+                several.iter().map(|WrapperKeyCandidate { id, name, state, reference }| {
+                    format!("{id}  {}  {state}  {reference}", name.as_ref().map_or("-", WrapperKeyName::as_str))
+                }),
             )),
         }
     }
@@ -256,6 +268,7 @@ mod tests {
         assert!("".parse::<KeyReference>().is_err());
         assert!(matches!("wk-001122334455".parse(), Ok(WrapperKeyReference::Id(_))));
         assert!(matches!("wk-0011".parse(), Ok(WrapperKeyReference::Beginning(_))));
+        assert!(matches!("central-2026".parse(), Ok(WrapperKeyReference::Name(_))));
         for text in ["wk-001", "alias/x", "wk-001x", ""] {
             assert!(text.parse::<WrapperKeyReference>().is_err(), "{text}");
         }

@@ -22,6 +22,9 @@ pub enum IdError {
     /// Not a wrapper key id.
     #[error("a wrapper key id is wk- and 12 lower-case hex digits")]
     WrapperKeyId,
+    /// Not the name of a wrapper key.
+    #[error("the name of a wrapper key matches [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}, and does not begin with wk-")]
+    WrapperKeyName,
     /// Not a job id.
     #[error("a job id is job- and 12 lower-case hex digits")]
     JobId,
@@ -160,6 +163,10 @@ text_id!(
     VaultId, IdError::VaultId, is_plain_name
 );
 text_id!(
+    /// The name of a wrapper key: a label that commands take instead of its id. Not unique. It cannot look like an id.
+    WrapperKeyName, IdError::WrapperKeyName, |text| is_plain_name(text) && !text.starts_with("wk-")
+);
+text_id!(
     /// The name of a key, up to 300 characters as in Canton. It is neither authenticated nor unique.
     KeyName, IdError::KeyName, |text| (1..=300).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 );
@@ -203,7 +210,7 @@ macro_rules! serde_as_text {
     )+};
 }
 
-serde_as_text!(KeyId, WrapperKeyId, JobId, NodeName, VaultId, KeyName);
+serde_as_text!(KeyId, WrapperKeyId, JobId, NodeName, VaultId, KeyName, WrapperKeyName);
 
 /// Lower-case hex digits of exactly `N` bytes.
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -22,7 +22,7 @@ mod wrapper_key;
 pub use self::audit_event::{AuditEvent, KmsUse, Outcome, REPLICA, StateChange, UNIDENTIFIED_KMS_CALLS};
 pub use self::context::EncryptionContext;
 pub use self::dimension::Dimension;
-pub use self::ids::{Fingerprint, IdError, JobId, KeyId, KeyName, NodeName, VaultId, WrapperKeyId};
+pub use self::ids::{Fingerprint, IdError, JobId, KeyId, KeyName, NodeName, VaultId, WrapperKeyId, WrapperKeyName};
 pub use self::job::{Job, JobError, JobKind, JobState, Work};
 pub use self::key::{KeyAttributes, KeyRecord, SealedKey, Wrap};
 pub use self::lifecycle::{KeyState, Lifecycle, Transition, TransitionError};

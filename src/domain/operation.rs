@@ -57,6 +57,8 @@ text_enum!(
         AddWrapperKey = "wrapper-keys.add",
         /// `POST /v1/wrapper-keys/{id}/replicas`
         ReplicateWrapperKey = "wrapper-keys.replicate",
+        /// `POST /v1/wrapper-keys/{id}/name`
+        RenameWrapperKey = "wrapper-keys.rename",
         /// `POST /v1/wrapper-keys/{id}/retire`
         RetireWrapperKey = "wrapper-keys.retire",
         /// `POST /v1/wrapper-keys/rotations`
@@ -200,6 +202,7 @@ impl Operation {
                 | Self::RenameKey
                 | Self::AddWrapperKey
                 | Self::ReplicateWrapperKey
+                | Self::RenameWrapperKey
                 | Self::RetireWrapperKey
                 | Self::StartRotation
                 | Self::AbortRotation
@@ -284,6 +287,7 @@ impl Role {
                 O::ShowPosture,
                 O::AddWrapperKey,
                 O::ReplicateWrapperKey,
+                O::RenameWrapperKey,
                 O::RetireWrapperKey,
                 O::StartRotation,
                 O::ListRotations,
@@ -334,6 +338,7 @@ impl Operation {
                 | Self::ShowPosture
                 | Self::AddWrapperKey
                 | Self::ReplicateWrapperKey
+                | Self::RenameWrapperKey
                 | Self::RetireWrapperKey
                 | Self::StartRotation
                 | Self::ListRotations

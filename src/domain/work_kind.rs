@@ -49,6 +49,7 @@ impl Operation {
             | Self::WithdrawKey
             | Self::AddWrapperKey
             | Self::ReplicateWrapperKey
+            | Self::RenameWrapperKey
             | Self::RetireWrapperKey
             | Self::StartRotation
             | Self::AbortRotation

@@ -1,6 +1,6 @@
 //! A registered wrapper key: its provider, identity, regions and state.
 
-use super::{Timestamp, WrapperKeyId, text::text_enum};
+use super::{Timestamp, WrapperKeyId, WrapperKeyName, text::text_enum};
 
 text_enum!(
     /// The kind of KMS of a wrapper key.
@@ -64,6 +64,8 @@ pub struct KmsRotation {
 pub struct WrapperKey {
     /// The short id in this vault.
     pub id: WrapperKeyId,
+    /// Its name. A store has it in the chain of state changes only, and in no column.
+    pub name: Option<WrapperKeyName>,
     /// The kind of KMS.
     pub provider: ProviderKind,
     /// The identity, without alias and region: `aws:<partition>:<account>:<key id>`, `openbao:<cluster id>:<mount>:<name>:<second of

@@ -62,6 +62,6 @@ impl Connections {
 
 /// Whether a connection for one serves the other. State and canary do not matter to it.
 fn same_facts(one: &WrapperKey, other: &WrapperKey) -> bool {
-    let WrapperKey { id, provider, identity, reference, regions, state: _, canary: _, created_at: _ } = one;
+    let WrapperKey { id, name: _, provider, identity, reference, regions, state: _, canary: _, created_at: _ } = one;
     (*id, *provider, identity, reference, regions) == (other.id, other.provider, &other.identity, &other.reference, &other.regions)
 }

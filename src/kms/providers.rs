@@ -187,6 +187,7 @@ mod tests {
     fn key(provider: ProviderKind, identity: &str, reference: &str, regions: &[&str]) -> WrapperKey {
         WrapperKey {
             id: WrapperKeyId::from_random([1; 6]),
+            name: None,
             provider,
             identity: identity.into(),
             reference: reference.into(),

@@ -1,6 +1,6 @@
 //! The content of one transaction, and why a commit can be refused.
 
-use crate::domain::{AuditEvent, Job, KeyId, KeyName, KeyRecord, StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId};
+use crate::domain::{AuditEvent, Job, KeyId, KeyName, KeyRecord, StateChange, Timestamp, Wrap, WrapperKey, WrapperKeyId, WrapperKeyName};
 
 use super::{JobEnd, Reseal, Retirement, StoreError};
 
@@ -99,6 +99,13 @@ pub enum Change {
     Retire(Retirement),
     /// A new wrapper key. Its identity must be new.
     InsertWrapperKey(Box<WrapperKey>),
+    /// Another name of a wrapper key, or none. It is in the entry, from which the verified state has it, and in no column.
+    RenameWrapperKey {
+        /// The wrapper key.
+        id: WrapperKeyId,
+        /// The new name.
+        to: Option<WrapperKeyName>,
+    },
     /// The regions of a wrapper key: a compare-and-swap on the present ones.
     SetWrapperKeyRegions {
         /// The wrapper key.

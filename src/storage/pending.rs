@@ -78,14 +78,20 @@ impl View<'_> {
 
     /// What a change sets besides the state of a key.
     pub(super) fn position(self, change: Option<&Change>) -> StatePosition {
-        let wrapper_key = |id: WrapperKeyId, state| WrapperKeyChange { id, state, identity: None };
+        let wrapper_key = |id: WrapperKeyId, state| WrapperKeyChange { id, state, identity: None, name: None };
         let mut position = StatePosition::default();
         match change {
             Some(Change::SetFrozen(frozen)) => position.frozen = Some(*frozen),
             Some(Change::BeginIncarnation(incarnation)) => position.incarnation = Some(*incarnation),
             Some(Change::RemoveEntries { through }) => position.removed_through = Some(*through),
             Some(Change::InsertWrapperKey(key)) => {
-                position.wrapper_keys = vec![WrapperKeyChange { identity: Some(key.identity.clone()), ..wrapper_key(key.id, key.state) }];
+                let (identity, name) = (Some(key.identity.clone()), key.name.as_ref().map(ToString::to_string));
+                position.wrapper_keys = vec![WrapperKeyChange { identity, name, ..wrapper_key(key.id, key.state) }];
+            }
+            Some(Change::RenameWrapperKey { id, to }) => {
+                let name = Some(to.as_ref().map(ToString::to_string).unwrap_or_default());
+                position.wrapper_keys =
+                    self.wrapper_key(*id).map(|state| WrapperKeyChange { name, ..wrapper_key(*id, state) }).into_iter().collect();
             }
             Some(Change::StartJob(job)) => match job.work {
                 // A rotation to the active wrapper key changes no wrapper key.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     audit::Entry,
-    domain::{Hex, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperState},
+    domain::{Hex, KeyId, NodeName, Operation, Outcome, StateChange, Timestamp, WrapperKeyId, WrapperKeyName, WrapperState},
 };
 
 use super::{IdempotencyRecord, IdempotencyScope};
@@ -86,6 +86,8 @@ pub struct VerifiedWrapperKey {
     pub identity: String,
     /// The state.
     pub state: WrapperState,
+    /// The name.
+    pub name: Option<WrapperKeyName>,
 }
 
 /// The state after the newest verified state change.
@@ -214,7 +216,12 @@ impl VerifiedState {
                 (None, Some(known)) => known.identity.clone(),
                 (None, None) => return Err(unreadable(&format_args!("{} was never registered", wrapper_key.id))),
             };
-            self.wrapper_keys.insert(wrapper_key.id, VerifiedWrapperKey { identity, state: wrapper_key.state });
+            let name = match wrapper_key.name.as_deref() {
+                None => self.wrapper_keys.get(&wrapper_key.id).and_then(|known| known.name.clone()),
+                Some("") => None,
+                Some(name) => Some(name.parse().map_err(|error| unreadable(&error))?),
+            };
+            self.wrapper_keys.insert(wrapper_key.id, VerifiedWrapperKey { identity, state: wrapper_key.state, name });
         }
         self.frozen = entry.frozen.unwrap_or(self.frozen);
         if self.instance.as_ref().is_none_or(|own| *own == entry.instance) {

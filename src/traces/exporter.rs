@@ -187,7 +187,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "Authorization: Bearer a:b\r\n\nx-tenant:7").unwrap();
         let headers = headers_in(file.path()).unwrap();
-        assert_eq!((&headers["authorization"], &headers["x-tenant"]), (&"Bearer a:b", &"7"));
+        assert_eq!(["authorization", "x-tenant"].map(|name| headers[name].to_str().unwrap()), ["Bearer a:b", "7"]);
         assert!(headers["authorization"].is_sensitive());
         std::fs::write(file.path(), "a: b\nsecret without a colon").unwrap();
         let error = headers_in(file.path()).unwrap_err();

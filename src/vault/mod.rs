@@ -83,8 +83,8 @@ pub use self::{
     status::{Fault, Status},
     topology::DecodedTopology,
     wrapper_keys::{
-        KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyView, active_coverage_fault, canary_context,
-        compare_with_configuration,
+        KmsStatus, NewWrapperKey, Retired, WrapperHealth, WrapperKeyInUse, WrapperKeyOrigin, WrapperKeyView, active_coverage_fault,
+        canary_context, compare_with_configuration,
     },
 };
 pub use crate::{

@@ -121,6 +121,7 @@ fn other_calls(wrapper_key: &str) -> Vec<OtherCall> {
         call("wrapper-keys.add", json!({ "provider": "local", "create": true }), &["wrapper-admin"], (201, "")),
         // The wrapper key of this vault is a file, which has no replicas.
         call("wrapper-keys.replicate", json!({ "region": "eu-west-1" }), &["wrapper-admin"], (422, "invalid_attributes")),
+        call("wrapper-keys.rename", json!({ "name": "central" }), &["wrapper-admin"], OK),
         call("wrapper-keys.retire", Value::Null, &["wrapper-admin"], (409, "invalid_wrapper_key_state")),
         call("rotations.start", json!({ "to": wrapper_key }), &["wrapper-admin"], (409, "invalid_wrapper_key_state")),
         call("rotations.start", json!({ "to": "wk-000000000000" }), &["wrapper-admin"], (404, "not_found")),

@@ -65,6 +65,7 @@ fn calls() -> Vec<ChangeCall> {
         key("reseals.abort", "/v1/keys/reseals/{job}/abort"),
         call("wrapper-keys.add", "wrapper-admin", "/v1/wrapper-keys", json!({ "provider": "local", "create": true })),
         call("wrapper-keys.replicate", "wrapper-admin", "/v1/wrapper-keys/{wrapper}/replicas", json!({ "region": "eu-west-1" })),
+        call("wrapper-keys.rename", "wrapper-admin", "/v1/wrapper-keys/{wrapper}/name", json!({ "name": "renamed" })),
         call("wrapper-keys.retire", "wrapper-admin", "/v1/wrapper-keys/{wrapper}/retire", Value::Null),
         call("rotations.start", "wrapper-admin", "/v1/wrapper-keys/rotations", json!({ "to": "{wrapper}" })),
         call("rotations.abort", "wrapper-admin", "/v1/wrapper-keys/rotations/{rotation}/abort", Value::Null),
@@ -293,7 +294,8 @@ async fn a_lost_connection_interrupts_no_deletion_and_no_reseal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_interrupts_no_job_and_no_retirement() {
-    try_calls(&["reseals.start", "reseals.abort", "wrapper-keys.retire", "rotations.start", "rotations.abort"]).await;
+    try_calls(&["reseals.start", "reseals.abort", "wrapper-keys.rename", "wrapper-keys.retire", "rotations.start", "rotations.abort"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,4 +113,5 @@ mod verify_backup;
 mod verify_keys;
 mod without_wrapper_key;
 mod witnesses;
+mod wrapper_names;
 mod wycheproof;

@@ -70,6 +70,7 @@ conformance!(
     a_key_is_set_aside_from_where_the_log_stands,
     wrapper_keys_are_registered_once,
     the_regions_of_a_wrapper_key_are_a_compare_and_swap,
+    the_name_of_a_wrapper_key_is_in_the_chain,
     a_use_counts_only_while_its_key_is_unchanged,
     a_frozen_vault_takes_no_use,
     every_change_moves_the_revision_and_nothing_else_does,
@@ -295,6 +296,23 @@ async fn the_regions_of_a_wrapper_key_are_a_compare_and_swap(store: Arc<dyn KeyS
     assert_eq!(store.commit(set(9, &had, &two)).await, Err(CommitError::LostRace));
     let expected = WrapperKey { regions: one, ..wrapper_key(1, WrapperState::Active) };
     assert_eq!(store.wrapper_keys().await, Ok(vec![expected]));
+}
+
+async fn the_name_of_a_wrapper_key_is_in_the_chain(store: Arc<dyn KeyStore>) {
+    register(&store, 1, WrapperState::Active).await;
+    let name = |text: &str| Some(text.parse().unwrap());
+    store.commit(add(WrapperKey { name: name("two"), ..wrapper_key(2, WrapperState::Standby) })).await.unwrap();
+    let rename = |number, to| Commit {
+        change: Some(Change::RenameWrapperKey { id: wrapper(number), to }),
+        ..commit(Operation::RenameWrapperKey, None)
+    };
+    assert_eq!(store.commit(rename(9, name("x"))).await, Err(CommitError::LostRace));
+    let names = || async { store.wrapper_keys().await.unwrap().into_iter().map(|key| key.name).collect::<Vec<_>>() };
+    assert_eq!(names().await, [None, name("two")]);
+    store.commit(rename(1, name("one"))).await.unwrap();
+    assert_eq!(names().await, [name("one"), name("two")]);
+    store.commit(rename(2, None)).await.unwrap();
+    assert_eq!(names().await, [name("one"), None]);
 }
 
 async fn a_use_counts_only_while_its_key_is_unchanged(store: Arc<dyn KeyStore>) {

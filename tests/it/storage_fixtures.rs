@@ -63,6 +63,7 @@ pub(crate) const fn wrapper(number: u8) -> WrapperKeyId {
 pub(crate) fn wrapper_key(number: u8, state: WrapperState) -> WrapperKey {
     WrapperKey {
         id: wrapper(number),
+        name: None,
         provider: ProviderKind::AwsKms,
         identity: format!("aws:aws:111122223333:{number}"),
         reference: format!("arn:aws:kms:eu-west-1:111122223333:key/{number}"),

@@ -88,7 +88,6 @@ async fn a_signature_with_a_cold_key_is_one_trace_from_the_request_to_the_kms() 
         (request, "keyvault.operation", "keys.sign"),
         (request, "keyvault.request_id", request_id),
         (request, "keyvault.key_id", &key),
-        (request, "keyvault.node", "participant1"),
         (unwrap, "keyvault.wrapper_key", &wrapper),
         (unwrap, "keyvault.kms.provider", "aws-kms"),
         (unwrap, "keyvault.kms.request_id", entry["kms_request_ids"][0].as_str().unwrap()),

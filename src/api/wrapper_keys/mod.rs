@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{KmsRotationKind, Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperState},
-    vault::{KmsStatus, NewWrapperKey, Reason, Retired, VaultError, WrapperHealth, WrapperKeyView},
+    domain::{KmsRotationKind, Operation, ProviderKind, Timestamp, WrapperKeyId, WrapperKeyName, WrapperState},
+    vault::{KmsStatus, NewWrapperKey, Reason, Retired, VaultError, WrapperHealth, WrapperKeyOrigin, WrapperKeyView},
 };
 
 use super::{
@@ -28,6 +28,10 @@ pub struct WrapperKeyResponse {
     /// The id in this vault.
     #[schema(value_type = String)]
     pub id: WrapperKeyId,
+    /// Its name: a label, which need not be unique.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<WrapperKeyName>,
     /// Which kind of KMS.
     pub provider: ProviderKind,
     /// Its resolved name in the KMS: an ARN, a URL, a file.
@@ -146,11 +150,12 @@ impl From<WrapperKeyView> for WrapperKeyResponse {
     fn from(view: WrapperKeyView) -> Self {
         let fault_reason = view.fault_reason();
         let WrapperKeyView { key, keys, last_used_at, health, fault, left, incomplete } = view;
-        let crate::domain::WrapperKey { id, provider, identity, reference, regions, state, canary: _, created_at } = key;
+        let crate::domain::WrapperKey { id, name, provider, identity, reference, regions, state, canary: _, created_at } = key;
         let fault_remedy = fault_reason.map(|reason| reason.remedy().to_owned());
         let fault = fault.map(|fault| fault.to_string());
         Self {
             id,
+            name,
             provider,
             reference,
             identity,
@@ -176,6 +181,9 @@ impl From<WrapperKeyView> for WrapperKeyResponse {
 #[serde(deny_unknown_fields)]
 pub(super) struct AddWrapperKey {
     provider: ProviderKind,
+    /// A label, which need not be unique: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`, and not `wk-…`.
+    #[schema(value_type = Option<String>, max_length = 128)]
+    name: Option<WrapperKeyName>,
     /// To register: an ARN, a key id, an alias, a file.
     #[schema(max_length = 2048)]
     reference: Option<String>,
@@ -193,19 +201,20 @@ pub(super) struct AddWrapperKey {
 
 impl AddWrapperKey {
     fn read(self) -> Result<NewWrapperKey, VaultError> {
-        let Self { provider, reference, create, multi_region, regions } = self;
+        let Self { provider, name, reference, create, multi_region, regions } = self;
         if regions.len() > 16 || reference.as_ref().is_some_and(|reference| reference.len() > 2048) {
             return Err(VaultError::InvalidRequest("at most 16 regions, and a reference of at most 2048 bytes".into()));
         }
-        match (reference, create) {
+        let origin = match (reference, create) {
             (Some(_), false) if multi_region => {
                 Err(VaultError::InvalidRequest("multi_region: only with create. A registered key is what it is in its KMS".into()))
             }
-            (Some(reference), false) => Ok(NewWrapperKey::Register { provider, reference, regions }),
-            (None, true) => Ok(NewWrapperKey::Create { provider, multi_region, regions }),
+            (Some(reference), false) => Ok(WrapperKeyOrigin::Register { provider, reference, regions }),
+            (None, true) => Ok(WrapperKeyOrigin::Create { provider, multi_region, regions }),
             (Some(_), true) => Err(VaultError::InvalidRequest("supply either reference or create: true, not both".into())),
             (None, false) => Err(VaultError::InvalidRequest("supply a reference to register, or create: true".into())),
-        }
+        };
+        Ok(NewWrapperKey { name, origin: origin? })
     }
 }
 
@@ -259,6 +268,28 @@ pub(super) async fn list(
 pub(super) async fn show(State(api): State<Arc<Api>>, ask: ApiRequest<WrapperKeyId>) -> Result<Json<WrapperKeyResponse>, Problem> {
     let (view, look) = api.vault.show_wrapper_key(&ask.call, ask.path).await.or_problem(&ask.call)?.into_value();
     Ok(Json(WrapperKeyResponse { kms: look.map(Kms::from), ..view.into() }))
+}
+
+/// The new name of a wrapper key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RenameWrapperKey {
+    /// `null` removes the name. Required, so that an empty body removes nothing.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(value_type = Option<String>, required = true, max_length = 128)]
+    name: Option<WrapperKeyName>,
+}
+
+/// Rename a wrapper key
+///
+/// A name is a label, by which commands find the wrapper key. Nothing else depends on it. Several wrapper keys can have one name.
+#[utoipa::path(post, path = "/v1/wrapper-keys/{id}/name", operation_id = "wrapper-keys.rename", tag = "wrapper-keys", params(("id" = String, Path, description = "The id of the wrapper key")), request_body = RenameWrapperKey, responses((status = 200, body = WrapperKeyResponse, description = "The wrapper key"), Problems))]
+pub(super) async fn rename(
+    State(api): State<Arc<Api>>,
+    ask: ApiRequest<WrapperKeyId, Nothing, RenameWrapperKey>,
+) -> Result<Json<WrapperKeyResponse>, Problem> {
+    let answer = api.vault.rename_wrapper_key(&ask.call, ask.path, ask.body.name).await.or_problem(&ask.call)?;
+    Ok(Json(answer.into_value().into()))
 }
 
 /// Whether to retire.

@@ -60,6 +60,7 @@ impl Topic {
             O::AddWrapperKey
             | O::BootstrapWrapperKey
             | O::ReplicateWrapperKey
+            | O::RenameWrapperKey
             | O::RetireWrapperKey
             | O::StartRotation
             | O::AbortRotation

@@ -241,7 +241,8 @@ fn a_rotation_has_evidence_for_each_key_or_says_that_it_has_none() {
     let mut sequence = 0;
     let mut add = |edit: &dyn Fn(&mut AuditEvent), active: Option<&str>| {
         sequence += 1;
-        let changed = active.map(|id| WrapperKeyChange { id: id.parse().unwrap(), state: WrapperState::Active, identity: None });
+        let changed =
+            active.map(|id| WrapperKeyChange { id: id.parse().unwrap(), state: WrapperState::Active, identity: None, name: None });
         let position = StatePosition { wrapper_keys: changed.into_iter().collect(), ..StatePosition::change(sequence, [0; 32]) };
         count.add(&entry(sequence, i64::try_from(sequence).unwrap(), edit, position));
     };

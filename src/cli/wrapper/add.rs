@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     cli::{Failure, connection::Remote, value_parsers::words},
     client::Call,
-    domain::ProviderKind,
+    domain::{ProviderKind, WrapperKeyName},
 };
 
 /// The options of `wrapper create`.
@@ -15,6 +15,9 @@ pub struct CreateWrapperKeyArgs {
     /// The provider
     #[arg(long, value_parser = words::<ProviderKind>())]
     provider: ProviderKind,
+    /// A name, by which commands find it
+    #[arg(long)]
+    name: Option<WrapperKeyName>,
     /// Create a key that can be replicated to other regions
     #[arg(long)]
     multi_region: bool,
@@ -29,6 +32,9 @@ pub struct RegisterArgs {
     /// The provider
     #[arg(long, value_parser = words::<ProviderKind>())]
     provider: ProviderKind,
+    /// A name in the vault, by which commands find it
+    #[arg(long)]
+    name: Option<WrapperKeyName>,
     /// The name of the key in the KMS: an ARN, a URL or a file
     #[arg(long)]
     reference: String,
@@ -41,6 +47,8 @@ pub struct RegisterArgs {
 struct AddWrapperKeyBody<'a> {
     provider: ProviderKind,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a WrapperKeyName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     create: bool,
@@ -52,14 +60,24 @@ struct AddWrapperKeyBody<'a> {
 
 /// Creates a wrapper key, and prints it.
 pub(super) async fn create(args: &CreateWrapperKeyArgs, remote: &Remote) -> Result<(), Failure> {
-    let CreateWrapperKeyArgs { provider, multi_region, regions } = args;
-    add(&AddWrapperKeyBody { provider: *provider, reference: None, create: true, multi_region: *multi_region, regions }, remote).await
+    let CreateWrapperKeyArgs { provider, name, multi_region, regions } = args;
+    let body =
+        AddWrapperKeyBody { provider: *provider, name: name.as_ref(), reference: None, create: true, multi_region: *multi_region, regions };
+    add(&body, remote).await
 }
 
 /// Registers a wrapper key, and prints it.
 pub(super) async fn register(args: &RegisterArgs, remote: &Remote) -> Result<(), Failure> {
-    let RegisterArgs { provider, reference, regions } = args;
-    add(&AddWrapperKeyBody { provider: *provider, reference: Some(reference), create: false, multi_region: false, regions }, remote).await
+    let RegisterArgs { provider, name, reference, regions } = args;
+    let body = AddWrapperKeyBody {
+        provider: *provider,
+        name: name.as_ref(),
+        reference: Some(reference),
+        create: false,
+        multi_region: false,
+        regions,
+    };
+    add(&body, remote).await
 }
 
 async fn add(body: &AddWrapperKeyBody<'_>, remote: &Remote) -> Result<(), Failure> {

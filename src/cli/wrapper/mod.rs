@@ -17,10 +17,11 @@ use super::{
     steps::{self, Step},
     table::{Column, column, optional},
 };
-use crate::client::Call;
+use crate::{client::Call, domain::WrapperKeyName};
 
 const COLUMNS: &[Column] = &[
     column("id"),
+    column("name"),
     column("provider"),
     column("state"),
     column("health"),
@@ -47,6 +48,8 @@ pub enum WrapperCommand {
     /// Start, show, list and abort rotations to another wrapper key
     #[command(subcommand)]
     Rotation(RotationCommand),
+    /// Give a wrapper key another name, or remove its name
+    Rename(RenameArgs),
     /// Delete the wraps of a wrapper key, after every key has a verified wrap under another one
     ///
     /// Refused while any key depends on it, and while a rotation runs. The KMS key is not deleted: older backups open only while it exists.
@@ -76,15 +79,29 @@ pub enum RotationCommand {
 /// The wrapper key.
 #[derive(Debug, Args)]
 pub struct IdArgs {
-    /// Id of the wrapper key, wk-…, or its beginning
+    /// The wrapper key: its id, the beginning of its id, or its name
     #[arg(value_name = "WRAPPER_KEY")]
     id: WrapperKeyReference,
+}
+
+/// The wrapper key, and its new name.
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    /// The wrapper key: its id, the beginning of its id, or its name
+    #[arg(value_name = "WRAPPER_KEY")]
+    id: WrapperKeyReference,
+    /// The new name
+    #[arg(required_unless_present = "remove")]
+    name: Option<WrapperKeyName>,
+    /// Remove the name
+    #[arg(long, conflicts_with = "name")]
+    remove: bool,
 }
 
 /// The wrapper key that is retired.
 #[derive(Debug, Args)]
 pub struct RetireArgs {
-    /// Id of the wrapper key, wk-…, or its beginning
+    /// The wrapper key: its id, the beginning of its id, or its name
     #[arg(value_name = "WRAPPER_KEY")]
     id: WrapperKeyReference,
     #[command(flatten)]
@@ -94,7 +111,7 @@ pub struct RetireArgs {
 /// The target of a rotation.
 #[derive(Debug, Args)]
 pub struct StartRotationArgs {
-    /// Id of the wrapper key that becomes active, wk-…, or its beginning
+    /// The wrapper key that becomes active: its id, the beginning of its id, or its name
     #[arg(long, value_name = "WRAPPER_KEY")]
     to: WrapperKeyReference,
     #[command(flatten)]
@@ -104,7 +121,7 @@ pub struct StartRotationArgs {
 /// The wrapper key and the region.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
-    /// Id of the wrapper key, wk-…, or its beginning
+    /// The wrapper key: its id, the beginning of its id, or its name
     #[arg(value_name = "WRAPPER_KEY")]
     id: WrapperKeyReference,
     /// The region of the replica
@@ -131,6 +148,10 @@ pub(super) async fn run(command: WrapperCommand, remote: Remote) -> Result<(), F
         WrapperCommand::Rotation(RotationCommand::Report(args)) => rotation_report::run(&args, &remote).await,
         WrapperCommand::Rotation(RotationCommand::List(page)) => ROTATIONS.list(&page, &remote).await,
         WrapperCommand::Rotation(RotationCommand::Abort(args)) => ROTATIONS.abort(&args, &remote).await,
+        WrapperCommand::Rename(RenameArgs { id, name, remove: _ }) => {
+            let id = id.resolve(&remote.client).await?;
+            remote.print(&remote.client.post(&format!("/v1/wrapper-keys/{id}/name"), &json!({ "name": name })).await?)
+        }
         WrapperCommand::Retire(args) => retire(&args, &remote).await,
         WrapperCommand::Replicate(ReplicateArgs { id, region }) => {
             let id = id.resolve(&remote.client).await?;

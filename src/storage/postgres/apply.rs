@@ -255,6 +255,11 @@ impl<'a> Open<'a> {
                 }
                 key_rows::insert_wrapper_key(db, wrapper_key).await?;
             }
+            Change::RenameWrapperKey { id, to: _ } => {
+                if !exists(db, "SELECT 1 FROM wrapper_keys WHERE id = $1", &[&id.to_string()]).await? {
+                    return Err(CommitError::LostRace);
+                }
+            }
             Change::SetWrapperKeyRegions { id, from, to } => {
                 let sql = "UPDATE wrapper_keys SET regions = $3 WHERE id = $1 AND regions = $2";
                 changed(execute(db, sql, &[&id.to_string(), &key_rows::regions(from)?, &key_rows::regions(to)?]).await?)?;

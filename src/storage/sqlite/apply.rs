@@ -211,6 +211,11 @@ fn apply<'a>(db: &Connection, head: &mut Head, verified: &Verified<'_>, change: 
             }
             rows::insert_wrapper_key(db, wrapper_key)?;
         }
+        Change::RenameWrapperKey { id, to: _ } => {
+            if !exists(db, "SELECT 1 FROM wrapper_keys WHERE id = ?1", [id.to_string()])? {
+                return Err(CommitError::LostRace);
+            }
+        }
         Change::SetWrapperKeyRegions { id, from, to } => {
             let sql = "UPDATE wrapper_keys SET regions = ?3 WHERE id = ?1 AND regions = ?2";
             if execute(db, sql, params![id.to_string(), rows::regions(from)?, rows::regions(to)?])? == 0 {

@@ -183,7 +183,8 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     let event =
         || AuditEvent { reason: Some(reason.to_owned()), ..AuditEvent::new(now, Principal::system(), Operation::RestateState, "-".into()) };
     let wrapper_keys = read::wrapper_keys(db)?.into_iter();
-    let wrapper_keys = wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) }).collect();
+    let wrapper_keys =
+        wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity), name: None }).collect();
     // A chain that begins after removals states them too. The operator accepts the log as it is.
     let removed: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries WHERE entry = x''", [], |row| row.get(0))?;
     let removed_through = Some(unsigned(removed)?).filter(|removed| *removed > 0);

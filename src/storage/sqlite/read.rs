@@ -97,7 +97,7 @@ pub(super) fn verified_keys_by_wrapper_key(
     Ok(Snapshot::Read(keys))
 }
 
-/// Puts the verified state in place of the column, which no hash covers.
+/// Puts the verified state in place of the column, which no hash covers, and adds the name.
 fn verify_wrapper_key(key: &mut WrapperKey, state: &VerifiedState) -> Result<(), StoreError> {
     let Some(verified) = state.wrapper_key(key.id).filter(|verified| verified.identity == key.identity) else {
         return Err(corrupt("wrapper_keys", format_args!("{} is not the wrapper key that the log registers", key.id)));
@@ -106,6 +106,7 @@ fn verify_wrapper_key(key: &mut WrapperKey, state: &VerifiedState) -> Result<(),
         tracing::error!(wrapper_key = %key.id, stored = %key.state, logged = %verified.state, "the state of a wrapper key in the database is not the one in the log, which counts");
         key.state = verified.state;
     }
+    key.name.clone_from(&verified.name);
     Ok(())
 }
 

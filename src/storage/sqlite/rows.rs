@@ -89,6 +89,8 @@ pub(super) fn wrapper_key(row: &Row<'_>) -> Result<WrapperKey, StoreError> {
     let regions: String = row.value("regions")?;
     Ok(WrapperKey {
         id: row.text("id")?,
+        // The verified state has it.
+        name: None,
         provider: row.text("provider")?,
         identity: row.value("identity")?,
         reference: row.value("reference")?,
@@ -170,7 +172,7 @@ pub(super) fn insert_wrap(db: &Connection, key: &str, wrap: &Wrap) -> Result<(),
 
 /// Inserts a new wrapper key.
 pub(super) fn insert_wrapper_key(db: &Connection, wrapper_key: &WrapperKey) -> Result<(), StoreError> {
-    let WrapperKey { id, provider, identity, reference, regions, state, canary, created_at } = wrapper_key;
+    let WrapperKey { id, name: _, provider, identity, reference, regions, state, canary, created_at } = wrapper_key;
     let regions = self::regions(regions)?;
     let sql = "INSERT INTO wrapper_keys (id, provider, identity, reference, regions, state, canary, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";

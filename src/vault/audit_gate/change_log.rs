@@ -26,6 +26,7 @@ const CHANGES: &[(Operation, Level, &str)] = &[
     (Operation::BootstrapWrapperKey, Level::INFO, "the first wrapper key is registered"),
     (Operation::AddWrapperKey, Level::INFO, "a wrapper key was registered"),
     (Operation::ReplicateWrapperKey, Level::INFO, "a wrapper key got a replica"),
+    (Operation::RenameWrapperKey, Level::INFO, "a wrapper key was renamed"),
     (Operation::RetireWrapperKey, Level::WARN, "a wrapper key was retired"),
     (Operation::StartRotation, Level::INFO, "a rotation started; its target is the active wrapper key from now on"),
     (Operation::AbortRotation, Level::WARN, "a rotation was aborted"),

@@ -258,6 +258,7 @@ mod tests {
         health.record_call(TWO, &down());
         let key = WrapperKey {
             id: ONE,
+            name: None,
             provider: ProviderKind::Local,
             identity: String::new(),
             reference: String::new(),

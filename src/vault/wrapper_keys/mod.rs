@@ -10,6 +10,7 @@ mod health;
 mod list;
 mod posture;
 mod register;
+mod rename;
 mod replicate;
 mod retire;
 mod rewrap;
@@ -42,7 +43,7 @@ pub use self::{
     coverage::active_coverage_fault,
     health::WrapperHealth,
     list::WrapperKeyView,
-    register::NewWrapperKey,
+    register::{NewWrapperKey, WrapperKeyOrigin},
     retire::{Retired, WrapperKeyInUse},
     show::KmsStatus,
 };

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::envelope,
-    domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperState},
+    domain::{AuditEvent, Operation, Outcome, ProviderKind, WrapperKey, WrapperKeyId, WrapperKeyName, WrapperState},
     kms::{CreateOptions, Description, Outage, WrapperError},
     storage::Change,
 };
@@ -17,7 +17,17 @@ use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Co
 
 /// A wrapper key to register.
 #[derive(Debug, Clone, Serialize)]
-pub enum NewWrapperKey {
+pub struct NewWrapperKey {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<WrapperKeyName>,
+    /// Where it is in a KMS.
+    pub origin: WrapperKeyOrigin,
+}
+
+/// Where a new wrapper key is in a KMS.
+#[derive(Debug, Clone, Serialize)]
+pub enum WrapperKeyOrigin {
     /// A wrapper key that exists in its KMS.
     Register {
         /// The kind of KMS.
@@ -74,13 +84,14 @@ impl WrapperKeys {
             event.subject = Some(format!("{id}, repeated"));
             return Ok(Completed::read(permit, self.view_of(id).await?));
         }
-        let created = matches!(new, NewWrapperKey::Create { .. });
-        let (provider, description) = match new {
-            NewWrapperKey::Register { provider, reference, regions } => {
+        let NewWrapperKey { name, origin } = new;
+        let created = matches!(origin, WrapperKeyOrigin::Create { .. });
+        let (provider, description) = match origin {
+            WrapperKeyOrigin::Register { provider, reference, regions } => {
                 event.subject = Some(reference.clone());
                 (provider, self.providers.resolve(provider, &reference, &regions).await.map_err(invalid_if_unfit)?)
             }
-            NewWrapperKey::Create { provider, multi_region, regions } => {
+            WrapperKeyOrigin::Create { provider, multi_region, regions } => {
                 // The intent entry precedes every effect outside the vault.
                 let intent = AuditEvent { outcome: Outcome::Intent, subject: Some(provider.to_string()), ..event.clone() };
                 self.gate.record(intent).await?;
@@ -91,7 +102,8 @@ impl WrapperKeys {
                 (provider, created)
             }
         };
-        let key = self.verify_new(provider, description).await?;
+        let mut key = self.verify_new(provider, description).await?;
+        key.name = name;
         // A new replica becomes usable after some seconds.
         for region in key.regions.iter().skip(1).filter(|_| created) {
             self.wait_until_usable(&key, region).await.map_err(|error| created_but_not_registered(error, &key, region))?;
@@ -120,6 +132,7 @@ impl WrapperKeys {
         let active = existing.iter().any(|key| key.state == WrapperState::Active);
         let mut key = WrapperKey {
             id: WrapperKeyId::from_random(self.env.random_bytes()?),
+            name: None,
             provider,
             identity,
             reference,

@@ -31,7 +31,9 @@ fn vault() -> FakeVault {
                 };
                 all.into_iter().chain(gone).filter(matches).collect()
             }
-            ("GET", "/v1/wrapper-keys") => WRAPPER_KEYS.map(|id| json!({ "id": id, "state": "standby", "reference": "file" })).into(),
+            ("GET", "/v1/wrapper-keys") => WRAPPER_KEYS
+                .map(|id| json!({ "id": id, "name": format!("of-{}", &id[5..7]), "state": "standby", "reference": "file" }))
+                .into(),
             _ => return agreeable(seen),
         };
         let at: usize = query.split('&').find_map(|pair| pair.strip_prefix("cursor=")).map_or(0, |cursor| cursor.parse().unwrap());
@@ -82,6 +84,8 @@ fn every_command_about_a_key_takes_its_name_and_the_beginning_of_its_id() {
     assert_eq!(vault.take_seen().last().unwrap().body["key_id"], PAIR);
     for (line, call) in [
         ("wrapper show wk-0011223", "GET /v1/wrapper-keys/wk-001122334455"),
+        ("wrapper show of-11", "GET /v1/wrapper-keys/wk-001122334455"),
+        ("wrapper rename of-11 central", "POST /v1/wrapper-keys/wk-001122334455/name"),
         ("wrapper retire wk-0011223 --yes", "POST /v1/wrapper-keys/wk-001122334455/retire"),
         ("wrapper replicate wk-0011223 --region eu-west-1", "POST /v1/wrapper-keys/wk-001122334455/replicas"),
         ("audit query --wrapper-key wk-00113 --limit 1", "GET /v1/audit/entries?wrapper_key=wk-001133334455&limit=1"),
@@ -101,6 +105,7 @@ fn what_is_not_clear_is_refused_with_the_candidates_and_nothing_is_done() {
         ("keys disable nobody", "not_found", vec!["nobody", "keys list"]),
         ("keys disable 1220a6", "not_found", vec!["12 characters"]),
         ("wrapper retire wk-0011 --yes", "ambiguous", vec![WRAPPER_KEYS[0], WRAPPER_KEYS[1], "2 wrapper keys"]),
+        ("wrapper show of-12", "not_found", vec!["of-12", "wrapper list"]),
         ("wrapper show wk-9999", "not_found", vec!["wk-9999", "wrapper list"]),
     ] {
         let output = vault.run(&format!("{line} --output json"));

@@ -237,6 +237,7 @@ fn step(change: Option<&Change>) -> &'static str {
         Some(Change::BeginRetirement(_)) => "begin retirement",
         Some(Change::Retire(_)) => "retire",
         Some(Change::InsertWrapperKey(_)) => "insert wrapper key",
+        Some(Change::RenameWrapperKey { .. }) => "rename wrapper key",
         Some(Change::SetWrapperKeyRegions { .. }) => "set regions",
         Some(Change::SetFrozen(_)) => "freeze",
         Some(Change::BeginIncarnation(_)) => "incarnation",

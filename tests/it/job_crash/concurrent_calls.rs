@@ -9,7 +9,7 @@ use std::{
 use canton_keyvault::{
     crypto::SecretBytes,
     domain::{Algorithm, JobKind, JobState, KeyId, KeySpec, ProviderKind, Purpose},
-    vault::{Code, ImportKey, MaterialFormat, NewKey, NewWrapperKey, PageRequest, Vault, VaultError},
+    vault::{Code, ImportKey, MaterialFormat, NewKey, NewWrapperKey, PageRequest, Vault, VaultError, WrapperKeyOrigin},
 };
 
 use crate::storage_disk::{Disk, split_mix};
@@ -131,7 +131,8 @@ impl ConcurrentCaller {
         if self.wrapper_keys().await.len() >= 6 {
             return;
         }
-        let new = NewWrapperKey::Create { provider: ProviderKind::Local, multi_region: false, regions: Vec::new() };
+        let origin = WrapperKeyOrigin::Create { provider: ProviderKind::Local, multi_region: false, regions: Vec::new() };
+        let new = NewWrapperKey { name: None, origin };
         let added = self.vault.add_wrapper_key(&as_("wrapper-admin"), new).await;
         self.did("add wrapper key", added.map(drop));
     }

@@ -79,7 +79,7 @@ pub(crate) fn random() -> Arc<SystemRandom> {
 pub(crate) fn registered(provider: ProviderKind, found: Description) -> WrapperKey {
     let Description { identity, reference, regions, usable: _ } = found;
     let (id, state, created_at) = (WrapperKeyId::from_random([1; 6]), WrapperState::Active, Timestamp::from_micros(0));
-    WrapperKey { id, provider, identity, reference, regions, state, canary: Vec::new(), created_at }
+    WrapperKey { id, name: None, provider, identity, reference, regions, state, canary: Vec::new(), created_at }
 }
 
 pub(crate) fn context(node: &str) -> EncryptionContext {

@@ -22,6 +22,7 @@ use crate::{
 
 const LISTED: &[Shown] = &[
     field("Id", "id", Kind::Link(link::wrapper_key)),
+    field("Name", "name", Kind::Text),
     field("Provider", "provider", Kind::Word),
     field("State", "state", Kind::Word),
     field("Health", "health", Kind::Word),
@@ -34,6 +35,7 @@ const LISTED: &[Shown] = &[
 /// The facts about one wrapper key.
 const FACTS: &[Shown] = &[
     field("Id", "id", Kind::Code),
+    field("Name", "name", Kind::Text),
     field("Provider", "provider", Kind::Word),
     field("State", "state", Kind::Word),
     field("Health", "health", Kind::Word),
@@ -52,6 +54,7 @@ const FACTS: &[Shown] = &[
 /// What somebody looks at before a change: the wrapper key is the right one.
 pub(in crate::cli::ui) const BRIEF: &[Shown] = &[
     field("Id", "id", Kind::Code),
+    field("Name", "name", Kind::Text),
     field("Provider", "provider", Kind::Word),
     field("Reference in the KMS", "reference", Kind::Code),
     field("State", "state", Kind::Word),
