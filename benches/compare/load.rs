@@ -112,27 +112,7 @@ impl Target {
 
     /// Makes calls for this time, after a short warm-up.
     pub(crate) async fn load(&self, kind: Kind, number: u32, time: Duration) -> anyhow::Result<Cell> {
-        let shared = if let Kind::Http2 = kind { Some(self.http2().await?) } else { None };
-        let begin = Instant::now() + WARM_UP;
-        let end = begin + time;
-        let tasks: Vec<_> = (0..number)
-            .map(|caller| {
-                let (target, shared) = (self.clone(), shared.clone());
-                tokio::spawn(async move { target.caller(kind, caller, number, shared, begin, end).await })
-            })
-            .collect();
-        tokio::time::sleep_until(begin.into()).await;
-        let cpu = cpu_time(self.pid)?;
-        tokio::time::sleep_until(end.into()).await;
-        let cpu = cpu_time(self.pid)?.saturating_sub(cpu);
-        let mut all = Histogram::<u64>::new(3)?;
-        for task in tasks {
-            all.add(task.await??)?;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "some millions")]
-        let calls = all.len().max(1) as f64;
-        let millis = |quantile: f64| Duration::from_micros(all.value_at_quantile(quantile)).as_secs_f64() * 1e3;
-        Ok(Cell { throughput: calls / time.as_secs_f64(), p50: millis(0.5), p99: millis(0.99), cpu: cpu.as_secs_f64() * 1e6 / calls })
+        Ok(load(std::slice::from_ref(self), kind, number, time, || Ok(Duration::ZERO)).await?.0)
     }
 
     /// The latencies, in microseconds, of the calls of one caller that ended in the time.
@@ -184,10 +164,45 @@ impl Target {
     }
 }
 
+/// Makes calls to all targets at once for this time, after a short warm-up. Each target gets `number` callers. The CPU time of the cell is that of all
+/// targets; the number beside it is what `beside` counts, for each call and in microseconds too.
+pub(crate) async fn load(
+    targets: &[Target],
+    kind: Kind,
+    number: u32,
+    time: Duration,
+    beside: impl Fn() -> anyhow::Result<Duration>,
+) -> anyhow::Result<(Cell, f64)> {
+    let begin = Instant::now() + WARM_UP;
+    let end = begin + time;
+    let mut tasks = Vec::new();
+    for target in targets {
+        let shared = if let Kind::Http2 = kind { Some(target.http2().await?) } else { None };
+        tasks.extend((0..number).map(|caller| {
+            let (target, shared) = (target.clone(), shared.clone());
+            tokio::spawn(async move { target.caller(kind, caller, number, shared, begin, end).await })
+        }));
+    }
+    let used = || targets.iter().map(|target| cpu_time(target.pid)).sum::<anyhow::Result<Duration>>();
+    tokio::time::sleep_until(begin.into()).await;
+    let (cpu, other) = (used()?, beside()?);
+    tokio::time::sleep_until(end.into()).await;
+    let (cpu, other) = (used()?.saturating_sub(cpu), beside()?.saturating_sub(other));
+    let mut all = Histogram::<u64>::new(3)?;
+    for task in tasks {
+        all.add(task.await??)?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "some millions")]
+    let calls = all.len().max(1) as f64;
+    let millis = |quantile: f64| Duration::from_micros(all.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+    let [cpu, other] = [cpu, other].map(|used| used.as_secs_f64() * 1e6 / calls);
+    Ok((Cell { throughput: calls / time.as_secs_f64(), p50: millis(0.5), p99: millis(0.99), cpu }, other))
+}
+
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// The CPU time of a process so far, which Linux counts in hundredths of a second.
-fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name of the program can contain spaces, and ends with the last parenthesis.
     let (_, rest) = stat.rsplit_once(") ").context("no name in /proc")?;

@@ -5,6 +5,7 @@
 //! busy machine is busy for all of them: compare ratios of one run. Prints, and asserts nothing. `TMPDIR` chooses the disk. OpenBao comes from a package
 //! index (`tests/openbao/requirements.txt`), and its set-up needs curl.
 
+mod common;
 #[path = "../sign/floor.rs"]
 mod floor;
 mod load;
@@ -12,23 +13,14 @@ mod openbao;
 #[path = "../sign/server.rs"]
 mod server;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 use serde_json::json;
 
+use common::{Folder, MESSAGE, machine, median, resuming, signature, tls};
 use load::{Cell, Kind, Target};
 use openbao::Openbao;
 use server::Server;
@@ -89,14 +81,14 @@ fn main() -> anyhow::Result<()> {
     if let Some(folder) = &args.floor {
         return floor::serve(folder, args.verify);
     }
-    let folder = Folder::new()?;
+    let folder = Folder::new("compare")?;
     let pki = folder.0.join("pki");
     let servers = [Server::dev(&folder.0)?, Server::floor(&folder.0, true)?, Server::floor(&folder.0, false)?];
     let openbao = if args.without_openbao { None } else { Some(Openbao::start(&folder.0, &pki)?) };
     let tls = tls(&pki)?;
     let mut targets = BTreeMap::new();
     for (name, server) in SERVERS.iter().zip(&servers) {
-        targets.insert(*name, of_server(server, &tls)?);
+        targets.insert(*name, signature(&server.url, server.pid(), &server.key, &tls)?);
     }
     if let Some(openbao) = &openbao {
         for (name, token) in SERVERS.iter().skip(3).zip([&openbao.default_token, &openbao.tuned_token]) {
@@ -150,38 +142,6 @@ fn print(cells: &BTreeMap<(usize, usize), Vec<Cell>>) {
     }
 }
 
-fn median(cells: &[Cell]) -> Cell {
-    let of = |part: fn(&Cell) -> f64| {
-        let mut numbers: Vec<f64> = cells.iter().map(part).collect();
-        numbers.sort_by(f64::total_cmp);
-        numbers.get(numbers.len() / 2).copied().unwrap_or_default()
-    };
-    Cell { throughput: of(|cell| cell.throughput), p50: of(|cell| cell.p50), p99: of(|cell| cell.p99), cpu: of(|cell| cell.cpu) }
-}
-
-/// The processor and the kernel.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |rest| rest.trim_start_matches([':', '\t', ' ']));
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{cores} cores of {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
-}
-
-fn of_server(server: &Server, tls: &Arc<ClientConfig>) -> anyhow::Result<Target> {
-    let address = server.url.strip_prefix("https://").context("no address")?.parse()?;
-    Ok(Target {
-        address,
-        pid: server.pid(),
-        path: format!("/v1/keys/{}/sign", server.key),
-        token: None,
-        body: json!({ "algorithm": "ed25519", "message": MESSAGE }).to_string(),
-        expected: "\"signature\"",
-        tls: Arc::clone(tls),
-        resuming: resuming(tls),
-    })
-}
-
 /// The same message several times in one call.
 fn batch(target: &Target, number: u32) -> Target {
     let messages: Vec<_> = (0..number).map(|_| json!({ "message": MESSAGE })).collect();
@@ -199,48 +159,5 @@ fn of_openbao(openbao: &Openbao, token: &str, tls: &Arc<ClientConfig>) -> Target
         expected: "vault:v1:",
         tls: Arc::clone(tls),
         resuming: resuming(tls),
-    }
-}
-
-/// 32 bytes.
-const MESSAGE: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-
-/// The same with a session cache.
-fn resuming(tls: &ClientConfig) -> Arc<ClientConfig> {
-    let mut tls = tls.clone();
-    tls.resumption = Resumption::in_memory_sessions(64);
-    Arc::new(tls)
-}
-
-/// The client of the load, without a session cache.
-fn tls(pki: &Path) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for ca in CertificateDer::pem_file_iter(pki.join("ca.pem"))? {
-        roots.add(ca?)?;
-    }
-    let chain = CertificateDer::pem_file_iter(pki.join("participant1.pem"))?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(pki.join("participant1.key"))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider())).with_protocol_versions(&[&rustls::version::TLS13])?;
-    let mut config = config.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// A folder that goes away with the benchmark.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("compare-bench-{}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A server that is still writing may need a moment.
-        std::thread::sleep(Duration::from_millis(100));
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -20,21 +20,22 @@ use canton_keyvault::{
     vault::{CallContext, JobsConfig, LimitsConfig, MINIMUM_RETENTION, NewKey, Sinks, Vault, VaultConfig},
 };
 
-/// Adds `keys` Ed25519 keys of the node `participant1` to the vault that `dev` made under `folder`; it must not be running.
-pub(crate) fn fill(folder: &Path, keys: u32) -> anyhow::Result<()> {
+/// Adds `keys` Ed25519 keys of the node `participant1` to the vault of this configuration file; it must not be running.
+pub(crate) fn fill(config: &Path, mode: Mode, keys: u32) -> anyhow::Result<()> {
     let began = Instant::now();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let config = Config::load(&folder.join("keyvault.toml"))?;
+        let config = Config::load(config)?;
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         #[expect(clippy::disallowed_methods, reason = "here the clock is made that is passed in everywhere else")]
         let clock: Clock = Arc::new(|| Timestamp::from(SystemTime::now()));
-        let source = Source { vault: config.vault.id.to_string(), instance: "fill".into(), version: env!("CARGO_PKG_VERSION").into() };
+        let instance = config.vault.instance().to_owned();
+        let source = Source { vault: config.vault.id.to_string(), instance: instance.clone(), version: env!("CARGO_PKG_VERSION").into() };
         let Some(path) = &config.storage.path else { anyhow::bail!("[storage] path names no file") };
-        let sqlite = SqliteConfig::new(path, Mode::Dev);
+        let sqlite = SqliteConfig::new(path, mode);
         let store = Arc::new(SqliteStore::open(sqlite, source, &config.vault.id, random.as_ref(), clock())?);
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
-            instance: "fill".into(),
+            instance,
             version: env!("CARGO_PKG_VERSION").into(),
             store: Arc::clone(&store) as _,
             providers: Arc::new(Providers::new(config.wrapper.clone(), Arc::clone(&random))?),

@@ -24,7 +24,7 @@ pub(crate) fn measure(keys: u32) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let mut vault = Server::dev(&folder.0)?;
     vault.stop()?;
-    fill::fill(&folder.0, keys)?;
+    fill::fill(&folder.0.join("keyvault.toml"), Mode::Dev, keys)?;
     let mut starts = Vec::new();
     let mut idle = 0.0;
     for _ in 0..3 {

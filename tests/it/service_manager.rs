@@ -2,11 +2,19 @@
 
 use std::{os::unix::net::UnixDatagram, path::Path, time::Duration};
 
-use crate::support::vault::TestVault;
+use crate::support::{
+    postgres::shared_server,
+    vault::{TestVault, until},
+};
 
 /// A vault with a socket of ours as that of the service manager.
 fn vault(watchdog: Option<&str>) -> (TestVault, UnixDatagram) {
     let mut vault = TestVault::prepare(|config| config);
+    let manager = served(&mut vault, watchdog);
+    (vault, manager)
+}
+
+fn served(vault: &mut TestVault, watchdog: Option<&str>) -> UnixDatagram {
     let path = vault.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -15,7 +23,7 @@ fn vault(watchdog: Option<&str>) -> (TestVault, UnixDatagram) {
         vault.env("WATCHDOG_USEC", microseconds);
     }
     vault.serve();
-    (vault, manager)
+    manager
 }
 
 /// The assignments of the next message.
@@ -37,6 +45,27 @@ async fn the_vault_says_that_it_serves_works_and_stops() {
     assert!(vault.terminate());
     let last = std::iter::repeat_with(|| next(&manager)).find(|message| message[0] != "WATCHDOG=1").unwrap();
     assert_eq!(last[0], "STOPPING=1");
+}
+
+#[tokio::test]
+async fn a_vault_whose_store_does_not_answer_is_silent_until_it_does() {
+    let database = shared_server().await.database().await;
+    let mut vault = TestVault::on_database(&database);
+    let manager = served(&mut vault, Some("600000"));
+    assert_eq!(next(&manager)[0], "READY=1");
+    let mut client = database.client().await;
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE meta IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let silent = || vault.log().iter().filter(|line| line["message"].as_str().unwrap().contains("the store does not answer")).count();
+    until("the vault finds that the store does not answer", async || silent() > 0).await;
+    // What it sent before.
+    manager.set_nonblocking(true).unwrap();
+    while manager.recv(&mut [0; 64]).is_ok() {}
+    let before = silent();
+    until("it finds that twice more", async || silent() > before + 1).await;
+    assert!(manager.recv(&mut [0; 64]).is_err(), "a message of a vault that does not work");
+    lock.rollback().await.unwrap();
+    until("it works again", async || manager.recv(&mut [0; 64]).is_ok()).await;
 }
 
 #[test]

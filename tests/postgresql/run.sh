@@ -1,7 +1,8 @@
 #!/bin/sh
 # Starts the PostgreSQL server of the tests in a folder. `run.sh FOLDER PORT` needs server.pem and server.key there, prints `ready`, and stops
 # the server when its own standard input ends. The user is `canton`, the password `secret`, the database `canton`; clients on the network
-# need TLS. `run.sh FOLDER PORT PRIMARY PRIMARY_PORT` starts a streaming standby of the server in the folder PRIMARY. Needs PostgreSQL 13 or later (Debian: apt install postgresql).
+# need TLS. `run.sh FOLDER PORT PRIMARY PRIMARY_PORT` starts a streaming standby of the server in the folder PRIMARY. `POSTGRESQL_FSYNC=on`
+# makes commits durable. Needs PostgreSQL 13 or later (Debian: apt install postgresql).
 set -eu
 folder=$1
 port=$2
@@ -32,7 +33,7 @@ cd "$folder/server"
 echo secret >password
 chmod 644 password
 start() {
-    $run "$bin/postgres" -D data -p "$port" -c listen_addresses=127.0.0.1 -c "unix_socket_directories=$folder/server" -c fsync=off \
+    $run "$bin/postgres" -D data -p "$port" -c listen_addresses=127.0.0.1 -c "unix_socket_directories=$folder/server" -c "fsync=${POSTGRESQL_FSYNC-off}" \
         -c ssl=on -c "ssl_cert_file=$folder/server/server.pem" -c "ssl_key_file=$folder/server/server.key" </dev/null >server.log 2>&1 &
     server=$!
     trap 'kill -QUIT "$server" 2>/dev/null || :; wait "$server" || :' EXIT

@@ -1,19 +1,10 @@
-//! What a long audit log costs: each query, with the log digested and without; a commit, before and after; and an opening of the store.
-//! `cargo bench --bench log -- --entries 10000000`; the default is 1,000,000. Ten million entries take about 10 GB of disk and some minutes.
-//!
-//! Prints, and asserts nothing: the figures are those of this machine. `TMPDIR` chooses the disk.
+//! A long audit log as a vault with 20 keys writes it in months, and the queries that reviewers make.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use canton_keyvault::{
-    audit::Source,
-    crypto::SystemRandom,
     domain::{Algorithm, AuditEvent, Dimension, Fingerprint, KeyId, NodeName, NodeScope, Operation, Outcome, Principal, Timestamp},
-    storage::{Commit, EntryFilter, KeyStore, Mode, Order, PageRequest, SqliteConfig, SqliteStore, TotalsQuery},
+    storage::{Commit, EntryFilter, KeyStore, Order, PageRequest, TotalsQuery},
 };
 
 /// Commits that are in progress at the same time.
@@ -22,22 +13,9 @@ const AT_ONCE: u64 = 1024;
 const PER_DAY: u64 = 100_000;
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
-fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
-    let given = arguments.iter().skip_while(|word| *word != "--entries").nth(1);
-    let entries: u64 = given.map_or(Ok(1_000_000), |text| text.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(entries))
-}
-
-async fn run(entries: u64) -> anyhow::Result<()> {
-    let folder = std::env::temp_dir().join(format!("log-bench-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let path = folder.join("keyvault.db");
-    let store: Arc<dyn KeyStore> = Arc::new(open(&path)?);
-    let mut first = 1;
-    first += one_by_one(&store, first, "an empty log").await?;
-    let began = Instant::now();
+/// Commits entries up to this number, after the first `from - 1`. Returns the number of the last one.
+pub(crate) async fn write(store: &dyn KeyStore, from: u64, entries: u64) -> anyhow::Result<u64> {
+    let mut first = from;
     while first <= entries {
         let batch = (first..first + AT_ONCE).map(|number| store.commit(Commit::entry(event(number))));
         for written in futures_util::future::join_all(batch).await {
@@ -45,46 +23,11 @@ async fn run(entries: u64) -> anyhow::Result<()> {
         }
         first += AT_ONCE;
     }
-    let written = first - 1;
-    let seconds = began.elapsed().as_secs_f64();
-    println!("{written} entries written in {seconds:.0} s");
-    one_by_one(&store, first, "this log").await?;
-    println!("{:<52} {:>10} {:>10} {:>7}", "query", "first ms", "all ms", "found");
-    queries(&store, written, "without digests").await?;
-    let began = Instant::now();
-    while store.digest_log().await? {}
-    println!("digests of all entries in {:.1} s", began.elapsed().as_secs_f64());
-    queries(&store, written, "with digests").await?;
-    for by in [&[Dimension::Principal][..], &[Dimension::Key, Dimension::Day], Dimension::ALL] {
-        let began = Instant::now();
-        let totals = store.totals(totals(by)).await?;
-        let words: Vec<&str> = by.iter().map(|dimension| dimension.as_str()).collect();
-        println!("{:<52} {:>10} {:>10.1} {:>7}", format!("summary by {}", words.join(",")), "", millis(began), totals.groups.len());
-    }
-    store.close().await;
-    drop(store);
-    let began = Instant::now();
-    let store = open(&path)?;
-    println!("opening the store with its log: {:.0} ms", millis(began));
-    store.close().await;
-    println!("bytes of the file for each entry: {}", std::fs::metadata(&path)?.len() / written);
-    std::fs::remove_dir_all(&folder)?;
-    Ok(())
-}
-
-/// Commits entries one after the other, and says what one takes. Returns their number.
-async fn one_by_one(store: &Arc<dyn KeyStore>, first: u64, what: &str) -> anyhow::Result<u64> {
-    const COMMITS: u32 = 2_000;
-    let began = Instant::now();
-    for number in first..first + u64::from(COMMITS) {
-        store.commit(Commit::entry(event(number))).await?;
-    }
-    println!("a commit alone, to {what}: {:.1} us", began.elapsed().as_secs_f64() * 1e6 / f64::from(COMMITS));
-    Ok(COMMITS.into())
+    Ok(first - 1)
 }
 
 /// Runs each query to its end, page by page.
-async fn queries(store: &Arc<dyn KeyStore>, written: u64, when: &str) -> anyhow::Result<()> {
+pub(crate) async fn queries(store: &dyn KeyStore, written: u64, when: &str) -> anyhow::Result<()> {
     let middle = written / 2;
     let all = EntryFilter::all;
     let newest = || EntryFilter { order: Order::Newest, ..all() };
@@ -123,11 +66,11 @@ async fn queries(store: &Arc<dyn KeyStore>, written: u64, when: &str) -> anyhow:
     Ok(())
 }
 
-fn millis(began: Instant) -> f64 {
+pub(crate) fn millis(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1000.0
 }
 
-fn totals(by: &[Dimension]) -> TotalsQuery {
+pub(crate) fn totals(by: &[Dimension]) -> TotalsQuery {
     TotalsQuery {
         nodes: NodeScope::All,
         by: by.to_vec(),
@@ -152,7 +95,7 @@ fn key(number: u8) -> KeyId {
 }
 
 /// Mostly signatures by four nodes with 20 keys; some are denied, and a few are rare.
-fn event(number: u64) -> AuditEvent {
+pub(crate) fn event(number: u64) -> AuditEvent {
     let turn = u8::try_from(number % 20).unwrap_or(0);
     let (node, rare) = (turn % 4, number.is_multiple_of(250_000));
     let name = if rare { "dns:rare".to_owned() } else { format!("spiffe://example.org/participant{node}") };
@@ -170,10 +113,4 @@ fn event(number: u64) -> AuditEvent {
         subject: rare.then(|| "wk-000000000001 to wk-000000000002, job-00000000000a".into()),
         ..AuditEvent::new(time(number), principal, operation, "0123456789abcdef".into())
     }
-}
-
-fn open(path: &Path) -> anyhow::Result<SqliteStore> {
-    let source = Source { vault: "production".into(), instance: "keyvault-0".into(), version: env!("CARGO_PKG_VERSION").into() };
-    let config = SqliteConfig { query_time: Duration::from_secs(1), ..SqliteConfig::new(path, Mode::Production) };
-    Ok(SqliteStore::open(config, source, &"production".parse()?, &SystemRandom::default(), Timestamp::from_micros(0))?)
 }
