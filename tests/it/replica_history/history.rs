@@ -31,8 +31,39 @@ pub(crate) enum What {
     Unfreeze,
 }
 
+/// A time in which no use may end: a second after a disable or a freeze was acknowledged, until the next call that lets keys work again began. That call
+/// may have taken effect at its beginning.
+struct Refused<'c> {
+    /// `None`: every key.
+    key: Option<&'c str>,
+    stop: &'c Call,
+    until: Option<Instant>,
+}
+
+impl<'c> Refused<'c> {
+    fn all(calls: &'c [Call]) -> Vec<Self> {
+        let until = |stop: &Call, ends: &What| {
+            let next = calls.iter().filter(|next| next.what == *ends && next.began >= stop.began);
+            next.map(|next| next.began).min()
+        };
+        let refused = |stop: &'c Call| match &stop.what {
+            What::Disable(key) => Some(Self { key: Some(key), stop, until: until(stop, &What::Enable(key.clone())) }),
+            What::Freeze => Some(Self { key: None, stop, until: until(stop, &What::Unfreeze) }),
+            What::Use { .. } | What::Enable(_) | What::Unfreeze => None,
+        };
+        calls.iter().filter_map(refused).collect()
+    }
+
+    fn has(&self, call: &Call, key: &str) -> bool {
+        self.key.is_none_or(|refused| refused == key)
+            && call.ended > self.stop.ended + IN_FORCE
+            && self.until.is_none_or(|until| call.ended < until)
+    }
+}
+
 /// The violations of the guarantees. `logged` has the request ids of all entries about uses that succeeded, of every log.
 pub(crate) fn violations(calls: &[Call], logged: &HashSet<String>) -> Vec<String> {
+    let refused = Refused::all(calls);
     let mut found = Vec::new();
     let mut seen = HashMap::new();
     for call in calls {
@@ -43,16 +74,7 @@ pub(crate) fn violations(calls: &[Call], logged: &HashSet<String>) -> Vec<String
         if seen.insert(request_id, key).is_some() {
             found.push(format!("two answers have the request id {request_id}"));
         }
-        let refused_since = |ends: &dyn Fn(&What) -> bool, begins: &dyn Fn(&What) -> bool| {
-            calls.iter().filter(|stop| begins(&stop.what)).find(|stop| {
-                // The next call that lets the key work again may have taken effect when it began.
-                let again = calls.iter().filter(|next| ends(&next.what) && next.began >= stop.began).map(|next| next.began).min();
-                call.ended > stop.ended + IN_FORCE && again.is_none_or(|again| call.ended < again)
-            })
-        };
-        let disabled = refused_since(&|what| *what == What::Enable(key.clone()), &|what| *what == What::Disable(key.clone()));
-        let frozen = refused_since(&|what| *what == What::Unfreeze, &|what| *what == What::Freeze);
-        for stop in disabled.iter().chain(&frozen) {
+        for Refused { stop, .. } in refused.iter().filter(|refused| refused.has(call, key)) {
             let late = call.ended.duration_since(stop.ended);
             found.push(format!("the use {request_id} of {key} was acknowledged {late:?} after {:?}", stop.what));
         }
