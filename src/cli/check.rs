@@ -337,6 +337,10 @@ async fn round_trip(wrapper: &dyn Wrapper, config: &Config, provider: ProviderKi
         ProviderKind::AwsKms => ("kms:Encrypt", "kms:Decrypt"),
         ProviderKind::OpenbaoTransit => ("read of keys/, update of encrypt/", "update of decrypt/"),
         ProviderKind::Pkcs11 => ("CKA_ENCRYPT", "CKA_DECRYPT"),
+        ProviderKind::GcpKms => {
+            ("cloudkms.cryptoKeys.get, cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt")
+        }
+        ProviderKind::AzureKeyVault => ("keys/get, keys/wrapKey (Managed HSM: keys/encrypt)", "keys/unwrapKey (Managed HSM: keys/decrypt)"),
     };
     let unusable = |what: &str| WrapperError::Misconfigured { reference: provider.to_string(), what: what.to_owned() };
     let data_key = envelope::new_data_key(&SystemRandom::default()).map_err(|error| (unusable(&error.to_string()), wraps))?;

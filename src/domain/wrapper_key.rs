@@ -13,6 +13,10 @@ text_enum!(
         OpenbaoTransit = "openbao-transit",
         /// A key in a PKCS#11 token: an HSM, or a token in software.
         Pkcs11 = "pkcs11",
+        /// Cloud KMS of Google.
+        GcpKms = "gcp-kms",
+        /// Azure Key Vault or Managed HSM.
+        AzureKeyVault = "azure-key-vault",
     }
 );
 
@@ -69,9 +73,10 @@ pub struct WrapperKey {
     /// The kind of KMS.
     pub provider: ProviderKind,
     /// The identity, without alias and region: `aws:<partition>:<account>:<key id>`, `openbao:<cluster id>:<mount>:<name>:<second of
-    /// creation>`, `pkcs11:<serial number of the token>:<CKA_ID in hex>`, or `local:<16 hex digits of the digest of the key>`.
+    /// creation>`, `pkcs11:<serial number of the token>:<CKA_ID in hex>`, `gcp:<project>:<location>:<key ring>:<key>`, `azure:<host of the vault>:<key>`, or
+    /// `local:<16 hex digits of the digest of the key>`.
     pub identity: String,
-    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, or a file path.
+    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, a resource name, or a file path.
     pub reference: String,
     /// The regions in the order to try. Empty for providers without regions.
     pub regions: Vec<String>,

@@ -63,6 +63,11 @@ impl Allowlist {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if text.starts_with("pkcs11:")))
     }
 
+    /// Whether the key with `identity` may be used, of a provider whose keys are allowed by identity only.
+    pub(super) fn identity(&self, identity: &str) -> bool {
+        self.0.iter().any(|pattern| matches!(pattern, Pattern::Text(text) if matches(text, identity)))
+    }
+
     /// Whether a pattern could match a key whose id is not known yet.
     pub(super) fn a_new_aws_key(&self) -> bool {
         self.0.iter().any(|pattern| match pattern {
@@ -85,6 +90,8 @@ impl Pattern {
             Some(("openbao", _)) => parts == 5,
             // Not the URI, which has 2: it names a key by labels.
             Some(("pkcs11", _)) => parts == 3,
+            Some(("gcp", _)) => parts == 5,
+            Some(("azure", _)) => parts == 3,
             // https://host:port/<mount>/keys/<name>
             Some(("https" | "http", rest)) => rest
                 .strip_prefix("//")
@@ -97,7 +104,8 @@ impl Pattern {
         } else {
             Err(format!(
                 "{text:?} under [wrapper] allowed can match nothing: it is neither an account id, a key ARN (arn:…, 6 parts), \
-                 the URL of a transit key (https://host:port/<mount>/keys/<name>), an identity (aws:…, 4 parts; openbao:…, 5 parts; pkcs11:…, 3 parts; local:…), \
+                 the URL of a transit key (https://host:port/<mount>/keys/<name>), an identity (aws:…, 4 parts; openbao:…, 5 parts; pkcs11:…, 3 parts; gcp:…, 5 parts; \
+                 azure:…, 3 parts; local:…), \
                  nor an absolute path"
             ))
         }
@@ -210,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_a_cloud_is_allowed_by_identity() {
+        for (pattern, expected) in [
+            ("gcp:canton-prod:europe-west3:canton:vault-1", true),
+            ("gcp:canton-prod:*:*:*", true),
+            ("gcp:canton-*:europe-west3:canton:vault-*", true),
+            ("gcp:canton-test:*:*:*", false),
+            ("gcp:canton-prod:europe-west3:canton:vault", false),
+            ("azure:*:*", false),
+        ] {
+            assert_eq!(allowed(pattern).identity("gcp:canton-prod:europe-west3:canton:vault-1"), expected, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_pattern_that_can_match_nothing_is_refused_and_no_pattern_allows_nothing() {
         for pattern in [
             "",
@@ -224,6 +246,9 @@ mod tests {
             "https:/bao/transit/keys/x",
             "openbao:*:*:*",
             "pkcs11:token=canton;id=%01",
+            "gcp:canton-prod:global:canton",
+            "projects/canton-prod/locations/global/keyRings/canton/cryptoKeys/vault",
+            "azure:canton.vault.azure.net",
         ] {
             assert!(Allowlist::parse(&[pattern.to_owned()]).is_err(), "{pattern}");
         }

@@ -10,17 +10,19 @@ use std::{
 
 use crate::domain::ProviderKind;
 
-use super::{OpenbaoConfig, PROVIDERS, Pkcs11Config, WrapperError, allowlist::Allowlist, aws_kms::key_arn::is_region};
+use super::{
+    AzureKeyVaultConfig, GcpKmsConfig, OpenbaoConfig, PROVIDERS, Pkcs11Config, WrapperError, allowlist::Allowlist,
+    aws_kms::key_arn::is_region,
+};
 
 /// The `[wrapper]` section. `provider` and `reference` are required.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrapperConfig {
-    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms`, `openbao-transit` or
-    /// `pkcs11`.
+    /// Which kind of KMS holds the first wrapper key: `local`, `aws-kms`, `openbao-transit`, `pkcs11`, `gcp-kms` or `azure-key-vault`.
     pub provider: ProviderKind,
-    /// Which key: the path of a key file, a KMS key ARN, key id or alias, `https://host:port/<mount>/keys/<name>` of a transit key, or a
-    /// PKCS#11 URI.
+    /// Which key: the path of a key file, a KMS key ARN, key id or alias, `https://host:port/<mount>/keys/<name>` of a transit key, a
+    /// PKCS#11 URI, the resource name of a key of Cloud KMS (`projects/…`), or `https://<vault>/keys/<name>` of a key of Azure Key Vault.
     pub reference: String,
     /// The regions that may be called, in the order to try. Empty: all regions in which the keys exist.
     #[serde(default)]
@@ -35,9 +37,9 @@ pub struct WrapperConfig {
     /// nothing.
     ///
     /// Each entry is an AWS account id (`111122223333`), a key ARN, the URL of a transit key, an identity as shown by the API
-    /// (`aws:…`, `openbao:…`, `pkcs11:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
-    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id, a URL, or a PKCS#11 URI
-    /// with the id of the key.
+    /// (`aws:…`, `openbao:…`, `pkcs11:…`, `gcp:…`, `azure:…`, `local:…`), or the path of a key file: absolute, or relative to the configuration's folder. `*` stands for any run of characters within one
+    /// part: it crosses neither `:` nor `/`. Empty allows only `reference` itself, if that is a KMS key ARN, a key id, a URL, a resource name, or a
+    /// PKCS#11 URI with the id of the key.
     /// A `local` key is used only if an entry matches it, and so is a key behind an alias.
     #[serde(default)]
     pub allowed: Vec<String>,
@@ -65,6 +67,12 @@ pub struct WrapperConfig {
     /// The PKCS#11 tokens that hold wrapper keys, whatever the provider of the first wrapper key is.
     #[serde(default)]
     pub pkcs11: Vec<Pkcs11Config>,
+    /// Cloud KMS of Google, whatever the provider of the first wrapper key is.
+    #[serde(default)]
+    pub gcp_kms: Option<GcpKmsConfig>,
+    /// The vaults in Azure that hold wrapper keys, whatever the provider of the first wrapper key is.
+    #[serde(default)]
+    pub azure_key_vault: Vec<AzureKeyVaultConfig>,
 }
 
 /// The `[wrapper.limits]` section: time limits, retries and quotas of KMS calls.
@@ -132,6 +140,8 @@ impl WrapperConfig {
         }
         self.openbao.iter_mut().for_each(|cluster| cluster.resolve(folder));
         self.pkcs11.iter_mut().for_each(|token| token.resolve(folder));
+        self.gcp_kms.iter_mut().for_each(|service| service.resolve(folder));
+        self.azure_key_vault.iter_mut().for_each(|vault| vault.resolve(folder));
     }
 
     /// The warning of the provider at every start, if there is one.
@@ -187,6 +197,17 @@ impl WrapperConfig {
                 return wrong(format!("the token {:?} is twice under [[wrapper.pkcs11]]", token.token));
             }
         }
+        if let Some(Err(what)) = self.gcp_kms.as_ref().map(GcpKmsConfig::check) {
+            return wrong(what);
+        }
+        let mut vaults = BTreeSet::new();
+        for vault in &self.azure_key_vault {
+            match vault.check() {
+                Ok(checked) if vaults.insert(checked.host.to_string()) => {}
+                Ok(checked) => return wrong(format!("the vault {} is twice under [[wrapper.azure_key_vault]]", checked.host)),
+                Err(what) => return wrong(what),
+            }
+        }
         if !self.allowed.is_empty() {
             return Allowlist::parse(&self.allowed).or_else(wrong);
         }
@@ -203,6 +224,11 @@ impl WrapperConfig {
 pub struct EndpointUrl(String);
 
 impl EndpointUrl {
+    /// An address in the source, as the default of an option.
+    pub(super) fn known(text: &'static str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The address.
     pub fn as_str(&self) -> &str {
         &self.0

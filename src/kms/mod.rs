@@ -4,25 +4,39 @@
 //! stored and shown by the API, is a variant of [`crate::domain::ProviderKind`].
 
 #[cfg_attr(
-    not(all(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11")),
+    not(all(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11", feature = "gcp-kms", feature = "azure-key-vault")),
     allow(dead_code, reason = "each provider needs a part of it")
 )]
 mod allowlist;
 #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "the allowlist needs a part of it"))]
 mod aws_kms;
-#[cfg_attr(not(any(feature = "aws-kms", feature = "openbao-transit")), allow(dead_code, reason = "the local provider calls no KMS"))]
+mod azure_key_vault;
+#[cfg(any(feature = "openbao-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
+mod call_error;
+#[cfg_attr(
+    not(any(feature = "aws-kms", feature = "openbao-transit", feature = "gcp-kms", feature = "azure-key-vault")),
+    allow(dead_code, reason = "the local provider calls no KMS")
+)]
 mod calls;
 mod config;
 mod connections;
 mod cure;
+mod gcp_kms;
+#[cfg_attr(
+    not(all(feature = "openbao-transit", feature = "gcp-kms")),
+    allow(dead_code, reason = "the configuration and each provider need a part of it")
+)]
+mod http;
 mod local;
+#[cfg(any(feature = "gcp-kms", feature = "azure-key-vault"))]
+mod oauth;
 mod openbao;
 mod pkcs11;
 mod provider;
 mod providers;
 mod reason;
 #[cfg_attr(
-    not(any(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11")),
+    not(any(feature = "aws-kms", feature = "openbao-transit", feature = "pkcs11", feature = "gcp-kms", feature = "azure-key-vault")),
     allow(dead_code, reason = "the local provider needs a part of it")
 )]
 mod resilience;
@@ -39,10 +53,12 @@ use crate::{
 
 #[cfg(feature = "aws-kms")]
 pub use self::aws_kms::CantonStoreDecryption;
+pub use self::azure_key_vault::AzureKeyVaultConfig;
 pub use self::calls::{KmsCalls, TakenCalls};
 pub use self::config::{CallLimits, EndpointUrl, WrapperConfig};
 pub use self::connections::Connections;
 pub use self::cure::Cure;
+pub use self::gcp_kms::GcpKmsConfig;
 pub use self::local::create_key_file;
 pub use self::openbao::OpenbaoConfig;
 pub use self::pkcs11::Pkcs11Config;
@@ -58,6 +74,10 @@ const PROVIDERS: &[provider::ProviderEntry] = &[
     openbao::ENTRY,
     #[cfg(feature = "pkcs11")]
     pkcs11::ENTRY,
+    #[cfg(feature = "gcp-kms")]
+    gcp_kms::ENTRY,
+    #[cfg(feature = "azure-key-vault")]
+    azure_key_vault::ENTRY,
 ];
 
 /// A wrapper key, ready to use. It wraps data keys of 32 bytes.
@@ -173,7 +193,7 @@ pub struct KmsReceipt {
 pub struct Description {
     /// The identity: never an alias, and without the region.
     pub identity: String,
-    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, a file path.
+    /// The resolved reference: an ARN, a URL, a PKCS#11 URI, a resource name, a file path.
     pub reference: String,
     /// The regions or servers that have it.
     pub regions: Vec<String>,
@@ -327,6 +347,12 @@ pub enum CredentialFault {
     /// OpenBao refuses the login by certificate.
     #[error("OpenBao refuses the login by client certificate: no role accepts it")]
     CertificateLoginRefused,
+    /// The token endpoint or the metadata server refuses the identity of the vault.
+    #[error("no access token is given: the login of the vault is refused")]
+    LoginRefused,
+    /// The KMS refuses a new access token.
+    #[error("the KMS does not accept the access token")]
+    AccessTokenRefused,
     /// A PKCS#11 token refuses the PIN. It is not tried again until its file changes.
     #[error("the PKCS#11 token refuses the PIN, which is not tried again until its file is written")]
     PinRefused,

@@ -49,6 +49,10 @@ text_enum!(
         TokenRefused = "token_refused",
         /// OpenBao refuses the client certificate.
         CertificateLoginRefused = "certificate_login_refused",
+        /// No access token is given.
+        LoginRefused = "login_refused",
+        /// The KMS refuses the access token.
+        AccessTokenRefused = "access_token_refused",
         /// A PKCS#11 token refuses the PIN.
         PinRefused = "pin_refused",
         /// A PKCS#11 token has locked the PIN.
@@ -91,7 +95,7 @@ const REMEDIES: &[(Reason, &str)] = &[
     (
         Reason::AccessDenied,
         "Permit the action that the detail names: in the key policy and the IAM policy of the vault (deploy/aws), in the policy of its \
-         OpenBao token (deploy/openbao), or as an attribute of the key in its PKCS#11 token. The key is not disabled.",
+         OpenBao token (deploy/openbao), in a role on the key (deploy/gcp, deploy/azure), or as an attribute of the key in its PKCS#11 token. The key is not disabled.",
     ),
     (Reason::KeyDisabled, "Somebody may have disabled it on purpose: ask the KMS administrators. Then enable it in the KMS."),
     (Reason::KeyPendingDeletion, "Ask the KMS administrators, and cancel the deletion before it is due."),
@@ -101,14 +105,19 @@ const REMEDIES: &[(Reason, &str)] = &[
     ),
     (
         Reason::KeyOfWrongKind,
-        "Register a symmetric key for encryption and decryption (AWS: SYMMETRIC_DEFAULT; OpenBao: aes256-gcm96; PKCS#11: AES of 256 bits).",
+        "Register a symmetric key for encryption and decryption (AWS: SYMMETRIC_DEFAULT; OpenBao: aes256-gcm96; PKCS#11: AES of 256 bits; \
+         Google: ENCRYPT_DECRYPT; Azure: oct-HSM of 256 bits, or RSA).",
     ),
     (
         Reason::KeyExportable,
         "Create a key that cannot leave the KMS, and rotate to it: a transit key without exportable and allow_plaintext_backup, or a key in a \
          PKCS#11 token with CKA_SENSITIVE and without CKA_EXTRACTABLE.",
     ),
-    (Reason::KeyVersionDisabled, "Lower min_decryption_version of the transit key again."),
+    (
+        Reason::KeyVersionDisabled,
+        "Lower min_decryption_version of the transit key again, or enable or restore the version of the key in Cloud KMS or Azure Key Vault. \
+         Somebody may have disabled it on purpose.",
+    ),
     (
         Reason::CredentialsMissing,
         "Configure one source of credentials for the user of the vault: docs/operations.md lists them. Check AWS_PROFILE and HOME.",
@@ -150,6 +159,16 @@ const REMEDIES: &[(Reason, &str)] = &[
     (
         Reason::CertificateLoginRefused,
         "Check the role and the CA of the certificate login in OpenBao, and the options role, certificate and namespace of [[wrapper.openbao]].",
+    ),
+    (
+        Reason::LoginRefused,
+        "Check the service account and its key file (gcp-kms), or the tenant, the client id and the secret, federated credential or managed \
+         identity (azure-key-vault), and the clock of the machine. The log has the code of the refusal.",
+    ),
+    (
+        Reason::AccessTokenRefused,
+        "Check that the endpoint and the tenant in the configuration are those of the KMS, that the identity of the vault still exists, and that \
+         the KMS and the credentials are of the same cloud.",
     ),
     (
         Reason::PinRefused,
@@ -244,6 +263,8 @@ impl CredentialFault {
             Self::Misconfigured => Reason::CredentialsMisconfigured,
             Self::TokenRefused => Reason::TokenRefused,
             Self::CertificateLoginRefused => Reason::CertificateLoginRefused,
+            Self::LoginRefused => Reason::LoginRefused,
+            Self::AccessTokenRefused => Reason::AccessTokenRefused,
             Self::PinRefused => Reason::PinRefused,
             Self::PinLocked => Reason::PinLocked,
             Self::PinLastTry => Reason::PinLastTry,

@@ -47,7 +47,7 @@ pub enum LabelValues {
     Providers,
     /// The states of a wrapper key.
     WrapperStates,
-    /// The regions of `[wrapper]`, the numbered servers of OpenBao, `local` for a key file, and `other`.
+    /// The regions of `[wrapper]`, the numbered servers of OpenBao, tokens and vaults in Azure, `gcp-kms`, `local` for a key file, and `other`.
     Regions,
     /// The names of `[[audit.sinks]]`, at most eight.
     Sinks,
@@ -320,7 +320,7 @@ impl LabelValues {
             Self::WrapperStates => "a state of a wrapper key".into(),
             Self::Sinks => "a `name` of `[[audit.sinks]]`".into(),
             Self::Regions => {
-                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `pkcs11-<n>` for the n-th token under `[[wrapper.pkcs11]]`, `local`, or `other`".into()
+                "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `pkcs11-<n>` for the n-th token under `[[wrapper.pkcs11]]`, `gcp-kms`, `azure-key-vault-<n>` for the n-th vault under `[[wrapper.azure_key_vault]]`, `local`, or `other`".into()
             }
         }
     }

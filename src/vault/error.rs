@@ -141,6 +141,8 @@ impl Code {
             | Reason::CredentialsMisconfigured
             | Reason::TokenRefused
             | Reason::CertificateLoginRefused
+            | Reason::LoginRefused
+            | Reason::AccessTokenRefused
             | Reason::PinRefused
             | Reason::PinLocked
             | Reason::PinLastTry => Self::WrapperCredentialsRejected,

@@ -31,6 +31,8 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("SyslogSinkConfig", "src/sinks/config.rs", "audit.sinks"),
     ("OpenbaoConfig", "src/kms/openbao/config.rs", "wrapper.openbao"),
     ("Pkcs11Config", "src/kms/pkcs11/config.rs", "wrapper.pkcs11"),
+    ("GcpKmsConfig", "src/kms/gcp_kms/config.rs", "wrapper.gcp_kms"),
+    ("AzureKeyVaultConfig", "src/kms/azure_key_vault/config.rs", "wrapper.azure_key_vault"),
 ];
 
 /// Options without a default. The example shows an example value.
@@ -42,6 +44,8 @@ const NO_DEFAULT: &[&str] = &[
     "high_water_mark",
     "[[wrapper.openbao]]",
     "[[wrapper.pkcs11]]",
+    "[wrapper.gcp_kms]",
+    "[[wrapper.azure_key_vault]]",
     "[[audit.witnesses]]",
     "[[audit.sinks]]",
     "[traces]",

@@ -16,6 +16,8 @@ use canton_keyvault::{
 use serde_json::json;
 
 use crate::support::{
+    azure_key_vault::{AzureKeyVault, HSM, VAULT},
+    gcp_kms::{GcpKms, RING},
     kms::Kms,
     openbao::{Openbao, token_line},
     softhsm::Softhsm,
@@ -187,7 +189,7 @@ struct Case {
     _files: Box<dyn std::any::Any>,
 }
 
-async fn cases() -> [Case; 4] {
+async fn cases() -> [Case; 7] {
     let kms = Kms::shared().await;
     let directory = tempfile::tempdir().unwrap();
     let paths = ["one.key", "two.key"].map(|name| directory.path().join(name).display().to_string());
@@ -218,7 +220,34 @@ async fn cases() -> [Case; 4] {
         Providers::new(config(&text), random()).unwrap()
     };
     let (in_token, not_in_token) = (token("pkcs11:*:*"), token("pkcs11:*:ff"));
+    let google = GcpKms::new();
+    let names = [(); 2].map(|()| google.service().create_key());
+    let cloud = |allowed: &str| {
+        let section = google.section();
+        let text = format!("provider = 'gcp-kms'\nreference = {:?}\nallowed = [{allowed:?}]\n[gcp_kms]\n{section}", names[0]);
+        Providers::new(config(&text), random()).unwrap()
+    };
+    let (in_cloud, not_in_cloud) = (cloud("gcp:canton-test:europe-west3:canton:*"), cloud("gcp:canton-test:europe-west3:other:*"));
+    assert!(names.iter().all(|name| name.starts_with(RING)));
+    let in_azure = |host: &'static str| {
+        let azure = AzureKeyVault::new(host);
+        let references = [(); 2].map(|()| azure.service().create_key());
+        let providers = |allowed: &str| {
+            let section = azure.section();
+            let first = &references[0];
+            let text =
+                format!("provider = 'azure-key-vault'\nreference = {first:?}\nallowed = [{allowed:?}]\n[[azure_key_vault]]\n{section}");
+            Providers::new(config(&text), random()).unwrap()
+        };
+        let both = (providers(&format!("azure:{host}:*")), providers("azure:other.vault.azure.net:*"));
+        (both.0, references, both.1, azure)
+    };
+    let (vault, in_vault, not_in_vault, of_vault) = in_azure(VAULT);
+    let (hsm, in_hsm, not_in_hsm, of_hsm) = in_azure(HSM);
     [
+        Case::new(ProviderKind::AzureKeyVault, vault, &in_vault, not_in_vault, of_vault).await,
+        Case::new(ProviderKind::AzureKeyVault, hsm, &in_hsm, not_in_hsm, of_hsm).await,
+        Case::new(ProviderKind::GcpKms, in_cloud, &names, not_in_cloud, google).await,
         Case::new(ProviderKind::Pkcs11, in_token, &in_tokens, not_in_token, ()).await,
         Case::new(ProviderKind::Local, files, &paths, no_files, directory).await,
         Case::new(ProviderKind::AwsKms, providers_on(kms, &[CENTRAL], ""), &arns, aws(&strict), tempfile::tempdir().unwrap()).await,

@@ -32,6 +32,8 @@ fn every_command_in_the_documents_is_one() {
         "deploy/aws/README.md",
         "deploy/openbao/README.md",
         "deploy/pkcs11/README.md",
+        "deploy/gcp/README.md",
+        "deploy/azure/README.md",
         "deploy/helm/canton-keyvault/README.md",
     ] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();

@@ -56,7 +56,7 @@ impl Reconciliation {
             calls: calls.slots.len() as u64,
             other_keys: calls.other_keys,
             duplicates: calls.duplicates,
-            all_kms: (cloudtrail || !keys.has_aws()) && (openbao || !keys.has_openbao()),
+            all_kms: (cloudtrail || !keys.has_aws()) && (openbao || !keys.has_openbao()) && !keys.has_unread(),
             ..Reconciled::default()
         };
         Self {

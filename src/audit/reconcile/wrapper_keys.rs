@@ -16,10 +16,13 @@ pub struct WrapperKeySet {
     aws: BTreeSet<(String, String)>,
     /// Mount (with its namespaces) and name of keys of OpenBao.
     openbao: BTreeSet<(String, String)>,
+    /// Whether there are keys in a KMS whose log is not read here, although its calls have ids.
+    unread: bool,
 }
 
 impl WrapperKeySet {
-    /// Adds a wrapper key by its identity, as entries and `wrapper list` have it, or by an ARN. A key in a file has no calls, and is skipped.
+    /// Adds a wrapper key by its identity, as entries and `wrapper list` have it, or by an ARN. A key of a provider whose
+    /// log is not read here is skipped.
     ///
     /// # Errors
     /// [`NotAWrapperKey`].
@@ -30,7 +33,11 @@ impl WrapperKeySet {
                 self.aws.insert(((*account).to_owned(), resource.trim_start_matches("key/").to_owned()))
             }
             ["openbao", _, mount, name, _] => self.openbao.insert(((*mount).to_owned(), (*name).to_owned())),
-            ["local", ..] => false,
+            ["local" | "pkcs11", ..] => false,
+            ["gcp" | "azure", ..] => {
+                self.unread = true;
+                false
+            }
             _ => return Err(NotAWrapperKey(text.to_owned())),
         };
         Ok(())
@@ -44,6 +51,11 @@ impl WrapperKeySet {
     /// Whether there are keys of OpenBao.
     pub fn has_openbao(&self) -> bool {
         !self.openbao.is_empty()
+    }
+
+    /// Whether there are keys of Google or Azure, whose logs are not read here.
+    pub fn has_unread(&self) -> bool {
+        self.unread
     }
 
     /// The number of wrapper keys.
@@ -97,7 +109,10 @@ mod tests {
         ] {
             assert_eq!(set.is_aws(key), is, "{key}");
         }
-        assert_eq!((set.len(), set.has_aws(), set.has_openbao()), (2, true, false));
+        set.add("pkcs11:e8c1b3ed4d133978:01").unwrap();
+        assert_eq!((set.len(), set.has_aws(), set.has_openbao(), set.has_unread()), (2, true, false, false));
+        set.add("gcp:canton-prod:global:canton:vault").unwrap();
+        assert_eq!((set.len(), set.has_unread()), (2, true));
         assert!(set.add("alias/abc").is_err() && set.add("").is_err());
     }
 

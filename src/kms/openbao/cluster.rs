@@ -1,16 +1,16 @@
 //! The OpenBao clusters of a configuration: their servers, a circuit breaker for each server, and the login.
 
+use crate::kms::call_error::CallError;
 use std::sync::Arc;
 
-use super::key_reference::{Address, KeyPath, OpenbaoKey};
+use super::key_reference::{KeyPath, OpenbaoKey};
 use super::{
-    connection::ServerAddress,
-    error::OpenbaoError,
     http_client::{OpenbaoRequest, OpenbaoResponse, OpenbaoServer},
     login::{Login, Session},
     transit_key::TransitKey,
 };
 use crate::client::connector::TlsFiles;
+use crate::kms::http::{Address, ServerAddress};
 use crate::kms::{
     CallLimits, CredentialFault, Denial, KmsCalls, Outage, WrapperConfig,
     resilience::{CallRateLimit, CircuitBreaker, RegionalWrapper},
@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     /// Calls one server with the token of the login. A refused token is replaced once, if there is another.
-    pub(super) async fn ask(self: &Arc<Self>, server: &OpenbaoServer, ask: &OpenbaoRequest) -> Result<OpenbaoResponse, OpenbaoError> {
+    pub(super) async fn ask(self: &Arc<Self>, server: &OpenbaoServer, ask: &OpenbaoRequest) -> Result<OpenbaoResponse, CallError> {
         let session = self.session(server).await?;
         let answer = server.send(ask, Some(&session.token)).await?;
         // OpenBao gives the same answer for an expired token and for a missing permission.
@@ -118,16 +118,16 @@ impl Cluster {
     ///
     /// # Errors
     /// `TokenRefused`, or why the server cannot be asked.
-    pub(super) async fn check_token(self: &Arc<Self>, server: &OpenbaoServer) -> Result<(), OpenbaoError> {
+    pub(super) async fn check_token(self: &Arc<Self>, server: &OpenbaoServer) -> Result<(), CallError> {
         let session = self.session(server).await?;
         self.check(&session, server).await
     }
 
     /// A token that may not even read its own attributes has expired or was revoked.
-    async fn check(&self, session: &Session, server: &OpenbaoServer) -> Result<(), OpenbaoError> {
+    async fn check(&self, session: &Session, server: &OpenbaoServer) -> Result<(), CallError> {
         let looked = server.send(&OpenbaoRequest::get(self.login.lookup.clone()), Some(&session.token)).await?;
         if looked.status == 403 && looked.is_error() {
-            return Err(OpenbaoError::Denied(Denial::Credentials(CredentialFault::TokenRefused)));
+            return Err(CallError::Denied(Denial::Credentials(CredentialFault::TokenRefused)));
         }
         if looked.status == 200 {
             session.accept();
@@ -136,15 +136,15 @@ impl Cluster {
     }
 
     /// Runs `work` on the first server that is not out of order.
-    pub(super) async fn first<T, F: Future<Output = Result<T, OpenbaoError>> + Send>(
+    pub(super) async fn first<T, F: Future<Output = Result<T, CallError>> + Send>(
         &self,
         work: impl Fn(Arc<OpenbaoServer>) -> F,
-    ) -> Result<T, OpenbaoError> {
-        let mut last = OpenbaoError::Outage(Outage::Unreachable);
+    ) -> Result<T, CallError> {
+        let mut last = CallError::Outage(Outage::Unreachable);
         for server in self.servers() {
             let attempt = tokio::time::timeout(self.limits.attempt_timeout, work(Arc::clone(server))).await;
-            match attempt.unwrap_or(Err(OpenbaoError::Outage(Outage::TimedOut))) {
-                Err(outage @ OpenbaoError::Outage(_)) => last = outage,
+            match attempt.unwrap_or(Err(CallError::Outage(Outage::TimedOut))) {
+                Err(outage @ CallError::Outage(_)) => last = outage,
                 done => return done,
             }
         }

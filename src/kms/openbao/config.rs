@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::key_reference::{Address, is_path};
-use crate::kms::EndpointUrl;
+use super::key_reference::is_path;
+use crate::kms::{EndpointUrl, http::Address};
 
 /// One entry of `[[wrapper.openbao]]`: a cluster. It is used whenever one of its transit keys is a wrapper key.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]

@@ -1,51 +1,28 @@
-//! A client of one OpenBao server over HTTP/1.1 with JSON and kept connections. The size of an answer is limited, and its bytes are wiped
-//! when dropped.
+//! A client of one OpenBao server: requests with a token, and answers in the form that OpenBao documents.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc};
 
-use http::{
-    HeaderValue, Method, Request,
-    header::{CONTENT_TYPE, HOST},
-};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{body::Bytes, client::conn::http1::SendRequest};
+use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::key_reference::{Address, is_cluster};
-use super::{
-    connection::ServerAddress,
-    error::{OpenbaoError, UNUSABLE_ANSWER, by_status},
-};
-use crate::{
-    client::connector::is_tls,
-    kms::{KmsCalls, Outage},
+use super::error::{UNUSABLE_ANSWER, by_status};
+use super::key_reference::is_cluster;
+use crate::kms::{
+    KmsCalls, Outage,
+    call_error::CallError,
+    http::{Address, HttpRequest, HttpResponse, HttpServer, Recording, ServerAddress},
 };
 
 /// One server of a cluster.
 pub(super) struct OpenbaoServer {
-    pub(super) server: ServerAddress,
+    pub(super) server: HttpServer,
     /// Where each request leaves its id.
     calls: Arc<KmsCalls>,
-    idle: Mutex<Vec<Idle>>,
-}
-
-struct Idle {
-    sender: SendRequest<Full<Bytes>>,
-    since: Instant,
 }
 
 /// A request, made once and sent as often as needed.
-pub(super) struct OpenbaoRequest {
-    method: Method,
-    path: String,
-    body: Bytes,
-}
+pub(super) struct OpenbaoRequest(HttpRequest);
 
 /// What a server answered.
 pub(super) struct OpenbaoResponse {
@@ -78,38 +55,22 @@ pub(super) struct Auth {
 impl OpenbaoRequest {
     /// `GET path`
     pub(super) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Bytes::new() }
+        Self(HttpRequest::get(path))
     }
 
     /// `POST path` with a body that is wiped when the last holder drops it.
     pub(super) fn post(path: String, body: &impl Serialize) -> Self {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
-        // Serializes strings and numbers into memory, which cannot fail.
-        let _ = serde_json::to_writer(&mut *bytes, body);
-        Self { method: Method::POST, path, body: Bytes::from_owner(bytes) }
+        Self(HttpRequest::post(path, body))
     }
 
     /// The path as the audit log of the server has it. `None` for the one path here that it leaves out.
     fn audited_path(&self) -> Option<&str> {
-        self.path.strip_prefix("/v1/").filter(|path| !path.starts_with("sys/health"))
+        self.0.path.strip_prefix("/v1/").filter(|path| !path.starts_with("sys/health"))
     }
 
     /// The operation as the audit log of the server has it.
     fn action(&self) -> &'static str {
-        if self.method == Method::GET { "read" } else { "update" }
-    }
-
-    fn request(&self, authority: &str, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
-        let mut request = Request::builder().method(&self.method).uri(&self.path).header(HOST, authority);
-        if let Some(token) = token {
-            let mut value = HeaderValue::from_str(token)?;
-            value.set_sensitive(true);
-            request = request.header("x-vault-token", value);
-        }
-        if !self.body.is_empty() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        request.body(Full::new(self.body.clone()))
+        if self.0.method == Method::GET { "read" } else { "update" }
     }
 }
 
@@ -117,16 +78,6 @@ impl OpenbaoResponse {
     /// The body of a success.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Option<SuccessBody<T>> {
         serde_json::from_slice(&self.body).ok()
-    }
-
-    /// The request id, which only a success has.
-    fn request_id(&self) -> Option<Cow<'_, str>> {
-        #[derive(Deserialize)]
-        struct Identified<'a> {
-            #[serde(borrow)]
-            request_id: Option<Cow<'a, str>>,
-        }
-        serde_json::from_slice::<Identified<'_>>(&self.body).ok()?.request_id
     }
 
     /// Whether it has the form of an error of OpenBao. A load balancer in between uses another form.
@@ -140,60 +91,41 @@ impl OpenbaoResponse {
     }
 }
 
+impl From<HttpResponse> for OpenbaoResponse {
+    fn from(HttpResponse { status, body }: HttpResponse) -> Self {
+        Self { status, body }
+    }
+}
+
 impl OpenbaoServer {
     pub(super) fn new(server: ServerAddress, calls: Arc<KmsCalls>) -> Self {
-        Self { server, calls, idle: Mutex::default() }
+        Self { server: HttpServer::new(server), calls }
     }
 
     /// The address.
     pub(super) const fn address(&self) -> &Address {
-        &self.server.address
+        self.server.address()
     }
 
     /// Sends a request and waits for the whole answer, whatever its status. The caller sets the time limit.
-    pub(super) async fn send(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
-        // The server may have closed an idle connection. Then the request is sent again over a new one. Every request here may be sent
-        // twice.
-        if let Some(mut kept) = self.kept()
-            && let Ok(answer) = self.recorded(&mut kept, ask, token).await
-        {
-            self.keep(kept);
-            return Ok(answer);
-        }
-        self.send_on_new_connection(ask, token).await
+    pub(super) async fn send(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, CallError> {
+        let headers = headers(token)?;
+        self.server.send(&ask.0, &headers, self.recording(ask)).await.map(OpenbaoResponse::from)
     }
 
     /// Sends a request over a new connection, which shows the current client certificate.
-    pub(super) async fn send_on_new_connection(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, OpenbaoError> {
-        let mut fresh = self.server.open().await?;
-        let answer = self.recorded(&mut fresh, ask, token).await?;
-        self.keep(fresh);
-        Ok(answer)
+    pub(super) async fn send_on_new_connection(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<OpenbaoResponse, CallError> {
+        let headers = headers(token)?;
+        self.server.send_on_new_connection(&ask.0, &headers, self.recording(ask)).await.map(OpenbaoResponse::from)
     }
 
-    /// Sends a request over this connection. Its request id reaches the audit log; OpenBao gives none with an error.
-    async fn recorded(
-        &self,
-        sender: &mut SendRequest<Full<Bytes>>,
-        ask: &OpenbaoRequest,
-        token: Option<&str>,
-    ) -> Result<OpenbaoResponse, OpenbaoError> {
-        let request = self.request(ask, token)?;
-        let sent = ask.audited_path().map(|path| self.calls.begin(ask.action(), path));
-        let answer = exchange(sender, request).await;
-        if let (Some(sent), Ok(answer)) = (sent, &answer) {
-            sent.answered(answer.request_id().as_deref());
-        }
-        answer
-    }
-
-    fn request(&self, ask: &OpenbaoRequest, token: Option<&str>) -> Result<Request<Full<Bytes>>, OpenbaoError> {
-        ask.request(&self.server.address.authority(), token)
-            .map_err(|_| OpenbaoError::Misconfigured("the token contains characters that an HTTP header cannot have".to_owned()))
+    fn recording<'a>(&'a self, ask: &'a OpenbaoRequest) -> Option<Recording<'a>> {
+        let place = ask.audited_path()?;
+        Some(Recording { calls: &self.calls, action: ask.action(), place, id: &request_id })
     }
 
     /// The id of the cluster, which an unsealed server reports without a login.
-    pub(super) async fn cluster_id(&self) -> Result<String, OpenbaoError> {
+    pub(super) async fn cluster_id(&self) -> Result<String, CallError> {
         #[derive(Deserialize)]
         struct Health {
             cluster_id: Option<String>,
@@ -203,33 +135,20 @@ impl OpenbaoServer {
         let answer = self.send(&OpenbaoRequest::get("/v1/sys/health?standbyok=true".to_owned()), None).await?;
         let health: Option<Health> = serde_json::from_slice(&answer.body).ok();
         if health.as_ref().is_some_and(|health| health.sealed) {
-            return Err(OpenbaoError::Outage(Outage::Sealed));
+            return Err(CallError::Outage(Outage::Sealed));
         }
         done(answer)?;
         health.and_then(|health| health.cluster_id).filter(|id| is_cluster(id)).ok_or(UNUSABLE_ANSWER)
     }
-
-    fn kept(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| idle.since.elapsed() < MAX_IDLE && !idle.sender.is_closed());
-        idle.pop().map(|idle| idle.sender)
-    }
-
-    fn keep(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_KEPT {
-            idle.push(Idle { sender, since: Instant::now() });
-        }
-    }
 }
 
 /// The answer, if it is a success.
-pub(super) fn done(answer: OpenbaoResponse) -> Result<OpenbaoResponse, OpenbaoError> {
+pub(super) fn done(answer: OpenbaoResponse) -> Result<OpenbaoResponse, CallError> {
     if matches!(answer.status, 200 | 204) { Ok(answer) } else { Err(sort(&answer)) }
 }
 
 /// The error that an unsuccessful answer means. The caller explains a 400, because the caller knows the request.
-pub(super) fn sort(answer: &OpenbaoResponse) -> OpenbaoError {
+pub(super) fn sort(answer: &OpenbaoResponse) -> CallError {
     by_status(answer.status, answer.is_error())
 }
 
@@ -237,28 +156,22 @@ fn secret_text<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, 
     String::deserialize(text).map(Zeroizing::new)
 }
 
-/// One request and its answer on an open connection.
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<OpenbaoResponse, OpenbaoError> {
-    let broken = |error: hyper::Error| OpenbaoError::Outage(if is_tls(&error) { Outage::TlsFailed } else { Outage::Unreachable });
-    sender.ready().await.map_err(broken)?;
-    let answer = sender.send_request(request).await.map_err(broken)?;
-    let status = answer.status().as_u16();
-    let mut body = Zeroizing::new(Vec::with_capacity(BODY_CAPACITY));
-    let mut frames = Limited::new(answer.into_body(), MAX_ANSWER);
-    while let Some(frame) = frames.frame().await {
-        let frame = frame.map_err(|error| {
-            let endless = || OpenbaoError::Misconfigured("the server is not OpenBao: the answer is too long".to_owned());
-            if error.is::<LengthLimitError>() { endless() } else { OpenbaoError::Outage(Outage::Unreachable) }
-        })?;
-        body.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref()));
-    }
-    Ok(OpenbaoResponse { status, body })
+fn headers(token: Option<&str>) -> Result<Vec<(HeaderName, HeaderValue)>, CallError> {
+    let unusable = |_| CallError::Misconfigured("the token contains characters that an HTTP header cannot have".to_owned());
+    let header = |token: &str| {
+        let mut value = HeaderValue::from_str(token).map_err(unusable)?;
+        value.set_sensitive(true);
+        Ok((HeaderName::from_static("x-vault-token"), value))
+    };
+    token.map(header).into_iter().collect()
 }
 
-/// Bytes; holds a data key in JSON without growing. Growing would leave a copy behind.
-const BODY_CAPACITY: usize = 4096;
-/// Bytes; a key with thousands of versions fits.
-const MAX_ANSWER: usize = 1 << 20;
-/// Shorter than the idle timeout of servers and load balancers.
-const MAX_IDLE: Duration = Duration::from_secs(30);
-const MAX_KEPT: usize = 32;
+/// The request id, which only a success has.
+fn request_id(answer: &HttpResponse) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Identified<'a> {
+        #[serde(borrow)]
+        request_id: Option<Cow<'a, str>>,
+    }
+    serde_json::from_slice::<Identified<'_>>(&answer.body).ok()?.request_id.map(Cow::into_owned)
+}

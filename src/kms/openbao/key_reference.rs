@@ -2,18 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use http::{Uri, uri::Authority};
+use http::Uri;
 
-/// The address of an OpenBao server: scheme, host and port. Shown as a URL, without the default port of the scheme.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::kms) struct Address {
-    /// Whether TLS is used.
-    pub(in crate::kms) tls: bool,
-    /// A name or an IP address, lower case, without brackets.
-    pub(in crate::kms) host: String,
-    /// Its port.
-    pub(in crate::kms) port: u16,
-}
+use crate::kms::http::{Address, NotAnAddress};
 
 /// The path of a transit key, including namespaces: `<mount>/keys/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,58 +41,7 @@ pub(in crate::kms) fn from_reference(reference: &str) -> Result<(Address, KeyPat
     if uri.query().is_some() || reference.contains('#') {
         return Err(NotAKeyReference);
     }
-    Ok((Address::from_uri(&uri)?, path.parse()?))
-}
-
-impl Address {
-    fn from_uri(uri: &Uri) -> Result<Self, NotAKeyReference> {
-        let authority: &Authority = uri.authority().ok_or(NotAKeyReference)?;
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(NotAKeyReference),
-        };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if host.is_empty() || authority.as_str().contains('@') {
-            return Err(NotAKeyReference);
-        }
-        Ok(Self { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
-    }
-
-    /// Whether it is loopback, the only address where plain HTTP is allowed.
-    pub(in crate::kms) fn is_loopback(&self) -> bool {
-        self.host.parse().map_or(self.host == "localhost", |ip: std::net::IpAddr| ip.is_loopback())
-    }
-
-    /// `host:port`, as in a `Host` header.
-    pub(in crate::kms) fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
-    }
-
-    /// The URL of a key on this server.
-    pub(in crate::kms) fn reference(&self, path: &KeyPath) -> String {
-        format!("{self}/{path}")
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
-    }
-}
-
-impl FromStr for Address {
-    type Err = NotAKeyReference;
-
-    /// Reads `https://host[:port]`, with nothing after it.
-    fn from_str(text: &str) -> Result<Self, NotAKeyReference> {
-        let uri: Uri = text.parse().map_err(|_| NotAKeyReference)?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(NotAKeyReference);
-        }
-        Self::from_uri(&uri)
-    }
+    Ok((Address::from_uri(&uri).map_err(|NotAnAddress| NotAKeyReference)?, path.parse()?))
 }
 
 impl KeyPath {
@@ -109,6 +49,11 @@ impl KeyPath {
     pub(in crate::kms) fn new(mount: &str, name: &str) -> Result<Self, NotAKeyReference> {
         let good = is_name(name) && is_path(mount);
         if good { Ok(Self { mount: mount.to_owned(), name: name.to_owned() }) } else { Err(NotAKeyReference) }
+    }
+
+    /// The URL of the key on this server.
+    pub(in crate::kms) fn url(&self, server: &Address) -> String {
+        format!("{server}/{self}")
     }
 
     /// The path of an operation of the transit engine with this key: `/v1/<mount>/<operation>/<name>`.
@@ -185,7 +130,7 @@ mod tests {
             ("http://[::1]:8200/team/kms/transit/keys/a.b-c_d", "http://[::1]:8200/team/kms/transit/keys/a.b-c_d"),
         ] {
             let (address, path) = from_reference(reference).unwrap();
-            assert_eq!(address.reference(&path), canonical);
+            assert_eq!(path.url(&address), canonical);
         }
         let (address, path) = from_reference("https://bao:8200/team/transit/keys/k").unwrap();
         assert_eq!((address.port, path.mount.as_str(), path.api("encrypt")), (8200, "team/transit", "/v1/team/transit/encrypt/k".into()));
@@ -218,15 +163,6 @@ mod tests {
         assert_eq!((key.to_string(), key.path.to_string(), key.created), (text.clone(), "team/transit/keys/canton".into(), 1_795_319_440));
         for other in [text.replace(":1795", ":+1795"), text.replace(CLUSTER, "x"), text.replace("team/", "team/../"), format!("{text}:1")] {
             assert_eq!(other.parse::<OpenbaoKey>(), Err(NotAKeyReference), "{other}");
-        }
-    }
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for (address, expected) in
-            [("http://127.0.0.1:8200", true), ("http://[::1]", true), ("http://localhost", true), ("http://127.0.0.1.example.org", false)]
-        {
-            assert_eq!(address.parse::<Address>().unwrap().is_loopback(), expected, "{address}");
         }
     }
 }

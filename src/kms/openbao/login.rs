@@ -1,5 +1,6 @@
 //! The login: by a token in a file, or by a client certificate. One login runs at a time, and a refused token leads to a new login.
 
+use crate::kms::call_error::CallError;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex as StdMutex, PoisonError},
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     cluster::Cluster,
-    error::{OpenbaoError, UNUSABLE_ANSWER},
+    error::UNUSABLE_ANSWER,
     http_client::{OpenbaoRequest, OpenbaoServer, sort},
     token_renewal,
 };
@@ -86,7 +87,7 @@ impl Login {
 
 impl Cluster {
     /// The token in use. Concurrent callers share one login.
-    pub(super) async fn session(self: &Arc<Self>, server: &OpenbaoServer) -> Result<Arc<Session>, OpenbaoError> {
+    pub(super) async fn session(self: &Arc<Self>, server: &OpenbaoServer) -> Result<Arc<Session>, CallError> {
         let mut current = self.login.current.lock().await;
         if let Some(session) = &*current {
             return Ok(Arc::clone(session));
@@ -103,7 +104,7 @@ impl Cluster {
         stale: &Arc<Session>,
         refused: bool,
         server: &OpenbaoServer,
-    ) -> Result<Option<Arc<Session>>, OpenbaoError> {
+    ) -> Result<Option<Arc<Session>>, CallError> {
         let mut current = self.login.current.lock().await;
         if let Some(session) = current.as_ref().filter(|session| !Arc::ptr_eq(session, stale)) {
             return Ok(Some(Arc::clone(session)));
@@ -122,7 +123,7 @@ impl Cluster {
         Ok(Some(session))
     }
 
-    async fn log_in(&self, server: &OpenbaoServer) -> Result<Session, OpenbaoError> {
+    async fn log_in(&self, server: &OpenbaoServer) -> Result<Session, CallError> {
         match &self.login.method {
             Method::Token { file, .. } => {
                 let token = token_in(file.clone()).await?;
@@ -144,9 +145,7 @@ impl Cluster {
                         Ok(Session { token: auth.client_token, lease: Some(lease), taken: Instant::now(), accepted: StdMutex::default() })
                     }
                     // No certificate, no role that accepts it, or no such role.
-                    400 | 403 if answer.is_error() => {
-                        Err(OpenbaoError::Denied(Denial::Credentials(CredentialFault::CertificateLoginRefused)))
-                    }
+                    400 | 403 if answer.is_error() => Err(CallError::Denied(Denial::Credentials(CredentialFault::CertificateLoginRefused))),
                     _ => Err(sort(&answer)),
                 }
             }
@@ -155,9 +154,9 @@ impl Cluster {
 }
 
 /// The token in a file, which only its owner and group may read.
-pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, OpenbaoError> {
+pub(super) async fn token_in(file: PathBuf) -> Result<Zeroizing<String>, CallError> {
     let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
-    read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(OpenbaoError::Misconfigured)
+    read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(CallError::Misconfigured)
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {

@@ -6,7 +6,7 @@
 //! | `key_reference` | The identity of a transit key and its URL. |
 //! | `provider` | Only allowed keys are resolved, connected and created. |
 //! | `transit_key` | Wrapping and unwrapping with a transit key, bound to the encryption context. |
-//! | `cluster`, `http_client`, `connection` | The servers of a cluster, requests to one server, connections. |
+//! | `cluster`, `http_client` | The servers of a cluster, requests to one server. |
 //! | `login`, `token_renewal` | Logins with a certificate or a token, and the renewal of tokens. |
 //! | `key_info`, `posture` | What OpenBao says of a key, whether it may be used, and how it is assessed. |
 //! | `error` | Each response is a denial, an outage or a fault of the configuration. |
@@ -14,8 +14,6 @@
 #[cfg(feature = "openbao-transit")]
 mod cluster;
 mod config;
-#[cfg(feature = "openbao-transit")]
-mod connection;
 #[cfg(feature = "openbao-transit")]
 mod error;
 #[cfg(feature = "openbao-transit")]

@@ -1,17 +1,18 @@
 //! The provider of transit keys: only allowed keys are resolved, connected and created.
 
+use crate::kms::call_error::CallError;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::domain::{Hex, ProviderKind, WrapperKey};
+use crate::kms::http::Address;
 
 use super::{
     cluster::{Cluster, clusters},
-    error::OpenbaoError,
     http_client::{OpenbaoRequest, OpenbaoServer, done},
-    key_reference::{Address, KeyPath, OpenbaoKey, from_reference},
+    key_reference::{KeyPath, OpenbaoKey, from_reference},
 };
 use crate::kms::{
     CreateOptions, Description, Wrapper, WrapperError,
@@ -29,7 +30,7 @@ pub(in crate::kms) const ENTRY: ProviderEntry = ProviderEntry {
 
 fn own_pattern(reference: &str) -> Result<String, String> {
     match from_reference(reference) {
-        Ok((address, path)) => Ok(address.reference(&path)),
+        Ok((address, path)) => Ok(path.url(&address)),
         Err(_) => Err("reference is not the URL of a transit key: https://host:port/<mount>/keys/<name>".to_owned()),
     }
 }
@@ -126,7 +127,7 @@ impl OpenbaoProvider {
     }
 
     /// Asks the servers in order. A name of 64 random bits is unique, so that asking twice creates one key.
-    async fn make(&self, cluster: &Arc<Cluster>, path: &KeyPath) -> Result<(), OpenbaoError> {
+    async fn make(&self, cluster: &Arc<Cluster>, path: &KeyPath) -> Result<(), CallError> {
         #[derive(Serialize)]
         struct CreateBody {
             r#type: &'static str,
@@ -176,7 +177,7 @@ impl OpenbaoProvider {
 
     /// Whether the key may be used whatever its identity is, by its URL on one of the servers.
     fn allows_path(&self, cluster: &Cluster, path: &KeyPath) -> bool {
-        cluster.servers().any(|server| self.settings.allowed.openbao(&server.address().reference(path)))
+        cluster.servers().any(|server| self.settings.allowed.openbao(&path.url(server.address())))
     }
 }
 
@@ -186,7 +187,7 @@ async fn check_server(cluster: &Arc<Cluster>, server: &OpenbaoServer) -> Result<
     if let Some(reason) = server.server.fault().await {
         return Err(format!("{address}: {reason}"));
     }
-    let failed = |what: &str, error: OpenbaoError| {
+    let failed = |what: &str, error: CallError| {
         let error = error.about("OpenBao");
         format!("{address}: {what}: {error}. Fix: {}", error.reason().remedy())
     };
@@ -199,7 +200,7 @@ async fn check_server(cluster: &Arc<Cluster>, server: &OpenbaoServer) -> Result<
 }
 
 fn canonical(cluster: &Cluster, path: &KeyPath) -> String {
-    let first = cluster.servers().next().map(|server: &Arc<OpenbaoServer>| server.address().reference(path));
+    let first = cluster.servers().next().map(|server: &Arc<OpenbaoServer>| path.url(server.address()));
     first.unwrap_or_else(|| path.to_string())
 }
 

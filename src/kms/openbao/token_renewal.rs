@@ -1,5 +1,6 @@
 //! Renews the token of a login in the background, so that an idle vault does not lose it. Ends with the login or with the vault.
 
+use crate::kms::call_error::CallError;
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     cluster::Cluster,
-    error::{OpenbaoError, UNUSABLE_ANSWER},
+    error::UNUSABLE_ANSWER,
     http_client::{Auth, OpenbaoRequest, done},
     login::{Method, Session, token_in},
 };
@@ -84,9 +85,9 @@ struct Token {
     renewable: bool,
 }
 
-fn looked_up(found: &Result<Token, OpenbaoError>) -> (Due, bool) {
+fn looked_up(found: &Result<Token, CallError>) -> (Due, bool) {
     match found {
-        Ok(Token { ttl: 0, .. }) | Err(OpenbaoError::Denied(_)) => (Due::Never, true),
+        Ok(Token { ttl: 0, .. }) | Err(CallError::Denied(_)) => (Due::Never, true),
         Ok(Token { ttl, renewable: true }) => (halfway(Duration::from_secs(*ttl)), true),
         Ok(Token { ttl, renewable: false }) => {
             tracing::warn!(seconds = ttl, "the OpenBao token expires and cannot be renewed: write another token to its file before that");
@@ -96,7 +97,7 @@ fn looked_up(found: &Result<Token, OpenbaoError>) -> (Due, bool) {
     }
 }
 
-fn renewed(found: &Result<Auth, OpenbaoError>) -> Due {
+fn renewed(found: &Result<Auth, CallError>) -> Due {
     match found {
         Ok(Auth { lease_duration, renewable: true, .. }) => halfway(Duration::from_secs(*lease_duration)),
         Ok(Auth { lease_duration, .. }) => {
@@ -106,7 +107,7 @@ fn renewed(found: &Result<Auth, OpenbaoError>) -> Due {
             );
             Due::Never
         }
-        Err(OpenbaoError::Denied(_)) => {
+        Err(CallError::Denied(_)) => {
             tracing::warn!("OpenBao refuses to renew the token: write another token to its file");
             Due::Never
         }
@@ -115,17 +116,17 @@ fn renewed(found: &Result<Auth, OpenbaoError>) -> Due {
 }
 
 impl Cluster {
-    async fn log_in_again(self: &Arc<Self>, session: &Arc<Session>) -> Result<Option<Arc<Session>>, OpenbaoError> {
+    async fn log_in_again(self: &Arc<Self>, session: &Arc<Session>) -> Result<Option<Arc<Session>>, CallError> {
         self.first(|server| async move { self.session_after(session, false, &server).await }).await
     }
 
-    async fn look_up(&self, path: &str, session: &Session) -> Result<Token, OpenbaoError> {
+    async fn look_up(&self, path: &str, session: &Session) -> Result<Token, CallError> {
         let ask = &OpenbaoRequest::get(path.to_owned());
         let answer = self.first(|server| async move { server.send(ask, Some(&session.token)).await.and_then(done) }).await?;
         answer.read::<Token>().and_then(|reply| reply.data).ok_or(UNUSABLE_ANSWER)
     }
 
-    async fn renew(&self, path: &str, session: &Session) -> Result<Auth, OpenbaoError> {
+    async fn renew(&self, path: &str, session: &Session) -> Result<Auth, CallError> {
         let ask = &OpenbaoRequest::post(path.to_owned(), &serde_json::json!({}));
         let answer = self.first(|server| async move { server.send(ask, Some(&session.token)).await.and_then(done) }).await?;
         answer.read::<IgnoredAny>().and_then(|reply| reply.auth).ok_or(UNUSABLE_ANSWER)

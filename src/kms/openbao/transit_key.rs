@@ -3,6 +3,7 @@
 //!
 //! The guard retries. `error` classifies answers by status and form. The reason of a 400 is only text, so the key is read to find it.
 
+use crate::kms::call_error::CallError;
 use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use crate::{
 use crate::kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
 
 use super::cluster::Cluster;
-use super::error::{OpenbaoError, UNUSABLE_ANSWER};
+use super::error::UNUSABLE_ANSWER;
 use super::http_client::{OpenbaoRequest, OpenbaoServer, SuccessBody, done, sort};
 use super::key_info::{KeyInfo, version_of};
 use super::key_reference::{KeyPath, OpenbaoKey};
@@ -86,7 +87,7 @@ impl Wrapper for TransitKey {
             None => {
                 let unfit = |what| WrapperError::Unfit { reference: self.reference.clone(), what };
                 key_info.unfit().map_or(Ok(()), |what| Err(unfit(what)))?;
-                key_info.refusal().map_or(Ok(()), |denial| Err(OpenbaoError::Denied(denial).about(&self.reference)))?;
+                key_info.refusal().map_or(Ok(()), |denial| Err(CallError::Denied(denial).about(&self.reference)))?;
                 (key_info.created().unwrap_or_default(), true)
             }
             Some(key) => {
@@ -100,9 +101,9 @@ impl Wrapper for TransitKey {
 }
 
 impl TransitKey {
-    async fn try_wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, OpenbaoError> {
+    async fn try_wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, CallError> {
         if let Some(denial) = self.look_as_registered().await?.refusal() {
-            return Err(OpenbaoError::Denied(denial));
+            return Err(CallError::Denied(denial));
         }
         let plaintext = Zeroizing::new(STANDARD.encode(data_key.expose()));
         let body = Encrypt { plaintext: &plaintext, associated_data: &bound(context) };
@@ -114,9 +115,9 @@ impl TransitKey {
         Ok(Wrapped { bytes, receipt: KmsReceipt { region: None, request_id } })
     }
 
-    async fn try_unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, OpenbaoError> {
+    async fn try_unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, CallError> {
         let (Some(version), Ok(ciphertext)) = (version_of(wrapped), std::str::from_utf8(wrapped)) else {
-            return Err(OpenbaoError::Invalid);
+            return Err(CallError::Invalid);
         };
         let body = Decrypt { ciphertext, associated_data: &bound(context) };
         let answer = self.cluster.ask(&self.server, &OpenbaoRequest::post(self.path.api("decrypt"), &body)).await?;
@@ -132,21 +133,21 @@ impl TransitKey {
     }
 
     /// Why the key does not open what its `version` wrapped: it is missing, replaced or disabled, or it did not make the ciphertext.
-    async fn why_not(&self, version: u32) -> OpenbaoError {
+    async fn why_not(&self, version: u32) -> CallError {
         match self.look_as_registered().await {
-            Ok(key_info) => key_info.opens_not(version).map_or(OpenbaoError::Invalid, OpenbaoError::Denied),
+            Ok(key_info) => key_info.opens_not(version).map_or(CallError::Invalid, CallError::Denied),
             Err(kind) => kind,
         }
     }
 
     /// The attributes of the key, if it is the registered one. Another key under its name counts as missing.
-    async fn look_as_registered(&self) -> Result<KeyInfo, OpenbaoError> {
+    async fn look_as_registered(&self) -> Result<KeyInfo, CallError> {
         let key_info = self.look().await?;
         let same = self.registered.as_ref().is_none_or(|key| key_info.may_be_of(key.created));
-        if same { Ok(key_info) } else { Err(OpenbaoError::Denied(Denial::NotFound)) }
+        if same { Ok(key_info) } else { Err(CallError::Denied(Denial::NotFound)) }
     }
 
-    async fn look(&self) -> Result<KeyInfo, OpenbaoError> {
+    async fn look(&self) -> Result<KeyInfo, CallError> {
         let answer = self.cluster.ask(&self.server, &OpenbaoRequest::get(self.path.api("keys"))).await?;
         let answer = done(answer).map_err(|error| error.needing("read on keys/ of the transit mount"))?;
         answer.read::<KeyInfo>().and_then(|reply| reply.data).ok_or(UNUSABLE_ANSWER)

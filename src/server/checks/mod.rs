@@ -244,7 +244,7 @@ pub static CHECKS: &[Check] = &[
         name: "wrapper key in a file",
         examines: "the first wrapper key is in a KMS",
         severity: Severity::Warn,
-        remedy: "Use provider = \"aws-kms\" or \"openbao-transit\" in production",
+        remedy: "Use a provider other than \"local\" in production",
         run: Run::Machine(machine::wrapper_key_in_a_file),
     },
     Check {
@@ -295,7 +295,7 @@ pub static CHECKS: &[Check] = &[
     Check {
         name: "KMS server",
         examines: "each configured OpenBao server answers, is unsealed, and accepts the login of the vault; each configured PKCS#11 token is in a \
-                   slot and accepts the PIN",
+                   slot and accepts the PIN; Cloud KMS and each configured vault in Azure answer, and the vault gets an access token",
         severity: Severity::Fail,
         remedy: "Correct what the message names",
         run: Run::Step(

@@ -1,22 +1,22 @@
-//! Connections to an OpenBao server: TLS with the server name verified, or plain TCP on loopback.
+//! Connections to the server of a KMS: TLS with the server name verified, or plain TCP where the caller permits it.
 
 use std::{sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
-use super::{error::OpenbaoError, key_reference::Address};
+use super::Address;
 use crate::{
     client::connector::{ConnectFault, Connection, TlsFiles, connect},
-    kms::Outage,
+    kms::{Outage, call_error::CallError},
 };
 
-/// An OpenBao server, as a connection needs it. The files are read for every connection, so that certificates can be replaced while the
+/// A server, as a connection needs it. The files are read for every connection, so that certificates can be replaced while the
 /// vault serves requests.
-pub(super) struct ServerAddress {
-    pub(super) address: Address,
-    pub(super) files: TlsFiles,
-    pub(super) connect_timeout: Duration,
+pub(in crate::kms) struct ServerAddress {
+    pub(in crate::kms) address: Address,
+    pub(in crate::kms) files: TlsFiles,
+    pub(in crate::kms) connect_timeout: Duration,
 }
 
 /// Why no connection can be opened.
@@ -43,20 +43,20 @@ impl ServerAddress {
     ///
     /// # Errors
     /// `Misconfigured` for a file that cannot be used, otherwise an outage. The reason is logged.
-    pub(super) async fn open(&self) -> Result<Connection, OpenbaoError> {
+    pub(in crate::kms) async fn open(&self) -> Result<Connection, CallError> {
         let (outage, reason) = match timeout(self.connect_timeout, self.try_open()).await {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(ConnectError::File(problem))) => return Err(OpenbaoError::Misconfigured(problem)),
+            Ok(Err(ConnectError::File(problem))) => return Err(CallError::Misconfigured(problem)),
             Ok(Err(ConnectError::Network(reason))) => (Outage::Unreachable, reason),
             Ok(Err(ConnectError::Tls(reason))) => (Outage::TlsFailed, reason),
             Err(_) => (Outage::TimedOut, "the connection timed out".to_owned()),
         };
-        tracing::warn!(address = %self.address, reason, "OpenBao cannot be reached");
-        Err(OpenbaoError::Outage(outage))
+        tracing::warn!(address = %self.address, reason, "the server of the KMS cannot be reached");
+        Err(CallError::Outage(outage))
     }
 
     /// The reason of a failed connection. `None` if one can be opened.
-    pub(super) async fn fault(&self) -> Option<String> {
+    pub(in crate::kms) async fn fault(&self) -> Option<String> {
         match timeout(self.connect_timeout, self.try_open()).await {
             Ok(Ok(_)) => None,
             Ok(Err(ConnectError::File(reason) | ConnectError::Network(reason) | ConnectError::Tls(reason))) => Some(reason),
