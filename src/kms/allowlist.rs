@@ -87,11 +87,9 @@ impl Pattern {
             Some(("arn", _)) => parts == 6,
             Some(("aws", _)) => parts == 4,
             Some(("local", _)) => parts == 2,
-            Some(("openbao", _)) => parts == 5,
-            // Not the URI, which has 2: it names a key by labels.
-            Some(("pkcs11", _)) => parts == 3,
-            Some(("gcp", _)) => parts == 5,
-            Some(("azure", _)) => parts == 3,
+            Some(("openbao" | "gcp", _)) => parts == 5,
+            // Not the PKCS#11 URI, which has 2: it names a key by labels.
+            Some(("pkcs11" | "azure", _)) => parts == 3,
             // https://host:port/<mount>/keys/<name>
             Some(("https" | "http", rest)) => rest
                 .strip_prefix("//")

@@ -255,13 +255,13 @@ impl SpanExport {
 
 /// Starts the export of spans, if it is configured.
 fn start_tracing(config: &Config, random: &Arc<dyn Random>) -> Option<(Arc<Tracer>, SpanExport)> {
-    let traces = config.traces.clone()?;
+    let options = config.traces.clone()?;
     let source = TraceSource {
         vault: config.vault.id.to_string(),
         instance: config.vault.instance().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let (tracer, exporter) = Exporter::new(traces, source, clock(), Arc::clone(random));
+    let (tracer, exporter) = Exporter::new(options, source, clock(), Arc::clone(random));
     let stop = CancellationToken::new();
     Some((tracer, SpanExport { task: tokio::spawn(exporter.run(stop.clone())), stop }))
 }

@@ -137,6 +137,7 @@ impl Exporter {
 }
 
 /// Returns when the batch is full, or no more spans can come.
+#[expect(clippy::vec_box, reason = "the queue has boxes, and a batch takes them as they are")]
 async fn fill(spans: &mut Receiver<Box<Span>>, batch: &mut Vec<Box<Span>>) {
     while batch.len() < BATCH && spans.recv_many(batch, BATCH - batch.len()).await > 0 {}
 }

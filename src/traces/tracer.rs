@@ -107,13 +107,13 @@ mod tests {
             assert_eq!(span.as_ref().map(|span| span.trace_id.0[0]), traced.then_some(0x4b), "{ratio} {flag}");
             assert_eq!(span.and_then(|span| span.parent), traced.then_some(SpanId([0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7])));
         }
-        let traced = |ratio: f64| {
+        let share = |ratio: f64| {
             let (tracer, _spans) = tracer(ratio, 4);
             // 256 ids over the whole range.
             let id = |number: u32| format!("{}{number:02x}{}", "1".repeat(16), "8".repeat(14));
             (0..256).filter(|number| tracer.begin(None, &id(*number), "x").is_some()).count()
         };
-        assert_eq!([0.0, 0.25, 1.0].map(traced), [0, 64, 256]);
+        assert_eq!([0.0, 0.25, 1.0].map(share), [0, 64, 256]);
         let (tracer, _spans) = tracer(1.0, 4);
         assert!(tracer.begin(None, &"0".repeat(32), "x").is_none() && tracer.begin(None, "not hex", "x").is_none());
     }

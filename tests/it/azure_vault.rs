@@ -74,7 +74,7 @@ async fn a_disabled_key_and_a_refused_login_have_reasons_of_their_own() {
 fn start(wrapper: &str, vaults: &[&AzureKeyVault]) -> TestVault {
     let limits = "[wrapper.limits]\ntimeout = '4s'\nretries = 1\nbreaker_cooldown = '300ms'";
     let jobs = "[jobs]\nkeys_per_second = 1000\nretry_backoff = \"100ms\"";
-    let sections: String = vaults.iter().map(|vault| format!("[[wrapper.azure_key_vault]]\n{}\n", vault.section())).collect();
+    let sections = vaults.iter().map(|vault| format!("[[wrapper.azure_key_vault]]\n{}\n", vault.section())).collect::<Vec<_>>().concat();
     let mut vault = TestVault::prepare(|config| {
         let (before, rest) = config.split_once("[wrapper]").unwrap();
         let (_, after) = rest.split_once("[log]").unwrap();

@@ -54,7 +54,7 @@ async fn wraps_of_each_version_open_while_their_version_is_enabled() {
 async fn every_failure_is_a_denial_an_outage_or_a_fault_of_the_configuration() {
     let azure = AzureKeyVault::new(HSM);
     let (reference, wrapper) = connected(&azure).await;
-    let wrapped = wrap(&*wrapper).await.unwrap();
+    let ciphertext = wrap(&*wrapper).await.unwrap();
     let answer = |status: u16, code: &str, inner: Option<&str>| Fault::Answer(status, error_body(code, inner).to_string());
     let down = |outage| Expected::Outage(outage);
     let other_version = format!("{reference}/ffffffffffffffffffffffffffffffff");
@@ -76,7 +76,7 @@ async fn every_failure_is_a_denial_an_outage_or_a_fault_of_the_configuration() {
     ] {
         azure.fault("/decrypt", fault.clone());
         let wrapper = connect(&providers(&azure.section(), ""), &reference).await;
-        assert_eq!(Expected::of(open(&*wrapper, &wrapped).await), Some(expected), "{fault:?}");
+        assert_eq!(Expected::of(open(&*wrapper, &ciphertext).await), Some(expected), "{fault:?}");
         azure.heal();
     }
     for (name, value) in [("iv", json!("AAAA")), ("tag", json!("")), ("value", json!("AAAA")), ("kid", json!(other_version))] {
@@ -92,14 +92,14 @@ async fn a_missing_permission_is_named() {
     for (host, wraps, unwraps) in [(VAULT, "keys/wrapKey", "keys/unwrapKey"), (HSM, "keys/encrypt", "keys/decrypt")] {
         let azure = AzureKeyVault::new(host);
         let (_, wrapper) = connected(&azure).await;
-        let wrapped = wrap(&*wrapper).await.unwrap();
+        let ciphertext = wrap(&*wrapper).await.unwrap();
         for permission in ["keys/get", wraps, unwraps] {
             azure.service().deny(permission, true);
-            let refused = if permission == unwraps { open(&*wrapper, &wrapped).await.err() } else { wrap(&*wrapper).await.err() };
+            let refused = if permission == unwraps { open(&*wrapper, &ciphertext).await.err() } else { wrap(&*wrapper).await.err() };
             let named = matches!(&refused, Some(WrapperError::Denied { permission: Some(named), .. }) if *named == permission);
             assert!(named, "{refused:?}");
             azure.service().deny(permission, false);
-            until("the permission is used", || async { wrap(&*wrapper).await.is_ok() && open(&*wrapper, &wrapped).await.is_ok() }).await;
+            until("the permission is used", || async { wrap(&*wrapper).await.is_ok() && open(&*wrapper, &ciphertext).await.is_ok() }).await;
         }
     }
 }
@@ -198,12 +198,12 @@ async fn connected(azure: &AzureKeyVault) -> (String, Arc<dyn Wrapper>) {
 }
 
 async fn wrap(wrapper: &dyn Wrapper) -> Result<Vec<u8>, WrapperError> {
-    wrapper.wrap(&data_key(), &context("participant1")).await.map(|wrapped| wrapped.bytes)
+    wrapper.wrap(&data_key(), &context("participant1")).await.map(|ciphertext| ciphertext.bytes)
 }
 
 /// The id of the request that opened the wrap.
-async fn open(wrapper: &dyn Wrapper, wrapped: &[u8]) -> Result<Option<String>, WrapperError> {
-    let unwrapped = wrapper.unwrap(wrapped, &context("participant1")).await?;
+async fn open(wrapper: &dyn Wrapper, ciphertext: &[u8]) -> Result<Option<String>, WrapperError> {
+    let unwrapped = wrapper.unwrap(ciphertext, &context("participant1")).await?;
     assert_eq!(unwrapped.data_key.expose(), data_key().expose());
     Ok(unwrapped.receipt.request_id)
 }

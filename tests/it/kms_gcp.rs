@@ -57,7 +57,7 @@ async fn wraps_of_each_version_open_while_their_version_is_enabled() {
 async fn every_failure_is_a_denial_an_outage_or_a_fault_of_the_configuration() {
     let google = GcpKms::new();
     let (name, wrapper) = connected(&google, "").await;
-    let wrapped = wrap(&*wrapper).await.unwrap();
+    let ciphertext = wrap(&*wrapper).await.unwrap();
     let answer = |status: u16, code: &str| Fault::Answer(status, error_body(status, code).to_string());
     let down = |outage| Expected::Outage(outage);
     for (fault, expected) in [
@@ -79,7 +79,7 @@ async fn every_failure_is_a_denial_an_outage_or_a_fault_of_the_configuration() {
     ] {
         google.fault(":decrypt", fault.clone());
         let wrapper = connect(&providers(&google.section(), ""), &name).await;
-        assert_eq!(Expected::of(open(&*wrapper, &wrapped).await), Some(expected), "{fault:?}");
+        assert_eq!(Expected::of(open(&*wrapper, &ciphertext).await), Some(expected), "{fault:?}");
         google.heal();
     }
     for (name, value) in [
@@ -101,11 +101,11 @@ async fn every_failure_is_a_denial_an_outage_or_a_fault_of_the_configuration() {
 async fn one_damaged_request_or_answer_is_repeated() {
     let google = GcpKms::new();
     let (_, wrapper) = connected(&google, "").await;
-    let wrapped = wrap(&*wrapper).await.unwrap();
+    let ciphertext = wrap(&*wrapper).await.unwrap();
     google.fault_once(":decrypt", Fault::Answer(400, error_body(400, "INVALID_ARGUMENT").to_string()));
-    open(&*wrapper, &wrapped).await.unwrap();
+    open(&*wrapper, &ciphertext).await.unwrap();
     google.fault_once(":decrypt", Fault::Field("plaintextCrc32c", json!("1")));
-    open(&*wrapper, &wrapped).await.unwrap();
+    open(&*wrapper, &ciphertext).await.unwrap();
     google.fault_once(":encrypt", Fault::Truncated);
     wrap(&*wrapper).await.unwrap();
 }
@@ -114,17 +114,17 @@ async fn one_damaged_request_or_answer_is_repeated() {
 async fn a_missing_permission_is_named() {
     let google = GcpKms::new();
     let (_, wrapper) = connected(&google, "").await;
-    let wrapped = wrap(&*wrapper).await.unwrap();
+    let ciphertext = wrap(&*wrapper).await.unwrap();
     for (permission, wraps) in [
         ("cloudkms.cryptoKeys.get", true),
         ("cloudkms.cryptoKeyVersions.useToEncrypt", true),
         ("cloudkms.cryptoKeyVersions.useToDecrypt", false),
     ] {
         google.service().deny(permission, true);
-        let refused = if wraps { wrap(&*wrapper).await.err() } else { open(&*wrapper, &wrapped).await.err() };
+        let refused = if wraps { wrap(&*wrapper).await.err() } else { open(&*wrapper, &ciphertext).await.err() };
         assert!(matches!(&refused, Some(WrapperError::Denied { permission: Some(named), .. }) if *named == permission), "{refused:?}");
         google.service().deny(permission, false);
-        until("the permission is used", || async { wrap(&*wrapper).await.is_ok() && open(&*wrapper, &wrapped).await.is_ok() }).await;
+        until("the permission is used", || async { wrap(&*wrapper).await.is_ok() && open(&*wrapper, &ciphertext).await.is_ok() }).await;
     }
 }
 
@@ -250,12 +250,12 @@ async fn connected(google: &GcpKms, settings: &str) -> (String, Arc<dyn Wrapper>
 }
 
 async fn wrap(wrapper: &dyn Wrapper) -> Result<Vec<u8>, WrapperError> {
-    wrapper.wrap(&data_key(), &context("participant1")).await.map(|wrapped| wrapped.bytes)
+    wrapper.wrap(&data_key(), &context("participant1")).await.map(|ciphertext| ciphertext.bytes)
 }
 
 /// The id of the request that opened the wrap.
-async fn open(wrapper: &dyn Wrapper, wrapped: &[u8]) -> Result<Option<String>, WrapperError> {
-    let unwrapped = wrapper.unwrap(wrapped, &context("participant1")).await?;
+async fn open(wrapper: &dyn Wrapper, ciphertext: &[u8]) -> Result<Option<String>, WrapperError> {
+    let unwrapped = wrapper.unwrap(ciphertext, &context("participant1")).await?;
     assert_eq!(unwrapped.data_key.expose(), data_key().expose());
     Ok(unwrapped.receipt.request_id)
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::error::{Refusal, sort};
 use crate::{
     crypto::Random,
-    domain::Hex,
     kms::{
         KmsCalls,
         call_error::{CallError, UNUSABLE_ANSWER},
@@ -112,9 +111,11 @@ impl AzureVault {
         let mut random = [0_u8; 16];
         let failed = |_| CallError::Misconfigured("the random number generator of the system failed".to_owned());
         self.random.fill(&mut random).map_err(failed)?;
-        let [a, b, c, d, e, f, version, h, variant, j, rest @ ..] = random;
-        let (version, variant) = (version & 0x0f | 0x40, variant & 0x3f | 0x80);
-        Ok(format!("{}-{}-{}-{}-{}", Hex(&[a, b, c, d]), Hex(&[e, f]), Hex(&[version, h]), Hex(&[variant, j]), Hex(&rest)))
+        // Version 4 (RFC 9562, section 5.4).
+        let number = u128::from_be_bytes(random) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+        let text = format!("{number:032x}");
+        let part = |from, to| text.get(from..to).unwrap_or_default();
+        Ok([part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-"))
     }
 }
 

@@ -213,10 +213,10 @@ impl ResilientWrapper {
         };
         let start = Instant::now();
         let limit = start + self.limits.attempt_timeout;
-        let sent = async {
+        let attempt = async {
             timeout_at(deadline.min(limit), send(&*regional.wrapper)).await.unwrap_or_else(|_| Err(self.unavailable(Outage::TimedOut)))
         };
-        let answer = in_span("kms call", SpanKind::Client, Box::pin(sent), |span, answer| {
+        let answer = in_span("kms call", SpanKind::Client, Box::pin(attempt), |span, answer| {
             span.text("keyvault.kms.operation", operation);
             span.text("keyvault.kms.region", regional.region.to_string());
             span.number("keyvault.kms.attempt", number);

@@ -255,7 +255,7 @@ impl Azure {
             return error(404, "KeyNotFound", None);
         };
         // Azure still wraps and encrypts with a disabled RSA key, because its public part is enough.
-        if !found.enabled && !(operation == "wrapkey" && found.kty.starts_with("RSA")) {
+        if !(found.enabled || operation == "wrapkey" && found.kty.starts_with("RSA")) {
             return error(403, "Forbidden", Some("KeyDisabled"));
         }
         let done = match (operation, found.kty) {

@@ -125,7 +125,7 @@ impl Google {
 
     /// Changes the state of a version, numbered from 1.
     pub(crate) fn set_state(&self, name: &str, version: usize, state: &str) {
-        locked(&self.keys).get_mut(name).unwrap().versions[version - 1].state = state.to_owned();
+        state.clone_into(&mut locked(&self.keys).get_mut(name).unwrap().versions[version - 1].state);
     }
 
     /// Takes a permission from the service account, or gives it back.
