@@ -95,6 +95,7 @@ mod schemes;
 mod secret_search;
 mod service_manager;
 mod sign_batch;
+mod spiffe;
 mod storage_conformance;
 mod storage_crash;
 mod storage_disk;

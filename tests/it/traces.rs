@@ -129,7 +129,7 @@ async fn a_signature_with_a_cold_key_is_one_trace_from_the_request_to_the_kms() 
     // The caller decides. What a client wrote is in no span.
     sign(&node, &key, &[("traceparent", &parent("00").replace(TRACE, &"c".repeat(32)))]).await.success();
     assert_eq!(
-        node.send("BREW", "/tea?secret=query", &[("traceparent", &parent("01").replace(TRACE, &"d".repeat(32)))], "").await.status,
+        node.send("BREW", "/of-a-client?x=of-a-client", &[("traceparent", &parent("01").replace(TRACE, &"d".repeat(32)))], "").await.status,
         404
     );
     assert_eq!(attribute(only(&trace(&receiver, &"d".repeat(32)).await, "HTTP"), "http.request.method").as_deref(), Some("_OTHER"));
@@ -137,7 +137,7 @@ async fn a_signature_with_a_cold_key_is_one_trace_from_the_request_to_the_kms() 
     aws.vault.terminate();
     let all = receiver.received().into_iter().map(|request| String::from_utf8(request.body).unwrap()).collect::<String>();
     for absent in
-        [MESSAGE, &STANDARD.encode(MESSAGE), &signature, "of-the-collector", "spiffe", "BREW", "tea", "query", &"c".repeat(32), "arn:"]
+        [MESSAGE, &STANDARD.encode(MESSAGE), &signature, "of-the-collector", "spiffe", "BREW", "of-a-client", &"c".repeat(32), "arn:"]
     {
         assert!(!all.contains(absent), "{absent}");
     }

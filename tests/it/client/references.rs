@@ -32,7 +32,7 @@ fn vault() -> FakeVault {
                 all.into_iter().chain(gone).filter(matches).collect()
             }
             ("GET", "/v1/wrapper-keys") => WRAPPER_KEYS
-                .map(|id| json!({ "id": id, "name": format!("of-{}", &id[5..7]), "state": "standby", "reference": "file" }))
+                .map(|id| json!({ "id": id, "name": format!("of-{}", &id[7..9]), "state": "standby", "reference": "file" }))
                 .into(),
             _ => return agreeable(seen),
         };
@@ -84,8 +84,8 @@ fn every_command_about_a_key_takes_its_name_and_the_beginning_of_its_id() {
     assert_eq!(vault.take_seen().last().unwrap().body["key_id"], PAIR);
     for (line, call) in [
         ("wrapper show wk-0011223", "GET /v1/wrapper-keys/wk-001122334455"),
-        ("wrapper show of-11", "GET /v1/wrapper-keys/wk-001122334455"),
-        ("wrapper rename of-11 central", "POST /v1/wrapper-keys/wk-001122334455/name"),
+        ("wrapper show of-22", "GET /v1/wrapper-keys/wk-001122334455"),
+        ("wrapper rename of-22 central", "POST /v1/wrapper-keys/wk-001122334455/name"),
         ("wrapper retire wk-0011223 --yes", "POST /v1/wrapper-keys/wk-001122334455/retire"),
         ("wrapper replicate wk-0011223 --region eu-west-1", "POST /v1/wrapper-keys/wk-001122334455/replicas"),
         ("audit query --wrapper-key wk-00113 --limit 1", "GET /v1/audit/entries?wrapper_key=wk-001133334455&limit=1"),
