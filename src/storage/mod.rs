@@ -11,6 +11,7 @@ mod log_query;
 mod pending;
 #[cfg(feature = "postgresql")]
 mod postgres;
+mod queue;
 mod replication;
 mod sqlite;
 mod totals;

@@ -26,7 +26,7 @@ use super::{
     connect::{Db, execute, exists, number, rows},
     connector::Connector,
     inspect::unsafe_settings,
-    writer::Shared,
+    shared::Shared,
 };
 use crate::{
     domain::{KeyId, Timestamp},

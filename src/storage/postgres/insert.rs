@@ -1,13 +1,18 @@
 //! The one statement that writes the entries of a batch and the hashes of the subtrees that they complete.
 
-use super::{apply::NewEntry, connect::Db, writer::Prepared};
-use crate::domain::NodeName;
+use super::{apply::NewEntry, connect::Db};
+use crate::{audit::merkle::TileHash, domain::NodeName};
 
 /// Writes entries and the hashes of the subtrees that they complete, if the store still has the revision that they were checked against. Returns
 /// the number of entries.
-pub(super) async fn insert(db: &Db, instance: i32, prepared: &Prepared) -> Result<u64, tokio_postgres::Error> {
+pub(super) async fn insert(
+    db: &Db,
+    instance: i32,
+    store_revision: u64,
+    entries: &[NewEntry],
+    completed: &[TileHash],
+) -> Result<u64, tokio_postgres::Error> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let entries = &prepared.entries;
     let sequences: Vec<i64> = entries.iter().map(|new| number(new.entry.sequence)).collect();
     let bytes: Vec<&[u8]> = entries.iter().map(|new| new.bytes.as_slice()).collect();
     let leaves: Vec<&[u8]> = entries.iter().map(|new| new.leaf.as_slice()).collect();
@@ -20,15 +25,15 @@ pub(super) async fn insert(db: &Db, instance: i32, prepared: &Prepared) -> Resul
     let key_revisions: Vec<Option<i64>> = entries.iter().map(|new| new.entry.revision.map(number)).collect();
     let changes = |new: &NewEntry| new.entry.state_revision.filter(|_| new.entry.changes_state()).map(number);
     let state_revisions: Vec<Option<i64>> = entries.iter().map(changes).collect();
-    let levels: Vec<i32> = prepared.completed.iter().map(|hash| i32::try_from(hash.level).unwrap_or(i32::MAX)).collect();
-    let positions: Vec<i64> = prepared.completed.iter().map(|hash| number(hash.position)).collect();
-    let hashes: Vec<&[u8]> = prepared.completed.iter().map(|hash| hash.hash.as_slice()).collect();
+    let levels: Vec<i32> = completed.iter().map(|hash| i32::try_from(hash.level).unwrap_or(i32::MAX)).collect();
+    let positions: Vec<i64> = completed.iter().map(|hash| number(hash.position)).collect();
+    let hashes: Vec<&[u8]> = completed.iter().map(|hash| hash.hash.as_slice()).collect();
     let statement = db.prepare_cached(INSERT).await?;
     db.execute(
         &statement,
         &[
             &instance,
-            &number(prepared.before.store_revision),
+            &number(store_revision),
             &sequences,
             &bytes,
             &leaves,

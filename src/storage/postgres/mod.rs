@@ -7,7 +7,8 @@
 //! | `connector` | each connection, with the password of now |
 //! | `open` | identity of the database, migration, lock of the instance |
 //! | `writer` | the task that owns the write connection: batches, one statement for uses, unknown outcomes |
-//! | `queue` | the queue of the task: begun or given up, never both |
+//! | `queue` | the queue of the task |
+//! | `shared` | what the task shares with readers |
 //! | `insert` | the statement that writes the entries of a batch |
 //! | `chain` | the chain of state changes over all instances |
 //! | `apply` | what one commit does inside the batch's transaction |
@@ -38,6 +39,7 @@ mod open;
 mod queue;
 mod read;
 mod rows;
+mod shared;
 mod tree;
 mod writer;
 
@@ -54,7 +56,7 @@ use self::{
     error::signed,
     follow::{Follower, Known},
     queue::Writer,
-    writer::{Shared, TreeHead},
+    shared::{Shared, TreeHead},
 };
 use super::{
     Commit, CommitError, Coverage, Dependents, EntryFilter, EntryPage, IdempotencyRecord, IdempotencyScope, KeyFilter, KeyRequirement,

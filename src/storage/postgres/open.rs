@@ -12,8 +12,9 @@ use super::{
     error::{LOCKED, with_causes},
     follow::{Follower, Known},
     queue::Writer,
+    shared::{Shared, TreeHead},
     tree,
-    writer::{Shared, TreeHead, WriterTask, lock_instance},
+    writer::{WriterTask, lock_instance},
 };
 use crate::{
     audit::Source,

@@ -1,4 +1,4 @@
-//! The queue of the writer task: a commit is begun by the task or given up by its caller, never both.
+//! The queue of the writer task.
 
 use std::{
     sync::{
@@ -8,15 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Commit, CommitError, Receipt, StoreError, writer::WriterTask};
+use super::{Commit, writer::WriterTask};
+use crate::storage::queue::{CommitResult, QueuedCommit, not_queued, queued};
 
 /// The queue of the writer task.
 pub(super) struct Writer {
@@ -29,25 +24,10 @@ pub(super) struct Writer {
 /// A message to the task.
 pub(super) enum Message {
     /// Write it.
-    Commit(Queued),
+    Commit(QueuedCommit),
     /// Take no further commits.
     Close,
 }
-
-/// A commit in the queue. It is begun by the task or given up by its caller, never both.
-pub(super) struct Queued {
-    pub(super) commit: Box<Commit>,
-    pub(super) taken: Arc<AtomicBool>,
-    pub(super) answer: oneshot::Sender<CommitResult>,
-}
-
-/// Whether this side is the first one to begin or to give up the commit.
-pub(super) fn take(taken: &AtomicBool) -> bool {
-    !taken.swap(true, Ordering::AcqRel)
-}
-
-/// The answer to a commit.
-pub(super) type CommitResult = Result<Receipt, CommitError>;
 
 impl Writer {
     /// Starts the task.
@@ -58,25 +38,11 @@ impl Writer {
         Self { queue, task: Mutex::new(Some(running)), closing, timeout }
     }
 
-    /// Queues a commit, and waits until it is durable or refused. A commit that is not begun in time is given up, and nothing of it happens. A
-    /// change that is begun is waited for without a limit, because only its outcome says what is true afterwards.
+    /// Queues a commit, and waits until it is durable or refused, as [`crate::storage::queue::Waiting::answer`] says.
     pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
-        let (answer, mut answered) = oneshot::channel();
-        let (taken, is_change) = (Arc::new(AtomicBool::new(false)), commit.change.is_some());
-        let queued = Queued { commit: Box::new(commit), taken: Arc::clone(&taken), answer };
-        self.queue.try_send(Message::Commit(queued)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
-            TrySendError::Closed(_) => StoreError::Closed,
-        })?;
-        let answer = match tokio::time::timeout(self.timeout, &mut answered).await {
-            Err(_) if is_change && !take(&taken) => answered.await,
-            Err(_) => {
-                take(&taken);
-                return Err(StoreError::TooSlow(self.timeout).into());
-            }
-            Ok(answer) => answer,
-        };
-        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        let (queued, waiting) = queued(commit);
+        self.queue.try_send(Message::Commit(queued)).map_err(|refused| not_queued(&refused, self.timeout))?;
+        waiting.answer(self.timeout).await
     }
 
     /// How long a commit may take before its caller should get an answer.

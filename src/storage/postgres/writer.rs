@@ -7,14 +7,14 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock as SyncRwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Object, Pool};
-use tokio::sync::{RwLock, mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{
     Commit, CommitError, StoreError,
@@ -23,7 +23,8 @@ use super::{
     connect::{Db, execute, execute_one, number, optional},
     error::{is_outcome_unknown, signed},
     insert::insert,
-    queue::{CommitResult, Message, take},
+    queue::Message,
+    shared::{Shared, TreeHead},
     tree,
 };
 use crate::{
@@ -32,47 +33,8 @@ use crate::{
         merkle::{Frontier, TileHash},
     },
     domain::Timestamp,
-    storage::VerifiedState,
+    storage::queue::{CommitResult, QueuedCommit, answer},
 };
-
-/// The end of the durable log of this instance.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TreeHead {
-    /// The right edge of the tree.
-    pub(super) frontier: Frontier,
-    /// The number of the newest state change.
-    pub(super) state_revision: u64,
-    /// Its leaf hash.
-    pub(super) state_head: [u8; 32],
-}
-
-/// What the writer shares with readers. The log is extended by the writer task only; the state also by what is read of other processes.
-#[derive(Clone)]
-pub(super) struct Shared {
-    /// The verified state, extended by each durable state change.
-    pub(super) state: Arc<RwLock<VerifiedState>>,
-    /// The end of the durable log.
-    pub(super) tree_head: Arc<SyncRwLock<TreeHead>>,
-    /// The number of the newest state change.
-    pub(super) revision: Arc<AtomicU64>,
-    /// The entries up to this one may be removed.
-    pub(super) removed_through: Arc<AtomicU64>,
-    /// The number of the newest state change, for those that wait for one.
-    pub(super) changes: Arc<watch::Sender<u64>>,
-}
-
-impl Shared {
-    /// Makes an extended state known. The caller has the lock of the state.
-    pub(super) fn publish(&self, state: &VerifiedState) {
-        self.removed_through.store(state.removed_through, Ordering::Release);
-        self.revision.fetch_max(state.revision, Ordering::AcqRel);
-        self.changes.send_if_modified(|known| {
-            let newer = state.revision > *known;
-            *known = state.revision.max(*known);
-            newer
-        });
-    }
-}
 
 /// The state of the task.
 pub(super) struct WriterTask {
@@ -104,13 +66,13 @@ impl<E: Into<StoreError>> From<E> for Failed {
 }
 
 /// A batch that is ready to be completed.
-pub(super) struct Prepared {
+struct Prepared {
     answers: Vec<CommitResult>,
-    pub(super) entries: Vec<NewEntry>,
+    entries: Vec<NewEntry>,
     changes: crate::storage::pending::Pending,
-    pub(super) completed: Vec<TileHash>,
+    completed: Vec<TileHash>,
     end: TreeHead,
-    pub(super) before: Head,
+    before: Head,
     head: Head,
 }
 
@@ -128,8 +90,7 @@ impl WriterTask {
             let mut batch = Vec::with_capacity(messages.len());
             for message in messages.drain(..) {
                 match message {
-                    // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
-                    Message::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
+                    Message::Commit(queued) if queued.begin() => batch.push(queued),
                     Message::Commit(_) => {}
                     Message::Close => queue.close(),
                 }
@@ -137,11 +98,9 @@ impl WriterTask {
             if batch.is_empty() {
                 continue;
             }
-            let commits: Vec<&Commit> = batch.iter().map(|queued| &*queued.commit).collect();
-            match self.write(&commits).await {
-                Ok(answers) => batch.into_iter().zip(answers).for_each(|(queued, answer)| drop(queued.answer.send(answer))),
-                Err(error) => batch.into_iter().for_each(|queued| drop(queued.answer.send(Err(error.clone().into())))),
-            }
+            let commits: Vec<&Commit> = batch.iter().map(QueuedCommit::commit).collect();
+            let written = self.write(&commits).await;
+            answer(batch, written);
         }
         self.disconnect();
     }
@@ -202,7 +161,7 @@ impl WriterTask {
             return Ok(Some(prepared));
         }
         let began = Instant::now();
-        match self.limited(insert(db, self.instance, &prepared)).await {
+        match self.limited(write(db, self.instance, &prepared)).await {
             Ok(0) => {
                 self.head = None;
                 Ok(None)
@@ -254,7 +213,7 @@ impl WriterTask {
             }
             prepare(open.entries, open.batch, open.head, before, frontier, answers)
         };
-        if !prepared.entries.is_empty() && self.limited(insert(db, self.instance, &prepared)).await.map_err(Failed::undone)? == 0 {
+        if !prepared.entries.is_empty() && self.limited(write(db, self.instance, &prepared)).await.map_err(Failed::undone)? == 0 {
             return Err(StoreError::Failed("the entries of a batch were not written: check the structure of the database".into()).into());
         }
         if prepared.head.store_revision != prepared.before.store_revision {
@@ -372,6 +331,11 @@ impl Failed {
     }
 }
 
+/// Writes the entries of a batch.
+async fn write(db: &Db, instance: i32, Prepared { before, entries, completed, .. }: &Prepared) -> Result<u64, tokio_postgres::Error> {
+    insert(db, instance, before.store_revision, entries, completed).await
+}
+
 /// Takes the lock of an instance for the session: only one process writes a log.
 pub(super) async fn lock_instance(db: &Db, instance: i32) -> Result<(), StoreError> {
     execute(db, "SELECT pg_advisory_lock($1::integer, $2::integer)", &[&LOCK_CLASS, &instance]).await.map(drop)
@@ -407,4 +371,4 @@ const SLOW: Duration = Duration::from_millis(500);
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// The first number of the locks of instances: "CKV".
-const LOCK_CLASS: i32 = 0x0043_4B56;
+pub(super) const LOCK_CLASS: i32 = 0x0043_4B56;

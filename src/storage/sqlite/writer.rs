@@ -10,20 +10,17 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use rusqlite::Connection;
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    oneshot,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Commit, CommitError, Receipt, StoreError,
+    Commit, CommitError, StoreError,
     apply::{self, Head, Verified},
     chain,
     error::signed,
@@ -33,7 +30,11 @@ use super::{
 use crate::{
     audit::{Source, merkle::Frontier},
     domain::Timestamp,
-    storage::{SinkCursor, StoredCheckpoint, VerifiedState, pending::Batch},
+    storage::{
+        SinkCursor, StoredCheckpoint, VerifiedState,
+        pending::Batch,
+        queue::{self, CommitResult, QueuedCommit, not_queued},
+    },
 };
 
 /// The queue of the writer thread.
@@ -53,20 +54,6 @@ enum WriterMessage {
 
 /// A write of derived data in a transaction of its own.
 type AsideTask = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
-
-/// A commit in the queue. It is begun by the thread or given up by its caller, never both.
-struct QueuedCommit {
-    commit: Box<Commit>,
-    taken: Arc<AtomicBool>,
-    answer: oneshot::Sender<CommitResult>,
-}
-
-/// Whether this side is the first one to begin or to give up the commit.
-fn take(taken: &AtomicBool) -> bool {
-    !taken.swap(true, Ordering::AcqRel)
-}
-
-type CommitResult = Result<Receipt, CommitError>;
 
 impl Writer {
     /// Starts the thread, which holds `lock` while it runs.
@@ -89,22 +76,9 @@ impl Writer {
     /// # Errors
     /// As [`crate::storage::sqlite::KeyStore::commit`].
     pub(super) async fn commit(&self, commit: Commit) -> CommitResult {
-        let (answer, mut answered) = oneshot::channel();
-        let (taken, is_change) = (Arc::new(AtomicBool::new(false)), commit.change.is_some());
-        let queued = QueuedCommit { commit: Box::new(commit), taken: Arc::clone(&taken), answer };
-        self.queue.try_send(WriterMessage::Commit(queued)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
-            TrySendError::Closed(_) => StoreError::Closed,
-        })?;
-        let answer = match tokio::time::timeout(self.timeout, &mut answered).await {
-            Err(_) if is_change && !take(&taken) => answered.await,
-            Err(_) => {
-                take(&taken);
-                return Err(StoreError::TooSlow(self.timeout).into());
-            }
-            Ok(answer) => answer,
-        };
-        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        let (queued, waiting) = queue::queued(commit);
+        self.queue.try_send(WriterMessage::Commit(queued)).map_err(|refused| not_queued(&refused, self.timeout))?;
+        waiting.answer(self.timeout).await
     }
 
     /// Stores a checkpoint.
@@ -125,10 +99,7 @@ impl Writer {
 
     async fn store(&self, message: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> WriterMessage) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(message(answer)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
-            TrySendError::Closed(_) => StoreError::Closed,
-        })?;
+        self.queue.try_send(message(answer)).map_err(|refused| not_queued(&refused, self.timeout))?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -138,10 +109,7 @@ impl Writer {
     /// What `task` answers, [`StoreError::TooSlow`] if the queue is full, or [`StoreError::Closed`].
     pub(super) async fn aside(&self, task: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(WriterMessage::Aside(Box::new(task), answer)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::TooSlow(self.timeout),
-            TrySendError::Closed(_) => StoreError::Closed,
-        })?;
+        self.queue.try_send(WriterMessage::Aside(Box::new(task), answer)).map_err(|refused| not_queued(&refused, self.timeout))?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -211,8 +179,7 @@ impl WriterThread {
                 (Vec::with_capacity(jobs.len()), Vec::new(), Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
-                    // The caller gave up, or its future was dropped while the commit was queued: it must not be applied now.
-                    WriterMessage::Commit(queued) if !queued.answer.is_closed() && take(&queued.taken) => batch.push(queued),
+                    WriterMessage::Commit(queued) if queued.begin() => batch.push(queued),
                     WriterMessage::Commit(_) => {}
                     WriterMessage::Checkpoint(checkpoint, answer) => checkpoints.push((checkpoint, answer)),
                     WriterMessage::Aside(task, answer) => asides.push((task, answer)),
@@ -260,10 +227,8 @@ impl WriterThread {
         if batch.is_empty() {
             return;
         }
-        match self.write(batch.iter().map(|queued| &*queued.commit)) {
-            Ok(answers) => batch.into_iter().zip(answers).for_each(|(queued, answer)| drop(queued.answer.send(answer))),
-            Err(error) => batch.into_iter().for_each(|queued| drop(queued.answer.send(Err(error.clone().into())))),
-        }
+        let written = self.write(batch.iter().map(QueuedCommit::commit));
+        queue::answer(batch, written);
     }
 
     /// Writes one transaction. After an error, nothing of it was written.
