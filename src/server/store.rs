@@ -12,16 +12,14 @@ use crate::{
 
 use super::run::clock;
 
-/// The store of a configuration. With `accept_state`, a store in a file whose chain of state changes is broken is opened too.
+/// The store of a configuration. With `accept_state`, a store whose chain of state changes is broken is opened too.
 ///
 /// # Errors
 /// Why it cannot be opened.
 pub(super) async fn open_store(config: &Config, mode: Mode, accept_state: bool, random: &dyn Random) -> anyhow::Result<Arc<dyn KeyStore>> {
     #[cfg(feature = "postgresql")]
     if let Some(options) = postgres_config(config, mode) {
-        if accept_state {
-            anyhow::bail!("--accept-state is for a store in a file: a broken chain in PostgreSQL is restored from a backup");
-        }
+        let options = crate::storage::PostgresConfig { accept_state, ..options };
         let store = crate::storage::PostgresStore::open(options, source(config), &config.vault.id, random, clock()()).await;
         return Ok(Arc::new(store.map_err(anyhow::Error::from)?));
     }
@@ -74,9 +72,9 @@ pub(super) async fn read_facts(store: &dyn KeyStore, newest_entry_at: Option<Tim
         None => None,
     };
     let rotating = store.state().await?.running_job.is_some_and(|job| job.work.kind() == JobKind::Rotation);
-    let unsafe_settings = match store.replication() {
-        Some(replication) => replication.unsafe_settings().await?,
-        None => Vec::new(),
+    let (database_clock, unsafe_settings) = match store.replication() {
+        Some(replication) => (Some(replication.clock().await?), replication.unsafe_settings().await?),
+        None => (None, Vec::new()),
     };
-    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, unsafe_settings })
+    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, database_clock, unsafe_settings })
 }

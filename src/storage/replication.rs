@@ -28,6 +28,12 @@ pub trait Replication: Send + Sync {
     /// [`StoreError`] if the database cannot be read.
     async fn unsafe_settings(&self) -> Result<Vec<String>, StoreError>;
 
+    /// The clock of the database.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    async fn clock(&self) -> Result<Timestamp, StoreError>;
+
     /// Why the store could not be read for more than a second. `None` if it can be used.
     fn fault(&self) -> Option<StoreError>;
 }

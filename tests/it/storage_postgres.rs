@@ -12,7 +12,7 @@ use canton_keyvault::{
     audit::Source,
     crypto::SystemRandom,
     domain::{Lifecycle, Operation, Transition, WrapperState},
-    storage::{CommitError, KeyStore, Mode, OpenStoreError, PostgresConfig, PostgresStore},
+    storage::{CommitError, KeyStore, Mode, OpenStoreError, PostgresConfig, PostgresStore, inspect_postgres},
 };
 
 use tokio::{
@@ -21,8 +21,13 @@ use tokio::{
 };
 
 use crate::{
+    replicas::started,
     storage_fixtures::{at, change, commit, freeze, id, insert, log, record, register, sign, step},
-    support::postgres::{Database, shared_server},
+    support::{
+        api::Caller,
+        postgres::{Database, shared_server},
+        vault::TestVault,
+    },
 };
 
 fn config(database: &Database) -> PostgresConfig {
@@ -73,10 +78,9 @@ async fn a_store_is_the_same_after_a_restart() {
 async fn a_database_is_opened_by_its_vault_and_each_log_by_one_process() {
     let database = shared_server().await.database().await;
     let store = with_keys(&database).await;
-    let short = || PostgresConfig { commit_timeout: Duration::from_secs(2), ..config(&database) };
     let refused = async |config, vault: &str, instance: &str| open_with(config, vault, instance).await.err().unwrap();
-    assert!(matches!(refused(short(), "v1", "i1").await, OpenStoreError::InstanceInUse(name) if name == "i1"));
-    assert!(matches!(refused(short(), "v2", "i1").await, OpenStoreError::OtherVault { .. }));
+    assert!(matches!(refused(config(&database), "v1", "i1").await, OpenStoreError::InstanceInUse(name) if name == "i1"));
+    assert!(matches!(refused(config(&database), "v2", "i1").await, OpenStoreError::OtherVault { .. }));
     let dev = PostgresConfig { mode: Mode::Dev, ..config(&database) };
     assert!(matches!(refused(dev, "v1", "i1").await, OpenStoreError::OtherMode { .. }));
     let clear = PostgresConfig { url_file: database.ca.clone(), ..config(&database) };
@@ -90,7 +94,7 @@ async fn a_database_is_opened_by_its_vault_and_each_log_by_one_process() {
     client.execute("UPDATE refinery_schema_history SET version = 99 WHERE version = 2", &[]).await.unwrap();
     open_postgres(&database, "i1").await.expect("a schema that this program can work with").close().await;
     client.execute("UPDATE meta SET oldest_schema = 99", &[]).await.unwrap();
-    assert!(matches!(refused(short(), "v1", "i1").await, OpenStoreError::NewerSchema { found: 99, known: 2 }));
+    assert!(matches!(refused(config(&database), "v1", "i1").await, OpenStoreError::NewerSchema { found: 99, known: 2 }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,6 +185,185 @@ async fn lost_connections_lose_no_acknowledged_commit() {
     assert_eq!(sequences.len(), acknowledged.len() + 4, "the log has what was acknowledged, the three first entries and the last one");
     store.close().await;
     open_postgres(&database, "i1").await.expect("the chain and the tree are whole").close().await;
+}
+
+/// The structure file of the program, and the query that made it.
+const STRUCTURE: (&str, &str) = ("src/storage/postgres/structure.txt", include_str!("../../src/storage/postgres/structure.sql"));
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_structure_that_is_checked_is_that_of_a_new_database() {
+    let database = shared_server().await.database().await;
+    open_postgres(&database, "i1").await.unwrap().close().await;
+    let client = database.client().await;
+    let tables = "SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = current_schema()";
+    let tables: Vec<String> = client.query_one(tables, &[]).await.unwrap().get(0);
+    let (file, query) = STRUCTURE;
+    let part = |row: &tokio_postgres::Row| (0..4).map(|column| row.get::<_, String>(column)).collect::<Vec<_>>().join(" ");
+    let mut found: Vec<String> = client.query(query, &[&tables]).await.unwrap().iter().map(part).collect();
+    found.sort_unstable();
+    let (found, path) = (found.join("\n") + "\n", std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    if std::env::var_os("KEYVAULT_WRITE_DOCUMENTS").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let renew = "KEYVAULT_WRITE_DOCUMENTS=1 cargo test --test it -- the_structure_that_is_checked";
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), found, "renew {file}: {renew}");
+}
+
+/// A change of the tables, its way back, and what is said of it.
+const PLANTED: &[(&str, &str, &str)] = &[
+    ("ALTER TABLE audit_sinks RENAME TO gone", "ALTER TABLE gone RENAME TO audit_sinks", "it lacks the table audit_sinks"),
+    ("ALTER TABLE keys RENAME name TO title", "ALTER TABLE keys RENAME title TO name", "it lacks the column name of the table keys"),
+    (
+        "ALTER TABLE policies ALTER text TYPE varchar(100)",
+        "ALTER TABLE policies ALTER text TYPE text",
+        "the column text of the table policies is `character varying(100) NOT NULL` instead of `text NOT NULL`",
+    ),
+    (
+        "ALTER TABLE keys ALTER node DROP NOT NULL",
+        "ALTER TABLE keys ALTER node SET NOT NULL",
+        "the column node of the table keys is `text` instead",
+    ),
+    ("DROP INDEX keys_by_node", "CREATE INDEX keys_by_node ON keys (node)", "it lacks the index keys_by_node of the table keys"),
+    (
+        "DROP INDEX jobs_one_running; CREATE INDEX jobs_one_running ON jobs (state) WHERE state = 'running'",
+        "DROP INDEX jobs_one_running; CREATE UNIQUE INDEX jobs_one_running ON jobs (state) WHERE state = 'running'",
+        "the index jobs_one_running of the table jobs is `CREATE INDEX",
+    ),
+    (
+        "ALTER TABLE keys DROP CONSTRAINT keys_row_tag_check",
+        "ALTER TABLE keys ADD CONSTRAINT keys_row_tag_check CHECK (length(row_tag) = 32)",
+        "it lacks the constraint keys_row_tag_check of the table keys",
+    ),
+    (
+        "CREATE TRIGGER silent BEFORE UPDATE ON audit_entries FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "DROP TRIGGER silent ON audit_entries",
+        "it has the trigger silent of the table audit_entries",
+    ),
+    (
+        "CREATE RULE silent AS ON INSERT TO audit_tree DO INSTEAD NOTHING",
+        "DROP RULE silent ON audit_tree",
+        "it has the rule silent of the table audit_tree",
+    ),
+    ("ALTER TABLE keys ADD more text", "ALTER TABLE keys DROP more", "it has the column more of the table keys"),
+    ("ALTER TABLE audit_entries SET UNLOGGED", "ALTER TABLE audit_entries SET LOGGED", "the table audit_entries is `unlogged table`"),
+    (
+        "ALTER TABLE keys ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE keys DISABLE ROW LEVEL SECURITY",
+        "the table keys is `table with row security`",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_with_other_tables_is_refused() {
+    let database = shared_server().await.database().await;
+    with_keys(&database).await.close().await;
+    let client = database.client().await;
+    for (change, back, says) in PLANTED {
+        client.batch_execute(change).await.unwrap();
+        let opened = open_postgres(&database, "i1").await.err();
+        let inspected = inspect_postgres(&config(&database), &"v1".parse().unwrap()).await.err();
+        for refused in [opened, inspected] {
+            assert!(matches!(&refused, Some(OpenStoreError::ForeignSchema(what)) if what.contains(says)), "{change}: {refused:?}");
+        }
+        client.batch_execute(back).await.unwrap();
+        open_postgres(&database, "i1").await.unwrap_or_else(|error| panic!("{back}: {error}")).close().await;
+    }
+    // A later version may add columns, and nothing that runs.
+    client.batch_execute("INSERT INTO refinery_schema_history VALUES (99, 'later', '', ''); ALTER TABLE keys ADD more text").await.unwrap();
+    open_postgres(&database, "i1").await.expect("a later version added a column").close().await;
+    let (trigger, _, says) = PLANTED[7];
+    client.batch_execute(trigger).await.unwrap();
+    let refused = open_postgres(&database, "i1").await.err();
+    assert!(matches!(&refused, Some(OpenStoreError::ForeignSchema(what)) if what.contains(says)), "{refused:?}");
+}
+
+/// Opens a store although its chain or its log is broken.
+async fn accepted(database: &Database, instance: &str) -> Result<PostgresStore, OpenStoreError> {
+    open_with(PostgresConfig { accept_state: true, ..config(database) }, "v1", instance).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_can_accept_a_broken_chain_of_one_log() {
+    for edit in [
+        "UPDATE audit_entries SET entry = entry || ' ' WHERE sequence = 3",
+        "UPDATE audit_entries SET key_id = 'x' WHERE sequence = 3",
+        "UPDATE audit_entries SET state_revision = NULL",
+        "UPDATE audit_entries SET leaf = repeat('x', 32)::bytea WHERE sequence = 300",
+        "DELETE FROM audit_entries WHERE sequence IN (3, 100, 101)",
+        "UPDATE meta SET store_revision = store_revision + 1",
+        "DELETE FROM audit_tree",
+    ] {
+        let database = shared_server().await.database().await;
+        let store = with_keys(&database).await;
+        for _ in 0..300 {
+            store.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
+        }
+        store.commit(freeze(true)).await.unwrap();
+        let size = store.log_head().size;
+        store.close().await;
+        database.client().await.batch_execute(edit).await.unwrap();
+        let refused = open_postgres(&database, "i1").await.err();
+        assert!(matches!(refused, Some(OpenStoreError::BrokenChain { .. } | OpenStoreError::BrokenLog(_))), "{edit}: {refused:?}");
+        let store: Arc<dyn KeyStore> = Arc::new(accepted(&database, "i1").await.unwrap_or_else(|error| panic!("{edit}: {error}")));
+        let state = store.state().await.unwrap();
+        assert_eq!((state.frozen, state.incarnation), (true, 2), "{edit}");
+        assert!(store.key(id(1)).await.unwrap().unwrap().logged_state.is_some(), "{edit}");
+        let entries = log(&store).await;
+        let numbers: Vec<u64> = entries.iter().map(|stored| stored.entry.sequence).collect();
+        assert_eq!(numbers, (1..=store.log_head().size).collect::<Vec<_>>(), "{edit}");
+        let restated = entries.iter().filter(|stored| stored.entry.sequence > size && stored.entry.operation == Operation::RestateState);
+        assert!(restated.count() >= 2, "{edit}: the store and at least one key");
+        store.commit(freeze(false)).await.unwrap();
+        store.close().await;
+        open_postgres(&database, "i1").await.unwrap_or_else(|error| panic!("{edit}: {error}")).close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_chain_over_several_logs_cannot_be_accepted() {
+    let database = shared_server().await.database().await;
+    let store = with_keys(&database).await;
+    let other = open_postgres(&database, "i2").await.unwrap();
+    let client = database.client().await;
+    let damage = "UPDATE meta SET store_revision = store_revision + 1";
+    store.close().await;
+    client.batch_execute(damage).await.unwrap();
+    let refused = accepted(&database, "i1").await.err();
+    assert!(matches!(&refused, Some(OpenStoreError::InstanceInUse(name)) if name == "i2"), "{refused:?}");
+    client.batch_execute("UPDATE meta SET store_revision = store_revision - 1").await.unwrap();
+    other.commit(commit(Operation::ShowKey, Some(id(1)))).await.unwrap();
+    other.close().await;
+    client.batch_execute(damage).await.unwrap();
+    let refused = accepted(&database, "i1").await.err();
+    assert!(matches!(&refused, Some(OpenStoreError::Database(what)) if what.contains("the instance i2 too")), "{refused:?}");
+    let unchanged: i64 = client.query_one("SELECT count(*) FROM audit_entries", &[]).await.unwrap().get(0);
+    assert_eq!(unchanged, 4, "nothing was written");
+}
+
+/// From outside: the start and `check` say what is wrong, and the log says that the operator accepted it.
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_accepts_a_broken_chain_in_postgresql_once() {
+    let database = shared_server().await.database().await;
+    let mut vault = started(TestVault::on_database(&database)).await;
+    let admin = Caller::new(&vault, "key-admin");
+    let (lost, kept) = (admin.signing_key("participant1").await, admin.signing_key("participant1").await);
+    vault.kill();
+    let client = database.client().await;
+    client.execute("DELETE FROM audit_entries WHERE key_id = $1", &[&lost]).await.unwrap();
+    let refused = vault.refuses_to_serve();
+    assert!(refused.contains("is missing or was changed") && refused.contains("--accept-state"), "{refused}");
+    let check = vault.command(&["check", "--config", "keyvault.toml"]).output().unwrap();
+    assert!(!check.status.success() && String::from_utf8_lossy(&check.stdout).contains("is missing or was changed"), "{check:?}");
+    vault.serve_with(&["--accept-state"]);
+    let node = Caller::new(&vault, "participant1");
+    assert_eq!(node.sign(&lost).await.outcome(), (409, "key_quarantined".to_owned()));
+    assert_eq!(node.sign(&kept).await.status, 200);
+    let restated = Caller::new(&vault, "auditor").log("&operation=vault.restate-state").await;
+    let reasons: Vec<_> = restated.iter().map(|entry| entry["reason"].to_string()).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("the operator accepted the state of a broken chain")), "{restated:#?}");
+    assert!(reasons.iter().any(|reason| reason.contains("the entry with this number was missing")), "{restated:#?}");
+    vault.restart();
+    assert_eq!(Caller::new(&vault, "participant1").sign(&kept).await.status, 200);
 }
 
 /// Passes bytes to the server. It can cut a connection in place of the `n`th answer of the server.

@@ -273,7 +273,7 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         name: "clock",
-        examines: "the clock is after 2026-01-01, and not more than five minutes behind the newest audit entry",
+        examines: "the clock is after 2026-01-01, and not more than five minutes behind the newest audit entry, or away from the clock of PostgreSQL",
         severity: Severity::Warn,
         remedy: "Set the clock, and keep it right with NTP: certificates and audit entries depend on it",
         run: Run::Store(store::clock),

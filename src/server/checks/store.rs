@@ -14,6 +14,18 @@ pub(super) fn clock(_: &Providers, facts: &StoreFacts, now: Timestamp) -> Vec<St
     if now < EARLIEST {
         return vec![format!("the clock of this machine says {now}, which is before this program was written")];
     }
+    // The one of the database decides: the newest entry can be of another replica, with a wrong clock.
+    if let Some(database) = facts.database_clock {
+        let is_behind = database.since(now) > TOLERANCE;
+        let is_ahead = now.since(database) > TOLERANCE;
+        let differs = is_behind.then_some("behind").or(is_ahead.then_some("ahead of"));
+        return differs
+            .map(|differs| {
+                format!("the clock of this machine is more than {} minutes {differs} that of the database", TOLERANCE.as_secs() / 60)
+            })
+            .into_iter()
+            .collect();
+    }
     let newest = facts.newest_entry_at.filter(|newest| newest.since(now) > TOLERANCE);
     // Without the time of now, which differs at every look.
     newest.map(|newest| format!("the clock of this machine is behind the newest audit entry, which is of {newest}")).into_iter().collect()

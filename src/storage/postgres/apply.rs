@@ -170,7 +170,7 @@ impl<'a> Open<'a> {
     }
 
     /// Numbers the event and makes its entry. With a `position`, the entry is the next state change of the chain.
-    fn log(&mut self, event: &AuditEvent, position: Option<StatePosition>) -> Result<(), StoreError> {
+    pub(super) fn log(&mut self, event: &AuditEvent, position: Option<StatePosition>) -> Result<(), StoreError> {
         let sequence = self.head.sequence + 1;
         let position = match position {
             Some(position) => StatePosition { revision: self.head.store_revision + 1, previous: Some(self.head.chain), ..position },

@@ -29,6 +29,9 @@ pub struct PostgresConfig {
     /// Time of one query of the audit log. 500 ms, unless `[storage]` says otherwise.
     #[serde(skip, default = "query_time")]
     pub query_time: Duration,
+    /// Whether the operator accepts a broken chain or log once. The command decides it, not the configuration.
+    #[serde(skip)]
+    pub accept_state: bool,
     /// Maximum number of commits that wait for the writer. Further ones are refused at once.
     #[serde(skip, default = "queue")]
     pub queue: usize,
@@ -43,6 +46,7 @@ impl PostgresConfig {
             mode,
             commit_timeout: commit_timeout(),
             queue: queue(),
+            accept_state: false,
             query_time: query_time(),
             readers: readers(),
         }

@@ -28,15 +28,15 @@ pub(super) struct Pools {
 pub(super) fn pools(config: &PostgresConfig) -> Result<Pools, OpenStoreError> {
     let unusable = |what: String| OpenStoreError::Database(what);
     let connector = Connector::new(config)?;
-    let pool = |size| {
+    let pool = |size, connector: Connector| {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(connector.settings(), connector.clone(), recycling);
+        let manager = Manager::from_connect(connector.settings(), connector, recycling);
         let limit = Some(config.commit_timeout);
         let timeouts = Timeouts { wait: limit, create: limit, recycle: limit };
         let built = Pool::builder(manager).max_size(size).timeouts(timeouts).runtime(Runtime::Tokio1).build();
         built.map_err(|error| unusable(error.to_string()))
     };
-    let (writer, readers) = (pool(1)?, pool(config.readers.max(1))?);
+    let (writer, readers) = (pool(1, connector.for_writer())?, pool(config.readers.max(1), connector.clone())?);
     Ok(Pools { writer, readers, connector })
 }
 

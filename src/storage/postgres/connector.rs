@@ -1,6 +1,6 @@
 //! Makes each connection with what the file of the URL says now, so that a new password or token needs no restart.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
@@ -9,8 +9,18 @@ use tokio_postgres::{Client, Config, Error, NoTls, Socket, config::SslMode, tls:
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{PostgresConfig, connect::is_local, error::with_causes};
-use crate::{files, storage::OpenStoreError};
+use crate::{
+    files,
+    storage::{LEASE_SECONDS, OpenStoreError},
+};
 
+/// The server looks whether this machine is still there. Without that, it would keep the session of a lost machine, and with it the lock of its instance,
+/// for two hours.
+const FIND_LOST_CLIENTS: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3";
+/// The idle time of readers, whose transactions block nobody.
+const IDLE: Duration = Duration::from_mins(1);
+/// The least idle time of the writer. A busy machine can delay a process for seconds between two statements.
+const LEAST_IDLE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 /// Bytes of the file of the URL.
 const MAX_URL: u64 = 16 * 1024;
 /// Bytes of the file of the certificate authority.
@@ -23,6 +33,8 @@ pub(super) struct Connector {
     tls: Option<MakeRustlsConnect>,
     /// The settings at the start, for when the file cannot be read later.
     first: Config,
+    /// How long a session may do nothing in an open transaction before the server ends it.
+    idle: Duration,
 }
 
 impl Connector {
@@ -31,7 +43,7 @@ impl Connector {
     /// # Errors
     /// What is wrong with the URL or the certificates.
     pub(super) fn new(options: &PostgresConfig) -> Result<Self, OpenStoreError> {
-        let first = settings(options)?;
+        let first = settings(options, IDLE)?;
         let tls = match &options.ca {
             Some(ca) => {
                 let pem = files::read(ca, MAX_CA).map_err(|source| OpenStoreError::Io { path: ca.clone(), source })?;
@@ -40,15 +52,28 @@ impl Connector {
             }
             None => None,
         };
-        Ok(Self { options: Arc::new(options.clone()), tls, first })
+        Ok(Self { options: Arc::new(options.clone()), tls, first, idle: IDLE })
+    }
+
+    /// The same for the writer. Its transactions hold the lock that every state change of every process waits for. If this process is paused within one,
+    /// the server ends the session when the leases of this process end too.
+    pub(super) fn for_writer(&self) -> Self {
+        let idle = self.options.commit_timeout.saturating_mul(2).max(LEAST_IDLE);
+        Self { idle, ..self.clone() }
     }
 
     /// The settings of the file as it is now.
     pub(super) fn settings(&self) -> Config {
-        settings(&self.options).unwrap_or_else(|error| {
+        settings(&self.options, self.idle).unwrap_or_else(|error| {
             tracing::warn!(%error, "the settings of the last start are used for a connection to PostgreSQL");
             self.first.clone()
         })
+    }
+
+    /// As [`Connector::settings`], without blocking the threads of the runtime: the file can be on a network.
+    pub(super) async fn current(&self) -> Config {
+        let connector = self.clone();
+        tokio::task::spawn_blocking(move || connector.settings()).await.unwrap_or_else(|_| self.first.clone())
     }
 
     /// How the connection is encrypted. `None`: it is not, because it is to this machine.
@@ -57,7 +82,7 @@ impl Connector {
     }
 }
 
-fn settings(options: &PostgresConfig) -> Result<Config, OpenStoreError> {
+fn settings(options: &PostgresConfig, idle: Duration) -> Result<Config, OpenStoreError> {
     let unusable = |what: String| OpenStoreError::Database(what);
     let io = |source| OpenStoreError::Io { path: options.url_file.clone(), source };
     let text = files::read(&options.url_file, MAX_URL).map_err(io)?;
@@ -74,22 +99,24 @@ fn settings(options: &PostgresConfig) -> Result<Config, OpenStoreError> {
     }
     // A wait for a lock ends before its statement, so that the reason is known.
     let timeout = options.commit_timeout;
-    let (lock, statement) = (timeout.as_millis(), timeout.saturating_mul(3).as_millis() / 2);
+    let (lock, statement, idle) = (timeout.as_millis(), timeout.saturating_mul(3).as_millis() / 2, idle.as_millis());
     settings
         .application_name("canton-keyvault")
         .connect_timeout(timeout)
         .tcp_user_timeout(timeout.saturating_mul(2))
-        .keepalives_idle(std::time::Duration::from_secs(10))
-        .keepalives_interval(std::time::Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)
-        .options(format!("-c statement_timeout={statement} -c lock_timeout={lock} -c idle_in_transaction_session_timeout=60000"));
+        .options(format!(
+            "-c statement_timeout={statement} -c lock_timeout={lock} -c idle_in_transaction_session_timeout={idle} {FIND_LOST_CLIENTS}"
+        ));
     Ok(settings)
 }
 
 impl Connect for Connector {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         Box::pin(async move {
-            let settings = self.settings();
+            let settings = self.current().await;
             match self.tls() {
                 Some(tls) => start(&settings, tls).await,
                 None => start(&settings, NoTls).await,

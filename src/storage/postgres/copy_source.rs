@@ -9,6 +9,7 @@ use super::{
     connect::{Db, optional, pools, rows},
     error::{LOCKED, corrupt},
     open::{known_schema, lock_schema, refuse_incomplete_copy},
+    structure,
     writer::lock_instance,
 };
 use crate::storage::copy::{CHAIN, Column, CopyStoreError, Kind, Log, Meta, ROWS_AT_ONCE, Row, Source, Table, Value};
@@ -55,7 +56,10 @@ impl PostgresSource {
             (found, known) if found < known => Err(CopyStoreError::EarlierSchema { found, known }),
             // A vault can work with it, but a copy would lack what the later schema added.
             (found, known) if found > known => Err(CopyStoreError::source(OpenStoreError::NewerSchema { found, known })),
-            _ => Ok(db),
+            _ => {
+                structure::check(&db).await.map_err(CopyStoreError::source)?;
+                Ok(db)
+            }
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
     PostgresStore, StoreError, chain,
     connect::{Db, execute, exists, number, rows},
     connector::Connector,
-    inspect::unsafe_settings,
+    inspect::{clock, unsafe_settings},
     shared::Shared,
 };
 use crate::{
@@ -148,6 +148,10 @@ impl Follower {
                     lived = Some(Instant::now());
                     followed = known.live(&version).await;
                 }
+                if followed == Err(StoreError::ReadOnly) {
+                    // A session keeps what the settings of its database or user were at its start.
+                    known.readers.retain(|_, _| false);
+                }
                 note(&known, followed);
                 let _ = tokio::time::timeout(POLL, announced.notified()).await;
             }
@@ -198,7 +202,7 @@ impl Drop for Listener {
 /// Wakes the task for each announcement. Connects again after an error.
 async fn listen(connector: Connector, announced: Arc<Notify>) {
     loop {
-        let settings = connector.settings();
+        let settings = connector.current().await;
         let ended = match connector.tls() {
             Some(tls) => listen_once(&settings, tls, &announced).await,
             None => listen_once(&settings, NoTls, &announced).await,
@@ -258,6 +262,10 @@ impl Replication for PostgresStore {
 
     async fn unsafe_settings(&self) -> Result<Vec<String>, StoreError> {
         unsafe_settings(&*self.readers.get().await?).await
+    }
+
+    async fn clock(&self) -> Result<Timestamp, StoreError> {
+        clock(&*self.readers.get().await?).await
     }
 
     fn fault(&self) -> Option<StoreError> {

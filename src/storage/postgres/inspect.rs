@@ -7,10 +7,10 @@ use super::{
     connect::{Db, number, optional, pools},
     jobs,
     open::{identify, known_schema, refuse_incomplete_copy},
-    read, tree,
+    read, structure, tree,
 };
 use crate::{
-    domain::{JobKind, VaultId, WrapperState},
+    domain::{JobKind, Timestamp, VaultId, WrapperState},
     storage::{Coverage, KeyRequirement, OpenStoreError, StoreFacts},
 };
 
@@ -35,6 +35,7 @@ pub async fn inspect_postgres(config: &PostgresConfig, vault: &VaultId) -> Resul
     if known_schema(&db).await?.0 == 0 {
         return Ok(None);
     }
+    structure::check(&db).await?;
     identify(&db, vault, config.mode).await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     db.batch_execute(begin).await.map_err(StoreError::from)?;
@@ -52,6 +53,7 @@ pub async fn inspect_postgres(config: &PostgresConfig, vault: &VaultId) -> Resul
         active_coverage,
         rotating,
         newest_entry_at: tree::newest_entry_at(&db).await?,
+        database_clock: Some(clock(&db).await?),
         unsafe_settings: unsafe_settings(&db).await?,
     };
     Ok(Some(PostgresInspection {
@@ -59,6 +61,13 @@ pub async fn inspect_postgres(config: &PostgresConfig, vault: &VaultId) -> Resul
         live: number(&db, LIVE, &[&f64::from(crate::storage::LEASE_SECONDS)]).await?,
         facts,
     }))
+}
+
+/// The clock of the server.
+pub(super) async fn clock(db: &Db) -> Result<Timestamp, StoreError> {
+    let row = optional(db, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", &[]).await?;
+    let micros = row.map(|row| row.try_get(0)).transpose()?;
+    micros.map(Timestamp::from_micros).ok_or_else(|| StoreError::Failed("PostgreSQL does not say what time it is".into()))
 }
 
 /// The settings of the server with which a confirmed commit can be lost.

@@ -6,6 +6,8 @@
 //! | `connect` | pools, TLS, limits of waits |
 //! | `connector` | each connection, with the password of now |
 //! | `open` | identity of the database, migration, lock of the instance |
+//! | `structure` | the tables are those that the migrations make |
+//! | `accept` | a new chain from the rows, if an operator accepts a broken one |
 //! | `writer` | the task that owns the write connection: batches, one statement for uses, unknown outcomes |
 //! | `queue` | the queue of the task |
 //! | `shared` | what the task shares with readers |
@@ -22,6 +24,7 @@
 //! | `copy_source`, `copy_target` | a database as an end of a copy between the databases |
 //! | `error` | reasons from SQLSTATE |
 
+mod accept;
 mod apply;
 mod chain;
 mod config;
@@ -40,6 +43,7 @@ mod queue;
 mod read;
 mod rows;
 mod shared;
+mod structure;
 mod tree;
 mod writer;
 

@@ -7,19 +7,20 @@ use tokio::sync::{RwLock, watch};
 use tokio_postgres::Row;
 
 use super::{
-    Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, chain,
+    Mode, OpenStoreError, PostgresConfig, PostgresStore, StoreError, accept, chain,
     connect::{Db, Pools, execute, exists, number, optional, pools},
     error::{LOCKED, with_causes},
     follow::{Follower, Known},
     queue::Writer,
     shared::{Shared, TreeHead},
-    tree,
+    structure, tree,
     writer::{WriterTask, lock_instance},
 };
 use crate::{
-    audit::Source,
+    audit::{Source, merkle::Frontier},
     crypto::Random,
     domain::{Timestamp, VaultId},
+    storage::VerifiedState,
 };
 
 mod migrations {
@@ -69,21 +70,13 @@ impl PostgresStore {
             StoreError::Failed(why) if why == LOCKED => OpenStoreError::InstanceInUse(name.to_owned()),
             other => other.into(),
         })?;
-        // In one snapshot, because other replicas change the store meanwhile.
-        db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(StoreError::from)?;
-        let mut state = chain::verify(&db, instance, name).await?;
-        db.batch_execute("COMMIT; BEGIN").await.map_err(StoreError::from)?;
-        // The columns are compared with the newest state, and nobody changes it until the end of the transaction.
-        number(&db, "SELECT store_revision FROM meta FOR UPDATE", &[]).await?;
-        chain::catch_up(&db, &mut state).await?;
-        for what in chain::repair_columns(&db, &state).await? {
-            tracing::error!(what, "the database disagrees with the audit log, which counts");
-        }
-        db.batch_execute("COMMIT").await.map_err(StoreError::from)?;
-        let size = chain::newest(&db, instance).await?;
-        let frontier = match tree::frontier(&db, instance, size).await {
-            Err(StoreError::Corrupt { what, .. }) => return Err(OpenStoreError::BrokenLog(what)),
-            other => other?,
+        let (state, frontier) = match verify(&db, instance, name).await {
+            Err(error @ (OpenStoreError::BrokenChain { .. } | OpenStoreError::BrokenLog(_))) if config.accept_state => {
+                tracing::error!(%error, "the operator accepts a state that the audit log does not confirm");
+                accept::begin(&db, instance, &source, now).await?;
+                verify(&db, instance, name).await?
+            }
+            verified => verified?,
         };
         let shared = Shared {
             revision: Arc::new(AtomicU64::new(state.revision)),
@@ -113,6 +106,26 @@ impl PostgresStore {
     }
 }
 
+/// The verified state, and the right edge of the tree over the log of the instance. Corrects the columns that repeat the log.
+async fn verify(db: &Db, instance: i32, name: &str) -> Result<(VerifiedState, Frontier), OpenStoreError> {
+    // In one snapshot, because other replicas change the store meanwhile.
+    db.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(StoreError::from)?;
+    let mut state = chain::verify(db, instance, name).await?;
+    db.batch_execute("COMMIT; BEGIN").await.map_err(StoreError::from)?;
+    // The columns are compared with the newest state, and nobody changes it until the end of the transaction.
+    number(db, "SELECT store_revision FROM meta FOR UPDATE", &[]).await?;
+    chain::catch_up(db, &mut state).await?;
+    for what in chain::repair_columns(db, &state).await? {
+        tracing::error!(what, "the database disagrees with the audit log, which counts");
+    }
+    db.batch_execute("COMMIT").await.map_err(StoreError::from)?;
+    let size = chain::newest(db, instance).await?;
+    match tree::frontier(db, instance, size).await {
+        Err(StoreError::Corrupt { what, .. }) => Err(OpenStoreError::BrokenLog(what)),
+        frontier => Ok((state, frontier?)),
+    }
+}
+
 /// Runs the migrations that are missing, one process at a time. Returns the schema.
 async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
     // Another process may migrate: a wait for it has the limit of its lock only.
@@ -120,6 +133,7 @@ async fn migrate(db: &mut Object) -> Result<u32, OpenStoreError> {
     lock_schema(db).await?;
     refuse_incomplete_copy(db).await?;
     let schema = run_migrations(db).await?;
+    structure::check(db).await?;
     execute(db, "SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK]).await?;
     db.batch_execute("RESET statement_timeout").await.map_err(StoreError::from)?;
     Ok(schema)

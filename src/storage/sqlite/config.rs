@@ -125,7 +125,7 @@ pub enum OpenStoreError {
     )]
     BrokenLog(String),
     /// The file has tables, indexes, views or triggers that this program did not make, or lacks some.
-    #[error("the database has another structure than this program made: {0}. Restore a backup")]
+    #[error("the database has another structure than this program made: {0}. Undo that change, or restore a backup")]
     ForeignSchema(String),
     /// The migration failed and was rolled back.
     #[error("migration to schema {known} failed and was undone; the file as it was is at {}: {why}", .kept.display())]

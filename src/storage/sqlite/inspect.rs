@@ -53,6 +53,8 @@ pub struct StoreFacts {
     pub rotating: bool,
     /// The time of the newest audit entry.
     pub newest_entry_at: Option<Timestamp>,
+    /// The clock of the server of the database. `None` for a file.
+    pub database_clock: Option<Timestamp>,
     /// Settings of the database with which a confirmed commit can be lost, each as a sentence. Empty for a file.
     pub unsafe_settings: Vec<String>,
 }
@@ -68,7 +70,7 @@ pub fn facts(path: &Path) -> Result<StoreFacts, StoreError> {
     let active_coverage = active.map(|used| jobs::coverage(&db, KeyRequirement::WrapUnder(used.key.id))).transpose()?;
     let rotating = jobs::running(&db)?.is_some_and(|job| job.work.kind() == JobKind::Rotation);
     let newest_entry_at = chain::newest_entry(&db)?.map(|entry| entry.at);
-    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, unsafe_settings: Vec::new() })
+    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, database_clock: None, unsafe_settings: Vec::new() })
 }
 
 /// What identifies the content of a backup.
