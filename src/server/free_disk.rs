@@ -17,7 +17,7 @@ pub(super) async fn measure_free_disk(database: PathBuf, stop: CancellationToken
         loop {
             ticks.tick().await;
             if let Some(free) = free_disk(&database) {
-                metrics::gauge!("keyvault_free_disk_bytes").set(free as f64);
+                metrics::gauge!(super::metrics::FREE_DISK).set(free as f64);
             }
         }
     };

@@ -7,7 +7,10 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{KeyState, Operation, ProviderKind, WrapperState};
+use crate::{
+    config::VaultSection,
+    domain::{KeyState, Operation, ProviderKind, WrapperState},
+};
 
 use super::status_metrics::DEGRADED_REASONS;
 
@@ -51,9 +54,14 @@ pub enum LabelValues {
     Regions,
     /// The names of `[[audit.sinks]]`, at most eight.
     Sinks,
+    /// A name of `[vault]` of the configuration: one for each process.
+    Configured(&'static str),
 }
 
 const KMS_OPERATIONS: LabelValues = LabelValues::These(&["wrap", "unwrap", "rewrap", "describe", "rotation", "posture"]);
+
+/// The gauge of the disk of a store in a file.
+pub(super) const FREE_DISK: &str = "keyvault_free_disk_bytes";
 
 /// Every metric, once.
 pub const METRICS: &[Metric] = &[
@@ -68,6 +76,11 @@ pub const METRICS: &[Metric] = &[
         "keyvault_build_info",
         &[("version", LabelValues::These(&[env!("CARGO_PKG_VERSION")]))],
         "Always 1; the label is the version of the program.",
+    ),
+    gauge(
+        "keyvault_replica_info",
+        &[("vault", LabelValues::Configured("id")), ("replica", LabelValues::Configured("instance"))],
+        "Always 1; the labels are the names of the configuration. `instance` is the label that Prometheus gives the address of a process.",
     ),
     histogram(
         "keyvault_request_seconds",
@@ -162,7 +175,7 @@ pub const METRICS: &[Metric] = &[
         "Times that entries were left out, because the audit sink was more than max_lag behind. The log has an entry of each.",
     ),
     counter("keyvault_audit_sink_skipped_total", &[("sink", LabelValues::Sinks)], "Entries that were left out."),
-    gauge("keyvault_free_disk_bytes", &[], "Free space where the database is."),
+    gauge(FREE_DISK, &[], "Free space where the database is. Only for a store in a file."),
     gauge(
         "keyvault_certificate_expiry_seconds",
         &[("kind", LabelValues::These(&["server", "client-ca", "crl"]))],
@@ -279,11 +292,17 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
             (Kind::Counter, [(label, LabelValues::These(words))]) => {
                 words.iter().for_each(|word| metrics::counter!(*name, *label => *word).increment(0));
             }
-            (Kind::Gauge, []) => metrics::gauge!(*name).set(0.0),
+            // Over PostgreSQL nobody measures it, and 0 would be a full disk.
+            (Kind::Gauge, []) if *name != FREE_DISK => metrics::gauge!(*name).set(0.0),
             _ => {}
         }
     }
     Ok(handle)
+}
+
+/// Says which vault and which replica the metrics are of.
+pub(crate) fn name_process(vault: &VaultSection) {
+    metrics::gauge!("keyvault_replica_info", "vault" => vault.id.to_string(), "replica" => vault.instance().to_owned()).set(1.0);
 }
 
 /// Aggregates the samples of the histograms, so that they do not grow while `/metrics` is not read.
@@ -307,7 +326,7 @@ impl LabelValues {
             Self::KeyStates => Some(KeyState::ALL.iter().map(|state| state.as_str()).collect()),
             Self::Providers => Some(ProviderKind::ALL.iter().map(|provider| provider.as_str()).collect()),
             Self::WrapperStates => Some(WrapperState::ALL.iter().map(|state| state.as_str()).collect()),
-            Self::Regions | Self::Sinks => None,
+            Self::Regions | Self::Sinks | Self::Configured(_) => None,
         }
     }
 
@@ -319,6 +338,7 @@ impl LabelValues {
             Self::Providers => "a kind of KMS".into(),
             Self::WrapperStates => "a state of a wrapper key".into(),
             Self::Sinks => "a `name` of `[[audit.sinks]]`".into(),
+            Self::Configured(name) => format!("`[vault] {name}`").into(),
             Self::Regions => {
                 "a region of `[wrapper]`, `openbao-<n>` for its n-th address under `[[wrapper.openbao]]`, `pkcs11-<n>` for the n-th token under `[[wrapper.pkcs11]]`, `gcp-kms`, `azure-key-vault-<n>` for the n-th vault under `[[wrapper.azure_key_vault]]`, `local`, or `other`".into()
             }

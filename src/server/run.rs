@@ -104,6 +104,7 @@ impl Server {
         let Live { config, trust, policy, reloader } = live;
         let metrics = metrics::install()?;
         process_metrics::started(clock()());
+        metrics::name_process(&config.vault);
         let hardening = harden(&config.memory).map_err(anyhow::Error::from)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = %config.vault.id, "starting; {hardening}");
         checks::raise_open_file_limit();

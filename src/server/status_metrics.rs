@@ -6,6 +6,7 @@ use crate::vault::{Code, Status};
 pub const DEGRADED_REASONS: &[&str] = &[
     Code::ShuttingDown.as_str(),
     Code::AuditUnavailable.as_str(),
+    Code::StorageUnavailable.as_str(),
     Code::Frozen.as_str(),
     Code::SinkFailing.as_str(),
     Code::RotationIncomplete.as_str(),
