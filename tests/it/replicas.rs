@@ -27,18 +27,18 @@ async fn two() -> (Database, TestVault, TestVault) {
 }
 
 /// Starts a vault, and waits until it has its first wrapper key.
-async fn started(mut vault: TestVault) -> TestVault {
+pub(crate) async fn started(mut vault: TestVault) -> TestVault {
     vault.serve();
     until("the first wrapper key is there", async || readiness(&vault).await["ready"] == true).await;
     vault
 }
 
-async fn readiness(vault: &TestVault) -> Value {
+pub(crate) async fn readiness(vault: &TestVault) -> Value {
     serde_json::from_str(&ops(vault, "/readyz").await.1).unwrap()
 }
 
 /// Repeats a call until its outcome is this one, and fails if that takes longer than [`WITHIN`].
-async fn within_a_second(what: &str, expected: (u16, &str), mut call: impl AsyncFnMut() -> (u16, String)) {
+pub(crate) async fn within_a_second(what: &str, expected: (u16, &str), mut call: impl AsyncFnMut() -> (u16, String)) {
     let began = Instant::now();
     loop {
         let outcome = call().await;

@@ -106,6 +106,9 @@ impl Vault {
                 if attempt > 0 {
                     // The last attempt failed because the cached key is out of date.
                     Box::pin(self.key_cache.evict(id)).await;
+                    if Box::pin(self.is_frozen_elsewhere()).await {
+                        return (event, Err(VaultError::Frozen));
+                    }
                 }
                 let result = self.try_use(&mut event, further, id, key_use, operation).await;
                 (event, result)
@@ -155,6 +158,11 @@ impl Vault {
         let histogram = || metrics::histogram!("keyvault_execution_seconds", "operation" => event.operation.as_str());
         self.execution_seconds.record(Some(event.operation), 0, began.elapsed(), histogram);
         Ok(Completed { precondition: Some(precondition), further, ..Completed::read(permit, (values, cached)) })
+    }
+
+    /// Whether another replica froze the vault, and this process has not taken it over yet.
+    async fn is_frozen_elsewhere(&self) -> bool {
+        self.env.store.replication().is_some() && self.env.store.state().await.is_ok_and(|state| state.frozen)
     }
 
     /// The permit. For a cached key it needs no access to the store.

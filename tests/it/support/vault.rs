@@ -214,6 +214,26 @@ impl TestVault {
         self.serve();
     }
 
+    /// Pauses the process, as a machine does that has no time for it.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets a paused process go on.
+    pub(crate) fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.running().child), signal).unwrap();
+    }
+
+    /// Changes the text of the configuration, for the next start.
+    pub(crate) fn configure(&self, edit: impl FnOnce(String) -> String) {
+        let config = self.path(&self.config);
+        fs::write(&config, edit(fs::read_to_string(&config).unwrap())).unwrap();
+    }
+
     fn running(&self) -> &Running {
         self.running.as_ref().expect("the vault is not running")
     }
