@@ -188,7 +188,7 @@ async fn restate(
     let mut wrapper_keys = Vec::new();
     for row in rows(db, &format!("SELECT {WRAPPER_KEY_COLUMNS} FROM wrapper_keys ORDER BY position"), &[]).await? {
         let key = wrapper_key(&row)?;
-        wrapper_keys.push(WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity) });
+        wrapper_keys.push(WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity), name: None });
     }
     let position = StatePosition {
         frozen: Some(frozen),
