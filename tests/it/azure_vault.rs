@@ -72,7 +72,8 @@ async fn a_disabled_key_and_a_refused_login_have_reasons_of_their_own() {
 // --- helpers ---
 
 fn start(wrapper: &str, vaults: &[&AzureKeyVault]) -> TestVault {
-    let limits = "[wrapper.limits]\ntimeout = '4s'\nretries = 1\nbreaker_cooldown = '300ms'";
+    let limits =
+        "[wrapper.limits]\nconnect_timeout = '5s'\nattempt_timeout = '5s'\ntimeout = '12s'\nretries = 1\nbreaker_cooldown = '300ms'";
     let jobs = "[jobs]\nkeys_per_second = 1000\nretry_backoff = \"100ms\"";
     let sections = vaults.iter().map(|vault| format!("[[wrapper.azure_key_vault]]\n{}\n", vault.section())).collect::<Vec<_>>().concat();
     let mut vault = TestVault::prepare(|config| {

@@ -86,7 +86,8 @@ async fn a_disabled_version_and_a_missing_permission_are_wrapper_denied_until_th
 fn start(google: &GcpKms, name: &str, file: &str) -> TestVault {
     let wrapper =
         format!("provider = 'gcp-kms'\nreference = {name:?}\nallowed = ['gcp:canton-test:*:*:*', {file:?}]\nprobe_interval = '2s'");
-    let limits = "[wrapper.limits]\ntimeout = '4s'\nretries = 1\nbreaker_cooldown = '300ms'";
+    let limits =
+        "[wrapper.limits]\nconnect_timeout = '5s'\nattempt_timeout = '5s'\ntimeout = '12s'\nretries = 1\nbreaker_cooldown = '300ms'";
     let jobs = "[jobs]\nkeys_per_second = 1000\nretry_backoff = \"100ms\"";
     let mut vault = TestVault::prepare(|config| {
         let (before, rest) = config.split_once("[wrapper]").unwrap();

@@ -177,7 +177,7 @@ impl Expected {
 }
 
 fn providers(section: &str, settings: &str) -> Providers {
-    let limits = "[limits]\nattempt_timeout = '600ms'\ntimeout = '2s'\nretries = 1\nbreaker_failures = 100";
+    let limits = "[limits]\nconnect_timeout = '2s'\nattempt_timeout = '2s'\ntimeout = '6s'\nretries = 1\nbreaker_failures = 100";
     let text = format!(
         "provider = 'azure-key-vault'\nreference = 'https://{VAULT}/keys/x'\nallowed = ['azure:*.*.azure.net:*']\n{settings}\n{limits}\n\
          [[azure_key_vault]]\n{section}"

@@ -227,9 +227,9 @@ impl Expected {
     }
 }
 
-/// The limits of a call are short, so that what hangs is tried twice in a second.
+/// The limits of a call are short, so that what hangs ends in seconds.
 fn providers(section: &str, settings: &str) -> Providers {
-    let limits = "[limits]\nattempt_timeout = '600ms'\ntimeout = '2s'\nretries = 1\nbreaker_failures = 100";
+    let limits = "[limits]\nconnect_timeout = '2s'\nattempt_timeout = '2s'\ntimeout = '6s'\nretries = 1\nbreaker_failures = 100";
     let section = if section.is_empty() { String::new() } else { format!("[gcp_kms]\n{section}") };
     let text = format!(
         "provider = 'gcp-kms'\nreference = '{RING}/cryptoKeys/x'\nallowed = ['gcp:canton-test:*:*:*']\n{settings}\n{limits}\n{section}"

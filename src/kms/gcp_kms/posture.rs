@@ -113,7 +113,7 @@ fn policy(key: &GcpKey) -> PostureLine {
     )
 }
 
-/// The default of Cloud KMS was 1 day until 2023, and is 30 days.
+/// Days in which somebody notices the destruction. The default of Cloud KMS is 30.
 const MIN_DAYS: u32 = 7;
 
 #[cfg(test)]
