@@ -21,7 +21,7 @@ pub struct TracesConfig {
     /// The share of the calls without a caller's decision that are traced, 0 to 1. Default 1.
     #[serde(default = "sample_ratio")]
     pub sample_ratio: f64,
-    /// How many spans wait in memory for the collector. Further ones are dropped and counted. 16 to 100000; default 2048.
+    /// How many spans wait in memory for the collector. Further ones are dropped and counted. 16 to 100000; default 1024.
     #[serde(default = "queue")]
     pub queue: usize,
     /// How long one request to the collector may take. 100 ms to 1 min; default `10s`.
@@ -88,7 +88,7 @@ const fn sample_ratio() -> f64 {
 }
 
 const fn queue() -> usize {
-    2048
+    1024
 }
 
 const fn timeout() -> Duration {

@@ -26,7 +26,7 @@ use crate::{
 pub const OUTCOMES: &[&str] = &["exported", "failed", "rejected", "queue_full"];
 
 /// The most spans of one request.
-const BATCH: usize = 512;
+const BATCH: usize = 256;
 /// How long a span waits for others of its batch.
 const DELAY: Duration = Duration::from_secs(1);
 /// At most one log line in this time says that the collector takes no spans.
