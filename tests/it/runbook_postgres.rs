@@ -201,7 +201,9 @@ async fn the_password_is_refused_and_a_replica_is_lost_or_has_a_wrong_clock() {
     let user = format!("vault_{}", database.name);
     client.batch_execute(&format!("CREATE ROLE {user} LOGIN SUPERUSER PASSWORD 'first'")).await.unwrap();
     database.write_url(&user, "first");
-    let one = started(TestVault::on_database(&database)).await;
+    let one = TestVault::on_database(&database);
+    one.limits_that_no_test_reaches();
+    let one = started(one).await;
 
     let runbook = Runbook::read("The password or certificate of the database is refused");
     client.batch_execute(&format!("ALTER ROLE {user} PASSWORD 'second'")).await.unwrap();

@@ -145,8 +145,11 @@ impl Follower {
             while known.followed.load(Ordering::Acquire) {
                 let mut followed = catch_up(&shared, &known.readers).await;
                 if followed.is_ok() && lived.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
-                    lived = Some(Instant::now());
                     followed = known.live(&version).await;
+                    // A failed one is tried again at the next look: until then, the database is not in order.
+                    if followed.is_ok() {
+                        lived = Some(Instant::now());
+                    }
                 }
                 if followed == Err(StoreError::ReadOnly) {
                     // A session keeps what the settings of its database or user were at its start.

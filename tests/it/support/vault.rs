@@ -81,7 +81,7 @@ impl TestVault {
 
     /// Adds limits that no test reaches to the configuration.
     pub(crate) fn limits_that_no_test_reaches(&self) {
-        let limits = "\n[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\nrefusals_per_second = 1000000\n";
+        let limits = "\n[limits]\ncreations_per_minute = 1000000\ncache_misses_per_second = 1000000\nrefusals_per_second = 1000000\ninformation_per_second = 1000000\n";
         let config = self.path(&self.config);
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text + limits).unwrap();
