@@ -207,7 +207,13 @@ async fn the_password_is_refused_and_a_replica_is_lost_or_has_a_wrong_clock() {
 
     let runbook = Runbook::read("The password or certificate of the database is refused");
     client.batch_execute(&format!("ALTER ROLE {user} PASSWORD 'second'")).await.unwrap();
-    client.query(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"), &[]).await.unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'");
+    // Again and again: a session can have authenticated with the first password, and have no user yet.
+    until("no session is left", async || {
+        client.query(&end, &[]).await.unwrap();
+        readiness(&one).await["reasons"].to_string().contains("storage_unavailable")
+    })
+    .await;
     runbook.appears(&one, "storage_unavailable", Some("password authentication failed")).await;
     for _ in 0..2 {
         let (output, printed) = runbook.keyvault(&one, "check");
