@@ -171,6 +171,9 @@ impl Server {
         };
         server.spawn((api, ops), trust, limits, calls, render, (reloader, config.audit.checkpoint_interval));
         server.service_manager.ready();
+        // After the message above: a service manager does not expect that a process works before it serves.
+        let manager = Arc::clone(&server.service_manager);
+        server.tasks.spawn(manager.tell_alive(Arc::clone(&server.vault), Arc::clone(&server.store), server.stop.clone()));
         Ok(server)
     }
 
@@ -198,8 +201,6 @@ impl Server {
         let looks = api::ops::router(Arc::clone(&self.vault), Arc::new(render));
         self.tasks.spawn(serve_ops(ops, trust, looks, limits, self.stop.clone()));
         background::run(&self.vault, checkpoint_interval, &self.tasks, &self.stop);
-        let manager = Arc::clone(&self.service_manager);
-        self.tasks.spawn(manager.tell_alive(Arc::clone(&self.vault), Arc::clone(&self.store), self.stop.clone()));
         let (vault, stop) = (Arc::clone(&self.vault), self.stop.clone());
         self.tasks.spawn(async move {
             let on_change = |change: reload::ReloadedParts| {
