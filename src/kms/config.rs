@@ -61,16 +61,16 @@ pub struct WrapperConfig {
     /// Time limits, retries and quotas of KMS calls.
     #[serde(default)]
     pub limits: CallLimits,
-    /// The OpenBao clusters that hold wrapper keys, whatever the provider of the first wrapper key is.
+    /// The OpenBao clusters that hold wrapper keys. They can be used beside any provider of the first wrapper key.
     #[serde(default)]
     pub openbao: Vec<OpenbaoConfig>,
-    /// The PKCS#11 tokens that hold wrapper keys, whatever the provider of the first wrapper key is.
+    /// The PKCS#11 tokens that hold wrapper keys. They can be used beside any provider of the first wrapper key.
     #[serde(default)]
     pub pkcs11: Vec<Pkcs11Config>,
-    /// Cloud KMS of Google, whatever the provider of the first wrapper key is.
+    /// Cloud KMS of Google. It can be used beside any provider of the first wrapper key.
     #[serde(default)]
     pub gcp_kms: Option<GcpKmsConfig>,
-    /// The vaults in Azure that hold wrapper keys, whatever the provider of the first wrapper key is.
+    /// The vaults in Azure that hold wrapper keys. They can be used beside any provider of the first wrapper key.
     #[serde(default)]
     pub azure_key_vault: Vec<AzureKeyVaultConfig>,
 }

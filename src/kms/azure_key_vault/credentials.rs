@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The source that the configuration names. Calls nobody.
+/// The source of tokens that the configuration names. It sends no request.
 pub(super) fn token_source(config: &AzureKeyVaultConfig, checked: &CheckedVault, limits: &CallLimits) -> Box<dyn TokenSource> {
     let server = |address: &Address| {
         let files = TlsFiles { ca: Some(config.ca.clone()), client: None };

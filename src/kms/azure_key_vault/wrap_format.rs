@@ -6,8 +6,8 @@
 //! | `0x02`, an RSA key | version (16 bytes) ‖ ciphertext. RSA-OAEP with SHA-256 over data key ‖ digest. |
 //!
 //! RSA-OAEP takes no associated data in Azure. The digest is SHA-256 over a fixed text, the version and the context. It is compared in constant time
-//! after the unwrapping, so that a wrap opens only for its context. An RSA key authenticates nothing: whoever knows the public key can make a wrap of a
-//! data key of their own. SECURITY.md says what that means.
+//! after the unwrapping, so that a wrap opens only for its context. RSA-OAEP does not authenticate the sender: everyone who has the public key can make a
+//! wrap of a data key of their own. SECURITY.md describes the consequence.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The source that the configuration names. Calls nobody.
+/// The source of tokens that the configuration names. It sends no request.
 pub(super) fn token_source(config: &GcpKmsConfig, metadata: Address, limits: &CallLimits, clock: Clock) -> Box<dyn TokenSource> {
     let files = TlsFiles { ca: Some(config.ca.clone()), client: None };
     let connect_timeout = limits.connect_timeout;

@@ -20,7 +20,7 @@ pub(in crate::kms) struct Address {
 pub(in crate::kms) struct NotAnAddress;
 
 impl Address {
-    /// The address in a URL, whatever its path is.
+    /// The address in a URL. Its path is ignored.
     pub(in crate::kms) fn from_uri(uri: &Uri) -> Result<Self, NotAnAddress> {
         let authority: &Authority = uri.authority().ok_or(NotAnAddress)?;
         let tls = match uri.scheme_str() {
