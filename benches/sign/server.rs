@@ -1,7 +1,7 @@
 //! The processes under load: the vault in `dev`, and this program as a floor.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Seek as _},
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
@@ -48,14 +48,19 @@ impl Server {
 
     fn start(name: &'static str, url: String, mut command: Command, key: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let began = Instant::now();
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut errors = tempfile::tempfile()?;
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = process.stdout.take().context("no standard output")?;
         for line in BufReader::new(stdout).lines() {
             if let Some(key) = key(&line?) {
                 return Ok(Self { name, url, key, started_in: began.elapsed(), process });
             }
         }
-        anyhow::bail!("{name} ended at once: {}", process.wait()?)
+        let status = process.wait()?;
+        let mut said = String::new();
+        errors.rewind()?;
+        errors.read_to_string(&mut said)?;
+        anyhow::bail!("{name} ended at once: {status}: {said}")
     }
 
     pub(crate) fn pid(&self) -> u32 {

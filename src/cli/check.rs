@@ -20,7 +20,7 @@ use crate::{
     kms::{Providers, Wrapper, WrapperError},
     mtls::Trust,
     sinks::{SinkFault, SinkOptions},
-    storage::{Mode, WrapperKeyUse, inspect},
+    storage::{Mode, inspect},
     traces::Exporter,
     vault::{VaultError, canary_context, compare_with_configuration},
 };
@@ -182,18 +182,17 @@ impl Examined {
                 servers.unwrap_or_default().into_iter().map(line).collect()
             }
             Step::FirstWrapperKey => one(match self.active() {
-                Some(active) => Ok(format!("the active wrapper key is {}", active.key.id)),
+                Some(active) => Ok(format!("the active wrapper key is {}", active.id)),
                 None => self.runtime.block_on(self.first_wrapper_key(config)),
             }),
             Step::RegisteredWrapperKeys => {
-                let used =
-                    self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
-                used.map(|used| line(self.runtime.block_on(self.registered(config, used)))).collect()
+                let used = self.store.facts.iter().flat_map(|facts| facts.wrapper_keys.iter().zip(&facts.keys));
+                let used = used.filter(|(key, _)| key.state != WrapperState::Retired);
+                used.map(|(key, keys)| line(self.runtime.block_on(self.registered(config, key, *keys)))).collect()
             }
             Step::WrapperKeyPosture => {
-                let used =
-                    self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|used| used.key.state != WrapperState::Retired);
-                used.flat_map(|used| self.runtime.block_on(self.posture(check.name, config, used))).collect()
+                let used = self.store.facts.iter().flat_map(|facts| &facts.wrapper_keys).filter(|key| key.state != WrapperState::Retired);
+                used.flat_map(|key| self.runtime.block_on(self.posture(check.name, config, key))).collect()
             }
             Step::AuditSinks => self.runtime.block_on(try_sinks(config)).into_iter().map(line).collect(),
             Step::TraceCollector => {
@@ -201,7 +200,7 @@ impl Examined {
                 tried.into_iter().map(line).collect()
             }
             Step::ConfiguredWrapperKey => match (self.active(), &self.providers) {
-                (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, &active.key)) {
+                (Some(active), Some(providers)) => one(match self.runtime.block_on(compare_with_configuration(providers, active)) {
                     Ok(None) => Ok("[wrapper] reference names the active wrapper key".to_owned()),
                     Ok(Some(sentence)) => Err(sentence),
                     Err(error) => Err(format!("the wrapper key of the configuration cannot be compared with the active one: {error}")),
@@ -211,8 +210,8 @@ impl Examined {
         }
     }
 
-    fn active(&self) -> Option<&WrapperKeyUse> {
-        self.store.facts.as_ref()?.wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active)
+    fn active(&self) -> Option<&WrapperKey> {
+        self.store.facts.as_ref()?.wrapper_keys.iter().find(|key| key.state == WrapperState::Active)
     }
 
     fn storage(&self, config: &Config) -> Result<String, String> {
@@ -260,7 +259,7 @@ impl Examined {
     }
 
     /// A registered wrapper key opens its canary, and the configuration allows it. The active one also wraps.
-    async fn registered(&self, config: &Config, WrapperKeyUse { key, keys, .. }: &WrapperKeyUse) -> Result<String, String> {
+    async fn registered(&self, config: &Config, key: &WrapperKey, keys: u64) -> Result<String, String> {
         let Some(providers) = &self.providers else { return Err("[wrapper] is not valid".to_owned()) };
         let sentence = |error: WrapperError| error.of_registered();
         let wrapper = providers.connect(key).await.map_err(sentence)?;
@@ -273,7 +272,7 @@ impl Examined {
     }
 
     /// What is not ok in the posture of a wrapper key, or one line that all is. A KMS that does not answer is a fault of another check.
-    async fn posture(&self, check: &'static str, config: &Config, WrapperKeyUse { key, .. }: &WrapperKeyUse) -> Vec<Line> {
+    async fn posture(&self, check: &'static str, config: &Config, key: &WrapperKey) -> Vec<Line> {
         let Some(providers) = &self.providers else { return Vec::new() };
         let found = match providers.connect(key).await {
             Ok(wrapper) => wrapper.posture(&config.vault.id).await,

@@ -65,7 +65,11 @@ pub struct JobEnd {
     pub at: Timestamp,
 }
 
-/// The last step of a retirement: the wraps are deleted.
+/// Maximum number of wraps that one transaction deletes, so that no signature waits long for it.
+pub const WRAPS_AT_ONCE: u32 = 1000;
+
+/// The last step of a retirement: no key is opened by these wraps any more. The commit deletes the first [`WRAPS_AT_ONCE`] of them, and
+/// [`crate::storage::KeyStore::delete_retired_wraps`] the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retirement {
     /// The wrapper key. Its state must be `retiring`.
@@ -73,7 +77,7 @@ pub struct Retirement {
     /// The wrapper keys that remain. Each key must have a verified wrap under one of them; otherwise the commit is refused as
     /// [`crate::storage::CommitError::KeysLeft`].
     pub holders: Vec<WrapperKeyId>,
-    /// The number of wraps to delete. With another number, the commit is refused as [`crate::storage::CommitError::LostRace`].
+    /// The number of wraps. With another number, the commit is refused as [`crate::storage::CommitError::LostRace`].
     pub wraps: u64,
 }
 

@@ -35,7 +35,7 @@ pub use commit::{
 };
 #[cfg(feature = "postgresql")]
 pub use copy::{ChainEnd, CopiedStore, CopyStoreError, LogEnd, StorePlace, backup_postgres, copies_column, copy_store};
-pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WrapperKeyUse};
+pub use jobs::{Coverage, Dependents, JobEnd, KeyRequirement, Reseal, Retirement, WRAPS_AT_ONCE, WrapperKeyUse};
 pub use log_query::{EntryFilter, EntryPage, Order, StoredEntry};
 #[cfg(feature = "postgresql")]
 pub use postgres::{PostgresConfig, PostgresInspection, PostgresStore, inspect_postgres};
@@ -182,6 +182,13 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// As [`KeyStore::key`]. Nothing was removed then.
     async fn remove_some_entries(&self) -> Result<bool, StoreError>;
+
+    /// Deletes up to [`WRAPS_AT_ONCE`] wraps under wrapper keys that are retired according to the log. Returns whether more may be left. For a background
+    /// task.
+    ///
+    /// # Errors
+    /// As [`KeyStore::key`]. Nothing was deleted then.
+    async fn delete_retired_wraps(&self) -> Result<bool, StoreError>;
 
     /// Counts entries and the calls that they represent. A count takes a bounded time: then it says up to which entry it counted.
     ///

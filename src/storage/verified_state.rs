@@ -160,6 +160,11 @@ impl VerifiedState {
         self.wrapper_keys.get(&id)
     }
 
+    /// The retired wrapper keys.
+    pub fn retired_wrapper_keys(&self) -> Vec<WrapperKeyId> {
+        self.wrapper_keys.iter().filter(|(_, key)| key.state == WrapperState::Retired).map(|(id, _)| *id).collect()
+    }
+
     /// The number of wrapper keys.
     pub fn wrapper_keys(&self) -> usize {
         self.wrapper_keys.len()

@@ -29,7 +29,7 @@ use self::jobs::{
     a_job_succeeds_only_when_no_key_is_left, a_reseal_replaces_sealed_bytes_tag_and_wraps,
     a_rotation_changes_the_active_wrapper_key_and_runs_alone, a_wrap_is_added_in_place_of_a_broken_one_only,
     a_wrap_is_added_only_where_it_opens_something, a_wrapper_key_is_retired_only_when_every_key_is_held_without_it,
-    a_wrapper_key_remembers_its_last_use,
+    a_wrapper_key_remembers_its_last_use, many_wraps_of_a_retired_wrapper_key_are_deleted_in_steps,
 };
 use self::lists::{due_keys_are_found, entries_are_filtered, keys_are_listed_in_pages, pages_stay_where_they_are_while_keys_come};
 use self::tree::{archived_entries_are_removed_and_every_proof_stays, checkpoints_are_stored, the_tree_grows_with_each_entry_alone};
@@ -90,6 +90,7 @@ conformance!(
     a_job_succeeds_only_when_no_key_is_left,
     a_reseal_replaces_sealed_bytes_tag_and_wraps,
     a_wrapper_key_is_retired_only_when_every_key_is_held_without_it,
+    many_wraps_of_a_retired_wrapper_key_are_deleted_in_steps,
     a_wrapper_key_remembers_its_last_use,
     the_tree_grows_with_each_entry_alone,
     checkpoints_are_stored,
@@ -98,7 +99,7 @@ conformance!(
 async fn on_sqlite<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn KeyStore>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(open(SqliteConfig::new(folder.path().join("keyvault.db"), Mode::Production)));
-    assert_eq!(store.schema(), 11);
+    assert_eq!(store.schema(), 12);
     behaviour(Arc::clone(&store) as Arc<dyn KeyStore>).await;
     store.close().await;
 }

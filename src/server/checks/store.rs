@@ -36,8 +36,7 @@ pub(super) fn patterns(providers: &Providers, facts: &StoreFacts, _: Timestamp) 
     if facts.wrapper_keys.is_empty() {
         return Vec::new();
     }
-    let registered = facts.wrapper_keys.iter().map(|used| used.key.clone()).collect::<Vec<_>>();
-    let unmatched = providers.unmatched(&registered).into_iter();
+    let unmatched = providers.unmatched(&facts.wrapper_keys).into_iter();
     unmatched.map(|(option, pattern)| format!("the pattern {pattern:?} of [wrapper] {option} matches no registered wrapper key")).collect()
 }
 

@@ -40,16 +40,18 @@ pub async fn inspect_postgres(config: &PostgresConfig, vault: &VaultId) -> Resul
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     db.batch_execute(begin).await.map_err(StoreError::from)?;
     let state = RwLock::new(chain::verify(&db, NO_INSTANCE, "").await?);
-    let wrapper_keys = read::wrapper_keys(&db, &state, true).await?.unwrap_or_default();
-    let active = wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active);
+    let used = read::wrapper_keys(&db, &state, true).await?.unwrap_or_default();
+    let (wrapper_keys, keys): (Vec<_>, Vec<_>) = used.into_iter().map(|used| (used.key, used.keys)).unzip();
+    let active = wrapper_keys.iter().find(|key| key.state == WrapperState::Active);
     let active_coverage: Option<Coverage> = match active {
-        Some(used) => Some(jobs::coverage(&db, KeyRequirement::WrapUnder(used.key.id)).await?),
+        Some(active) => Some(jobs::coverage(&db, KeyRequirement::WrapUnder(active.id)).await?),
         None => None,
     };
     let rotating =
         read::state(&db, &state).await?.and_then(|state| state.running_job).is_some_and(|job| job.work.kind() == JobKind::Rotation);
     let facts = StoreFacts {
         wrapper_keys,
+        keys,
         active_coverage,
         rotating,
         newest_entry_at: tree::newest_entry_at(&db).await?,

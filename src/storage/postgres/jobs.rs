@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{Job, JobId, JobKind, JobState, KeyId, SealedKey, Timestamp, Work, WrapperKeyId},
-    storage::{JobEnd, Reseal, Retirement},
+    storage::{JobEnd, Reseal, Retirement, WRAPS_AT_ONCE},
 };
 
 /// Keys that can meet a requirement: all except destroyed ones.
@@ -220,7 +220,7 @@ pub(super) async fn begin_retirement(db: &Db, wrapper_key: WrapperKeyId) -> Resu
     if execute(db, sql, &[&wrapper_key.to_string()]).await? == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-/// Deletes the wraps under a retiring wrapper key, if every key has a verified wrap under another one.
+/// Makes a retiring wrapper key a retired one and deletes the first wraps under it, if every key has a verified wrap under another one.
 pub(super) async fn retire(db: &Db, retirement: &Retirement) -> Result<(), CommitError> {
     no_rotation(db).await?;
     let Retirement { wrapper_key, holders, wraps } = retirement;
@@ -239,11 +239,18 @@ pub(super) async fn retire(db: &Db, retirement: &Retirement) -> Result<(), Commi
     if left > 0 {
         return Err(CommitError::KeysLeft(left));
     }
-    if execute(db, "DELETE FROM wraps WHERE wrapper_key = $1", &[&id]).await? != *wraps {
+    if number(db, "SELECT count(*) FROM wraps WHERE wrapper_key = $1", &[&id]).await? != *wraps {
         return Err(CommitError::LostRace);
     }
+    delete_retired_wraps(db, std::slice::from_ref(wrapper_key)).await?;
     execute(db, "UPDATE wrapper_keys SET state = 'retired' WHERE id = $1", &[&id]).await?;
     Ok(())
+}
+
+/// Deletes the first wraps under retired wrapper keys. Returns whether there were any.
+pub(super) async fn delete_retired_wraps(db: &Db, wrapper_keys: &[WrapperKeyId]) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM wraps WHERE position IN (SELECT position FROM wraps WHERE wrapper_key = ANY($1::text[]) LIMIT $2)";
+    Ok(execute(db, sql, &[&texts(wrapper_keys), &i64::from(WRAPS_AT_ONCE)]).await? > 0)
 }
 
 /// Maximum number of keys that are named.

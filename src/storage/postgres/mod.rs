@@ -266,6 +266,15 @@ impl KeyStore for PostgresStore {
         write!(self, |db| log::remove_some(db, self.instance, through))
     }
 
+    async fn delete_retired_wraps(&self) -> Result<bool, StoreError> {
+        let retired = self.shared.state.read().await.retired_wrapper_keys();
+        // A transaction without work every few seconds would be one too many.
+        if retired.is_empty() {
+            return Ok(false);
+        }
+        write!(self, |db| jobs::delete_retired_wraps(db, &retired))
+    }
+
     async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError> {
         read!(self, |db| log::totals(db, self.instance, &query, self.query_time))
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{
-    Coverage, KeyRequirement, Mode, OpenStoreError, StoreError, WrapperKeyUse, backup, chain,
+    Coverage, KeyRequirement, Mode, OpenStoreError, StoreError, backup, chain,
     error::corrupt,
     jobs,
     open::{check_openable, check_structure, connect, looks_like_sqlite},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::leaf_hash,
-    domain::{JobKind, Timestamp, VaultId, WrapperState},
+    domain::{JobKind, Timestamp, VaultId, WrapperKey, WrapperState},
 };
 
 /// The content of the file of a store.
@@ -45,9 +45,11 @@ pub fn inspect(path: &Path, vault: &VaultId, mode: Mode) -> Result<Inspection, O
 /// What the file of a store says about its wrapper keys and its age. For reports, not for decisions: the log is not consulted.
 #[derive(Debug, Default)]
 pub struct StoreFacts {
-    /// The wrapper keys with their use.
-    pub wrapper_keys: Vec<WrapperKeyUse>,
-    /// The keys with a verified wrap under the active wrapper key. `None` without an active one.
+    /// The wrapper keys, oldest first.
+    pub wrapper_keys: Vec<WrapperKey>,
+    /// The number of keys with a wrap under each wrapper key, in the same order. Empty if they were not counted.
+    pub keys: Vec<u64>,
+    /// The keys with a verified wrap under the active wrapper key. `None` without an active one, or if they were not counted.
     pub active_coverage: Option<Coverage>,
     /// Whether a rotation runs.
     pub rotating: bool,
@@ -65,12 +67,12 @@ pub struct StoreFacts {
 /// [`StoreError`] if the file cannot be read.
 pub fn facts(path: &Path) -> Result<StoreFacts, StoreError> {
     let db = connect(path, None, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let wrapper_keys = read::keys_by_wrapper_key(&db)?;
-    let active = wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active);
-    let active_coverage = active.map(|used| jobs::coverage(&db, KeyRequirement::WrapUnder(used.key.id))).transpose()?;
+    let (wrapper_keys, keys): (Vec<_>, Vec<_>) = read::keys_by_wrapper_key(&db)?.into_iter().map(|used| (used.key, used.keys)).unzip();
+    let active = wrapper_keys.iter().find(|key| key.state == WrapperState::Active);
+    let active_coverage = active.map(|active| jobs::coverage(&db, KeyRequirement::WrapUnder(active.id))).transpose()?;
     let rotating = jobs::running(&db)?.is_some_and(|job| job.work.kind() == JobKind::Rotation);
     let newest_entry_at = chain::newest_entry(&db)?.map(|entry| entry.at);
-    Ok(StoreFacts { wrapper_keys, active_coverage, rotating, newest_entry_at, database_clock: None, unsafe_settings: Vec::new() })
+    Ok(StoreFacts { wrapper_keys, keys, active_coverage, rotating, newest_entry_at, database_clock: None, unsafe_settings: Vec::new() })
 }
 
 /// What identifies the content of a backup.

@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{
     domain::{Job, JobId, JobKind, JobState, KeyId, SealedKey, Timestamp, Work, WrapperKeyId},
-    storage::{JobEnd, Reseal, Retirement},
+    storage::{JobEnd, Reseal, Retirement, WRAPS_AT_ONCE},
 };
 
 /// Keys that can meet a requirement: all except destroyed ones.
 const ALL: &str = "sealed IS NOT NULL";
+/// Where a wrap is looked for: SQLite would choose the unique index, which lacks what [`GOOD_WRAP`] asks for, and read the row of each wrap.
+const WRAPS: &str = "wraps INDEXED BY wraps_by_wrapper_key";
 /// A wrap of the current generation that is not quarantined.
 const GOOD_WRAP: &str =
     "wraps.key = keys.id AND wraps.generation = keys.generation AND wraps.verified_at IS NOT NULL AND wraps.quarantined = 0";
@@ -25,7 +27,7 @@ const COLUMNS: &str = "position, id, kind, from_key, to_key, state, total, done,
 fn is_left(wanted: KeyRequirement) -> (String, Box<dyn ToSql>) {
     match wanted {
         KeyRequirement::WrapUnder(wrapper_key) => {
-            let sql = format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key = ?1)");
+            let sql = format!("{ALL} AND NOT EXISTS (SELECT 1 FROM {WRAPS} WHERE {GOOD_WRAP} AND wraps.wrapper_key = ?1)");
             (sql, Box::new(wrapper_key.to_string()))
         }
         KeyRequirement::SealedSince(then) => (format!("{ALL} AND sealed_at < ?1"), Box::new(then.micros())),
@@ -79,7 +81,7 @@ pub(super) fn dependents(db: &Connection, wrapper_key: WrapperKeyId, holders: &[
 /// The condition for a key without a verified wrap of its generation under this number of holders.
 fn not_held(holders: &[WrapperKeyId]) -> String {
     let places = vec!["?"; holders.len()].join(", ");
-    format!("{ALL} AND NOT EXISTS (SELECT 1 FROM wraps WHERE {GOOD_WRAP} AND wraps.wrapper_key IN ({places}))")
+    format!("{ALL} AND NOT EXISTS (SELECT 1 FROM {WRAPS} WHERE {GOOD_WRAP} AND wraps.wrapper_key IN ({places}))")
 }
 
 /// A page of jobs. A running job has its current progress.
@@ -225,7 +227,7 @@ pub(super) fn begin_retirement(db: &Connection, wrapper_key: WrapperKeyId) -> Re
     if execute(db, sql, [wrapper_key.to_string()])? == 0 { Err(CommitError::LostRace) } else { Ok(()) }
 }
 
-/// Deletes the wraps under a retiring wrapper key, if every key has a verified wrap under another one.
+/// Makes a retiring wrapper key a retired one and deletes the first wraps under it, if every key has a verified wrap under another one.
 pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), CommitError> {
     no_rotation(db)?;
     let Retirement { wrapper_key, holders, wraps } = retirement;
@@ -244,12 +246,70 @@ pub(super) fn retire(db: &Connection, retirement: &Retirement) -> Result<(), Com
     if left > 0 {
         return Err(CommitError::KeysLeft(left));
     }
-    if execute(db, "DELETE FROM wraps WHERE wrapper_key = ?1", [&id])? as u64 != *wraps {
+    if wraps_under(db, &id)? != *wraps {
         return Err(CommitError::LostRace);
     }
+    delete_wraps(db, &id)?;
     execute(db, "UPDATE wrapper_keys SET state = 'retired' WHERE id = ?1", [&id])?;
     Ok(())
 }
 
+fn wraps_under(db: &Connection, wrapper_key: &str) -> Result<u64, StoreError> {
+    unsigned(db.prepare_cached("SELECT count(*) FROM wraps WHERE wrapper_key = ?1")?.query_row([wrapper_key], |row| row.get(0))?)
+}
+
+/// Deletes the first wraps under a wrapper key.
+fn delete_wraps(db: &Connection, wrapper_key: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM wraps WHERE position IN (SELECT position FROM wraps WHERE wrapper_key = ?1 LIMIT ?2)";
+    execute(db, sql, params![wrapper_key, WRAPS_AT_ONCE]).map(drop)
+}
+
+/// The first of these wrapper keys with a wrap under it.
+pub(super) fn first_with_wraps(db: &Connection, wrapper_keys: &[WrapperKeyId]) -> Result<Option<WrapperKeyId>, StoreError> {
+    let mut sql = db.prepare_cached("SELECT 1 FROM wraps WHERE wrapper_key = ?1 LIMIT 1")?;
+    for id in wrapper_keys {
+        if sql.exists([id.to_string()])? {
+            return Ok(Some(*id));
+        }
+    }
+    Ok(None)
+}
+
+/// Deletes the first wraps under a retired wrapper key.
+pub(super) fn delete_retired_wraps(db: &Connection, wrapper_key: WrapperKeyId) -> Result<(), StoreError> {
+    delete_wraps(db, &wrapper_key.to_string())
+}
+
 /// Maximum number of keys that are named.
 const EXAMPLES: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sqlite::open::migrated_in_memory;
+
+    /// How SQLite runs a count of the keys for which this holds.
+    fn plan(db: &Connection, condition: &str, values: impl rusqlite::Params) -> Vec<String> {
+        let mut sql = db.prepare(&format!("EXPLAIN QUERY PLAN SELECT count(*) FROM keys WHERE {condition}")).unwrap();
+        sql.query_map(values, |row| row.get("detail")).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_count_over_all_keys_reads_indexes_alone() {
+        let db = migrated_in_memory();
+        let wrapper_key = WrapperKeyId::from_random([1; 6]);
+        let (covered, covered_by) = is_left(KeyRequirement::WrapUnder(wrapper_key));
+        let (resealed, resealed_by) = is_left(KeyRequirement::SealedSince(Timestamp::from_micros(1)));
+        let plans = [
+            plan(&db, ALL, []),
+            plan(&db, &covered, [covered_by]),
+            plan(&db, &resealed, [resealed_by]),
+            plan(&db, &not_held(&[wrapper_key, WrapperKeyId::from_random([2; 6])]), ["1", "2"]),
+        ];
+        for plan in plans {
+            assert!(plan.iter().any(|step| step.starts_with("SCAN keys USING") && step.ends_with("INDEX keys_present")), "{plan:?}");
+            let wraps: Vec<_> = plan.iter().filter(|step| step.contains("wraps")).collect();
+            assert!(wraps.iter().all(|step| step.contains("USING COVERING INDEX wraps_by_wrapper_key")), "{wraps:?}");
+        }
+    }
+}

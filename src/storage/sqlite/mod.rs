@@ -268,6 +268,12 @@ impl KeyStore for SqliteStore {
         self.writer.aside(move |db| removal::remove_some(db, through)).await.map(|()| true)
     }
 
+    async fn delete_retired_wraps(&self) -> Result<bool, StoreError> {
+        let retired = self.state.read().unwrap_or_else(PoisonError::into_inner).retired_wrapper_keys();
+        let Some(id) = self.list(move |db| jobs::first_with_wraps(db, &retired)).await? else { return Ok(false) };
+        self.writer.aside(move |db| jobs::delete_retired_wraps(db, id)).await.map(|()| true)
+    }
+
     async fn totals(&self, query: TotalsQuery) -> Result<Totals, StoreError> {
         let time = self.query_time;
         self.readers.run(Lane::Log, move |db| totals::totals(db, &query, time)).await

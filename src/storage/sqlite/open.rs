@@ -337,6 +337,14 @@ pub(super) const APPLICATION_ID: i64 = 0x434B_5631;
 /// `CKVc` in ASCII: a copy of a store into this file is not complete.
 pub(super) const INCOMPLETE_COPY: i64 = 0x434B_5663;
 
+/// An empty database with all migrations, for tests of single statements.
+#[cfg(test)]
+pub(super) fn migrated_in_memory() -> Connection {
+    let mut db = Connection::open_in_memory().unwrap();
+    migrations::migrations::runner().run(&mut db).unwrap();
+    db
+}
+
 #[cfg(test)]
 mod tests {
     use refinery::Migration;

@@ -82,11 +82,14 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.timeout;
+        let timeout = self.timeout;
+        let deadline = Instant::now() + timeout;
         let task: Task = Box::new(move |db| {
             // The caller timed out while the read was queued.
             if !answer.is_closed() {
-                let _ = answer.send(until(deadline, db, |db| snapshot(db, read)));
+                let result = until(deadline, db, |db| snapshot(db, read));
+                // An interrupted read says so too, and which of both the caller sees must not depend on who is faster.
+                let _ = answer.send(result.map_err(|error| if Instant::now() < deadline { error } else { StoreError::TooSlow(timeout) }));
             }
         });
         self.queue(lane)?.try_send(task).map_err(|refused| match refused {
@@ -198,7 +201,7 @@ mod tests {
         let readers = readers(Duration::from_millis(200));
         let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
         let read = |db: &Connection| Ok(db.query_row(endless, [], |row| row.get::<_, i64>(0))?);
-        assert!(readers.run(Lane::Lists, read).await.is_err());
+        assert_eq!(readers.run(Lane::Lists, read).await, Err(StoreError::TooSlow(Duration::from_millis(200))));
         // The one thread of the lane is free again.
         let began = Instant::now();
         while readers.run(Lane::Lists, one).await != Ok(1) {

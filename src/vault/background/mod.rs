@@ -1,5 +1,6 @@
 //! Background tasks, one file for each. [`run`] starts them; they end with the vault. They have no access to the limits of callers.
 
+mod delete_retired_wraps;
 mod destroy_keys;
 mod digest_log;
 mod flush_pending_audit;
@@ -82,6 +83,7 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().follow_replicas(stop.clone()));
     tasks.spawn(background.clone().digest_log(stop.clone()));
     tasks.spawn(background.clone().remove_entries(stop.clone()));
+    tasks.spawn(background.clone().delete_retired_wraps(stop.clone()));
     for place in 0..background.deliveries.len() {
         tasks.spawn(background.clone().send_entries(place, stop.clone()));
     }

@@ -64,8 +64,8 @@ impl ActiveCoverage {
 
 /// The fault of the active wrapper key of a store, as [`ActiveCoverage::fault`] says it.
 pub fn active_coverage_fault(facts: &StoreFacts) -> Option<String> {
-    let active = facts.wrapper_keys.iter().find(|used| used.key.state == WrapperState::Active)?;
-    ActiveCoverage { wrapper_key: active.key.id, keys: facts.active_coverage?, rotating: facts.rotating }.fault()
+    let active = facts.wrapper_keys.iter().find(|key| key.state == WrapperState::Active)?;
+    ActiveCoverage { wrapper_key: active.id, keys: facts.active_coverage?, rotating: facts.rotating }.fault()
 }
 
 impl WrapperKeys {

@@ -426,6 +426,10 @@ impl KeyStore for Watched {
         self.store.remove_some_entries().await
     }
 
+    async fn delete_retired_wraps(&self) -> Result<bool, StoreError> {
+        self.store.delete_retired_wraps().await
+    }
+
     async fn digest_log(&self) -> Result<bool, StoreError> {
         self.store.digest_log().await
     }

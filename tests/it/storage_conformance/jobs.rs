@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use canton_keyvault::{
     domain::{
-        AuditEvent, Job, JobError, JobId, JobKind, JobState, KeyId, KeyRecord, KmsUse, Lifecycle, Operation, SealedKey, StateChange,
-        Transition, Work, Wrap, WrapperState,
+        AuditEvent, Fingerprint, Job, JobError, JobId, JobKind, JobState, KeyId, KeyRecord, KmsUse, Lifecycle, Operation, SealedKey,
+        StateChange, Transition, Work, Wrap, WrapperState,
     },
-    storage::{Change, Commit, CommitError, Dependents, JobEnd, KeyRequirement, KeyStore, KeyUpdate, Reseal, Retirement, WrapperKeyUse},
+    storage::{
+        Change, Commit, CommitError, Dependents, JobEnd, KeyRequirement, KeyStore, KeyUpdate, Reseal, Retirement, WRAPS_AT_ONCE,
+        WrapperKeyUse,
+    },
 };
 
 use crate::storage_fixtures::{at, change, event, id, insert, page, record, register, step, wrap, wrapper, wrapper_key};
@@ -233,6 +236,37 @@ pub(super) async fn a_wrapper_key_is_retired_only_when_every_key_is_held_without
     store.commit(retire(&[1, 2], 3)).await.unwrap();
     assert_eq!(states(&store).await, [WrapperState::Draining, WrapperState::Active, WrapperState::Retired]);
     assert!(store.key(id(3)).await.unwrap().unwrap().record.wraps.iter().all(|wrap| wrap.wrapper_key != wrapper(3)));
+}
+
+pub(super) async fn many_wraps_of_a_retired_wrapper_key_are_deleted_in_steps(store: Arc<dyn KeyStore>) {
+    const LEFT: u32 = 3;
+    for (number, state) in [(1, WrapperState::Active), (2, WrapperState::Standby)] {
+        register(&store, number, state).await;
+    }
+    let inserted = (0..WRAPS_AT_ONCE + LEFT).map(|number| {
+        let mut key = record(1);
+        let mut digest = [7; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        key.attributes.id = KeyId::Pair(Fingerprint::from_digest(digest));
+        key.wraps.push(wrap(2));
+        store.commit(insert(&key))
+    });
+    for done in futures_util::future::join_all(inserted).await {
+        done.unwrap();
+    }
+    let wraps_under = |number| {
+        let store = Arc::clone(&store);
+        async move { store.keys_by_wrapper_key().await.unwrap().into_iter().find(|used| used.key.id == wrapper(number)).unwrap().keys }
+    };
+    assert_eq!(store.delete_retired_wraps().await, Ok(false));
+    store.commit(of(Change::BeginRetirement(wrapper(2)))).await.unwrap();
+    assert_eq!(store.delete_retired_wraps().await, Ok(false), "it still opens keys");
+    let all = u64::from(WRAPS_AT_ONCE + LEFT);
+    assert_eq!(wraps_under(2).await, all);
+    store.commit(of(Change::Retire(Retirement { wrapper_key: wrapper(2), holders: vec![wrapper(1)], wraps: all }))).await.unwrap();
+    assert_eq!(wraps_under(2).await, u64::from(LEFT), "the commit is short");
+    while store.delete_retired_wraps().await.unwrap() {}
+    assert_eq!((wraps_under(1).await, wraps_under(2).await), (all, 0));
 }
 
 pub(super) async fn a_wrapper_key_remembers_its_last_use(store: Arc<dyn KeyStore>) {
