@@ -20,8 +20,8 @@ fn every_block_works_in_an_empty_folder() {
     let free: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let ports: Vec<_> = free.iter().map(|listener| listener.local_addr().unwrap().port().to_string()).collect();
     drop(free);
-    let script = script().replace("127.0.0.1:8443", &format!("127.0.0.1:{}", ports[0]));
-    let script = script.replace("127.0.0.1:9443", &format!("127.0.0.1:{}", ports[1]));
+    let script = script().replace(":8443", &format!(":{}", ports[0]));
+    let script = script.replace(":9443", &format!(":{}", ports[1]));
     // The vault of the page ends with the script.
     let script = format!("trap 'kill -TERM $(jobs -p); wait' EXIT\n{script}\necho the last line\n");
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());

@@ -1,5 +1,6 @@
 //! Certificates of the form that SPIRE gives to workloads, as files that `spiffe-helper` writes: the vault serves with them, knows its clients by them,
-//! and takes a rotation of the bundle and of the SVIDs while it runs. The certificates are made by openssl; SPIRE itself is not run.
+//! and takes a rotation of the bundle and of the SVIDs while it runs. The certificates are made by openssl, so that this runs everywhere.
+//! `scripts/test-spire` runs SPIRE itself: its attestation, its files, and a rotation of its authority by its own commands.
 
 use std::{
     fs,
