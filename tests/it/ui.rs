@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::support::{
     api::{Caller, Reply, enroll},
-    jobs::{active, ended, new_wrapper_key, rotated},
+    jobs::{active, ended, new_wrapper_key, rotated, wrapper_key},
     vault::TestVault,
 };
 
@@ -403,6 +403,26 @@ async fn keys_and_wrapper_keys_are_changed_with_the_questions_of_the_command_lin
 
     let wrapper = Ui::start(&vault, "wrapper-admin", &["--allow-actions"]).await;
     let to = new_wrapper_key(&vault).await;
+    let page = format!("/wrapper-keys/{to}");
+    contains(&wrapper.page(&page).await, &["/actions/rename-wrapper-key"]);
+    let question = wrapper.page(&format!("/actions/rename-wrapper-key?id={to}&name=central-2026")).await;
+    contains(&question, &["As it is now", &format!("Give the wrapper key {to} the name central-2026?"), "Nothing else depends on it."]);
+    let named = wrapper.change("rename-wrapper-key", &[("id", &to), ("name", "central-2026")]).await;
+    assert_eq!((named.status, named.headers["location"].to_str().unwrap()), (303, &*format!("{page}?done=rename-wrapper-key")));
+    assert_eq!(wrapper_key(&vault, &to).await["name"], "central-2026");
+    contains(&wrapper.page(&format!("{page}?done=rename-wrapper-key")).await, &["The name was changed.", "central-2026"]);
+    let refused = wrapper.change("rename-wrapper-key", &[("id", &to), ("name", HOSTILE)]).await;
+    assert_eq!((refused.status, wrapper_key(&vault, &to).await["name"].as_str()), (400, Some("central-2026")));
+    is_harmless(&refused.text);
+    // An empty name removes it, and the page says so before.
+    let question = wrapper.page(&format!("/actions/rename-wrapper-key?id={to}&chosen=yes&name=")).await;
+    contains(&question, &[&format!("Remove the name of the wrapper key {to}?")]);
+    assert_eq!(wrapper.change("rename-wrapper-key", &[("id", &to), ("chosen", "yes")]).await.status, 303);
+    assert!(wrapper_key(&vault, &to).await.get("name").is_none());
+    // A key-admin may not, and the page has no form for it.
+    let refused = ui.page(&format!("/actions/rename-wrapper-key?id={to}&name=x")).await;
+    assert!(refused.contains("The vault would refuse this with forbidden") && !refused.contains("form_token"), "{refused}");
+
     let started = wrapper.change("start-rotation", &[("id", &to)]).await;
     let place = started.headers["location"].to_str().unwrap();
     assert!(started.status == 303 && place.starts_with("/jobs/rotations/job-"), "{place}");

@@ -4,7 +4,7 @@ A page must load only from its own server, violate no policy, print nothing on t
 fit the window in light and dark, and be usable by keyboard. Only /docs has a script. A file with a script and an image from elsewhere shows that this check
 would see them.
 
-    check.py FOLDER READER.json ADMIN.json IDS.json [--pictures FOLDER]      writes a picture of each page into FOLDER
+    check.py FOLDER READER.json KEY_ADMIN.json WRAPPER_ADMIN.json IDS.json [--pictures FOLDER]      writes a picture of each page into FOLDER
 """
 
 import json
@@ -86,6 +86,21 @@ class Pages:
         assert all(height > 50 for height in charts), f"{path}: charts with the heights {charts}"
         print(f"{path}: {len(charts)} charts, no other server, no message")
 
+    def focus(self, tag):
+        """Presses the tab key until an element of this kind has the focus."""
+        for _ in range(60):
+            if self.browser.value(f"document.activeElement.tagName === '{tag}'"):
+                return
+            self.browser.press("Tab")
+        raise AssertionError(f"no {tag} can be reached by the tab key")
+
+    def press(self, tag, text):
+        """Reaches an element by the tab key, and presses Enter."""
+        self.focus(tag)
+        found = self.browser.value("document.activeElement.textContent")
+        assert found == text, f"the tab key leads to {found!r}, not to {text!r}"
+        self.browser.press("Enter", "\r")
+
 
 def reading(browser, folder, first, ids):
     pages = Pages(browser, folder, first)
@@ -137,14 +152,28 @@ def changing(browser, folder, first, ids):
     pages.check("changes", f"/keys/{key}", "Changes", "Disable…")
     pages.check("confirm", f"/actions/delete-key?id={key}&days=30", "Write yes:", "destroys it in 30 days", height=720)
     pages.open(f"/actions/disable-key?id={key}")
-    for _ in range(60):
-        if browser.value("document.activeElement.tagName === 'BUTTON'"):
-            break
-        browser.press("Tab")
-    assert browser.value("document.activeElement.textContent") == "Disable", "the button cannot be reached by the tab key"
-    browser.press("Enter", "\r")
+    pages.press("BUTTON", "Disable")
     browser.wait_for("document.body && document.body.innerText.includes('The key is disabled.')")
     print("a key was disabled by keyboard")
+
+
+def renaming(browser, folder, first, ids):
+    """A wrapper key gets a name by keyboard alone: from its page over the form to the confirmation, and back with the result."""
+    pages = Pages(browser, folder, first)
+    wrapper_key = ids["wrapper_key"]
+    pages.check("wrapper-key-changes", f"/wrapper-keys/{wrapper_key}", "Changes", "Rename…")
+    pages.check("wrapper-key-name", f"/actions/rename-wrapper-key?id={wrapper_key}", "New name (none, if empty)", "Nothing is changed yet.")
+    pages.focus("INPUT")
+    for letter in "central-2026":
+        browser.call("Input.dispatchKeyEvent", type="char", text=letter)
+    pages.press("BUTTON", "Continue")
+    browser.wait_for("document.body && document.body.innerText.includes('the name central-2026?')")
+    address = browser.value("location.pathname + location.search")
+    pages.check("confirm-name", address, f"Give the wrapper key {wrapper_key} the name central-2026?", "As it is now")
+    pages.press("BUTTON", "Rename")
+    browser.wait_for("document.body && document.body.innerText.includes('The name was changed.')")
+    pages.check("renamed", f"/wrapper-keys/{wrapper_key}", "central-2026")
+    print("a wrapper key was renamed by keyboard")
 
 
 def sees_violations(browser, folder):
@@ -173,18 +202,19 @@ def renew(folder, guide):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    reader, admin, ids = [json.loads(pathlib.Path(name).read_text(encoding="utf-8")) for name in sys.argv[2:5]]
+    reader, key_admin, wrapper_admin, ids = [json.loads(pathlib.Path(name).read_text(encoding="utf-8")) for name in sys.argv[2:6]]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(profile)
         try:
             reading(browser, folder, reader["url"], ids)
-            changing(browser, folder, admin["url"], ids)
+            changing(browser, folder, key_admin["url"], ids)
+            renaming(browser, folder, wrapper_admin["url"], ids)
             sees_violations(browser, folder)
         finally:
             browser.end()
-    if sys.argv[5:6] == ["--pictures"]:
-        renew(folder, pathlib.Path(sys.argv[6]))
+    if sys.argv[6:7] == ["--pictures"]:
+        renew(folder, pathlib.Path(sys.argv[7]))
 
 
 main()

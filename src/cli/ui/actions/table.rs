@@ -28,6 +28,8 @@ const DAYS: &[Field] = &[Field { name: "days", label: "Days until it is destroye
 
 const NAME: &[Field] = &[Field { name: "name", label: "New name (none, if empty)", kind: Kind::Text("orders") }];
 
+const WRAPPER_KEY_NAME: &[Field] = &[Field { name: "name", label: "New name (none, if empty)", kind: Kind::Text("central-2026") }];
+
 /// Every change.
 pub(super) const ACTIONS: &[Action] = &[
     Action {
@@ -173,6 +175,28 @@ pub(super) const ACTIONS: &[Action] = &[
         call: |asked| Call::post("/v1/wrapper-keys/rotations").json(&json!({ "to": asked.id })),
         result: Target::Rotation,
         done: "The rotation was started.",
+    },
+    Action {
+        name: "rename-wrapper-key",
+        title: "Rename",
+        target: Target::WrapperKey,
+        fits: |_| true,
+        fields: WRAPPER_KEY_NAME,
+        step: |asked| {
+            let question = match asked.values.get("name") {
+                Some(name) => format!("Give the wrapper key {} the name {name}?", asked.id),
+                None => format!("Remove the name of the wrapper key {}?", asked.id),
+            };
+            simple(
+                Operation::RenameWrapperKey,
+                question,
+                "Only the name changes, by which commands find the wrapper key. Nothing else depends on it.",
+            )
+        },
+        written: false,
+        call: |asked| Call::post(&format!("/v1/wrapper-keys/{}/name", asked.id)).json(&json!({ "name": asked.values.get("name") })),
+        result: Target::WrapperKey,
+        done: "The name was changed.",
     },
     Action {
         name: "retire-wrapper-key",
