@@ -17,6 +17,7 @@ mod sqlite;
 mod totals;
 mod tree;
 mod verified_state;
+mod wrapper_key_names;
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ use canton_keyvault::{
     storage::{CommitError, KeyStore, Mode, OpenStoreError, PostgresConfig, PostgresStore, inspect_postgres},
 };
 
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -25,6 +26,7 @@ use crate::{
     storage_fixtures::{at, change, commit, freeze, id, insert, log, record, register, sign, step},
     support::{
         api::Caller,
+        jobs::{self, active},
         postgres::{Database, shared_server},
         vault::TestVault,
     },
@@ -347,6 +349,8 @@ async fn serve_accepts_a_broken_chain_in_postgresql_once() {
     let mut vault = started(TestVault::on_database(&database)).await;
     let admin = Caller::new(&vault, "key-admin");
     let (lost, kept) = (admin.signing_key("participant1").await, admin.signing_key("participant1").await);
+    let wrapper_key = active(&vault).await;
+    vault.client("wrapper-admin").post(&format!("/v1/wrapper-keys/{wrapper_key}/name"), &json!({ "name": "central-2026" })).await.unwrap();
     vault.kill();
     let client = database.client().await;
     client.execute("DELETE FROM audit_entries WHERE key_id = $1", &[&lost]).await.unwrap();
@@ -362,7 +366,10 @@ async fn serve_accepts_a_broken_chain_in_postgresql_once() {
     let reasons: Vec<_> = restated.iter().map(|entry| entry["reason"].to_string()).collect();
     assert!(reasons.iter().any(|reason| reason.contains("the operator accepted the state of a broken chain")), "{restated:#?}");
     assert!(reasons.iter().any(|reason| reason.contains("the entry with this number was missing")), "{restated:#?}");
+    let name = async |vault: &TestVault| jobs::wrapper_key(vault, &wrapper_key).await["name"].clone();
+    assert_eq!(name(&vault).await, "central-2026", "the log is the only place of the name");
     vault.restart();
+    assert_eq!(name(&vault).await, "central-2026");
     assert_eq!(Caller::new(&vault, "participant1").sign(&kept).await.status, 200);
 }
 

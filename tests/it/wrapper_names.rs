@@ -55,7 +55,22 @@ async fn a_name_is_in_the_chain_and_commands_take_it() {
     vault.restart();
     assert_eq!((shown(&vault, "central-2026"), shown(&vault, "spare")), (json!(first), second["id"].clone()));
     assert_eq!(wrapper_key(&vault, &first).await["name"], "central-2026");
-    admin(&vault).post(&format!("/v1/wrapper-keys/{first}/name"), &json!({ "name": null })).await.unwrap();
+
+    // A name is in the log only. An operator who accepts a broken chain keeps the names in the newest entries that can be read.
+    admin(&vault).post(&format!("/v1/wrapper-keys/{first}/name"), &json!({ "name": "central-2027" })).await.unwrap();
+    vault.kill();
+    vault.database().execute("UPDATE meta SET store_revision = store_revision + 1", []).unwrap();
+    assert!(vault.refuses_to_serve().contains("--accept-state"));
+    vault.serve_with(&["--accept-state"]);
+    assert_eq!(shown(&vault, "central-2027"), json!(first));
     vault.restart();
+    assert_eq!((shown(&vault, "central-2027"), shown(&vault, "spare")), (json!(first), second["id"].clone()));
+    assert_eq!(shown(&vault, "central-2026"), Value::Null);
+
+    admin(&vault).post(&format!("/v1/wrapper-keys/{first}/name"), &json!({ "name": null })).await.unwrap();
+    vault.kill();
+    vault.database().execute("UPDATE meta SET store_revision = store_revision + 1", []).unwrap();
+    vault.serve_with(&["--accept-state"]);
     assert!(wrapper_key(&vault, &first).await.get("name").is_none());
+    assert_eq!(wrapper_key(&vault, second["id"].as_str().unwrap()).await["name"], "spare");
 }

@@ -13,9 +13,9 @@ use super::{
     writer::LOCK_CLASS,
 };
 use crate::{
-    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash, merkle::Frontier},
+    audit::{Entry, Source, StatePosition, leaf_hash, merkle::Frontier},
     domain::{AuditEvent, KeyId, NodeName, Operation, Principal, StateChange, Timestamp},
-    storage::{CHAIN_START, VerifiedState},
+    storage::{CHAIN_START, VerifiedState, wrapper_key_names::WrapperKeyNames},
 };
 
 /// Entries that are read or written at once.
@@ -38,6 +38,7 @@ struct Read {
     keys: BTreeMap<KeyId, (Option<NodeName>, StateChange)>,
     /// Keys with an entry that cannot be read, or whose column names another key: their state is not known.
     doubtful: BTreeSet<KeyId>,
+    names: WrapperKeyNames,
 }
 
 /// Makes the log whole, and begins a new chain and a new incarnation of the log. Reads the whole log once.
@@ -127,6 +128,9 @@ impl Read {
             self.wrong.push((sequence, leaf));
         }
         let entry = Entry::decode(bytes).ok();
+        if let Some(entry) = &entry {
+            self.names.look(entry);
+        }
         let revision = entry.as_ref().and_then(|entry| entry.state_revision);
         self.state_revision = self.state_revision.max(revision.unwrap_or(0));
         self.incarnation = self.incarnation.max(entry.as_ref().and_then(|entry| entry.incarnation).unwrap_or(1));
@@ -187,8 +191,7 @@ async fn restate(
     let frozen = number(db, "SELECT frozen::integer::bigint FROM meta", &[]).await? > 0;
     let mut wrapper_keys = Vec::new();
     for row in rows(db, &format!("SELECT {WRAPPER_KEY_COLUMNS} FROM wrapper_keys ORDER BY position"), &[]).await? {
-        let key = wrapper_key(&row)?;
-        wrapper_keys.push(WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity), name: None });
+        wrapper_keys.push(read.names.restate(wrapper_key(&row)?));
     }
     let position = StatePosition {
         frozen: Some(frozen),

@@ -13,9 +13,9 @@ use super::{
     rows::unsigned,
 };
 use crate::{
-    audit::{Entry, Source, StatePosition, WrapperKeyChange, leaf_hash},
+    audit::{Entry, Source, StatePosition, leaf_hash},
     domain::{AuditEvent, KeyId, NodeName, Operation, Principal, Timestamp},
-    storage::{CHAIN_START, VerifiedState, pending::Batch},
+    storage::{CHAIN_START, VerifiedState, pending::Batch, wrapper_key_names::WrapperKeyNames},
 };
 
 /// Reads the whole chain and compares it with the newest entry and with the columns that repeat it. 100,000 state changes take less than a
@@ -159,8 +159,8 @@ pub(super) fn next_incarnation(db: &Connection) -> Result<u64, StoreError> {
     Ok(newest.saturating_add(1))
 }
 
-/// Begins a chain, in one transaction: one entry restates the wrapper keys, the freeze and the removal of entries, and one entry each key. States of keys are those of
-/// the newest entries, whatever the index columns say. `reason` says why.
+/// Begins a chain, in one transaction: one entry restates the wrapper keys, the freeze and the removal of entries, and one entry each key. States of keys and names of
+/// wrapper keys are those of the newest entries, whatever the index columns say. `reason` says why.
 pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     let result = restate(db, source, now, reason, incarnation);
@@ -182,9 +182,8 @@ fn restate(db: &Connection, source: &Source, now: Timestamp, reason: &str, incar
     let mut batch = Batch::default();
     let event =
         || AuditEvent { reason: Some(reason.to_owned()), ..AuditEvent::new(now, Principal::system(), Operation::RestateState, "-".into()) };
-    let wrapper_keys = read::wrapper_keys(db)?.into_iter();
-    let wrapper_keys =
-        wrapper_keys.map(|key| WrapperKeyChange { id: key.id, state: key.state, identity: Some(key.identity), name: None }).collect();
+    let names = wrapper_key_names(db)?;
+    let wrapper_keys = read::wrapper_keys(db)?.into_iter().map(|key| names.restate(key)).collect();
     // A chain that begins after removals states them too. The operator accepts the log as it is.
     let removed: i64 = db.query_row("SELECT coalesce(max(sequence), 0) FROM audit_entries WHERE entry = x''", [], |row| row.get(0))?;
     let removed_through = Some(unsigned(removed)?).filter(|removed| *removed > 0);
@@ -224,6 +223,20 @@ fn newest_states(db: &Connection) -> Result<BTreeMap<KeyId, NewestState>, StoreE
     }
     keys.retain(|id, _| !doubtful.contains(id));
     Ok(keys)
+}
+
+/// The newest name of each wrapper key by the bytes of all entries. Entries that cannot be read are passed over.
+fn wrapper_key_names(db: &Connection) -> Result<WrapperKeyNames, StoreError> {
+    let mut sql =
+        db.prepare("SELECT entry FROM audit_entries WHERE instr(entry, CAST('\"wrapper_keys\":' AS BLOB)) > 0 ORDER BY sequence")?;
+    let mut rows = sql.query([])?;
+    let mut names = WrapperKeyNames::default();
+    while let Some(row) = rows.next()? {
+        if let Ok(entry) = Entry::decode(row.get_ref(0)?.as_blob().unwrap_or_default()) {
+            names.look(&entry);
+        }
+    }
+    Ok(names)
 }
 
 /// Writes the columns that repeat the chain as the chain has them: the states of wrapper keys and the freeze. Returns what was wrong.
