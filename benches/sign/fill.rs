@@ -48,6 +48,7 @@ pub(crate) fn fill(config: &Path, mode: Mode, keys: u32) -> anyhow::Result<()> {
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
             minimum_retention: MINIMUM_RETENTION,
+            tracer: None,
         })
         .await?;
         let left = Arc::new(AtomicU32::new(keys));

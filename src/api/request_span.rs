@@ -7,6 +7,7 @@ use axum::{
 };
 
 use crate::{
+    domain::Principal,
     traces::{ActiveSpan, TraceParent},
     vault::CallFields,
 };
@@ -16,13 +17,16 @@ use super::{Api, problem::Refusal};
 /// The methods that a span names (RFC 9110, section 9, and RFC 5789). Others are text of the client.
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// Begins the span of a request, if the call is traced. Its name is the method and the route, as the conventions of OpenTelemetry for HTTP want it.
-pub(super) fn begin(api: &Api, request: &Request, request_id: &str) -> Option<ActiveSpan> {
+/// Begins the span of a request of a caller, if the call is traced. Its name is the method and the route, as the conventions of OpenTelemetry for HTTP want it.
+pub(super) fn begin(api: &Api, caller: Option<&Principal>, request: &Request, request_id: &str) -> Option<ActiveSpan> {
     let tracer = api.tracer.as_ref()?;
     let parent = request.headers().get("traceparent").and_then(|header| header.to_str().ok()).and_then(TraceParent::parse);
     let (method, route) = (method(request.method()), request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
     let name = route.map_or_else(|| "HTTP".to_owned(), |route| format!("{method} {route}"));
-    let mut span = tracer.begin(parent, request_id, name)?;
+    let mut span = match caller {
+        Some(caller) => tracer.begin(caller, parent, request_id, name)?,
+        None => tracer.begin(&Principal::unauthenticated(None), parent, request_id, name)?,
+    };
     span.text("http.request.method", method);
     if let Some(route) = route {
         span.text("http.route", route.to_owned());

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     domain::{Hex, KeyId, Operation, Principal},
-    mtls::admit,
+    mtls::{RefusedClient, admit},
     traces::{self, ActiveSpan},
     vault::{CallFields, Code, Reason, RequestSlot},
 };
@@ -42,16 +42,17 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     let began = Instant::now();
     let id = request_id(&api);
     let version = request.version();
-    let mut span = request_span::begin(&api, &request, &id);
+    let admission = admit(&api.trust, &request);
+    let principal = admission.as_ref().ok().cloned();
+    let mut span = request_span::begin(&api, principal.as_ref(), &request, &id);
     let matched = request.extensions().get::<MatchedPath>();
     let traceparent = request.headers().get("traceparent").cloned();
     let operation = matched.and_then(|path| api.operations.of(request.method(), path.as_str()));
     // Labels from closed sets: operations of the route table, and classes of status.
     let name = operation.map_or("none", |operation| operation.as_str());
     let call = CallFields::new(Arc::clone(&id), name, key_in(request.uri().path()));
-    let mut principal = None;
-    let admitted = AssertUnwindSafe(admitted(&api, &id, operation, request, next, &mut principal)).catch_unwind();
-    let traced = traces::scope(span.as_ref().and_then(ActiveSpan::link), Arc::clone(&call).scope(admitted));
+    let answer = AssertUnwindSafe(answer(&api, &id, operation, request, next, admission)).catch_unwind();
+    let traced = traces::scope(span.as_ref().and_then(ActiveSpan::link), Arc::clone(&call).scope(answer));
     let mut response = traced.await.unwrap_or_else(on_panic);
     Anonymous::name(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -98,19 +99,18 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
 /// The class of 5xx.
 const FAILED: usize = 2;
 
-/// Refuses a client that is not admitted, and lets others go on. `principal` is who it is, as soon as that is known.
-async fn admitted(
+/// Refuses a client that is not admitted, and lets others go on.
+async fn answer(
     api: &Arc<Api>,
     id: &Arc<str>,
     operation: Option<Operation>,
     request: Request,
     next: Next,
-    principal: &mut Option<Principal>,
+    admission: Result<Principal, RefusedClient>,
 ) -> Response {
-    match admit(&api.trust, &request) {
-        Ok(admitted) => {
-            *principal = Some(admitted.clone());
-            let start = CallStart { request_id: Arc::clone(id), principal: admitted, slot: None };
+    match admission {
+        Ok(principal) => {
+            let start = CallStart { request_id: Arc::clone(id), principal, slot: None };
             place::take_place(api, start, operation.unwrap_or(Operation::NoSuchCall), request, next).await
         }
         Err(refused) => {

@@ -125,6 +125,7 @@ async fn verify(config: Config, file: PathBuf, copied: PathBuf, report: SharedRe
         checkpoint_sinks: Vec::new(),
         sinks: Sinks::default(),
         minimum_retention: MINIMUM_RETENTION,
+        tracer: None,
     })
     .await?;
     let rows = store.key_rows().await.map_err(anyhow::Error::from)?;

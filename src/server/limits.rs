@@ -9,6 +9,7 @@ use crate::{
     crypto::canton::MAX_PASSWORD,
     domain::WorkKind,
     mtls::{CONNECTION_WINDOW, ConnectionLimits, HEADER_BUFFER, HEADERS, OPS_STREAMS, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER},
+    traces::CALLER_SHARE,
     vault::{
         BODIES, BODIES_TOTAL, CONCURRENT_INCIDENT, Code, DERIVATIONS, EXPORT_TIME, EXPORTS, EXPORTS_TOTAL, LONG_ANSWERS,
         LONG_ANSWERS_TOTAL, LimitsConfig, MAX_TRANSACTIONS, PATIENCE, REPEATED_FREEZES_PER_MINUTE, RESERVED_REQUESTS, SMALL_BODY,
@@ -228,6 +229,14 @@ pub const LIMITS: &[Limit] = &[
         |l, _| format!("{} a second", l.refusals_per_second),
         Some("[limits] refusals_per_second"),
         Beyond::Other("one entry counts the others"),
+    ),
+    limit(
+        "spans",
+        "spans that wait for the collector of `[traces]`; background work of the vault counts as one principal",
+        Scope::Principal,
+        |_, _| format!("1/{CALLER_SHARE} of `[traces] queue`"),
+        None,
+        Beyond::Other("the span is dropped and counted; the call goes on"),
     ),
     limit(
         "connections",

@@ -251,7 +251,8 @@ pub const METRICS: &[Metric] = &[
         "keyvault_trace_spans_total",
         &[("outcome", LabelValues::These(crate::traces::OUTCOMES))],
         "Spans of traced calls: the collector of `[traces]` took them (`exported`), could not be reached or refused the request (`failed`), refused \
-         the spans (`rejected`), or they found the queue full (`queue_full`). Spans that it did not take are lost.",
+         the spans (`rejected`), or they found the queue full (`queue_full`) or the share of their caller used up (`share_used`). Spans that it did not \
+         take are lost.",
     ),
     counter("process_cpu_seconds_total", &[], "Whole seconds of CPU time that the process used."),
     gauge("process_resident_memory_bytes", &[], "Memory of the process that is in RAM."),

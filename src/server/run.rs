@@ -127,6 +127,7 @@ impl Server {
         let newest_entry_at = newest_entry_at(store.as_ref()).await;
         // A start that ends here leaves no entry.
         let (api, ops) = (listen(config.listen.api)?, listen(config.listen.ops)?);
+        let (tracer, exporter) = tracing.unzip();
         let vault = Vault::start(VaultConfig {
             id: config.vault.id.clone(),
             instance: config.vault.instance().to_owned(),
@@ -142,6 +143,7 @@ impl Server {
             checkpoint_sinks: mark.into_iter().map(|mark| mark as _).chain(witnesses.clone().map(|witnesses| witnesses as _)).collect(),
             sinks: open_sinks(&config),
             minimum_retention: config.audit.minimum_retention,
+            tracer: tracer.clone(),
         })
         .await
         .map_err(anyhow::Error::from)?;
@@ -154,7 +156,6 @@ impl Server {
         checks::enforce(checks::of_store(&providers, &found, clock()()))?;
         tracing::info!(api = %api.local_addr()?, ops = %ops.local_addr()?, "listening");
         let (stop, tasks, service_manager) = (CancellationToken::new(), TaskTracker::new(), ServiceManager::from_environment());
-        let (tracer, exporter) = tracing.unzip();
         let server = Self { vault, store, stop, tasks, exporter, service_manager, terminate, interrupt };
         let limits = (config.connections, may_freeze(policy));
         if let Some(witnesses) = witnesses {

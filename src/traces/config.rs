@@ -18,10 +18,11 @@ pub struct TracesConfig {
     pub ca: Option<PathBuf>,
     /// A file with request headers, one `name: value` on each line, such as an `Authorization`. It is read for every request. Default: none.
     pub headers_file: Option<PathBuf>,
-    /// The share of the calls without a caller's decision that are traced, 0 to 1. Default 1.
+    /// The share of the calls without a caller's decision, and of background work, that is traced, 0 to 1. Default 1.
     #[serde(default = "sample_ratio")]
     pub sample_ratio: f64,
-    /// How many spans wait in memory for the collector. Further ones are dropped and counted. 16 to 100000; default 1024.
+    /// How many spans wait in memory for the collector, a quarter of them at most of one caller. Further ones are dropped and counted. 16 to 100000;
+    /// default 1024.
     #[serde(default = "queue")]
     pub queue: usize,
     /// How long one request to the collector may take. 100 ms to 1 min; default `10s`.

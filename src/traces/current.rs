@@ -1,6 +1,11 @@
 //! The span that the running task is in. What runs below finds it here, so that no function passes it on.
 
-use super::span::{ActiveSpan, Link, SpanKind};
+use std::sync::Arc;
+
+use super::{
+    Tracer,
+    span::{ActiveSpan, Link, SpanKind},
+};
 
 tokio::task_local! {
     static CURRENT: Option<Link>;
@@ -29,6 +34,21 @@ pub async fn in_span<F: Future + Unpin>(
     let Some(mut span) = current().and_then(|parent| ActiveSpan::inside(&parent, name, kind)) else { return part.await };
     let output = CURRENT.scope(span.link(), part).await;
     describe(&mut span, &output);
+    output
+}
+
+/// Runs work of the vault itself in a trace of its own, and describes its span by the result. If the work is not traced, it runs outside of any span.
+pub async fn in_trace<F: Future + Unpin>(
+    tracer: Option<&Arc<Tracer>>,
+    name: &'static str,
+    work: F,
+    describe: impl FnOnce(&mut ActiveSpan, &F::Output),
+) -> F::Output {
+    let mut span = tracer.and_then(|tracer| tracer.begin_work(name));
+    let output = CURRENT.scope(span.as_ref().and_then(ActiveSpan::link), work).await;
+    if let Some(span) = &mut span {
+        describe(span, &output);
+    }
     output
 }
 

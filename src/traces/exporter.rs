@@ -3,16 +3,14 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tokio::{
-    sync::mpsc::Receiver,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Tracer, TracesConfig,
     otlp::{self, TraceSource},
     span::Span,
+    tracer::SpanQueue,
 };
 use crate::{
     client::{ClientError, PostTarget, connector::Connection},
@@ -22,8 +20,8 @@ use crate::{
 };
 
 /// What becomes of spans, for the metric: the collector took them; it could not be reached or refused the request; it refused the spans; they found
-/// the queue full.
-pub const OUTCOMES: &[&str] = &["exported", "failed", "rejected", "queue_full"];
+/// the queue full; their caller's share of the queue was used up.
+pub const OUTCOMES: &[&str] = &["exported", "failed", "rejected", "queue_full", "share_used"];
 
 /// The most spans of one request.
 const BATCH: usize = 256;
@@ -34,7 +32,7 @@ const QUIET: Duration = Duration::from_mins(1);
 
 /// The exporter, before it runs.
 pub struct Exporter {
-    spans: Receiver<Box<Span>>,
+    spans: SpanQueue,
     target: Option<PostTarget>,
     config: TracesConfig,
     source: TraceSource,
@@ -85,7 +83,7 @@ impl Exporter {
         loop {
             let mut batch = Vec::new();
             let count = tokio::select! {
-                count = self.spans.recv_many(&mut batch, BATCH) => count,
+                count = self.spans.take(&mut batch, BATCH) => count,
                 () = stop.cancelled(), if !self.spans.is_closed() => {
                     self.spans.close();
                     continue;
@@ -138,8 +136,8 @@ impl Exporter {
 
 /// Returns when the batch is full, or no more spans can come.
 #[expect(clippy::vec_box, reason = "the queue has boxes, and a batch takes them as they are")]
-async fn fill(spans: &mut Receiver<Box<Span>>, batch: &mut Vec<Box<Span>>) {
-    while batch.len() < BATCH && spans.recv_many(batch, BATCH - batch.len()).await > 0 {}
+async fn fill(spans: &mut SpanQueue, batch: &mut Vec<Box<Span>>) {
+    while batch.len() < BATCH && spans.take(batch, BATCH - batch.len()).await > 0 {}
 }
 
 /// Reads the file of the CAs.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::tracer::Tracer;
+use super::{share::Share, tracer::Tracer};
 use crate::domain::Timestamp;
 
 /// The id of a trace.
@@ -46,44 +46,46 @@ pub(super) struct Span {
     pub(super) failed: bool,
 }
 
+/// What all spans of a trace have in common.
+#[derive(Clone)]
+pub(super) struct Trace {
+    pub(super) tracer: Arc<Tracer>,
+    pub(super) id: TraceId,
+    /// Of the caller.
+    pub(super) share: Share,
+}
+
 /// The place of a span in its trace, to which further spans are attached.
 #[derive(Clone)]
 pub struct Link {
-    pub(super) tracer: Arc<Tracer>,
-    pub(super) trace_id: TraceId,
-    pub(super) id: SpanId,
+    trace: Trace,
+    id: SpanId,
 }
 
 /// A span in progress.
 pub struct ActiveSpan {
-    tracer: Arc<Tracer>,
+    trace: Trace,
     /// `None` after its end.
     span: Option<Box<Span>>,
 }
 
 impl ActiveSpan {
     /// A span that begins now. `None` if there is no randomness for its id.
-    pub(super) fn begin(
-        tracer: &Arc<Tracer>,
-        trace_id: TraceId,
-        parent: Option<SpanId>,
-        name: Cow<'static, str>,
-        kind: SpanKind,
-    ) -> Option<Self> {
-        let (id, now) = (tracer.new_span_id()?, tracer.now());
+    pub(super) fn begin(trace: Trace, parent: Option<SpanId>, name: Cow<'static, str>, kind: SpanKind) -> Option<Self> {
+        let (trace_id, id, now) = (trace.id, trace.tracer.new_span_id()?, trace.tracer.now());
         let span = Span { trace_id, id, parent, name, kind, began: now, ended: now, attributes: Vec::new(), failed: false };
-        Some(Self { tracer: Arc::clone(tracer), span: Some(Box::new(span)) })
+        Some(Self { trace, span: Some(Box::new(span)) })
     }
 
     /// A span inside of another one. As [`Self::begin`].
     pub(super) fn inside(parent: &Link, name: &'static str, kind: SpanKind) -> Option<Self> {
-        Self::begin(&parent.tracer, parent.trace_id, Some(parent.id), name.into(), kind)
+        Self::begin(parent.trace.clone(), Some(parent.id), name.into(), kind)
     }
 
     /// Its place in the trace.
     pub fn link(&self) -> Option<Link> {
         let span = self.span.as_ref()?;
-        Some(Link { tracer: Arc::clone(&self.tracer), trace_id: span.trace_id, id: span.id })
+        Some(Link { trace: self.trace.clone(), id: span.id })
     }
 
     /// Adds a text: a word of this program or an id, never text of a client.
@@ -119,8 +121,9 @@ impl ActiveSpan {
 impl Drop for ActiveSpan {
     fn drop(&mut self) {
         if let Some(mut span) = self.span.take() {
-            span.ended = self.tracer.now().max(span.began);
-            self.tracer.ended(span);
+            let Trace { tracer, share, .. } = &self.trace;
+            span.ended = tracer.now().max(span.began);
+            tracer.ended(span, share);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     kms::Providers,
     sinks::{EntrySink, SinkOptions},
     storage::KeyStore,
+    traces::Tracer,
 };
 
 use super::{
@@ -63,6 +64,8 @@ pub struct VaultConfig {
     pub sinks: Sinks,
     /// `[audit] minimum_retention`: how long entries are kept in any case.
     pub minimum_retention: Duration,
+    /// `[traces]`, for background work.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// The sinks of the audit log.
@@ -95,10 +98,11 @@ impl Vault {
             checkpoint_sinks,
             sinks,
             minimum_retention,
+            tracer,
         } = config;
         let (frozen, hash_key) = (store.state().await?.frozen, store.idempotency_hash_key().await?);
         let kms_calls = Arc::clone(providers.calls());
-        let env = Arc::new(Environment { vault_id: id, store, clock, random, kms_calls });
+        let env = Arc::new(Environment { vault_id: id, store, clock, random, kms_calls, tracer });
         let Sinks { open: sinks, wait } = sinks;
         let states = sinks.iter().map(|(options, _)| (options.name.clone(), is_required(options)));
         let states = Arc::new(SinkStates::new(states, wait));

@@ -71,6 +71,7 @@ impl Timed {
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
             minimum_retention: MINIMUM_RETENTION,
+            tracer: None,
         })
         .await
         .unwrap();

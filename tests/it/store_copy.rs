@@ -202,6 +202,7 @@ async fn vault_over(store: Arc<PostgresStore>, folder: &Path) -> Arc<Vault> {
         checkpoint_sinks: Vec::new(),
         sinks: Sinks::default(),
         minimum_retention: MINIMUM_RETENTION,
+        tracer: None,
     })
     .await
     .unwrap()

@@ -150,7 +150,7 @@ async fn make_checkpoints(vault: Arc<Vault>, interval: Duration, stop: Cancellat
     while next_tick(&mut ticks, &stop).await {
         tokio::select! {
             () = stop.cancelled() => {}
-            made = vault.make_checkpoint(true) => match made {
+            made = vault.env.traced("make checkpoint", Box::pin(vault.make_checkpoint(true)), |_| {}) => match made {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "a checkpoint of the audit log could not be made; the vault retries"),
             }

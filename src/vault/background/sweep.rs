@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Job, JobError, JobId, KeyId, WrapperKey, WrapperState},
-    storage::{KeyRequirement, Lease, PageRequest, StoreState},
+    storage::{KeyRequirement, Lease, PageRequest, Positioned, StoreState},
+    traces::{ActiveSpan, SpanKind, in_span, in_trace},
 };
 
 use super::Background;
@@ -70,11 +71,39 @@ pub(super) enum SweepTask<'a> {
     FillStandby(&'a WrapperKey),
 }
 
+/// Where a sweep is.
+#[derive(Default)]
+struct Progress {
+    /// The position after which it continues.
+    after: u64,
+    consecutive_failures: usize,
+    result: SweepResult,
+}
+
 impl SweepTask<'_> {
     const fn requirement(self) -> KeyRequirement {
         match self {
             Self::Rotate(_, to) | Self::FillStandby(to) => KeyRequirement::WrapUnder(to.id),
             Self::Reseal(job) => KeyRequirement::SealedSince(job.started_at),
+        }
+    }
+
+    /// The name of the spans of its work.
+    const fn span_name(self) -> &'static str {
+        match self {
+            Self::Rotate(..) => "run rotation",
+            Self::Reseal(_) => "run reseal",
+            Self::FillStandby(_) => "fill standby",
+        }
+    }
+
+    /// Says in a span which job or wrapper key the work is for.
+    fn describe(self, span: &mut ActiveSpan) {
+        if let Some(job) = self.job() {
+            span.text("keyvault.job_id", job.to_string());
+        }
+        if let Self::Rotate(_, key) | Self::FillStandby(key) = self {
+            span.text("keyvault.wrapper_key", key.id.to_string());
         }
     }
 
@@ -89,45 +118,66 @@ impl SweepTask<'_> {
 impl Background {
     /// Processes the keys that do not meet the requirement of the task yet, from where the last sweep ended early.
     pub(super) async fn sweep(&self, task: SweepTask<'_>, history: &mut SweepHistory, stop: &CancellationToken) -> SweepResult {
-        let mut after = std::mem::take(&mut history.after);
-        let (mut result, mut consecutive_failures) = (SweepResult { complete: after == 0, ..SweepResult::default() }, 0);
+        let after = std::mem::take(&mut history.after);
+        let mut progress = Progress { after, ..Progress::default() };
+        progress.result.complete = after == 0;
         loop {
-            let keys = match self.env.store.keys_missing(task.requirement(), PageRequest { after, limit: PAGE_SIZE }).await {
+            let page = PageRequest { after: progress.after, limit: PAGE_SIZE };
+            let keys = match self.env.store.keys_missing(task.requirement(), page).await {
                 Ok(keys) => keys,
                 Err(error) => {
                     tracing::warn!(%error, "the remaining keys of a sweep could not be read");
-                    result.retryable += 1;
-                    result.complete = false;
-                    return result;
+                    progress.result.retryable += 1;
+                    progress.result.complete = false;
+                    return progress.result;
                 }
             };
             if keys.is_empty() {
-                return result;
+                return progress.result;
             }
-            // A key whose processing began is completed: only the start of further keys is cancelled.
-            let ended = AtomicBool::new(false);
-            let mut outcomes = stream::iter(keys)
-                .take_while(|_| ready(!ended.load(Ordering::Relaxed)))
-                .map(|found| async move { (found.position, found.item, self.process_key(task, found.item, stop).await) })
-                .buffer_unordered(self.rate_limit.concurrency());
-            while let Some((position, key, outcome)) = outcomes.next().await {
-                after = after.max(position);
-                let Some(outcome) = outcome else {
-                    ended.store(true, Ordering::Relaxed);
-                    continue;
-                };
-                consecutive_failures = if outcome.as_ref().is_err_and(VaultError::retry_can_cure) { consecutive_failures + 1 } else { 0 };
-                self.record_outcome(&mut result, task.job(), key, outcome);
-                if consecutive_failures >= MAX_CONSECUTIVE_FAILURES {
-                    ended.store(true, Ordering::Relaxed);
-                }
-            }
-            drop(outcomes);
-            if ended.into_inner() {
-                (history.after, result.complete) = (after, false);
-                return result;
+            let number = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+            // A trace of all keys could have millions of spans.
+            let work = Box::pin(self.process_page(task, keys, &mut progress, stop));
+            let ended = in_trace(self.env.tracer.as_ref(), task.span_name(), work, |span, _| {
+                task.describe(span);
+                span.number("keyvault.keys", number);
+            });
+            if ended.await {
+                (history.after, progress.result.complete) = (progress.after, false);
+                return progress.result;
             }
         }
+    }
+
+    /// Processes the keys of a page. Whether the sweep ends early. A key whose processing began is completed: only the start of further keys is
+    /// cancelled.
+    async fn process_page(
+        &self,
+        task: SweepTask<'_>,
+        keys: Vec<Positioned<KeyId>>,
+        progress: &mut Progress,
+        stop: &CancellationToken,
+    ) -> bool {
+        let ended = AtomicBool::new(false);
+        let mut outcomes = stream::iter(keys)
+            .take_while(|_| ready(!ended.load(Ordering::Relaxed)))
+            .map(|found| async move { (found.position, found.item, self.process_key(task, found.item, stop).await) })
+            .buffer_unordered(self.rate_limit.concurrency());
+        while let Some((position, key, outcome)) = outcomes.next().await {
+            progress.after = progress.after.max(position);
+            let Some(outcome) = outcome else {
+                ended.store(true, Ordering::Relaxed);
+                continue;
+            };
+            let can_pass = outcome.as_ref().is_err_and(VaultError::retry_can_cure);
+            progress.consecutive_failures = if can_pass { progress.consecutive_failures + 1 } else { 0 };
+            self.record_outcome(&mut progress.result, task.job(), key, outcome);
+            if progress.consecutive_failures >= MAX_CONSECUTIVE_FAILURES {
+                ended.store(true, Ordering::Relaxed);
+            }
+        }
+        drop(outcomes);
+        ended.into_inner()
     }
 
     /// Processes one key within the rate limit. `None` if the task was cancelled meanwhile.
@@ -142,7 +192,14 @@ impl Background {
                 SweepTask::Reseal(job) => self.key_lifecycle.reseal_for_job(key, job).await,
             }
         };
-        Some(self.env.kms_calls.operation_of(task.job(), Box::pin(work)).await)
+        let work = Box::pin(self.env.kms_calls.operation_of(task.job(), work));
+        let traced = in_span("process key", SpanKind::Internal, work, |span, done| {
+            span.text("keyvault.key_id", key.to_string());
+            if let Err(error) = done {
+                span.failed(error.code().as_str());
+            }
+        });
+        Some(traced.await)
     }
 
     /// Whether the task is still to be done. It is checked before every key, so that an abort or a freeze takes effect at once.

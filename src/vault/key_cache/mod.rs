@@ -120,8 +120,9 @@ impl KeyCache {
         let Some(attempt) = self.refresh.begin(id, self.entries.refresh_backoff()) else { return };
         let cache = Arc::clone(self);
         tokio::spawn(async move {
-            // No call waits for it, so that its KMS calls are loose.
-            match cache.env.kms_calls.operation(Box::pin(cache.load(id))).await {
+            // No call waits for it, so that its KMS calls are loose, and its spans are a trace of their own.
+            let load = Box::pin(cache.env.kms_calls.operation(cache.load(id)));
+            match cache.env.traced("refresh key", load, |span| span.text("keyvault.key_id", id.to_string())).await {
                 Ok(key) => {
                     cache.entries.replace(key).await;
                     attempt.succeeded();

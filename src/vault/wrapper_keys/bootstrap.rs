@@ -8,10 +8,11 @@ use crate::{
     domain::{Operation, WrapperKey, WrapperState},
     kms::{Providers, WrapperError},
     storage::Change,
+    traces::in_trace,
 };
 
 use super::WrapperKeys;
-use crate::vault::VaultError;
+use crate::vault::{Code, VaultError};
 
 impl WrapperKeys {
     /// Registers the wrapper key of `[wrapper]` in the configuration, if the store has no active one. A store that has one ignores the
@@ -40,11 +41,11 @@ impl WrapperKeys {
         }
         let config = self.providers.config();
         let mut event = self.gate.system_event(Operation::BootstrapWrapperKey);
-        let verified = async {
+        let verified = Box::pin(async {
             let found = self.providers.resolve(config.provider, &config.reference, &[]).await?;
             self.verify_new(config.provider, found).await
-        };
-        let verified = verified.await;
+        });
+        let verified = self.env.traced("register first wrapper key", verified, |_| {}).await;
         if let Err(VaultError::Wrapper(error)) = &verified {
             self.health.record_bootstrap_fault(error);
         }
@@ -68,7 +69,13 @@ impl WrapperKeys {
         };
         let in_use = || keys.iter().filter(|key| key.state != WrapperState::Retired);
         let probes = in_use().filter(|key| self.health.needs_probe(key.id)).map(async |key| {
-            let result = self.probe(key).await;
+            let probe = in_trace(self.env.tracer.as_ref(), "probe wrapper key", Box::pin(self.probe(key)), |span, opened| {
+                span.text("keyvault.wrapper_key", key.id.to_string());
+                if let Err(error) = opened {
+                    span.failed(Code::of_wrapper(error.reason()).as_str());
+                }
+            });
+            let result = probe.await;
             self.health.record_canary(key.id, &result);
         });
         join_all(probes).await;

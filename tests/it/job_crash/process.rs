@@ -130,6 +130,7 @@ impl VaultProcess {
             checkpoint_sinks: Vec::new(),
             sinks: Sinks::default(),
             minimum_retention: MINIMUM_RETENTION,
+            tracer: None,
         };
         let vault = runtime.block_on(Vault::start(parts)).unwrap();
         runtime.block_on(async { background::run(&vault, Duration::from_hours(24), &TaskTracker::new(), &CancellationToken::new()) });
