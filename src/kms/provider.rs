@@ -14,6 +14,8 @@ use super::{
     allowlist::Allowlist,
     resilience::{CallRateLimit, Circuits, DenialCache, RegionalWrapper, ResilientWrapper},
 };
+#[cfg(any(feature = "openbao-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
+use super::{Denial, call_error::CallError};
 
 /// One kind of KMS.
 #[async_trait]
@@ -116,6 +118,18 @@ impl Settings {
 /// The error of a request that cannot be fulfilled.
 pub(super) fn unfit(reference: &str, what: &str) -> WrapperError {
     WrapperError::Unfit { reference: reference.to_owned(), what: what.to_owned() }
+}
+
+/// Refuses a key that cannot be registered: it is of another kind, or the KMS does not permit its use now.
+///
+/// # Errors
+/// `Unfit` or `Denied`.
+#[cfg(any(feature = "openbao-transit", feature = "gcp-kms", feature = "azure-key-vault"))]
+pub(super) fn check_registrable(reference: &str, unfit: Option<String>, refusal: Option<Denial>) -> Result<(), WrapperError> {
+    if let Some(what) = unfit {
+        return Err(WrapperError::Unfit { reference: reference.to_owned(), what });
+    }
+    refusal.map_or(Ok(()), |denial| Err(CallError::Denied(denial).about(reference)))
 }
 
 /// The error of a configuration, a file or a registered key that cannot be used.

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::kms::{CredentialFault, Denial, Outage, call_error::CallError, http::HttpResponse};
+use crate::kms::{CredentialFault, Denial, Outage, call_error::CallError, http::HttpResponse, oauth};
 
 /// An unsuccessful answer, before the caller explains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +20,27 @@ pub(super) enum Refusal {
     Other(CallError),
 }
 
-impl Refusal {
-    /// The meaning, if the call has no better one.
-    pub(super) fn unexpected(self) -> CallError {
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl oauth::Refusal for Refusal {
+    fn unexpected(self) -> CallError {
         match self {
             Self::Other(error) => error,
             Self::Disabled => CallError::Denied(Denial::Disabled),
             Self::NotFound => CallError::Denied(Denial::NotFound),
             Self::Unauthorized => CallError::Denied(Denial::Credentials(CredentialFault::AccessTokenRefused)),
             Self::BadParameter => CallError::Misconfigured("Azure Key Vault refuses the request (BadParameter)".to_owned()),
+        }
+    }
+
+    fn map_known(self, change: impl FnOnce(CallError) -> CallError) -> Self {
+        match self {
+            Self::Other(error) => Self::Other(change(error)),
+            other => other,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | `provider` | Only allowed keys are resolved, connected and created. |
 //! | `vault_key` | Wrapping and unwrapping with a key, bound to the encryption context. |
 //! | `wrap_format` | The bytes of a wrap, and how an RSA key binds the context. |
-//! | `api` | Requests with an access token, and the meaning of their errors. |
+//! | `api` | The calls, and their ids. |
 //! | `credentials` | Access tokens: by a federated token, a client secret, or the managed identity of the machine. |
 //! | `key_info`, `posture` | What Azure says of a key, whether it may be used, and how it is assessed. |
 //! | `error` | Each response is a denial, an outage or a fault of the configuration. |

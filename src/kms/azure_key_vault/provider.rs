@@ -109,7 +109,7 @@ impl Provider for AzureProvider {
         let made = vault.api.post("KeyCreate", &format!("keys/{}/create", key.name), &body).await;
         match made.map_err(|failed| failed.needing("keys/create")) {
             Ok(_) => self.resolve(&key.reference(), &[]).await,
-            Err(failed) => Err(failed.why.unexpected().about_request(&key.reference(), failed.request_id)),
+            Err(failed) => Err(failed.about(&key.reference())),
         }
     }
 
@@ -144,7 +144,7 @@ impl AzureProvider {
             let (calls, random) = (Arc::clone(&settings.calls), Arc::clone(&settings.random));
             Some(Vault {
                 host: checked.host,
-                api: Arc::new(AzureVault { server, tokens, calls, random }),
+                api: Arc::new(AzureVault::new(server, tokens, calls, random)),
                 circuit_breaker: Arc::new(CircuitBreaker::new(limits.breaker_failures)),
                 rate_limit: Arc::new(CallRateLimit::bounded(limits.max_concurrency, limits.rate_limit)),
                 region: format!("azure-key-vault-{number}").into(),

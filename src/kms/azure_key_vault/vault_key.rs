@@ -19,8 +19,9 @@ use crate::{
     crypto::SecretBytes,
     domain::{EncryptionContext, Hex, PostureLine, VaultId},
     kms::{
-        Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError,
+        Denial, Description, Unwrapped, Wrapped, Wrapper, WrapperError,
         call_error::{CallError, UNUSABLE_ANSWER},
+        provider::check_registrable,
     },
 };
 
@@ -63,26 +64,24 @@ struct OperationResult<'a> {
 impl Wrapper for VaultKey {
     /// Reads the key first, to know its current version and its kind.
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        self.try_wrap(data_key, context).await.map_err(|failed| self.error(failed))
+        self.try_wrap(data_key, context).await.map_err(|failed| failed.about(&self.reference))
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        self.try_unwrap(wrapped, context).await.map_err(|failed| self.error(failed))
+        self.try_unwrap(wrapped, context).await.map_err(|failed| failed.about(&self.reference))
     }
 
     async fn describe(&self) -> Result<Description, WrapperError> {
-        let key_info = self.look().await.map_err(|failed| self.error(failed))?;
+        let key_info = self.look().await.map_err(|failed| failed.about(&self.reference))?;
         if !self.registered {
-            let unfit = |what| WrapperError::Unfit { reference: self.reference.clone(), what };
-            key_info.unfit(&self.key).map_or(Ok(()), |what| Err(unfit(what)))?;
-            key_info.refusal().map_or(Ok(()), |denial| Err(CallError::Denied(denial).about(&self.reference)))?;
+            check_registrable(&self.reference, key_info.unfit(&self.key), key_info.refusal())?;
         }
         let (identity, reference) = (self.key.to_string(), self.key.reference());
         Ok(Description { identity, reference, regions: Vec::new(), usable: key_info.refusal().is_none() })
     }
 
     async fn posture(&self, _: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
-        self.look().await.map(|key_info| key_info.posture(&self.key)).map_err(|failed| self.error(failed))
+        self.look().await.map(|key_info| key_info.posture(&self.key)).map_err(|failed| failed.about(&self.reference))
     }
 }
 
@@ -121,7 +120,7 @@ impl VaultKey {
         if Wrap::parse(&bytes).as_ref() != Some(&wrap) {
             return Err(answer.unusable());
         }
-        Ok(Wrapped { bytes, receipt: receipt(answer) })
+        Ok(Wrapped { bytes, receipt: answer.receipt() })
     }
 
     async fn try_unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, Failed> {
@@ -152,7 +151,7 @@ impl VaultKey {
             Wrap::Rsa { .. } => without_digest(&opened, &version, context),
         };
         match data_key {
-            Some(data_key) => Ok(Unwrapped { data_key, receipt: receipt(answer) }),
+            Some(data_key) => Ok(Unwrapped { data_key, receipt: answer.receipt() }),
             None => Err(Failed { why: Refusal::Other(CallError::Invalid), request_id: Some(answer.request_id) }),
         }
     }
@@ -189,10 +188,6 @@ impl VaultKey {
     fn path(&self, version: &Version, operation: &str) -> String {
         format!("keys/{}/{}/{operation}", self.key.name, Hex(version))
     }
-
-    fn error(&self, Failed { why, request_id }: Failed) -> WrapperError {
-        why.unexpected().about_request(&self.reference, request_id)
-    }
 }
 
 fn aad(context: &EncryptionContext) -> String {
@@ -205,10 +200,6 @@ fn text(bytes: &[u8]) -> String {
 
 fn decoded(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
-}
-
-fn receipt(answer: Answered) -> KmsReceipt {
-    KmsReceipt { region: None, request_id: Some(answer.request_id) }
 }
 
 const GCM: &str = "A256GCM";

@@ -25,8 +25,9 @@ use crate::{
     crypto::SecretBytes,
     domain::{EncryptionContext, KmsRotation, PostureLine, VaultId},
     kms::{
-        Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError,
+        Denial, Description, Unwrapped, Wrapped, Wrapper, WrapperError,
         call_error::{CallError, UNUSABLE_ANSWER},
+        provider::check_registrable,
     },
 };
 
@@ -86,30 +87,28 @@ struct Decrypted<'a> {
 impl Wrapper for CryptoKey {
     /// Reads the key first, to know its primary version and that its purpose binds the context.
     async fn wrap(&self, data_key: &SecretBytes, context: &EncryptionContext) -> Result<Wrapped, WrapperError> {
-        self.try_wrap(data_key, context).await.map_err(|failed| self.error(failed))
+        self.try_wrap(data_key, context).await.map_err(|failed| failed.about(&self.reference))
     }
 
     async fn unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, WrapperError> {
-        self.try_unwrap(wrapped, context).await.map_err(|failed| self.error(failed))
+        self.try_unwrap(wrapped, context).await.map_err(|failed| failed.about(&self.reference))
     }
 
     async fn describe(&self) -> Result<Description, WrapperError> {
-        let key_info = self.look().await.map_err(|failed| self.error(failed))?;
+        let key_info = self.look().await.map_err(|failed| failed.about(&self.reference))?;
         if !self.registered {
-            let unfit = |what| WrapperError::Unfit { reference: self.reference.clone(), what };
-            key_info.unfit(&self.key).map_or(Ok(()), |what| Err(unfit(what)))?;
-            key_info.refusal().map_or(Ok(()), |denial| Err(CallError::Denied(denial).about(&self.reference)))?;
+            check_registrable(&self.reference, key_info.unfit(&self.key), key_info.refusal())?;
         }
         let (identity, reference) = (self.key.to_string(), self.key.reference());
         Ok(Description { identity, reference, regions: Vec::new(), usable: key_info.refusal().is_none() })
     }
 
     async fn rotation(&self) -> Result<Option<KmsRotation>, WrapperError> {
-        self.look().await.map(|key_info| Some(key_info.rotation(&self.key))).map_err(|failed| self.error(failed))
+        self.look().await.map(|key_info| Some(key_info.rotation(&self.key))).map_err(|failed| failed.about(&self.reference))
     }
 
     async fn posture(&self, _: &VaultId) -> Result<Vec<PostureLine>, WrapperError> {
-        self.look().await.map(|key_info| key_info.posture(&self.key)).map_err(|failed| self.error(failed))
+        self.look().await.map(|key_info| key_info.posture(&self.key)).map_err(|failed| failed.about(&self.reference))
     }
 }
 
@@ -130,14 +129,14 @@ impl CryptoKey {
         };
         let name = self.key.version(version);
         let answer = self.api.post("Encrypt", &name, ":encrypt", &body).await;
-        let answer = answer.map_err(|failed| needing(failed, "cloudkms.cryptoKeyVersions.useToEncrypt"))?;
+        let answer = answer.map_err(|failed| failed.needing("cloudkms.cryptoKeyVersions.useToEncrypt"))?;
         let encrypted: Encrypted = answer.read()?;
         let verified = encrypted.verified_plaintext_crc32c && encrypted.verified_additional_authenticated_data_crc32c;
         let ciphertext = STANDARD.decode(&encrypted.ciphertext).map_err(|_| answer.unusable())?;
         if !verified || encrypted.name != name || crc32c(&ciphertext) != encrypted.ciphertext_crc32c {
             return Err(damaged(&answer, "encrypt"));
         }
-        Ok(Wrapped { bytes: sealed(version, &ciphertext), receipt: receipt(answer) })
+        Ok(Wrapped { bytes: sealed(version, &ciphertext), receipt: answer.receipt() })
     }
 
     async fn try_unwrap(&self, wrapped: &[u8], context: &EncryptionContext) -> Result<Unwrapped, Failed> {
@@ -145,13 +144,11 @@ impl CryptoKey {
         match self.decrypt(version, ciphertext, context).await {
             // A request that was damaged on its way is refused so too. A wrap is called invalid only if a second request is refused.
             Err(Failed { why: Refusal::InvalidArgument, .. }) => match self.decrypt(version, ciphertext, context).await {
-                Err(Failed { why: Refusal::InvalidArgument, request_id }) => {
-                    Err(Failed { why: Refusal::Other(CallError::Invalid), request_id })
-                }
+                Err(failed @ Failed { why: Refusal::InvalidArgument, .. }) => Err(failed.meaning(CallError::Invalid)),
                 answer => answer,
             },
-            Err(Failed { why: Refusal::FailedPrecondition, request_id }) => {
-                Err(Failed { why: Refusal::Other(CallError::Denied(self.why_not(version).await)), request_id })
+            Err(failed @ Failed { why: Refusal::FailedPrecondition, .. }) => {
+                Err(failed.meaning(CallError::Denied(self.why_not(version).await)))
             }
             answer => answer,
         }
@@ -166,14 +163,14 @@ impl CryptoKey {
             additional_authenticated_data_crc32c: crc32c(&bound).to_string(),
         };
         let answer = self.api.post("Decrypt", &self.reference, ":decrypt", &body).await;
-        let answer = answer.map_err(|failed| needing(failed, "cloudkms.cryptoKeyVersions.useToDecrypt"))?;
+        let answer = answer.map_err(|failed| failed.needing("cloudkms.cryptoKeyVersions.useToDecrypt"))?;
         let decrypted: Decrypted<'_> = answer.read()?;
         let data_key = Zeroizing::new(STANDARD.decode(decrypted.plaintext.as_bytes()).map_err(|_| answer.unusable())?);
         if crc32c(&data_key) != decrypted.plaintext_crc32c {
             return Err(damaged(&answer, "decrypt"));
         }
         drop(decrypted);
-        Ok(Unwrapped { data_key: SecretBytes::copy_of(&data_key), receipt: receipt(answer) })
+        Ok(Unwrapped { data_key: SecretBytes::copy_of(&data_key), receipt: answer.receipt() })
     }
 
     /// Why the version that wrapped may not unwrap.
@@ -189,31 +186,14 @@ impl CryptoKey {
 
     async fn look(&self) -> Result<KeyInfo, Failed> {
         let found = self.api.get("GetCryptoKey", &self.reference).await;
-        found.map_err(|failed| needing(failed, "cloudkms.cryptoKeys.get"))
+        found.map_err(|failed| failed.needing("cloudkms.cryptoKeys.get"))
     }
-
-    fn error(&self, Failed { why, request_id }: Failed) -> WrapperError {
-        why.unexpected().about_request(&self.reference, request_id)
-    }
-}
-
-/// The same failure; if a permission is missing, with its name.
-pub(super) fn needing(Failed { why, request_id }: Failed, permission: &'static str) -> Failed {
-    let why = match why {
-        Refusal::Other(error) => Refusal::Other(error.needing(permission)),
-        why => why,
-    };
-    Failed { why, request_id }
 }
 
 /// The error of an answer whose checksums do not fit. Repeating may help.
 fn damaged(answer: &Answered, method: &str) -> Failed {
     tracing::warn!(method, request_id = answer.request_id, "an answer of Cloud KMS is not used: a checksum is wrong or was not verified");
     answer.unusable()
-}
-
-fn receipt(answer: Answered) -> KmsReceipt {
-    KmsReceipt { region: None, request_id: Some(answer.request_id) }
 }
 
 /// The additional authenticated data.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::kms::{Denial, Outage, call_error::CallError, http::HttpResponse};
+use crate::kms::{Denial, Outage, call_error::CallError, http::HttpResponse, oauth};
 
 /// An unsuccessful answer, before the caller explains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +19,26 @@ pub(super) enum Refusal {
     Other(CallError),
 }
 
-impl Refusal {
-    /// The meaning for a call for which Cloud KMS has no reason to answer so.
-    pub(super) fn unexpected(self) -> CallError {
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl oauth::Refusal for Refusal {
+    fn unexpected(self) -> CallError {
         match self {
             Self::Other(error) => error,
             Self::FailedPrecondition => CallError::Denied(Denial::InvalidState),
             Self::Unauthenticated => CallError::Denied(Denial::Credentials(crate::kms::CredentialFault::AccessTokenRefused)),
             Self::InvalidArgument | Self::AlreadyExists => CallError::Misconfigured("Cloud KMS refuses the request".to_owned()),
+        }
+    }
+
+    fn map_known(self, change: impl FnOnce(CallError) -> CallError) -> Self {
+        match self {
+            Self::Other(error) => Self::Other(change(error)),
+            other => other,
         }
     }
 }

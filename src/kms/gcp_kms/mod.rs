@@ -6,7 +6,7 @@
 //! | `key_reference` | The identity of a key and its resource name. |
 //! | `provider` | Only allowed keys are resolved, connected and created. |
 //! | `crypto_key` | Wrapping and unwrapping with a key, bound to the encryption context and to the key version. |
-//! | `api` | Requests with an access token, and the meaning of their errors. |
+//! | `api` | The calls, and their ids. |
 //! | `checksum` | CRC-32C over what is sent and received. |
 //! | `credentials`, `assertion` | Access tokens: from the metadata server, or for a service account with a signed assertion. |
 //! | `key_info`, `posture` | What Cloud KMS says of a key, whether it may be used, and how it is assessed. |

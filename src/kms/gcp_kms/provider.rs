@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     api::CloudKms,
     credentials::token_source,
-    crypto_key::{CryptoKey, needing},
+    crypto_key::CryptoKey,
     error::Refusal,
     key_reference::{GcpKey, KeyRingName, NotAKeyName},
 };
@@ -113,10 +113,10 @@ impl Provider for GcpProvider {
         };
         let rest = format!("/cryptoKeys?cryptoKeyId={name}");
         let made = service.api.post("CreateCryptoKey", &ring.to_string(), &rest, &body).await;
-        match made.map_err(|failed| needing(failed, "cloudkms.cryptoKeys.create")) {
+        match made.map_err(|failed| failed.needing("cloudkms.cryptoKeys.create")) {
             // A name of 64 random bits is unique: the request was sent twice.
             Ok(_) | Err(super::api::Failed { why: Refusal::AlreadyExists, .. }) => self.resolve(&key.reference(), &[]).await,
-            Err(failed) => Err(failed.why.unexpected().about_request(&key.reference(), failed.request_id)),
+            Err(failed) => Err(failed.about(&key.reference())),
         }
     }
 
@@ -146,14 +146,11 @@ impl GcpProvider {
         let service = settings.config.gcp_kms.as_ref().and_then(|config| {
             let (address, metadata) = config.check().ok()?;
             let files = TlsFiles { ca: Some(config.ca.clone()), client: None };
-            let api = CloudKms {
-                server: HttpServer::new(ServerAddress { address, files, connect_timeout: limits.connect_timeout }),
-                tokens: TokenCache::new(token_source(config, metadata, limits, clock())),
-                calls: Arc::clone(&settings.calls),
-                random: Arc::clone(&settings.random),
-            };
+            let server = HttpServer::new(ServerAddress { address, files, connect_timeout: limits.connect_timeout });
+            let tokens = TokenCache::new(token_source(config, metadata, limits, clock()));
+            let (calls, random) = (Arc::clone(&settings.calls), Arc::clone(&settings.random));
             Some(Service {
-                api: Arc::new(api),
+                api: Arc::new(CloudKms::new(server, tokens, calls, random)),
                 circuit_breaker: Arc::new(CircuitBreaker::new(limits.breaker_failures)),
                 rate_limit: Arc::new(CallRateLimit::bounded(limits.max_concurrency, limits.rate_limit)),
                 key_ring: config.key_ring.as_ref().and_then(|ring| ring.parse().ok()),

@@ -3,7 +3,6 @@
 //!
 //! The guard retries. `error` classifies answers by status and form. The reason of a 400 is only text, so the key is read to find it.
 
-use crate::kms::call_error::CallError;
 use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
@@ -16,7 +15,9 @@ use crate::{
     domain::{EncryptionContext, KmsRotation, PostureLine, VaultId},
 };
 
-use crate::kms::{Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError};
+use crate::kms::{
+    Denial, Description, KmsReceipt, Unwrapped, Wrapped, Wrapper, WrapperError, call_error::CallError, provider::check_registrable,
+};
 
 use super::cluster::Cluster;
 use super::error::UNUSABLE_ANSWER;
@@ -85,9 +86,7 @@ impl Wrapper for TransitKey {
         let cluster = self.server.cluster_id().await.map_err(|kind| kind.about(&self.reference))?;
         let (created, usable) = match &self.registered {
             None => {
-                let unfit = |what| WrapperError::Unfit { reference: self.reference.clone(), what };
-                key_info.unfit().map_or(Ok(()), |what| Err(unfit(what)))?;
-                key_info.refusal().map_or(Ok(()), |denial| Err(CallError::Denied(denial).about(&self.reference)))?;
+                check_registrable(&self.reference, key_info.unfit(), key_info.refusal())?;
                 (key_info.created().unwrap_or_default(), true)
             }
             Some(key) => {
