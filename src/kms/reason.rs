@@ -162,7 +162,7 @@ const REMEDIES: &[(Reason, &str)] = &[
     ),
     (
         Reason::LoginRefused,
-        "Check the service account and its key file (gcp-kms), or the tenant, the client id and the secret, federated credential or managed \
+        "Check the service account and its key file, or the pool, the token and the service account of the federation (gcp-kms), or the tenant, the client id and the secret, federated credential or managed \
          identity (azure-key-vault), and the clock of the machine. The log has the code of the refusal.",
     ),
     (

@@ -44,6 +44,16 @@ async fn a_vault_on_cloud_kms_signs_after_a_restart_and_moves_to_a_file_and_back
     }
     assert!(!format!("{:?}", vault.log()).contains("ya29."), "the log has no access token");
 
+    // Another credentials file takes effect without a restart, once the token is refused: here of workload identity federation.
+    let token_file = google.file("projected-token");
+    std::fs::write(&token_file, google.service().federation.subject()).unwrap();
+    google.write_external_account(&json!({ "file": token_file }), true);
+    google.service().revoke_tokens();
+    until("the vault has a token by federation", || async { vault.client("participant1").create("/v1/keys", &new_key()).await.is_ok() })
+        .await;
+    assert_eq!(google.service().federation.exchanges(), 1);
+    assert!(!format!("{:?}", vault.log()).contains("header.first"), "the log has no token of another issuer");
+
     let first = active(&vault).await;
     let to_file = register(&vault, "local", file.to_str().unwrap()).await;
     let back = register(&vault, "gcp-kms", &google.service().create_key()).await;
@@ -110,12 +120,15 @@ async fn register(vault: &TestVault, provider: &str, reference: &str) -> String 
 
 /// A new Ed25519 key of `participant1`, as soon as there is a wrapper key.
 async fn create(vault: &TestVault) -> String {
-    let new = json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" });
     until("there is a wrapper key", || async {
         !vault.client("wrapper-admin").get("/v1/wrapper-keys").await.unwrap()["items"][0].is_null()
     })
     .await;
-    vault.client("participant1").create("/v1/keys", &new).await.unwrap()["id"].as_str().unwrap().to_owned()
+    vault.client("participant1").create("/v1/keys", &new_key()).await.unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+fn new_key() -> Value {
+    json!({ "node": "participant1", "purpose": "signing", "spec": "ec-curve25519" })
 }
 
 async fn sign(vault: &TestVault, id: &str) -> Result<Value, canton_keyvault::client::ClientError> {

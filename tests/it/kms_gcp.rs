@@ -181,6 +181,89 @@ async fn a_refused_login_a_broken_key_file_and_a_silent_metadata_server_have_the
     assert!(none.contains("no [wrapper.gcp_kms]"), "{none}");
 }
 
+/// Workload identity federation: a token of another issuer, from a file or a server, is exchanged for one of the external identity or of a service account.
+#[tokio::test]
+async fn a_token_of_another_issuer_is_exchanged() {
+    let google = GcpKms::new();
+    let federation = &google.service().federation;
+    let (name, token_file) = (google.service().create_key(), google.file("projected-token"));
+    let write = |text: &str| std::fs::write(&token_file, text).unwrap();
+    let file = json!({ "file": token_file });
+    let json_file = json!({ "file": token_file, "format": { "type": "json", "subject_token_field_name": "token" } });
+    let url = |address: String| {
+        json!({
+            "url": format!("{address}/subject?audience=canton"), "headers": { "Metadata": "True" },
+            "format": { "type": "json", "subject_token_field_name": "id_token" },
+        })
+    };
+    let sources = [
+        (file.clone(), format!("{}\n", federation.subject())),
+        (json_file, json!({ "token": federation.subject() }).to_string()),
+        (url(google.address()), String::new()),
+        (url(google.plain_address()), String::new()),
+    ];
+    for (source, text) in sources {
+        for impersonates in [false, true] {
+            write(&text);
+            google.write_external_account(&source, impersonates);
+            let before = federation.exchanges();
+            let wrapper = connect(&providers(&google.section(), ""), &name).await;
+            open(&*wrapper, &wrap(&*wrapper).await.unwrap()).await.unwrap();
+            assert_eq!(federation.exchanges(), before + 1, "{source} {impersonates}");
+        }
+    }
+
+    // The file is read at each request: its issuer replaces it.
+    google.write_external_account(&file, true);
+    federation.set_subject("header.second.signature");
+    write(&federation.subject());
+    let wrapper = connect(&providers(&google.section(), ""), &name).await;
+    google.service().revoke_tokens();
+    federation.set_subject("header.third.signature");
+    write(&federation.subject());
+    until("there is another token", || async { wrap(&*wrapper).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_federation_that_gives_no_token_says_why() {
+    let google = GcpKms::new();
+    let federation = &google.service().federation;
+    let (name, token_file) = (google.service().create_key(), google.file("projected-token"));
+    std::fs::write(&token_file, federation.subject()).unwrap();
+    let (file, url) = (json!({ "file": token_file }), json!({ "url": format!("{}/subject", google.address()) }));
+    let resolve = async |source: &serde_json::Value| {
+        google.write_external_account(source, true);
+        let refused = providers(&google.section(), "").resolve(ProviderKind::GcpKms, &name, &[]).await;
+        refused.map(drop)
+    };
+    resolve(&file).await.unwrap();
+    let login_refused = || Some(Expected::Denial(Denial::Credentials(CredentialFault::LoginRefused)));
+    *federation.may_impersonate.lock().unwrap() = false;
+    assert_eq!(Expected::of(resolve(&file).await), login_refused());
+    *federation.may_impersonate.lock().unwrap() = true;
+    federation.set_subject("header.hidden.signature");
+    assert_eq!(Expected::of(resolve(&file).await), login_refused());
+    for (fault, place) in [("/sts/", &file), ("/iam/", &file), ("/subject", &url)] {
+        std::fs::write(&token_file, federation.subject()).unwrap();
+        google.fault(fault, Fault::Answer(503, "{}".to_owned()));
+        assert_eq!(Expected::of(resolve(place).await), Some(Expected::Outage(Outage::CredentialsUnavailable)), "{fault}");
+        google.heal();
+    }
+
+    for (source, says) in [
+        (json!({ "file": google.file("missing") }), "credential_source.file"),
+        (json!({ "file": token_file, "format": { "type": "json", "subject_token_field_name": "token" } }), "the field \"token\""),
+        (url, "gives no token (status 403); check the address and the headers"),
+        (json!({ "executable": { "command": "/usr/bin/hidden" } }), "name that in credential_source.file"),
+        (json!({ "environment_id": "aws1", "region_url": "http://169.254.169.254/hidden" }), "environment_id"),
+    ] {
+        let wrong = resolve(&source).await.unwrap_err();
+        assert!(matches!(wrong, WrapperError::Misconfigured { .. }), "{wrong:?}");
+        let text = wrong.to_string();
+        assert!(text.contains(says) && !text.contains("hidden"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn only_keys_that_bind_the_context_are_registered_and_new_ones_are_in_an_hsm() {
     let google = GcpKms::new();

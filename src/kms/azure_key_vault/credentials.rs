@@ -1,7 +1,7 @@
 //! Where the access tokens of the vault come from: Microsoft Entra ID, for a federated token or a client secret, or the metadata server of the machine
 //! for a managed identity.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
@@ -10,12 +10,11 @@ use zeroize::Zeroizing;
 use super::config::CheckedVault;
 use crate::{
     client::{connector::TlsFiles, percent_encoded},
-    files,
     kms::{
         AzureKeyVaultConfig, CallLimits,
         call_error::CallError,
         http::{Address, HttpRequest, HttpServer, ServerAddress},
-        oauth::{AccessToken, TokenSource, form, request_token, secret_in},
+        oauth::{AccessToken, TokenSource, form, one_line, request_token, secret_in, token_in},
     },
 };
 
@@ -85,12 +84,12 @@ impl TokenSource for Application {
         let common = [("client_id", self.client_id.as_str()), ("scope", &self.scope), ("grant_type", "client_credentials")];
         let body = match &self.proof {
             Proof::FederatedToken(file) => {
-                let assertion = text("federated_token_file", file, &federated_token(file.clone()).await?)?;
+                let assertion = line("federated_token_file", file, &token_in("federated_token_file", file.clone()).await?)?;
                 let kind = ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
                 form(&[common.as_slice(), &[kind, ("client_assertion", &assertion)]].concat())
             }
             Proof::Secret(file) => {
-                let secret = text("client_secret_file", file, &secret_in("client_secret_file", file.clone()).await?)?;
+                let secret = line("client_secret_file", file, &secret_in("client_secret_file", file.clone()).await?)?;
                 form(&[common.as_slice(), &[("client_secret", &secret)]].concat())
             }
         };
@@ -98,23 +97,6 @@ impl TokenSource for Application {
     }
 }
 
-/// Kubernetes writes projected tokens so that every user in the container can read them. They live for an hour, and only in the pod.
-async fn federated_token(file: PathBuf) -> Result<Zeroizing<Vec<u8>>, CallError> {
-    let path = file.clone();
-    let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_TOKEN)).await;
-    let wrong = |what: String| CallError::Misconfigured(format!("federated_token_file {}: {what}", file.display()));
-    read.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
+fn line(option: &str, file: &Path, bytes: &[u8]) -> Result<Zeroizing<String>, CallError> {
+    one_line(&format!("{option} {}", file.display()), bytes)
 }
-
-/// The one line of a file.
-fn text(option: &str, file: &std::path::Path, bytes: &[u8]) -> Result<Zeroizing<String>, CallError> {
-    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        let what = format!("{option} {}: it needs the token or secret alone, in one line", file.display());
-        return Err(CallError::Misconfigured(what));
-    }
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
-/// Bytes; a projected token has about 1000.
-const MAX_TOKEN: u64 = 64 * 1024;

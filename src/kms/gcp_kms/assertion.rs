@@ -10,6 +10,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
+use super::SCOPE;
 use crate::{crypto::read_private_key, domain::Timestamp};
 
 /// The key file of a service account.
@@ -23,7 +24,6 @@ pub(super) struct ServiceAccount {
 
 #[derive(Deserialize)]
 struct KeyFile {
-    r#type: String,
     #[serde(default)]
     client_email: String,
     #[serde(default)]
@@ -58,11 +58,6 @@ impl ServiceAccount {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let file: KeyFile =
             serde_json::from_slice(bytes).map_err(|error| format!("it is not a key file in JSON (line {})", error.line()))?;
-        if file.r#type != "service_account" {
-            let plain = file.r#type.len() <= 40 && file.r#type.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            let kind = if plain { file.r#type.as_str() } else { "another kind" };
-            return Err(format!("its type is {kind}. Supply the key file of a service account (type service_account)"));
-        }
         if [&file.client_email, &file.private_key_id, &file.token_uri].into_iter().any(String::is_empty) {
             return Err("client_email, private_key_id or token_uri is missing. Supply the file as Google made it".to_owned());
         }
@@ -99,8 +94,6 @@ fn secret_text<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, 
     String::deserialize(text).map(Zeroizing::new)
 }
 
-/// Cloud KMS only.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 /// Seconds; the longest that Google accepts.
 const LIFETIME: i64 = 3600;
 
@@ -149,12 +142,7 @@ mod tests {
 
     #[test]
     fn another_file_is_refused_without_its_content() {
-        for (change, says) in [
-            (r#"{ "type": "external_account" }"#, "external_account"),
-            (r#"{ "type": "Hidden text" }"#, "another kind"),
-            (r#"{ "token_uri": "" }"#, "missing"),
-            (r#"{ "private_key": "hidden" }"#, "private key"),
-        ] {
+        for (change, says) in [(r#"{ "token_uri": "" }"#, "missing"), (r#"{ "private_key": "hidden" }"#, "private key")] {
             let error = ServiceAccount::read(key_file(change).1.as_bytes()).err().unwrap();
             assert!(error.contains(says) && !error.to_lowercase().contains("hidden"), "{change}: {error}");
         }

@@ -9,14 +9,15 @@ use crate::kms::{EndpointUrl, http::Address};
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GcpKmsConfig {
-    /// PEM file of the CAs that may sign the certificates of `endpoint` and of the token endpoint. The CAs of the system are not used unless
+    /// PEM file of the CAs that may sign the certificates of `endpoint` and of the servers that `credentials_file` names. The CAs of the system are not used unless
     /// this names their file. Read for every connection.
     pub ca: PathBuf,
     /// The address of Cloud KMS: another one for Private Service Connect, or for a test. Plain `http` only on loopback.
     #[serde(default = "endpoint")]
     pub endpoint: EndpointUrl,
-    /// The key file of a service account (JSON). It is read at each request for an access token. Without it, the metadata server gives
-    /// the tokens: of the service account of the machine, or of the pod with Workload Identity Federation for GKE.
+    /// The key file of a service account, or a configuration of workload identity federation (JSON, `type` `service_account` or `external_account`). It is
+    /// read at each request for an access token. Without it, the metadata server gives the tokens: of the service account of the machine, or of the pod with
+    /// Workload Identity Federation for GKE.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
     /// The address of the metadata server. Used only without `credentials_file`.

@@ -8,7 +8,9 @@
 //! | `crypto_key` | Wrapping and unwrapping with a key, bound to the encryption context and to the key version. |
 //! | `api` | The calls, and their ids. |
 //! | `checksum` | CRC-32C over what is sent and received. |
-//! | `credentials`, `assertion` | Access tokens: from the metadata server, or for a service account with a signed assertion. |
+//! | `credentials` | Where access tokens come from: the metadata server, or a file. |
+//! | `assertion` | The signed assertion of a service account. |
+//! | `external_account`, `token_exchange` | The configuration of workload identity federation, and the exchange of a token of another issuer. |
 //! | `key_info`, `posture` | What Cloud KMS says of a key, whether it may be used, and how it is assessed. |
 //! | `error` | Each response is a denial, an outage or a fault of the configuration. |
 
@@ -26,6 +28,8 @@ mod crypto_key;
 #[cfg(feature = "gcp-kms")]
 mod error;
 #[cfg(feature = "gcp-kms")]
+mod external_account;
+#[cfg(feature = "gcp-kms")]
 mod key_info;
 #[cfg_attr(not(feature = "gcp-kms"), allow(dead_code, reason = "the configuration needs a part of it"))]
 mod key_reference;
@@ -33,7 +37,13 @@ mod key_reference;
 mod posture;
 #[cfg(feature = "gcp-kms")]
 mod provider;
+#[cfg(feature = "gcp-kms")]
+mod token_exchange;
 
 pub use self::config::GcpKmsConfig;
 #[cfg(feature = "gcp-kms")]
 pub(super) use self::provider::ENTRY;
+
+/// Of access tokens: Cloud KMS only.
+#[cfg(feature = "gcp-kms")]
+const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";

@@ -40,6 +40,15 @@ impl Address {
         self.host.parse().map_or(self.host == "localhost", |ip: std::net::IpAddr| ip.is_loopback())
     }
 
+    /// Whether it is link-local, as the metadata servers of clouds are: no router forwards packets to it.
+    #[cfg(feature = "gcp-kms")]
+    pub(in crate::kms) fn is_link_local(&self) -> bool {
+        self.host.parse().is_ok_and(|ip: std::net::IpAddr| match ip {
+            std::net::IpAddr::V4(ip) => ip.is_link_local(),
+            std::net::IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        })
+    }
+
     /// `host:port`, as in a `Host` header.
     pub(in crate::kms) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

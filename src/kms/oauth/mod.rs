@@ -6,9 +6,11 @@ mod secret_file;
 mod token_cache;
 mod token_request;
 
+#[cfg(feature = "gcp-kms")]
+pub(super) use self::token_request::{NewToken, request_token_in};
 pub(super) use self::{
     authorized_server::{Answered, Api, AuthorizedServer, Failed, Refusal},
-    secret_file::secret_in,
+    secret_file::{one_line, secret_in, token_in},
     token_cache::{AccessToken, TokenCache, TokenSource},
     token_request::{form, request_token},
 };

@@ -1,4 +1,4 @@
-//! A file with a secret of the vault: read at each use, and refused if everybody may read it.
+//! Files with secrets of the vault, read at each use: one that everybody may read is refused, unless it holds a token of another issuer.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,30 @@ use crate::{files, kms::call_error::CallError};
 pub(in crate::kms) async fn secret_in(option: &'static str, file: PathBuf) -> Result<Zeroizing<Vec<u8>>, CallError> {
     let read = tokio::task::spawn_blocking(move || read_secret(option, &file)).await;
     read.unwrap_or_else(|_| Err("the service is shutting down".to_owned())).map_err(CallError::Misconfigured)
+}
+
+/// Reads a file with a token on a blocking thread. Kubernetes writes projected tokens so that every user in the container can read them. They live for an
+/// hour, and only in the pod. `option` is the option that names it.
+///
+/// # Errors
+/// `Misconfigured`, naming the option and the file.
+pub(in crate::kms) async fn token_in(option: &'static str, file: PathBuf) -> Result<Zeroizing<Vec<u8>>, CallError> {
+    let path = file.clone();
+    let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_SECRET)).await;
+    let wrong = |what: String| CallError::Misconfigured(format!("{option} {}: {what}", file.display()));
+    read.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
+}
+
+/// The one line of a file or answer. `place` is for the error.
+///
+/// # Errors
+/// `Misconfigured`, naming the place.
+pub(in crate::kms) fn one_line(place: &str, bytes: &[u8]) -> Result<Zeroizing<String>, CallError> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(CallError::Misconfigured(format!("{place}: it needs the token or secret alone, in one line")));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// The content of a file that only its owner and group may read.
@@ -30,7 +54,7 @@ fn read_secret(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> 
     file.read(MAX_SECRET).map_err(|error| wrong(error.to_string()))
 }
 
-/// Bytes; a key file of a service account has about 2400.
+/// Bytes; a key file of a service account has about 2400, a token about 1000.
 const MAX_SECRET: u64 = 64 * 1024;
 
 #[cfg(test)]

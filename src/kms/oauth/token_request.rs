@@ -33,6 +33,13 @@ pub(in crate::kms) fn form(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     body
 }
 
+/// A token in an answer.
+pub(in crate::kms) struct NewToken {
+    pub(in crate::kms) value: Zeroizing<String>,
+    /// Seconds.
+    pub(in crate::kms) lifetime: u64,
+}
+
 /// Requests a token.
 ///
 /// # Errors
@@ -42,6 +49,23 @@ pub(in crate::kms) async fn request_token(
     ask: &HttpRequest,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<AccessToken, CallError> {
+    let read = |body: &[u8]| {
+        let Token { access_token, expires_in } = serde_json::from_slice(body).ok()?;
+        Some(NewToken { value: Zeroizing::new(access_token.into_owned()), lifetime: expires_in.seconds()? })
+    };
+    request_token_in(server, ask, headers, read).await
+}
+
+/// As [`request_token`], from an answer of another form.
+///
+/// # Errors
+/// As [`request_token`].
+pub(in crate::kms) async fn request_token_in(
+    server: &HttpServer,
+    ask: &HttpRequest,
+    headers: &[(HeaderName, HeaderValue)],
+    read: impl FnOnce(&[u8]) -> Option<NewToken>,
+) -> Result<AccessToken, CallError> {
     let requested = Instant::now();
     let answer = server.send(ask, headers, None).await.map_err(|error| match error {
         // A person must act on the certificate.
@@ -50,9 +74,9 @@ pub(in crate::kms) async fn request_token(
     })?;
     match answer.status {
         200 => {
-            let Token { access_token, expires_in } = serde_json::from_slice(&answer.body).map_err(|_| UNAVAILABLE)?;
-            let lifetime = expires_in.seconds().filter(|seconds| *seconds > 0 && !access_token.is_empty()).ok_or(UNAVAILABLE)?;
-            Ok(AccessToken::new(Zeroizing::new(access_token.into_owned()), requested, Duration::from_secs(lifetime)))
+            let usable = |token: &NewToken| token.lifetime > 0 && !token.value.is_empty();
+            let NewToken { value, lifetime } = read(&answer.body).filter(usable).ok_or(UNAVAILABLE)?;
+            Ok(AccessToken::new(value, requested, Duration::from_secs(lifetime)))
         }
         400 | 401 | 403 => {
             tracing::warn!(address = %server.address(), status = answer.status, reason = refusal(&answer.body), "no access token is given");
@@ -94,14 +118,23 @@ impl Seconds {
     }
 }
 
-/// The error code of a refusal, if it has the form of one. The description may quote the request.
+/// The error code of a refusal, if it has the form of one: of OAuth, or of an API of Google. The description may quote the request.
 fn refusal(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Refusal {
-        error: String,
+        error: Code,
     }
-    let code = serde_json::from_slice::<Refusal>(body).map(|refusal| refusal.error).unwrap_or_default();
-    let plain = (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Code {
+        OAuth(String),
+        Google { status: String },
+    }
+    let code = match serde_json::from_slice(body) {
+        Ok(Refusal { error: Code::OAuth(code) | Code::Google { status: code } }) => code,
+        Err(_) => String::new(),
+    };
+    let plain = (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
     if plain { code } else { "unknown".to_owned() }
 }
 
@@ -116,6 +149,7 @@ mod tests {
         let body = form(&[("grant_type", "urn:ietf:params"), ("assertion", "a.b-c_d~e&f=+")]);
         assert_eq!(std::str::from_utf8(&body).unwrap(), "grant_type=urn%3Aietf%3Aparams&assertion=a.b-c_d~e%26f%3D%2B");
         assert_eq!(refusal(br#"{"error":"invalid_grant","error_description":"hidden"}"#), "invalid_grant");
+        assert_eq!(refusal(br#"{"error":{"code":403,"message":"hidden","status":"PERMISSION_DENIED"}}"#), "PERMISSION_DENIED");
         for other in [r#"{"error":"Hidden text"}"#, r#"{"error":{}}"#, "", "{}"] {
             assert_eq!(refusal(other.as_bytes()), "unknown");
         }

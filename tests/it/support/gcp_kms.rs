@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt as _,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -26,7 +27,10 @@ use base64::{
 };
 use serde_json::{Value, json};
 
-use super::cloud_double::{Answer, Ask, CloudDouble, Service};
+use super::{
+    cloud_double::{Answer, Ask, CloudDouble, Service},
+    gcp_federation::{CLOUD_KMS, Federation},
+};
 
 pub(crate) const RING: &str = "projects/canton-test/locations/europe-west3/keyRings/canton";
 const EMAIL: &str = "vault@canton-test.iam.gserviceaccount.com";
@@ -43,6 +47,7 @@ pub(crate) struct Google {
     lifetime: AtomicU32,
     public_key: Vec<u8>,
     key_file: Value,
+    pub(crate) federation: Federation,
 }
 
 struct Key {
@@ -78,6 +83,7 @@ impl GcpKms {
                 "type": "service_account", "project_id": "canton-test", "client_email": EMAIL, "private_key_id": "0123456789",
                 "private_key": pem, "token_uri": format!("{address}/token"),
             }),
+            federation: Federation::new(),
         });
         double.write_key_file(&json!({}));
         double
@@ -88,6 +94,13 @@ impl GcpKms {
         let mut file = self.service().key_file.clone();
         file.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         canton_keyvault::files::replace(&self.file("account.json"), file.to_string().as_bytes()).unwrap();
+    }
+
+    /// Writes a configuration of workload identity federation over the key file, as Kubernetes mounts one: everybody may read it.
+    pub(crate) fn write_external_account(&self, source: &Value, impersonates: bool) {
+        let (path, file) = (self.file("account.json"), Federation::file(&self.address(), source, impersonates));
+        canton_keyvault::files::replace(&path, file.to_string().as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     }
 
     /// The options of `[wrapper.gcp_kms]`, with the key file of the service account.
@@ -158,10 +171,16 @@ impl Google {
         locked(&self.tokens).clear();
     }
 
-    fn token(&self) -> Answer {
+    /// A token for Cloud KMS, and its lifetime in seconds.
+    fn issue(&self) -> (String, u32) {
         let (number, lifetime) = (self.token_requests.fetch_add(1, Ordering::SeqCst), self.lifetime.load(Ordering::SeqCst));
         let token = format!("ya29.double-{number}");
         locked(&self.tokens).insert(token.clone(), Instant::now() + Duration::from_secs(lifetime.into()));
+        (token, lifetime)
+    }
+
+    fn token(&self) -> Answer {
+        let (token, lifetime) = self.issue();
         Answer(200, json!({ "access_token": token, "expires_in": lifetime, "token_type": "Bearer" }))
     }
 
@@ -183,7 +202,7 @@ impl Google {
             && public.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).is_ok()
             && claims["iss"] == EMAIL
             && claims["aud"] == format!("{}/token", self.address)
-            && claims["scope"] == "https://www.googleapis.com/auth/cloudkms"
+            && claims["scope"] == CLOUD_KMS
             && (now - 300..=now + 300).contains(&from)
             && to - from <= 3600;
         if fits { self.token() } else { refused("invalid_grant") }
@@ -336,6 +355,9 @@ impl Google {
 
 impl Service for Google {
     fn answer(&self, ask: &Ask) -> Answer {
+        if let Some(answer) = self.federation.answer(ask, || self.issue()) {
+            return answer;
+        }
         match ask.path.as_str() {
             "/token" => self.token_for_an_assertion(ask),
             "/computeMetadata/v1/instance/service-accounts/default/token" if ask.header("metadata-flavor") == "Google" => self.token(),

@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod aws_vault;
 pub(crate) mod azure_key_vault;
 pub(crate) mod cloud_double;
+pub(crate) mod gcp_federation;
 pub(crate) mod gcp_kms;
 pub(crate) mod jobs;
 pub(crate) mod kms;
