@@ -39,6 +39,8 @@ async fn a_disabled_standby_wrapper_key_is_reported_and_so_is_its_recovery() {
     switch(&aws, "DisableKey", &arns[1]).await;
     aws.vault.serve();
     until("it is noticed by its canary", || async { aws.is_ready(200, &["wrapper_denied"]).await }).await;
+    // Both are probed at the same time, and the other answer can come later.
+    until("the other one is probed too", || async { shown(&aws, &ids[0]).await["health"] != "unknown" }).await;
     let (active, standby) = (shown(&aws, &ids[0]).await, shown(&aws, &ids[1]).await);
     assert_eq!((&active["health"], active.get("fault")), (&json!("ok"), None));
     assert_eq!(standby["health"], "failing");
