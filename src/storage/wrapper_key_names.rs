@@ -19,7 +19,7 @@ impl WrapperKeyNames {
                 Some((_, Ok(name))) => drop(self.0.insert(*id, name)),
                 Some(("", Err(_))) => drop(self.0.remove(id)),
                 Some((_, Err(_))) => {
-                    tracing::error!(sequence = entry.sequence, "this audit entry has a name of a wrapper key that is not valid")
+                    tracing::error!(sequence = entry.sequence, "this audit entry has a name of a wrapper key that is not valid");
                 }
                 None => {}
             }
