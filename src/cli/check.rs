@@ -18,7 +18,7 @@ use crate::{
     crypto::{Random, SystemRandom, envelope},
     domain::{EncryptionContext, PostureLine, PostureStatus, ProviderKind, Timestamp, WrapperKey, WrapperKeyId, WrapperState},
     kms::{Providers, Wrapper, WrapperError},
-    mtls::Trust,
+    mtls::{Expiry, Trust},
     sinks::{SinkFault, SinkOptions},
     storage::{Mode, inspect},
     traces::Exporter,
@@ -147,7 +147,7 @@ impl Examined {
         let mut findings = checks::of_machine(config);
         if let Ok(trust) = &self.trust {
             findings.extend(checks::of_settings(config, trust));
-            findings.extend(trust.expiries().into_iter().filter_map(|(kind, seconds)| checks::of_expiry(kind, seconds)));
+            findings.extend(trust.expiries().into_iter().filter_map(|expiry| checks::of_expiry(&expiry)));
         }
         if let (Some(providers), Some(facts)) = (&self.providers, &self.store.facts) {
             findings.extend(checks::of_store(providers, facts, clock()()));
@@ -323,8 +323,8 @@ async fn try_sinks(config: &Config) -> Vec<Result<String, String>> {
 
 /// How long certificates and revocation lists are valid.
 fn validity(trust: &Trust) -> String {
-    let days = |(kind, seconds): (crate::mtls::ExpiryKind, i64)| format!("{} valid for {} days", kind.as_str(), seconds / (24 * 3600));
-    trust.expiries().into_iter().map(days).collect::<Vec<_>>().join(", ")
+    let shown = |expiry: Expiry| format!("{} valid for {}", expiry.kind.as_str(), checks::time_left(expiry.seconds));
+    trust.expiries().into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// Wraps and unwraps a random value. The error has the permission in the KMS that the failed call needs.

@@ -25,27 +25,3 @@ pub(super) fn read_certificates(file: &Path, files: &Files) -> Result<Vec<Certif
 pub(super) const fn ends(last_second: i64) -> Timestamp {
     Timestamp::from_micros(last_second.saturating_add(1).saturating_mul(1_000_000))
 }
-
-/// What expires: the label of the gauge of expiries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpiryKind {
-    /// The server's certificate, or an intermediate of it.
-    Server,
-    /// A client CA.
-    ClientCa,
-    /// A revocation list, at its next update.
-    Crl,
-}
-
-impl ExpiryKind {
-    pub(super) const ALL: [Self; 3] = [Self::Server, Self::ClientCa, Self::Crl];
-
-    /// The label in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::ClientCa => "client-ca",
-            Self::Crl => "crl",
-        }
-    }
-}

@@ -181,6 +181,17 @@ pub fn is_trust_domain(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'))
 }
 
+/// The trust domain whose authority a certificate (DER) is: its one URI name is `spiffe://<trust domain>`, without a path.
+///
+/// Source: X509-SVID standard §3.2.
+pub(super) fn authority_of(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let mut uris = names.value.general_names.iter().filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
+    let trust_domain = uris.next()?.strip_prefix(SPIFFE).filter(|domain| is_trust_domain(domain))?;
+    (certificate.is_ca() && uris.next().is_none()).then(|| trust_domain.to_owned())
+}
+
 fn identify(certificate: &X509Certificate<'_>) -> Result<Identity, IdentityError> {
     let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Malformed)?;
     let names = names.map_or(&[][..], |extension| extension.value.general_names.as_slice());

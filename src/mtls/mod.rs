@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod crl;
 mod deny_list;
+mod expiry;
 pub mod identity;
 mod limits;
 mod loopback;
@@ -34,8 +35,8 @@ mod trust_anchors;
 pub use self::admission::admit;
 pub use self::answer::HeldByAnswer;
 pub use self::body::BodyTimeout;
-pub use self::certificate::ExpiryKind;
 pub use self::config::{ClientCaConfig, DenyConfig, FileError, Files, ListenConfig, TlsConfig, TlsVersion};
+pub use self::expiry::{Expiry, ExpiryKind};
 pub use self::limits::{
     CONNECTION_WINDOW, ConnectionLimits, HEADER_BUFFER, HEADERS, OPS_STREAMS, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER,
 };

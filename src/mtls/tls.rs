@@ -17,8 +17,9 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    certificate::{ExpiryKind, ends, provider, read_certificates},
+    certificate::{provider, read_certificates},
     config::{FileError, Files, TlsConfig, TlsVersion},
+    expiry::{self, End, ExpiryKind},
     identity,
     peer::Peer,
     refusal_log::{RefusalLog, Stage},
@@ -35,7 +36,7 @@ pub struct TlsMaterial {
     pub(super) api: Arc<ServerConfig>,
     pub(super) ops: Arc<ServerConfig>,
     pub(super) anchors: Arc<TrustAnchors>,
-    pub(super) expiries: Vec<(ExpiryKind, Timestamp)>,
+    pub(super) expiries: Vec<(ExpiryKind, End)>,
     pub(super) refusals: Arc<RefusalLog>,
     /// What clients would refuse of the server certificate.
     pub(super) server_faults: Vec<String>,
@@ -57,11 +58,11 @@ impl TlsMaterial {
     pub fn new(config: &TlsConfig, files: &Files, clock: &Clock) -> Result<Self, FileError> {
         let anchors = Arc::new(TrustAnchors::read(config, files)?);
         valid_already(config, files, clock())?;
-        let mut expiries = expiries(config, files)?;
-        if expiries.iter().any(|(kind, at)| *kind == ExpiryKind::Server && *at <= clock()) {
+        let mut expiries = expiry::of_certificates(config, files)?;
+        if expiries.iter().any(|(kind, end)| *kind == ExpiryKind::Server && end.at <= clock()) {
             return Err(FileError::new(&config.certificate, "the server certificate, or an intermediate of it, has expired. Renew it"));
         }
-        expiries.extend(anchors.crl_ends().into_iter().map(|at| (ExpiryKind::Crl, at)));
+        expiries.extend(anchors.crl_ends().into_iter().map(|at| (ExpiryKind::Crl, End { at, lifetime: 0 })));
         let refusals = Arc::new(RefusalLog::new(Arc::clone(clock)));
         let verifier = ChainVerifier::new(config, files, &anchors, Arc::clone(clock), Arc::clone(&refusals))?;
         let api = server_config(config, files, Some(Arc::new(verifier)))?;
@@ -203,16 +204,4 @@ fn valid_already(config: &TlsConfig, files: &Files, now: Timestamp) -> Result<()
         }
     }
     Ok(())
-}
-
-fn expiries(config: &TlsConfig, files: &Files) -> Result<Vec<(ExpiryKind, Timestamp)>, FileError> {
-    let mut all = Vec::new();
-    let cas = config.client_cas.iter().map(|ca| (ExpiryKind::ClientCa, &ca.file));
-    for (kind, file) in std::iter::once((ExpiryKind::Server, &config.certificate)).chain(cas) {
-        for certificate in read_certificates(file, files)? {
-            let fields = identity::read(&certificate).map_err(|error| FileError::new(file, error))?;
-            all.push((kind, ends(fields.not_after)));
-        }
-    }
-    Ok(all)
 }

@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{
-    certificate::ExpiryKind,
+    expiry::{Expiry, ExpiryKind},
     identity::Identity,
     peer::{CachedDecision, Peer},
     refusal::NotAdmitted,
@@ -119,14 +119,14 @@ impl Trust {
         self.snapshot.load().material.anchors.vouch(identity)
     }
 
-    /// Seconds from now to each expiry, negative if passed: for the gauge `keyvault_certificate_expiry_seconds`.
-    pub fn expiries(&self) -> Vec<(ExpiryKind, i64)> {
+    /// The first expiry of each kind: for the gauge `keyvault_certificate_expiry_seconds`.
+    pub fn expiries(&self) -> Vec<Expiry> {
         let (snapshot, now) = (self.snapshot.load(), self.now());
         ExpiryKind::ALL
             .into_iter()
             .filter_map(|kind| {
-                let soonest = snapshot.material.expiries.iter().filter(|(of, _)| *of == kind).map(|(_, at)| *at).min()?;
-                Some((kind, soonest.seconds() - now.seconds()))
+                let soonest = snapshot.material.expiries.iter().filter(|(of, _)| *of == kind).map(|(_, end)| *end).min()?;
+                Some(Expiry { kind, seconds: soonest.at.seconds() - now.seconds(), lifetime: soonest.lifetime })
             })
             .collect()
     }

@@ -179,7 +179,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "keyvault_certificate_expiry_seconds",
         &[("kind", LabelValues::These(&["server", "client-ca", "crl"]))],
-        "Time until the first of its kind expires, negative afterwards; for a revocation list, until its next update.",
+        "Time until the first of its kind expires, negative afterwards; for a revocation list, until its next update. Of the authorities of one SPIFFE trust domain in one file, the last counts.",
     ),
     gauge("keyvault_last_reload_success", &[], "1 if the current configuration and its files are in effect, 0 if they were refused."),
     gauge("keyvault_last_reload_timestamp_seconds", &[], "When the configuration was last reloaded, in seconds since 1970."),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, ConfigError},
     domain::{Clock, Policy},
-    mtls::{DenyConfig, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
+    mtls::{DenyConfig, Expiry, ExpiryKind, FileError, Files, TlsConfig, TlsMaterial, Trust},
 };
 
 use super::checks;
@@ -275,11 +275,12 @@ async fn received(signal: &mut Signal) -> bool {
 
 /// Updates the gauges, and logs once when something has expired or will expire soon.
 fn tell_expiries(trust: &Trust, told: &mut Vec<(ExpiryKind, bool)>) {
-    for (kind, seconds) in trust.expiries() {
+    for expiry in trust.expiries() {
+        let Expiry { kind, seconds, .. } = expiry;
         #[expect(clippy::cast_precision_loss, reason = "a gauge; exact for 285 million years")]
         metrics::gauge!("keyvault_certificate_expiry_seconds", "kind" => kind.as_str()).set(seconds as f64);
         let expired = seconds <= 0;
-        match checks::of_expiry(kind, seconds) {
+        match checks::of_expiry(&expiry) {
             None => told.retain(|(of, _)| *of != kind),
             Some(finding) if !told.contains(&(kind, expired)) => {
                 told.push((kind, expired));

@@ -79,7 +79,7 @@ const MISTAKES: &[Mistake] = &[
     fresh("server certificate", "may not be used by a server", |vault| {
         server_certificate(vault, -1, 90, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
     }),
-    fresh("expiry", "expires in 10 days", |vault| server_certificate(vault, -1, 10, |_| {})),
+    fresh("expiry", "expires in 10 days", |vault| server_certificate(vault, -90, 10, |_| {})),
     fresh("expiry", "a client CA has expired", |vault| client_ca(vault, -1)),
     fresh("revocation", "names an issuer that is neither a client CA", |vault| edit(vault, "[tls]", "[tls]\ndeny = [\"0a CN=Nobody\"]")),
     fresh("grants", "to spiffe://other.org/a has no effect", |vault| {

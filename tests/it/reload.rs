@@ -72,7 +72,7 @@ async fn a_revocation_list_past_its_next_update_closes_its_ca_and_no_other() {
     assert!(status == StatusCode::FORBIDDEN && text.contains("no current revocation list"), "{text}");
     assert_eq!(theirs.whoami().await.unwrap().0, StatusCode::OK);
     assert!(vault.refused_handshake(Some(&leaf)).await.contains("alert"), "nor is it let in anew");
-    assert_eq!(vault.trust.expiries().iter().find(|(kind, _)| kind.as_str() == "crl").unwrap().1, -1);
+    assert_eq!(vault.trust.expiries().iter().find(|expiry| expiry.kind.as_str() == "crl").unwrap().seconds, -1);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ async fn the_newest_list_counts_whatever_the_order() {
     vault.write("ca.crl", &older);
     vault.write("more.crl", &newer);
     vault.reload();
-    assert_eq!(vault.trust.expiries().iter().find(|(kind, _)| kind.as_str() == "crl").unwrap().1, 7200);
+    assert_eq!(vault.trust.expiries().iter().find(|expiry| expiry.kind.as_str() == "crl").unwrap().seconds, 7200);
     vault.pass(3601);
     assert_admitted(&vault, &eight).await;
     vault.pass(3600);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use canton_keyvault::client::{Client, ClientError, ConnectOptions};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType, date_time_ymd};
 use serde_json::Value;
 
 use crate::support::{
@@ -72,6 +73,15 @@ impl Server {
     }
 }
 
+/// An authority of the trust domain that has expired. SPIRE leaves it in the bundle for a day.
+fn expired_authority() -> String {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.subject_alt_names = vec![SanType::URI(TRUST_DOMAIN.try_into().unwrap())];
+    (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 1, 2));
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+}
+
 /// Who the vault says that a workload is. The workload knows the vault by its bundle and its DNS name.
 async fn whoami(vault: &TestVault, workload: &Path, bundle: &Path) -> Result<String, ClientError> {
     let url = vault.url().replace("127.0.0.1", "localhost");
@@ -91,7 +101,7 @@ async fn svids_identify_both_sides_and_are_replaced_while_the_vault_runs() {
     let (first, second) = (Server::new(vault.path("first")), Server::new(vault.path("second")));
     // An SVID has no DNS name unless its entry says so, and clients look for one in the certificate of a server.
     first.write_svid(&own, "vault", ", DNS:localhost");
-    fs::write(own.join("svid_bundle.pem"), first.root()).unwrap();
+    fs::write(own.join("svid_bundle.pem"), expired_authority() + &first.root()).unwrap();
     first.write_svid(&old, "participant1", "");
     vault.serve();
     let participant = format!("{TRUST_DOMAIN}/participant1");
@@ -99,8 +109,10 @@ async fn svids_identify_both_sides_and_are_replaced_while_the_vault_runs() {
     assert_eq!(whoami(&vault, &old, &bundle).await.unwrap(), participant);
     let checked = vault.command(&["check", "--output", "json", "--config"]).arg(vault.path("keyvault.toml")).output().unwrap();
     let lines: Vec<Value> = serde_json::from_slice(&checked.stdout).unwrap();
-    let status = |check: &str| lines.iter().find(|line| line["check"] == check).unwrap()["status"].clone();
-    assert_eq!((status("certificates"), status("server certificate")), ("ok".into(), "ok".into()));
+    let status = |check: &str| &lines.iter().find(|line| line["check"] == check).unwrap()["status"];
+    for check in ["certificates", "server certificate", "expiry"] {
+        assert_eq!(status(check), "ok", "{check}: {lines:?}");
+    }
 
     // The next authority is in the bundle before it issues anything.
     second.write_svid(&new, "participant1", "");

@@ -8,13 +8,15 @@ mod machine;
 mod settings;
 mod store;
 
+pub(crate) use self::settings::time_left;
+
 use std::fmt::Write as _;
 
 use crate::{
     config::Config,
     domain::Timestamp,
     kms::Providers,
-    mtls::{ExpiryKind, Trust},
+    mtls::{Expiry, Trust},
     storage::StoreFacts,
 };
 
@@ -54,7 +56,7 @@ pub enum Run {
     /// Of `[tls]`, `nodes` and `[[grants]]`: at start, and after each reload.
     Settings(fn(&Config, &Trust) -> Faults),
     /// Of the time that certificates are still valid: every second while the vault serves.
-    Expiry(fn(ExpiryKind, i64) -> Option<String>),
+    Expiry(fn(&Expiry) -> Option<String>),
     /// Of the machine: at start, before the store is opened.
     Machine(fn(&Config) -> Faults),
     /// Of the store that was opened: at start.
@@ -114,8 +116,8 @@ pub(crate) fn of_store(providers: &Providers, facts: &StoreFacts, now: Timestamp
 }
 
 /// The fault of something that expires at that time.
-pub(crate) fn of_expiry(kind: ExpiryKind, seconds: i64) -> Option<Finding> {
-    findings(|run| if let Run::Expiry(find) = run { find(kind, seconds).into_iter().collect() } else { Vec::new() }).into_iter().next()
+pub(crate) fn of_expiry(expiry: &Expiry) -> Option<Finding> {
+    findings(|run| if let Run::Expiry(find) = run { find(expiry).into_iter().collect() } else { Vec::new() }).into_iter().next()
 }
 
 fn findings(faults: impl Fn(&Run) -> Faults) -> Vec<Finding> {
@@ -171,7 +173,7 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         name: "expiry",
-        examines: "no server certificate, intermediate or client CA expires within 30 days, and no revocation list has passed its next update",
+        examines: "no server certificate, intermediate or client CA expires within 30 days, or within the last third of its life if that is less, and no revocation list has passed its next update",
         severity: Severity::Warn,
         remedy: "Replace the file. A running vault reloads it at once",
         run: Run::Expiry(settings::expiry_fault),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use crate::{
     config::Config,
-    mtls::{ExpiryKind, Trust, identity::Identity},
+    mtls::{Expiry, ExpiryKind, Trust, identity::Identity},
 };
 
 /// What clients would refuse of the server certificate.
@@ -59,23 +59,31 @@ pub(super) fn high_water_mark(config: &Config, _: &Trust) -> Vec<String> {
     faults
 }
 
-/// What expires `seconds` from now, if that is soon or past. Revocation lists are valid for days, so that only their end is a fault.
-pub(super) fn expiry_fault(kind: ExpiryKind, seconds: i64) -> Option<String> {
-    let days = seconds.unsigned_abs() / DAY;
-    let what = match kind {
+/// What expires soon or has expired. Revocation lists are valid for days, so that only their end is a fault.
+pub(super) fn expiry_fault(expiry: &Expiry) -> Option<String> {
+    let what = match expiry.kind {
         ExpiryKind::Server => "the server certificate, or an intermediate of it,",
         ExpiryKind::ClientCa => "a client CA",
-        ExpiryKind::Crl if seconds <= 0 => {
+        ExpiryKind::Crl if expiry.seconds <= 0 => {
             return Some("a revocation list has passed its next update, so that clients of its CA are refused".to_owned());
         }
         ExpiryKind::Crl => return None,
     };
-    match seconds {
+    match expiry.seconds {
         ..=0 => Some(format!("{what} has expired")),
-        _ if seconds.unsigned_abs() < SOON => Some(format!("{what} expires in {days} days")),
+        // What lives for hours or days is renewed by a program, which is late in the last third.
+        seconds if seconds < SOON.min(expiry.lifetime / 3) => Some(format!("{what} expires in {}", time_left(seconds))),
         _ => None,
     }
 }
 
-const DAY: u64 = 24 * 3600;
-const SOON: u64 = 30 * DAY;
+/// A time in the greatest unit of which there are at least two.
+pub(crate) fn time_left(seconds: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(DAY, "days"), (3600, "hours"), (60, "minutes")];
+    let unit = UNITS.into_iter().find(|(unit, _)| seconds.abs() >= 2 * unit);
+    let (unit, name) = unit.unwrap_or((1, "seconds"));
+    format!("{} {name}", seconds / unit)
+}
+
+const DAY: i64 = 24 * 3600;
+const SOON: i64 = 30 * DAY;
