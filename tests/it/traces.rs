@@ -199,7 +199,7 @@ async fn a_collector_that_hangs_delays_no_call_and_its_lost_spans_are_counted() 
     vault.env("KEYVAULT_INSTANCE", "pod-0");
     vault.serve();
     let node = Caller::new(&vault, "participant1");
-    let key = node.signing_key("participant1").await;
+    let (other, key) = (Caller::new(&vault, "key-admin"), node.signing_key("participant1").await);
     let count = |outcome: &'static str| {
         let vault = &vault;
         async move {
@@ -213,6 +213,7 @@ async fn a_collector_that_hangs_delays_no_call_and_its_lost_spans_are_counted() 
         for _ in 0..20 {
             sign(&node, &key, &[]).await.success();
         }
+        other.get("/v1/keys").await.success();
         count("share_used").await > 0 && count("failed").await > 0
     })
     .await;
@@ -228,7 +229,6 @@ async fn a_collector_that_hangs_delays_no_call_and_its_lost_spans_are_counted() 
     })
     .await;
     // The end of the process sends what is left. Another caller has a share of its own.
-    let other = Caller::new(&vault, "key-admin");
     let last = other.send("GET", "/v1/keys", &[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))], "").await;
     last.success();
     drop((node, other));
