@@ -1,6 +1,11 @@
 //! Around every request: an id, the identity check, one log line, one measurement, a span if it is traced, and a problem document if a handler panicked.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -42,8 +47,9 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     let began = Instant::now();
     let id = request_id(&api);
     let version = request.version();
-    let admission = admit(&api.trust, &request);
-    let principal = admission.as_ref().ok().cloned();
+    // The span belongs to a caller, so that this comes before it.
+    let admission = catch_unwind(AssertUnwindSafe(|| admit(&api.trust, &request)));
+    let principal = admission.as_ref().ok().and_then(|admission| admission.as_ref().ok()).cloned();
     let mut span = request_span::begin(&api, principal.as_ref(), &request, &id);
     let matched = request.extensions().get::<MatchedPath>();
     let traceparent = request.headers().get("traceparent").cloned();
@@ -51,7 +57,13 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request, next: N
     // Labels from closed sets: operations of the route table, and classes of status.
     let name = operation.map_or("none", |operation| operation.as_str());
     let call = CallFields::new(Arc::clone(&id), name, key_in(request.uri().path()));
-    let answer = AssertUnwindSafe(answer(&api, &id, operation, request, next, admission)).catch_unwind();
+    let answer = async {
+        match admission {
+            Ok(admission) => answer(&api, &id, operation, request, next, admission).await,
+            Err(panic) => on_panic(panic),
+        }
+    };
+    let answer = AssertUnwindSafe(answer).catch_unwind();
     let traced = traces::scope(span.as_ref().and_then(ActiveSpan::link), Arc::clone(&call).scope(answer));
     let mut response = traced.await.unwrap_or_else(on_panic);
     Anonymous::name(&mut response, &id);
