@@ -212,10 +212,18 @@ def free_port():
         return server.getsockname()[1]
 
 
-class Pod:
-    """The container of a rendered StatefulSet as a process: paths below one folder, and ports of loopback."""
+def secret_of_dev(dev, url, name):
+    """What the secrets that the values name have, from a folder of `dev`."""
+    if name.endswith("-ca"):
+        return {"ca.crt": dev / "pki/ca.pem", "ca.pem": dev / "pki/ca.pem", "ca.crl": dev / "ca.crl", "tls.key": dev / "pki/ca.key"}
+    others = {"keyvault-postgresql": {"url": url.encode(), "ca.crt": dev / "pki/ca.pem"}, "keyvault-hsm": {"pin": b"1234"}}
+    return others.get(name, {"tls.crt": dev / "pki/server.pem", "tls.key": dev / "pki/server.key", "ca.crt": dev / "pki/ca.pem"})
 
-    def __init__(self, binary, dev, rendered, folder, number=0, url="postgresql://vault:secret@127.0.0.1:1/vault", wrapper=None):
+
+class Pod:
+    """The container of a rendered StatefulSet as a process: paths below one folder, and ports of loopback. `secrets` finds the contents of a secret by its name."""
+
+    def __init__(self, binary, dev, rendered, folder, number=0, url="postgresql://vault:secret@127.0.0.1:1/vault", wrapper=None, secrets=None):
         stateful = one(rendered, "StatefulSet")
         self.name, self.wrapper = f"{stateful['metadata']['name']}-{number}", wrapper
         self.spec = one(rendered, "StatefulSet")["spec"]["template"]["spec"]
@@ -225,12 +233,9 @@ class Pod:
         shutil.copy(binary, self.binary)
         self.binary.chmod(0o755)
         os.environ["TMPDIR"] = str(folder)
-        ca = {"ca.crt": dev / "pki/ca.pem", "ca.pem": dev / "pki/ca.pem", "ca.crl": dev / "ca.crl", "tls.key": dev / "pki/ca.key"}
-        server = {"tls.crt": dev / "pki/server.pem", "tls.key": dev / "pki/server.key", "ca.crt": dev / "pki/ca.pem"}
-        database = {"url": url.encode(), "ca.crt": (dev / "pki/ca.pem").read_bytes()}
-        others = {"keyvault-postgresql": database, "keyvault-hsm": {"pin": b"1234"}}
+        find = secrets or (lambda name: secret_of_dev(dev, url, name))
         self.mounts = {mount["name"]: mount["mountPath"] for mount in self.container["volumeMounts"]}
-        self.config = None
+        self.config, self.secrets = None, {}
         for volume in self.spec["volumes"]:
             place = self.place(self.mounts[volume["name"]])
             if "persistentVolumeClaim" in volume:
@@ -239,9 +244,10 @@ class Pod:
                 place.mkdir(parents=True)
             elif "secret" in volume:
                 secret = volume["secret"]
-                here = ca if secret["secretName"].endswith("-ca") else others.get(secret["secretName"], server)
+                here = find(secret["secretName"])
                 keys = {item["key"]: item["path"] for item in secret.get("items", [])} or {key: key for key in here}
-                Volume(place, secret["defaultMode"]).put({path: content(here[key]) for key, path in keys.items()})
+                self.secrets[secret["secretName"]] = (Volume(place, secret["defaultMode"]), keys)
+                self.update(secret["secretName"], here)
             else:
                 self.config = Volume(place, volume["configMap"]["defaultMode"])
         self.configure(rendered)
@@ -250,12 +256,17 @@ class Pod:
             data.mkdir(parents=True)
             # A new volume: root owns it, and fsGroup may write.
             own(data, 0o2770, os.geteuid())
-            shutil.copy(dev / "wrapper.key", data / "wrapper.key")
+            shutil.copy(wrapper or dev / "wrapper.key", data / "wrapper.key")
             own(data / "wrapper.key", 0o600, UID)
         self.process = None
 
     def place(self, path):
         return self.folder / path.lstrip("/")
+
+    def update(self, name, secret):
+        """What the kubelet does with a secret that is new, or that has changed."""
+        volume, keys = self.secrets[name]
+        volume.put({path: content(secret[key]) for key, path in keys.items()})
 
     def configure(self, rendered):
         """What a change of the ConfigMap does. It takes the paths and the addresses to where this pod is."""
@@ -486,7 +497,8 @@ def replicas(binary, dev, rendered):
 
 
 COMMANDS = {"local": local, "schemas": schemas, "copies": copies, "pod": pod, "identity": identity, "settings": settings, "run": run, "replicas": replicas}
-if sys.argv[1] == "readme":
-    readme("--write" in sys.argv)
-else:
-    COMMANDS[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    if sys.argv[1] == "readme":
+        readme("--write" in sys.argv)
+    else:
+        COMMANDS[sys.argv[1]](*sys.argv[2:])
