@@ -169,9 +169,11 @@ fn schema_9() -> String {
         let at = first.find(begin).unwrap();
         &first[at..=at + first[at..].find(";\n").unwrap()]
     };
-    let [table, index] = ["CREATE TABLE audit_entries", "CREATE INDEX audit_entries_by_key"].map(statement);
+    let [table, index, wraps] =
+        ["CREATE TABLE audit_entries", "CREATE INDEX audit_entries_by_key", "CREATE INDEX wraps_by_wrapper_key"].map(statement);
     format!(
-        "DROP INDEX audit_entries_changes; CREATE TABLE compact AS SELECT * FROM audit_entries; DROP TABLE audit_entries;
+        "DROP INDEX wraps_by_wrapper_key; {wraps} DROP INDEX keys_present;
+         DROP INDEX audit_entries_changes; CREATE TABLE compact AS SELECT * FROM audit_entries; DROP TABLE audit_entries;
          {table} {index} ALTER TABLE audit_entries ADD COLUMN state_revision INTEGER;
          INSERT INTO audit_entries SELECT sequence, entry, leaf, CAST(strftime('%s', substr(entry ->> '$.at', 1, 19)) AS INTEGER) * 1000000,
              entry ->> '$.principal', entry ->> '$.operation', entry ->> '$.key_id', entry ->> '$.node', entry ->> '$.outcome',

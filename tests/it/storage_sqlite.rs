@@ -102,7 +102,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(Connection::open(path(bench.folder.path())).unwrap().execute(newer, []), Ok(1));
     let before = fs::read(path(bench.folder.path())).unwrap();
     let refused = try_open(config(bench.folder.path())).err().unwrap();
-    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 11 }), "{refused}");
+    assert!(matches!(refused, OpenStoreError::NewerSchema { found: 1000, known: 12 }), "{refused}");
     assert_eq!(fs::read(path(bench.folder.path())).unwrap(), before);
 }
 

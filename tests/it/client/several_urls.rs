@@ -13,6 +13,7 @@ use std::{
 
 use canton_keyvault::client::{Call, Client, ClientError, ConnectOptions, DEFAULT_TIMEOUT, Endpoint, Endpoints};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::support::{api::Caller, proxy::TcpProxy, vault::TestVault};
 
@@ -64,6 +65,8 @@ impl Fault {
 struct Double {
     vault: FakeVault,
     url: String,
+    /// Keeps the port of `NoListener`, which another double would get otherwise.
+    _unused: Option<TcpSocket>,
 }
 
 impl Double {
@@ -72,17 +75,23 @@ impl Double {
             None => FakeVault::start(move |_| fault.reply()),
             Some(of) => of.another(move |_| fault.reply()),
         };
-        let url = match fault {
-            NoListener => unused_url(),
-            EndsBeforeTls => ends_before_tls(),
-            _ => vault.url(),
+        let (url, unused) = match fault {
+            NoListener => {
+                let (url, unused) = unused_url();
+                (url, Some(unused))
+            }
+            EndsBeforeTls => (ends_before_tls(), None),
+            _ => (vault.url(), None),
         };
-        Self { vault, url }
+        Self { vault, url, _unused: unused }
     }
 }
 
-fn unused_url() -> String {
-    format!("https://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).replace("127.0.0.1", "localhost")
+/// A URL that refuses connections as long as the socket lives: it is bound, and does not listen.
+fn unused_url() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (format!("https://localhost:{}", socket.local_addr().unwrap().port()), socket)
 }
 
 fn ends_before_tls() -> String {
@@ -210,7 +219,7 @@ async fn pass(seconds: u64) {
 #[test]
 fn an_error_names_every_url_and_its_reason() {
     let frozen = FakeVault::start(|_| problem(503, "frozen", true));
-    let (nowhere, early) = (unused_url(), ends_before_tls());
+    let ((nowhere, _unused), early) = (unused_url(), ends_before_tls());
     let urls = format!("{nowhere}, {},{early}", frozen.url());
     let run = |arguments: &[&str]| frozen.command(arguments).env("KEYVAULT_URL", &urls).output().unwrap();
     let output = run(&["freeze"]);
@@ -242,7 +251,7 @@ fn an_error_names_every_url_and_its_reason() {
 #[test]
 fn urls_come_from_the_option_or_the_environment() {
     let vault = FakeVault::start(|_| Reply::Json(200, json!({})));
-    let (nowhere, url) = (unused_url(), vault.url());
+    let ((nowhere, _unused), url) = (unused_url(), vault.url());
     let both = format!("{nowhere},{url}");
     for (arguments, environment) in [
         (vec!["status"], format!("{nowhere},{url}")),
