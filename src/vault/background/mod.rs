@@ -1,16 +1,14 @@
 //! Background tasks, one file for each. [`run`] starts them; they end with the vault. They have no access to the limits of callers.
 
-mod delete_retired_wraps;
 mod destroy_keys;
-mod digest_log;
 mod flush_pending_audit;
 mod follow_replicas;
 mod gauges;
 mod job_runner;
 mod rate_limit;
-mod remove_entries;
 mod send_entries;
 mod standby_filler;
+mod store_upkeep;
 mod sweep;
 
 use std::{sync::Arc, time::Duration};
@@ -28,9 +26,9 @@ use super::{
     wrapper_keys::WrapperKeys,
 };
 
-use self::rate_limit::JobRateLimit;
 pub use self::rate_limit::JobsConfig;
 pub(super) use self::send_entries::{Deliveries, Delivery, is_required};
+use self::{rate_limit::JobRateLimit, store_upkeep::UPKEEP};
 
 /// Interval of cache maintenance and of the retries of failed audit writes.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -81,9 +79,9 @@ pub fn run(vault: &Arc<Vault>, checkpoint_interval: Duration, tasks: &TaskTracke
     tasks.spawn(background.clone().run_jobs(stop.clone()));
     tasks.spawn(background.clone().fill_standby_wrapper_keys(stop.clone()));
     tasks.spawn(background.clone().follow_replicas(stop.clone()));
-    tasks.spawn(background.clone().digest_log(stop.clone()));
-    tasks.spawn(background.clone().remove_entries(stop.clone()));
-    tasks.spawn(background.clone().delete_retired_wraps(stop.clone()));
+    for upkeep in UPKEEP {
+        tasks.spawn(background.clone().maintain_store(upkeep, stop.clone()));
+    }
     for place in 0..background.deliveries.len() {
         tasks.spawn(background.clone().send_entries(place, stop.clone()));
     }
