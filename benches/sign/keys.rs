@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use canton_keyvault::{
     audit::Source,
     crypto::SystemRandom,
-    domain::Timestamp,
-    storage::{KeyFilter, KeyStore as _, Mode, PageRequest, SqliteConfig, SqliteStore},
+    domain::{Timestamp, WrapperState},
+    storage::{KeyFilter, KeyRequirement, KeyStore as _, Mode, PageRequest, SqliteConfig, SqliteStore},
 };
 use serde_json::Value;
 
@@ -68,6 +68,12 @@ async fn reads(folder: &Path, keys: u32) -> anyhow::Result<Vec<String>> {
     let began = Instant::now();
     let number = store.count_keys(&all).await?;
     println!("counting {number} keys: {:.1} ms", millis(began));
+    let active = store.wrapper_keys().await?.into_iter().find(|key| key.state == WrapperState::Active).context("no active wrapper key")?;
+    for what in ["at first", "again"] {
+        let began = Instant::now();
+        let covered = store.coverage(KeyRequirement::WrapUnder(active.id)).await?;
+        println!("counting the {} keys with a wrap under the active wrapper key, {what}: {:.1} ms", covered.done, millis(began));
+    }
     let mut ids = Vec::new();
     let step = u64::from((keys / COLD).max(1));
     for number in 0..u64::from(COLD.min(keys)) {
