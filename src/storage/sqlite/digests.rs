@@ -19,7 +19,7 @@ use crate::{
 /// The digest of one block and its summary, before they are written.
 pub(super) type MadeDigest = (BlockDigest, BlockSummary);
 
-/// Blocks that one call digests: 4096 entries, some 20 ms.
+/// Blocks that one call digests: 4096 entries, some 20 ms if few keys are used.
 const BLOCKS_AT_ONCE: u64 = 4;
 
 /// Whether a block can have entries with these values. `true` for a block without a digest.
@@ -77,11 +77,10 @@ pub(super) fn for_each_entry(db: &Connection, first: u64, last: u64, mut look: i
     Ok(())
 }
 
-/// Writes digests in one transaction.
-pub(super) fn write(db: &Connection, digests: &[MadeDigest]) -> Result<(), StoreError> {
+/// Writes a digest in a transaction of its own.
+pub(super) fn write(db: &Connection, digest: &MadeDigest) -> Result<(), StoreError> {
     apply::execute(db, "BEGIN IMMEDIATE", [])?;
-    let result = digests.iter().try_for_each(|digest| write_one(db, digest));
-    if let Err(error) = result {
+    if let Err(error) = write_one(db, digest) {
         if !db.is_autocommit() {
             apply::execute(db, "ROLLBACK", [])?;
         }

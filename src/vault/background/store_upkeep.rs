@@ -1,6 +1,6 @@
 //! Upkeep of the store in small steps, so that signatures and queries come between them. After a crash or a failure it continues where it was.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::storage::{KeyStore, StoreError};
 pub(super) struct Upkeep {
     /// Interval in which the task looks for work.
     interval: Duration,
-    /// Pause between two steps.
+    /// The shortest pause between two steps.
     pause: Duration,
     /// One step. Returns whether more may be left.
     step: for<'store> fn(&'store dyn KeyStore) -> BoxFuture<'store, Result<bool, StoreError>>,
@@ -51,8 +51,10 @@ impl Background {
         let mut ticks = ticks(upkeep.interval);
         while next_tick(&mut ticks, &stop).await {
             while !stop.is_cancelled() {
+                let began = Instant::now();
                 match (upkeep.step)(self.env.store.as_ref()).await {
-                    Ok(true) => tokio::time::sleep(upkeep.pause).await,
+                    // At least as long as the step took: at most half of the time of the store is for upkeep.
+                    Ok(true) => tokio::time::sleep(upkeep.pause.max(began.elapsed())).await,
                     Ok(false) => break,
                     Err(error) => {
                         tracing::warn!(%error, "{}; the vault retries", upkeep.failure);
