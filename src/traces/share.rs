@@ -39,7 +39,7 @@ impl Shares {
         if let Some(used) = used.get(caller) {
             return Share { most: self.most, used: Arc::clone(used) };
         }
-        // Nobody else counts the spans of those that have none.
+        // A share that only this map refers to belongs to a caller without spans.
         used.retain(|_, used| Arc::strong_count(used) > 1);
         let share = Share { most: self.most, used: Arc::default() };
         used.insert(Arc::clone(caller), Arc::clone(&share.used));

@@ -38,7 +38,7 @@ impl Exchange<'_> {
             ("audience", &account.audience),
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-            // With the token of the exchange alone, nobody can use a key.
+            // With impersonation, the token of the exchange may only ask for the token of the service account.
             ("scope", if account.impersonation.is_some() { IAM_SCOPE } else { SCOPE }),
             ("subject_token_type", &account.subject_token_type),
             ("subject_token", &subject_token),

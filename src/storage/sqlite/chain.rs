@@ -160,7 +160,7 @@ pub(super) fn next_incarnation(db: &Connection) -> Result<u64, StoreError> {
 }
 
 /// Begins a chain, in one transaction: one entry restates the wrapper keys, the freeze and the removal of entries, and one entry each key. States of keys and names of
-/// wrapper keys are those of the newest entries, whatever the index columns say. `reason` says why.
+/// wrapper keys are those of the newest entries, and not those of the index columns. `reason` says why.
 pub(super) fn begin(db: &Connection, source: &Source, now: Timestamp, reason: &str, incarnation: Option<u64>) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     let result = restate(db, source, now, reason, incarnation);

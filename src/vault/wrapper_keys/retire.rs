@@ -8,12 +8,12 @@ use crate::{
 use super::{WrapperKeyView, WrapperKeys};
 use crate::vault::{AuditedResult, CallContext, Vault, VaultError, audit_gate::Completed};
 
-/// A retired wrapper key, and what was deleted.
+/// A retired wrapper key, and the wraps that open no key any more.
 #[derive(Debug)]
 pub struct Retired {
-    /// The wrapper key, without wraps.
+    /// The wrapper key. Its wraps do not count any more, also those that are not deleted yet.
     pub view: WrapperKeyView,
-    /// The number of deleted wraps.
+    /// The number of its wraps: the commit deletes the first ones, and a background task the others.
     pub wraps_dropped: u64,
     /// The number of keys that they belonged to.
     pub keys: u64,
